@@ -1,0 +1,23 @@
+//! The atomics that the protocol code is written against: the standard library's, or loom's when the
+//! crate is built with `--cfg loom`, so that model checking runs the shipped algorithm itself.
+
+#[cfg(not(loom))]
+pub(crate) use std::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64, Ordering, compiler_fence, fence,
+};
+
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+
+/// Loom has no compiler fence: it never reorders what the program says.
+#[cfg(loom)]
+pub(crate) fn compiler_fence(_: Ordering) {}
+
+/// One turn of a busy wait.
+#[inline]
+pub(crate) fn spin_hint() {
+    #[cfg(not(loom))]
+    std::hint::spin_loop();
+    #[cfg(loom)]
+    loom::thread::yield_now();
+}

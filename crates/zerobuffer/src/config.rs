@@ -1,0 +1,236 @@
+//! What a channel is made of: small structs with documented defaults and named setters.
+
+use crate::memory::SharedMemoryView;
+use crate::wait::WaitStrategy;
+use std::time::Duration;
+
+/// The sizes of a channel's blocks, and where their memory comes from.
+///
+/// ```
+/// use zerobuffer::BufferConfig;
+///
+/// // 4 KiB of metadata each way, and 100 MiB that requests and responses share.
+/// let config = BufferConfig::new(4096, 100 * 1024 * 1024);
+/// assert_eq!(config.payload_size(), 104_857_600);
+/// ```
+#[derive(Debug, Clone)]
+pub struct BufferConfig {
+    pub(crate) metadata_size: usize,
+    pub(crate) payload_size: usize,
+    /// `None`: new named shared memory.
+    pub(crate) existing: Option<SharedMemoryView>,
+}
+
+impl BufferConfig {
+    /// New shared memory: `metadata_size` bytes of metadata for each direction (0 for none; a message
+    /// needs 8 more than its length), and `payload_size` bytes of ring. Both are rounded up to a
+    /// multiple of 64.
+    ///
+    /// A frame of n bytes takes n + 64 bytes of the ring, rounded up to 64 (n ≤ 32: 64 bytes). The ring
+    /// should hold the frames in flight, and the responses that are held, at the same time.
+    pub fn new(metadata_size: usize, payload_size: usize) -> Self {
+        Self {
+            metadata_size,
+            payload_size,
+            existing: None,
+        }
+    }
+
+    /// Memory that exists, as the payload: the proposal's view mode.
+    ///
+    /// An in-place channel is always one segment of its own, in which the response side is a view of
+    /// the request side's payload already; a server refuses such a configuration with
+    /// [`Error::Unsupported`](crate::Error::Unsupported).
+    pub fn over(metadata_size: usize, payload: SharedMemoryView) -> Self {
+        Self {
+            metadata_size,
+            payload_size: payload.len(),
+            existing: Some(payload),
+        }
+    }
+
+    /// Bytes of metadata for each direction.
+    pub fn metadata_size(&self) -> usize {
+        self.metadata_size
+    }
+
+    /// Bytes of the ring.
+    pub fn payload_size(&self) -> usize {
+        self.payload_size
+    }
+}
+
+impl Default for BufferConfig {
+    /// 1 KiB of metadata, 1 MiB of payload.
+    fn default() -> Self {
+        Self::new(1024, 1024 * 1024)
+    }
+}
+
+/// What a [`Server`](crate::Server) is made of.
+///
+/// ```
+/// use zerobuffer::{BufferConfig, ServerConfig, WaitStrategy};
+///
+/// let config = ServerConfig::new(BufferConfig::new(0, 1 << 20))
+///     .workers(4)
+///     .wait(WaitStrategy::Park)
+///     .metadata("rgb24, 1920 x 1080");
+/// # let _ = config;
+/// ```
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    pub(crate) buffer: BufferConfig,
+    pub(crate) mode: u32,
+    pub(crate) wait: WaitStrategy,
+    pub(crate) workers: usize,
+    pub(crate) metadata: Vec<u8>,
+    pub(crate) stop_timeout: Duration,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            buffer: BufferConfig::default(),
+            mode: 0o600,
+            wait: WaitStrategy::default(),
+            workers: 1,
+            metadata: Vec::new(),
+            stop_timeout: Duration::from_secs(2),
+        }
+    }
+}
+
+impl ServerConfig {
+    /// The defaults with these sizes.
+    pub fn new(buffer: BufferConfig) -> Self {
+        Self {
+            buffer,
+            ..Self::default()
+        }
+    }
+
+    /// Permission bits of the segment and its semaphores, whatever the umask is. Default `0o600`: only
+    /// programs of the same user can attach. Whoever can write the segment can disturb the channel.
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// How the server waits for requests. Default [`WaitStrategy::SpinThenPark`].
+    pub fn wait(mut self, strategy: WaitStrategy) -> Self {
+        self.wait = strategy;
+        self
+    }
+
+    /// How many threads [`Server::start`](crate::Server::start) runs the handler on. Default 1; with
+    /// more, answers may overtake each other.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// The server's metadata, which each client can read. Default none; needs 8 bytes more of the
+    /// metadata block than its length.
+    pub fn metadata(mut self, metadata: impl Into<Vec<u8>>) -> Self {
+        self.metadata = metadata.into();
+        self
+    }
+
+    /// How long [`Server::stop`](crate::Server::stop) waits for running handlers, and then for the
+    /// client to read its answers. Default 2 seconds.
+    pub fn stop_timeout(mut self, timeout: Duration) -> Self {
+        self.stop_timeout = timeout;
+        self
+    }
+}
+
+impl From<BufferConfig> for ServerConfig {
+    fn from(buffer: BufferConfig) -> Self {
+        Self::new(buffer)
+    }
+}
+
+/// What a [`Client`](crate::Client) is made of.
+///
+/// ```
+/// use std::time::Duration;
+/// use zerobuffer::{ClientConfig, WaitStrategy};
+///
+/// let config = ClientConfig::new()
+///     .wait(WaitStrategy::Spin)
+///     .send_timeout(Duration::from_millis(100))
+///     .resend_not_started(true);
+/// # let _ = config;
+/// ```
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    pub(crate) wait: WaitStrategy,
+    pub(crate) send_timeout: Duration,
+    pub(crate) metadata: Vec<u8>,
+    pub(crate) max_in_flight: usize,
+    pub(crate) owner: Option<u32>,
+    pub(crate) resend_not_started: bool,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            wait: WaitStrategy::default(),
+            send_timeout: Duration::from_secs(5),
+            metadata: Vec::new(),
+            max_in_flight: 4096,
+            owner: None,
+            resend_not_started: false,
+        }
+    }
+}
+
+impl ClientConfig {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How the client waits for responses and for space. Default [`WaitStrategy::SpinThenPark`].
+    pub fn wait(mut self, strategy: WaitStrategy) -> Self {
+        self.wait = strategy;
+        self
+    }
+
+    /// How long sending waits for room in the ring. Default 5 seconds. Calls with a timeout of their
+    /// own use that.
+    pub fn send_timeout(mut self, timeout: Duration) -> Self {
+        self.send_timeout = timeout;
+        self
+    }
+
+    /// The client's metadata, which the handler finds in every frame of this connection. Default
+    /// none; needs 8 bytes more of the server's metadata block than its length.
+    pub fn metadata(mut self, metadata: impl Into<Vec<u8>>) -> Self {
+        self.metadata = metadata.into();
+        self
+    }
+
+    /// The most requests that can be in flight, held responses included; rounded up to a power of two.
+    /// Default 4096. Each takes 24 bytes of private memory.
+    pub fn max_in_flight(mut self, requests: usize) -> Self {
+        self.max_in_flight = requests;
+        self
+    }
+
+    /// The user id that must own the channel's objects. Default: this process's effective user.
+    pub fn owner(mut self, uid: u32) -> Self {
+        self.owner = Some(uid);
+        self
+    }
+
+    /// Whether requests that the server's end left [`NotStarted`](crate::RequestState::NotStarted) are
+    /// sent again: by [`Client::call`](crate::Client::call) and
+    /// [`SharedClient::call`](crate::SharedClient::call) by themselves within their timeout, and by
+    /// [`Client::reconnect`](crate::Client::reconnect) for those that were sent before. Default no.
+    pub fn resend_not_started(mut self, resend: bool) -> Self {
+        self.resend_not_started = resend;
+        self
+    }
+}

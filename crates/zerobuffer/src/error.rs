@@ -1,0 +1,385 @@
+//! The one error type of the library: what was asked, what was found, and what to do.
+
+use std::fmt;
+use std::time::Duration;
+
+/// The result of every fallible call of this library.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What is known of a request whose server is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RequestState {
+    /// The handler never ran on it: the bytes are as sent, and it is safe to send them again.
+    NotStarted,
+    /// The server had taken it: the bytes may be half-edited, and the handler's effects elsewhere may
+    /// or may not have happened. Whether to send it again is the application's decision.
+    InDoubt,
+}
+
+impl fmt::Display for RequestState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotStarted => "not started: safe to send again",
+            Self::InDoubt => "in doubt: the server had taken it",
+        })
+    }
+}
+
+/// A request and what is known of it, as a peer's end leaves it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LostRequest {
+    /// The sequence number that the commit returned.
+    pub sequence: u64,
+    /// Whether its handler may have run.
+    pub state: RequestState,
+}
+
+/// Everything that can go wrong, with its facts inside.
+///
+/// Match on [`Error::kind`] to decide, on the variant to learn the facts, and print the error to tell
+/// a person what to do.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Error {
+    /// The channel name breaks the grammar of [`ChannelName`](crate::ChannelName).
+    BadName {
+        /// The name as given (its first characters, if it is very long).
+        name: String,
+        /// The rule that it breaks.
+        reason: &'static str,
+    },
+    /// A configuration value lies outside of what is allowed.
+    BadConfig {
+        /// The value's name.
+        what: &'static str,
+        /// What was asked.
+        asked: u64,
+        /// What is allowed.
+        allowed: &'static str,
+    },
+    /// No server serves the channel.
+    NotRunning {
+        /// The channel.
+        name: String,
+        /// What was found instead of a running server.
+        found: &'static str,
+    },
+    /// Another client holds the channel: one server, one client.
+    Busy {
+        /// The channel.
+        name: String,
+    },
+    /// Another server serves the channel.
+    AlreadyRunning {
+        /// The channel.
+        name: String,
+    },
+    /// The operating system refuses access to an object.
+    PermissionDenied {
+        /// The object's name.
+        object: String,
+        /// What was attempted.
+        operation: &'static str,
+    },
+    /// An object of that name exists, but is not ours or not what it should be; it was left alone.
+    ForeignObject {
+        /// The object's name.
+        object: String,
+        /// The user id of its owner.
+        uid: u32,
+        /// Why it was refused.
+        reason: &'static str,
+    },
+    /// The segment speaks another protocol or version.
+    Incompatible {
+        /// The segment's name.
+        object: String,
+        /// The field that says so.
+        field: &'static str,
+        /// Its value.
+        found: u64,
+        /// What this library understands.
+        expected: u64,
+    },
+    /// The memory for an object could not be reserved.
+    NoSpace {
+        /// The object's name.
+        object: String,
+        /// Bytes that it needs.
+        needed: u64,
+    },
+    /// The deadline passed.
+    Timeout {
+        /// How long the call was allowed to take.
+        waited: Duration,
+        /// What it waited for.
+        what: &'static str,
+    },
+    /// The ring had no room until the deadline: responses are being held, or requests unanswered.
+    Full {
+        /// Ring bytes needed.
+        needed: u64,
+        /// Ring bytes free.
+        free: u64,
+        /// Requests sent and not given back yet.
+        in_flight: u64,
+    },
+    /// A request that can never fit this ring, or a length beyond the buffer that was acquired.
+    TooLarge {
+        /// Bytes asked for.
+        asked: u64,
+        /// Bytes possible.
+        max: u64,
+    },
+    /// The peer's process ended without closing the channel.
+    PeerDied {
+        /// The request that the failed call was about, if it was about one.
+        request: Option<LostRequest>,
+    },
+    /// The peer closed the channel in good order.
+    PeerClosed {
+        /// The request that the failed call was about, if it was about one.
+        request: Option<LostRequest>,
+    },
+    /// The server's handler failed on this request; the data was not delivered.
+    HandlerFailed {
+        /// The request.
+        sequence: u64,
+        /// The handler's code: 1 error, 2 panic, 3 dropped unanswered, from 256 the application's.
+        status: u16,
+        /// What the handler said.
+        message: String,
+    },
+    /// The peer broke the protocol; the channel cannot be used any more.
+    ProtocolViolation {
+        /// The field that gave it away.
+        field: &'static str,
+        /// The value seen in it.
+        observed: u64,
+        /// The largest (or only) value allowed.
+        allowed: u64,
+    },
+    /// The handle was made before a `fork` and is used in the child.
+    WrongProcess,
+    /// No request with that sequence number is waiting for an answer.
+    UnknownSequence {
+        /// The number asked for.
+        sequence: u64,
+    },
+    /// A request buffer is open already: commit or drop it first.
+    ClaimOpen,
+    /// All 2^56 − 1 sequence numbers of this connection are used: reconnect.
+    SequenceExhausted,
+    /// The object is not in the state that the call needs.
+    InvalidState {
+        /// What to do instead.
+        reason: &'static str,
+    },
+    /// A system call failed in a way that has no kind of its own.
+    System {
+        /// The call.
+        operation: &'static str,
+        /// The object's name.
+        object: String,
+        /// The error number, see `errno(3)`.
+        errno: i32,
+    },
+    /// This platform, or this kind of memory, cannot do it.
+    Unsupported {
+        /// What was asked.
+        what: &'static str,
+    },
+}
+
+/// The kinds of [`Error`], for decisions; the number is stable across releases and languages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[repr(i32)]
+pub enum ErrorKind {
+    /// See [`Error::BadName`].
+    BadName = 1,
+    /// See [`Error::BadConfig`].
+    BadConfig = 2,
+    /// See [`Error::NotRunning`].
+    NotRunning = 3,
+    /// See [`Error::Busy`].
+    Busy = 4,
+    /// See [`Error::AlreadyRunning`].
+    AlreadyRunning = 5,
+    /// See [`Error::PermissionDenied`].
+    PermissionDenied = 6,
+    /// See [`Error::ForeignObject`].
+    ForeignObject = 7,
+    /// See [`Error::Incompatible`].
+    Incompatible = 8,
+    /// See [`Error::NoSpace`].
+    NoSpace = 9,
+    /// See [`Error::Timeout`].
+    Timeout = 10,
+    /// See [`Error::Full`].
+    Full = 11,
+    /// See [`Error::TooLarge`].
+    TooLarge = 12,
+    /// See [`Error::PeerDied`].
+    PeerDied = 13,
+    /// See [`Error::PeerClosed`].
+    PeerClosed = 14,
+    /// See [`Error::HandlerFailed`].
+    HandlerFailed = 15,
+    /// See [`Error::ProtocolViolation`].
+    ProtocolViolation = 16,
+    /// See [`Error::WrongProcess`].
+    WrongProcess = 17,
+    /// See [`Error::UnknownSequence`].
+    UnknownSequence = 18,
+    /// See [`Error::ClaimOpen`].
+    ClaimOpen = 19,
+    /// See [`Error::SequenceExhausted`].
+    SequenceExhausted = 20,
+    /// See [`Error::InvalidState`].
+    InvalidState = 21,
+    /// See [`Error::System`].
+    System = 22,
+    /// See [`Error::Unsupported`].
+    Unsupported = 23,
+}
+
+impl ErrorKind {
+    /// The stable number of this kind, from 1; 0 is never used, so that it can mean success.
+    pub fn code(self) -> i32 {
+        self as i32
+    }
+}
+
+impl Error {
+    /// The kind, for decisions.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use zerobuffer::{Client, ErrorKind};
+    ///
+    /// let error = Client::connect("nobody-serves-this", Duration::ZERO).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::NotRunning);
+    /// ```
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::BadName { .. } => ErrorKind::BadName,
+            Self::BadConfig { .. } => ErrorKind::BadConfig,
+            Self::NotRunning { .. } => ErrorKind::NotRunning,
+            Self::Busy { .. } => ErrorKind::Busy,
+            Self::AlreadyRunning { .. } => ErrorKind::AlreadyRunning,
+            Self::PermissionDenied { .. } => ErrorKind::PermissionDenied,
+            Self::ForeignObject { .. } => ErrorKind::ForeignObject,
+            Self::Incompatible { .. } => ErrorKind::Incompatible,
+            Self::NoSpace { .. } => ErrorKind::NoSpace,
+            Self::Timeout { .. } => ErrorKind::Timeout,
+            Self::Full { .. } => ErrorKind::Full,
+            Self::TooLarge { .. } => ErrorKind::TooLarge,
+            Self::PeerDied { .. } => ErrorKind::PeerDied,
+            Self::PeerClosed { .. } => ErrorKind::PeerClosed,
+            Self::HandlerFailed { .. } => ErrorKind::HandlerFailed,
+            Self::ProtocolViolation { .. } => ErrorKind::ProtocolViolation,
+            Self::WrongProcess => ErrorKind::WrongProcess,
+            Self::UnknownSequence { .. } => ErrorKind::UnknownSequence,
+            Self::ClaimOpen => ErrorKind::ClaimOpen,
+            Self::SequenceExhausted => ErrorKind::SequenceExhausted,
+            Self::InvalidState { .. } => ErrorKind::InvalidState,
+            Self::System { .. } => ErrorKind::System,
+            Self::Unsupported { .. } => ErrorKind::Unsupported,
+        }
+    }
+
+    /// The request that a peer's end left unanswered, if this error is about one.
+    pub fn lost_request(&self) -> Option<LostRequest> {
+        match self {
+            Self::PeerDied { request } | Self::PeerClosed { request } => *request,
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadName { name, reason } => write!(f, "bad channel name {name:?}: {reason}"),
+            Self::BadConfig { what, asked, allowed } => {
+                write!(f, "{what} of {asked} is not possible: allowed is {allowed}")
+            }
+            Self::NotRunning { name, found } => {
+                write!(f, "no server for channel {name:?}: {found}; start one, or wait longer")
+            }
+            Self::Busy { name } => write!(
+                f,
+                "channel {name:?} already has a client; close it, or use another channel for each client"
+            ),
+            Self::AlreadyRunning { name } => {
+                write!(f, "channel {name:?} already has a server; stop it, or choose another name")
+            }
+            Self::PermissionDenied { object, operation } => write!(
+                f,
+                "no permission to {operation} {object}; run as its owner, or have the server widen its mode"
+            ),
+            Self::ForeignObject { object, uid, reason } => write!(
+                f,
+                "{object} (owner uid {uid}) is not used: {reason}; name its owner in the configuration \
+                 if you trust it, or choose another channel name"
+            ),
+            Self::Incompatible { object, field, found, expected } => write!(
+                f,
+                "{object} is not a channel of this protocol version: {field} is {found}, expected {expected}"
+            ),
+            Self::NoSpace { object, needed } => write!(
+                f,
+                "no space for {object}: it needs {needed} bytes of shared memory; free some in /dev/shm, \
+                 enlarge it, or ask for a smaller payload"
+            ),
+            Self::Timeout { waited, what } => write!(f, "timeout after {waited:?}: {what}"),
+            Self::Full { needed, free, in_flight } => write!(
+                f,
+                "the ring is full: {needed} bytes needed, {free} free, {in_flight} requests in flight; \
+                 give responses back, or make the payload larger"
+            ),
+            Self::TooLarge { asked, max } => {
+                write!(f, "{asked} bytes are too large: at most {max} fit")
+            }
+            Self::PeerDied { request } => write_end(f, "the peer process died", request),
+            Self::PeerClosed { request } => write_end(f, "the peer closed the channel", request),
+            Self::HandlerFailed { sequence, status, message } => {
+                write!(f, "the handler failed on request {sequence} (status {status}): {message}")
+            }
+            Self::ProtocolViolation { field, observed, allowed } => write!(
+                f,
+                "the peer broke the protocol: {field} is {observed}, allowed is {allowed}; the channel is \
+                 closed to further use, reconnect to a peer that you trust"
+            ),
+            Self::WrongProcess => f.write_str(
+                "this handle belongs to the parent process; open a channel of your own after the fork",
+            ),
+            Self::UnknownSequence { sequence } => {
+                write!(f, "no request {sequence} is waiting for an answer")
+            }
+            Self::ClaimOpen => {
+                f.write_str("a request buffer is open already; commit or drop it first")
+            }
+            Self::SequenceExhausted => {
+                f.write_str("all sequence numbers of this connection are used; reconnect")
+            }
+            Self::InvalidState { reason } => f.write_str(reason),
+            Self::System { operation, object, errno } => {
+                let reason = std::io::Error::from_raw_os_error(*errno);
+                write!(f, "{operation} failed on {object}: {reason}")
+            }
+            Self::Unsupported { what } => write!(f, "not supported here: {what}"),
+        }
+    }
+}
+
+fn write_end(f: &mut fmt::Formatter<'_>, what: &str, request: &Option<LostRequest>) -> fmt::Result {
+    match request {
+        Some(LostRequest { sequence, state }) => write!(f, "{what}; request {sequence} is {state}"),
+        None => write!(f, "{what}; connect again to reach its successor"),
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,23 @@
+#![deny(unsafe_code)]
+//! In-place duplex channels: draft.
+
+mod atomics;
+#[cfg(not(loom))]
+mod config;
+mod error;
+#[cfg(not(loom))]
+mod liveness;
+#[cfg(not(loom))]
+pub mod memory;
+#[cfg(not(loom))]
+mod name;
+mod sys;
+mod v2;
+mod wait;
+
+#[cfg(not(loom))]
+pub use config::{BufferConfig, ClientConfig, ServerConfig};
+pub use error::{Error, ErrorKind, LostRequest, RequestState, Result};
+#[cfg(not(loom))]
+pub use name::{ChannelName, MAX_NAME_LEN};
+pub use wait::WaitStrategy;

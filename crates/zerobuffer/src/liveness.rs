@@ -1,0 +1,49 @@
+//! Who is alive: role locks on a segment's file (protocol v2, section 6).
+//!
+//! Each side holds an open-file-description lock on one byte of the segment's file for life. The
+//! kernel gives it back when the process ends, however it ends; no pid can be mistaken, no namespace
+//! is in the way, and a zombie is dead.
+
+use crate::error::Result;
+use crate::memory::SharedMemory;
+use crate::v2::layout::{CLIENT_LOCK, SERVER_LOCK};
+
+/// One of the two sides of a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Server,
+    Client,
+}
+
+impl Role {
+    fn byte(self) -> u64 {
+        match self {
+            Self::Server => SERVER_LOCK,
+            Self::Client => CLIENT_LOCK,
+        }
+    }
+
+    /// Takes the role on `memory`, for as long as its file is open. False: somebody has it.
+    pub(crate) fn claim(self, memory: &SharedMemory) -> Result<bool> {
+        memory
+            .file()
+            .try_lock(self.byte())
+            .map_err(|errno| errno.on("lock", memory.object()))
+    }
+
+    /// Gives the role back.
+    pub(crate) fn resign(self, memory: &SharedMemory) -> Result<()> {
+        memory
+            .file()
+            .unlock(self.byte())
+            .map_err(|errno| errno.on("unlock", memory.object()))
+    }
+
+    /// Whether somebody else, on another open file, has the role.
+    pub(crate) fn is_held(self, memory: &SharedMemory) -> Result<bool> {
+        memory
+            .file()
+            .is_locked_elsewhere(self.byte())
+            .map_err(|errno| errno.on("look at the locks of", memory.object()))
+    }
+}

@@ -1,0 +1,153 @@
+//! Named shared memory.
+
+use super::view::Backing;
+use super::{MemoryProvider, SharedMemoryView};
+use crate::error::{Error, Result};
+use crate::name::ChannelName;
+use crate::sys::{self, Errno, Identity, Mapping, ObjectStat, ShmFile};
+use std::sync::Arc;
+
+/// A named POSIX shared-memory segment.
+///
+/// ```
+/// use zerobuffer::memory::{MemoryProvider, SharedMemory};
+///
+/// let name = format!("zerobuffer-doc-{}", std::process::id());
+/// let mut owner = SharedMemory::create(&name, 0o600)?;
+/// owner.allocate(8192)?;
+/// let other = SharedMemory::open(&name)?;
+/// assert_eq!(other.map(4096, 4096)?.len(), 4096);
+/// owner.unlink()?;
+/// # Ok::<(), zerobuffer::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct SharedMemory {
+    object: String,
+    file: ShmFile,
+    identity: Identity,
+    view: Option<SharedMemoryView>,
+}
+
+impl SharedMemory {
+    /// Creates an empty segment `/{name}` with the permission bits `mode`. Nothing is reserved before
+    /// [`allocate`](MemoryProvider::allocate). The name stays until [`unlink`](Self::unlink).
+    ///
+    /// # Errors
+    /// [`Error::BadName`]; [`Error::PermissionDenied`]; [`Error::System`] with `EEXIST` if the name is
+    /// taken.
+    pub fn create(name: &str, mode: u32) -> Result<Self> {
+        let object = format!("/{}", ChannelName::new(name)?);
+        Self::create_object(&object, mode).map_err(|errno| errno.on("create", &object))
+    }
+
+    /// Opens and maps the segment `/{name}`, at the length that it has now.
+    ///
+    /// # Errors
+    /// [`Error::BadName`]; [`Error::PermissionDenied`]; [`Error::System`] with `ENOENT` if there is no
+    /// such segment.
+    pub fn open(name: &str) -> Result<Self> {
+        let object = format!("/{}", ChannelName::new(name)?);
+        let mut memory = Self::open_object(&object).map_err(|errno| errno.on("open", &object))?;
+        let size = memory.stat()?.size;
+        memory.map_file(size as usize)?;
+        Ok(memory)
+    }
+
+    /// Removes the name, if it still stands for this segment. Whoever has it mapped keeps it.
+    ///
+    /// # Errors
+    /// [`Error::System`] if the operating system refuses.
+    pub fn unlink(&self) -> Result<()> {
+        if !self.is_named()? {
+            return Ok(());
+        }
+        match sys::unlink_object(&self.object) {
+            Ok(()) | Err(Errno(libc::ENOENT)) => Ok(()),
+            Err(errno) => Err(errno.on("unlink", &self.object)),
+        }
+    }
+
+    /// As [`create`](Self::create), by the object's full name.
+    pub(crate) fn create_object(object: &str, mode: u32) -> std::result::Result<Self, Errno> {
+        Self::from_file(object, ShmFile::create_new(object, mode)?)
+    }
+
+    /// As [`open`](Self::open), by the object's full name, and nothing is mapped yet.
+    pub(crate) fn open_object(object: &str) -> std::result::Result<Self, Errno> {
+        Self::from_file(object, ShmFile::open(object)?)
+    }
+
+    fn from_file(object: &str, file: ShmFile) -> std::result::Result<Self, Errno> {
+        let identity = file.stat()?.identity;
+        Ok(Self {
+            object: object.to_owned(),
+            file,
+            identity,
+            view: None,
+        })
+    }
+
+    /// Maps the first `size` bytes of the file, which must have them.
+    pub(crate) fn map_file(&mut self, size: usize) -> Result<()> {
+        let mapping =
+            Mapping::new(&self.file, size).map_err(|errno| errno.on("map", &self.object))?;
+        self.view = Some(SharedMemoryView::new(Arc::new(Backing::Mapping(mapping))));
+        Ok(())
+    }
+
+    /// The object's full name, with its slash.
+    pub(crate) fn object(&self) -> &str {
+        &self.object
+    }
+
+    /// The open file, which holds this side's role lock.
+    pub(crate) fn file(&self) -> &ShmFile {
+        &self.file
+    }
+
+    pub(crate) fn stat(&self) -> Result<ObjectStat> {
+        self.file
+            .stat()
+            .map_err(|errno| errno.on("look at", &self.object))
+    }
+
+    /// Whether the name still stands for this very segment.
+    pub(crate) fn is_named(&self) -> Result<bool> {
+        let found =
+            sys::stat_object(&self.object).map_err(|errno| errno.on("look up", &self.object))?;
+        Ok(found.is_some_and(|stat| stat.identity == self.identity))
+    }
+}
+
+impl MemoryProvider for SharedMemory {
+    fn allocate(&mut self, size: usize) -> Result<()> {
+        if self.view.is_some() {
+            return Err(Error::InvalidState {
+                reason: "this provider has allocated already",
+            });
+        }
+        self.file
+            .reserve(size as u64)
+            .map_err(|errno| match errno {
+                Errno(libc::ENOSPC | libc::ENOMEM | libc::EFBIG) => Error::NoSpace {
+                    object: self.object.clone(),
+                    needed: size as u64,
+                },
+                errno => errno.on("reserve pages of", &self.object),
+            })?;
+        self.map_file(size)
+    }
+
+    fn map(&self, offset: usize, size: usize) -> Result<SharedMemoryView> {
+        match &self.view {
+            Some(view) => view.map(offset, size),
+            None => Err(Error::InvalidState {
+                reason: "nothing is allocated; call allocate first",
+            }),
+        }
+    }
+
+    fn unmap(&mut self) {
+        self.view = None;
+    }
+}

@@ -1,0 +1,133 @@
+//! What happens to our descriptors and handles when the process forks.
+//!
+//! A role lock belongs to the open file, and a forked child would keep that file open: the parent's
+//! death would go unnoticed for as long as the child lives. So a `pthread_atfork` handler closes, in
+//! the child, every descriptor of ours, and counts a generation up by which handles recognise that
+//! they are in the wrong process.
+
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering};
+
+/// Counts the forks between the first process and this one.
+static GENERATION: AtomicU32 = AtomicU32::new(0);
+
+/// Held while a descriptor is opened and entered, or closed and struck off, and across `fork`: so no
+/// child is born with a descriptor that is not in the list.
+static GATE: AtomicBool = AtomicBool::new(false);
+
+/// The head of a list that only grows; entries of closed descriptors are used again.
+static DESCRIPTORS: AtomicPtr<Entry> = AtomicPtr::new(std::ptr::null_mut());
+
+const UNUSED: i32 = -1;
+
+struct Entry {
+    fd: AtomicI32,
+    next: *const Entry,
+}
+
+/// The number of forks that lead to this process; a handle made under another number is not ours.
+#[inline]
+pub(crate) fn generation() -> u32 {
+    GENERATION.load(Ordering::Relaxed)
+}
+
+/// Runs `open`, which makes a descriptor, and enters the descriptor in the list of those that a
+/// forked child must close.
+pub(super) fn register(
+    open: impl FnOnce() -> Result<i32, super::Errno>,
+) -> Result<i32, super::Errno> {
+    install_handlers();
+    let _gate = Gate::enter();
+    let fd = open()?;
+    match entries().find(|entry| entry.fd.load(Ordering::Relaxed) == UNUSED) {
+        Some(entry) => entry.fd.store(fd, Ordering::Relaxed),
+        None => {
+            let next = DESCRIPTORS.load(Ordering::Relaxed);
+            let entry = Box::new(Entry {
+                fd: AtomicI32::new(fd),
+                next,
+            });
+            // Release: pairs with the Acquire in `entries`.
+            DESCRIPTORS.store(Box::into_raw(entry), Ordering::Release);
+        }
+    }
+    Ok(fd)
+}
+
+/// Strikes `fd` off the list and closes it.
+pub(super) fn close(fd: i32) {
+    let _gate = Gate::enter();
+    if let Some(entry) = entries().find(|entry| entry.fd.load(Ordering::Relaxed) == fd) {
+        entry.fd.store(UNUSED, Ordering::Relaxed);
+    }
+    // SAFETY: the caller owns `fd` and does not use it again.
+    unsafe { libc::close(fd) };
+}
+
+fn entries() -> impl Iterator<Item = &'static Entry> {
+    // Acquire: pairs with the Release in `register`, so the entry's fields are visible.
+    let mut next: *const Entry = DESCRIPTORS.load(Ordering::Acquire);
+    std::iter::from_fn(move || {
+        // SAFETY: entries are leaked boxes that are never freed, and `next` was set before the entry
+        // was published and never changes.
+        let entry = unsafe { next.as_ref() }?;
+        next = entry.next;
+        Some(entry)
+    })
+}
+
+struct Gate;
+
+impl Gate {
+    fn enter() -> Self {
+        lock_gate();
+        Self
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        unlock_gate();
+    }
+}
+
+extern "C" fn lock_gate() {
+    // Acquire: pairs with the Release in `unlock_gate`.
+    while GATE.swap(true, Ordering::Acquire) {
+        std::thread::yield_now();
+    }
+}
+
+extern "C" fn unlock_gate() {
+    // Release: pairs with the Acquire in `lock_gate`.
+    GATE.store(false, Ordering::Release);
+}
+
+/// In the child of a fork: only async-signal-safe calls are allowed here.
+extern "C" fn forget_parent() {
+    for entry in entries() {
+        let fd = entry.fd.swap(UNUSED, Ordering::Relaxed);
+        if fd != UNUSED {
+            // SAFETY: the descriptor is the child's copy of one of ours. Handles in the child see
+            // another generation and never use it. It is closed, not unlocked: F_UNLCK would free
+            // the parent's lock, which lives in the shared open file.
+            unsafe { libc::close(fd) };
+        }
+    }
+    GENERATION.fetch_add(1, Ordering::Relaxed);
+    unlock_gate();
+}
+
+fn install_handlers() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        // SAFETY: the handlers are functions of this library, which is never unloaded while handles
+        // exist; the child's handler touches atomics and calls close only.
+        let errno = unsafe {
+            libc::pthread_atfork(Some(lock_gate), Some(unlock_gate), Some(forget_parent))
+        };
+        // ENOMEM is the only failure that the manual names; without the handler a fork would break
+        // the promises of liveness silently.
+        assert_eq!(errno, 0, "pthread_atfork is out of memory");
+    });
+}

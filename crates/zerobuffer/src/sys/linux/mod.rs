@@ -1,0 +1,47 @@
+//! Linux with glibc.
+#![allow(unsafe_code)]
+
+mod fork;
+mod sem;
+mod shm;
+
+pub(crate) use fork::generation as fork_generation;
+pub(crate) use sem::Semaphore;
+pub(crate) use shm::{Mapping, ShmFile, stat_object, unlink_object};
+
+use super::Errno;
+use std::ffi::CString;
+
+/// The last error number of the calling thread.
+fn last_errno() -> Errno {
+    Errno(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
+}
+
+/// Nanoseconds of CLOCK_MONOTONIC.
+pub(crate) fn monotonic_ns() -> u64 {
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `now` is a valid timespec to write to. CLOCK_MONOTONIC exists on every Linux, so the
+    // call cannot fail.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// The effective user id of this process.
+pub(crate) fn effective_uid() -> u32 {
+    // SAFETY: geteuid has no preconditions and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+/// The id of this process, as its own namespace sees it.
+pub(crate) fn process_id() -> u32 {
+    std::process::id()
+}
+
+/// A POSIX object name as C wants it. Names are built by this crate from checked channel names, so a
+/// NUL byte inside is impossible; should it happen, the call fails as for any other invalid name.
+fn c_name(name: &str) -> Result<CString, Errno> {
+    CString::new(name).map_err(|_| Errno(libc::EINVAL))
+}

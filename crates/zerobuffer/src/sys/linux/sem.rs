@@ -1,0 +1,118 @@
+//! Named semaphores of glibc: a 32-byte file `/dev/shm/sem.{name}` that holds a `sem_t`.
+
+use super::shm::{Mapping, ShmFile, check};
+use super::{c_name, last_errno};
+use crate::sys::{Errno, ObjectStat, Waited};
+
+unsafe extern "C" {
+    /// glibc 2.30 and later; not in every release of the libc crate.
+    fn sem_clockwait(
+        sem: *mut libc::sem_t,
+        clock: libc::clockid_t,
+        abstime: *const libc::timespec,
+    ) -> libc::c_int;
+}
+
+/// A named semaphore, mapped.
+///
+/// It is opened through its file and not with `sem_open`, which maps whatever length the file has and
+/// dies of SIGBUS on a file that is too short.
+#[derive(Debug)]
+pub(crate) struct Semaphore {
+    mapping: Mapping,
+}
+
+impl Semaphore {
+    /// Creates the semaphore with value 0; fails with EEXIST if the name is taken.
+    pub(crate) fn create_new(name: &str, mode: u32) -> Result<Self, Errno> {
+        let c_name = c_name(name)?;
+        // sem_open links a finished file into place, so nobody ever sees a half-made semaphore.
+        // SAFETY: `c_name` is NUL-terminated; mode and value follow as O_CREAT demands.
+        let sem = unsafe {
+            libc::sem_open(
+                c_name.as_ptr(),
+                libc::O_CREAT | libc::O_EXCL,
+                0o600 as libc::c_uint,
+                0 as libc::c_uint,
+            )
+        };
+        if sem == libc::SEM_FAILED {
+            return Err(last_errno());
+        }
+        // SAFETY: `sem` came from sem_open just now and is not used after this.
+        unsafe { libc::sem_close(sem) };
+        let opened = Self::open_file(name).and_then(|file| {
+            file.set_mode(mode)?;
+            Self::map(&file)
+        });
+        if opened.is_err() {
+            let _ = Self::unlink(name);
+        }
+        opened
+    }
+
+    /// Opens the semaphore's file, for a look at it before [`Semaphore::map`].
+    pub(crate) fn open_file(name: &str) -> Result<ShmFile, Errno> {
+        ShmFile::open(&file_name(name))
+    }
+
+    /// Whether the file is exactly a semaphore's.
+    pub(crate) fn is_semaphore(stat: &ObjectStat) -> bool {
+        stat.regular && stat.size == size_of::<libc::sem_t>() as u64
+    }
+
+    /// Maps the semaphore in `file`, which [`Semaphore::is_semaphore`] has confirmed.
+    pub(crate) fn map(file: &ShmFile) -> Result<Self, Errno> {
+        Ok(Self {
+            mapping: Mapping::new(file, size_of::<libc::sem_t>())?,
+        })
+    }
+
+    /// Removes a semaphore's name.
+    pub(crate) fn unlink(name: &str) -> Result<(), Errno> {
+        let name = c_name(name)?;
+        // SAFETY: `name` is NUL-terminated and outlives the call.
+        check(unsafe { libc::sem_unlink(name.as_ptr()) })
+    }
+
+    fn raw(&self) -> *mut libc::sem_t {
+        self.mapping.base().as_ptr().cast()
+    }
+
+    /// The number of tokens, or `None` if the peer has written nonsense there.
+    #[inline]
+    pub(crate) fn value(&self) -> Option<i32> {
+        let mut value = 0;
+        // SAFETY: `raw` points to a mapped sem_t for the life of `self`, glibc reads it atomically.
+        let result = unsafe { libc::sem_getvalue(self.raw(), &mut value) };
+        (result == 0).then_some(value)
+    }
+
+    /// Adds a token. A full semaphore (EOVERFLOW) counts as success: tokens are hints.
+    pub(crate) fn post(&self) {
+        // SAFETY: `raw` points to a mapped sem_t for the life of `self`; glibc's operations are
+        // atomic on the 16 bytes that it holds, whatever value they have.
+        unsafe { libc::sem_post(self.raw()) };
+    }
+
+    /// Takes a token, waiting until `deadline_ns` of CLOCK_MONOTONIC at the most.
+    pub(crate) fn wait_until(&self, deadline_ns: u64) -> Waited {
+        let deadline = libc::timespec {
+            tv_sec: (deadline_ns / 1_000_000_000) as libc::time_t,
+            tv_nsec: (deadline_ns % 1_000_000_000) as libc::c_long,
+        };
+        // SAFETY: `raw` points to a mapped sem_t for the life of `self`, `deadline` is normalised.
+        match check(unsafe { sem_clockwait(self.raw(), libc::CLOCK_MONOTONIC, &deadline) }) {
+            Ok(()) => Waited::Token,
+            Err(Errno(libc::EINTR)) => Waited::Interrupted,
+            // ETIMEDOUT; any other answer can only come of a damaged semaphore, and is a time-out
+            // that comes early: the waiter looks at the state and at the peer, and goes on.
+            Err(_) => Waited::TimedOut,
+        }
+    }
+}
+
+/// glibc keeps the semaphore `/x` in the shared-memory file `/sem.x`.
+fn file_name(name: &str) -> String {
+    format!("/sem.{}", name.trim_start_matches('/'))
+}

@@ -1,0 +1,245 @@
+//! Named shared memory: open files with role locks, and mappings.
+
+use super::{c_name, fork, last_errno};
+use crate::sys::{Errno, Identity, ObjectStat};
+use std::ptr::NonNull;
+
+/// Pages are reserved in pieces of this size: a signal interrupts the reservation of one piece only,
+/// so even a steady stream of signals cannot keep it from finishing.
+const RESERVE_STEP: u64 = 1 << 20;
+
+/// An open shared-memory object: the owner of role locks, which live as long as it is open.
+///
+/// In a forked child it is inert: the descriptor is closed there, and drop does nothing.
+#[derive(Debug)]
+pub(crate) struct ShmFile {
+    fd: i32,
+    generation: u32,
+}
+
+impl ShmFile {
+    /// Creates the object; fails with EEXIST if the name is taken. Its mode is `mode` whatever the
+    /// umask says.
+    pub(crate) fn create_new(name: &str, mode: u32) -> Result<Self, Errno> {
+        let file = Self::shm_open(name, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL, 0o600)?;
+        if let Err(errno) = file.set_mode(mode) {
+            let _ = unlink_object(name);
+            return Err(errno);
+        }
+        Ok(file)
+    }
+
+    /// Opens an object that exists, for reading and writing.
+    pub(crate) fn open(name: &str) -> Result<Self, Errno> {
+        Self::shm_open(name, libc::O_RDWR, 0)
+    }
+
+    fn shm_open(name: &str, flags: i32, mode: libc::mode_t) -> Result<Self, Errno> {
+        let name = c_name(name)?;
+        let fd = fork::register(|| {
+            // SAFETY: `name` is NUL-terminated and outlives the call.
+            let fd = unsafe {
+                libc::shm_open(
+                    name.as_ptr(),
+                    flags | libc::O_NOFOLLOW | libc::O_CLOEXEC,
+                    mode,
+                )
+            };
+            if fd < 0 { Err(last_errno()) } else { Ok(fd) }
+        })?;
+        Ok(Self {
+            fd,
+            generation: fork::generation(),
+        })
+    }
+
+    pub(crate) fn set_mode(&self, mode: u32) -> Result<(), Errno> {
+        // SAFETY: `fd` is open for the life of `self`.
+        check(unsafe { libc::fchmod(self.fd, mode) })
+    }
+
+    /// What the object is.
+    pub(crate) fn stat(&self) -> Result<ObjectStat, Errno> {
+        // SAFETY: an all-zero stat is a valid value of this plain C struct.
+        let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+        // SAFETY: `fd` is open for the life of `self`, and `stat` is a valid place to write to.
+        check(unsafe { libc::fstat(self.fd, &mut stat) })?;
+        Ok(object_stat(&stat))
+    }
+
+    /// Makes the object `size` bytes long with every page reserved, so that a full /dev/shm is an
+    /// error here and never a SIGBUS later.
+    pub(crate) fn reserve(&self, size: u64) -> Result<(), Errno> {
+        let mut done = 0;
+        while done < size {
+            let step = RESERVE_STEP.min(size - done);
+            // SAFETY: `fd` is open for the life of `self`.
+            let errno =
+                unsafe { libc::posix_fallocate(self.fd, done as libc::off_t, step as libc::off_t) };
+            match errno {
+                0 => done += step,
+                libc::EINTR => {}
+                errno => return Err(Errno(errno)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the exclusive lock on one byte, for as long as this file is open. False: another open
+    /// file holds it.
+    pub(crate) fn try_lock(&self, byte: u64) -> Result<bool, Errno> {
+        match self.lock_call(libc::F_OFD_SETLK, libc::F_WRLCK, byte) {
+            Ok(_) => Ok(true),
+            Err(Errno(libc::EAGAIN | libc::EACCES)) => Ok(false),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Gives the lock on one byte back; unlike closing, this works while a mapping keeps the open
+    /// file alive.
+    pub(crate) fn unlock(&self, byte: u64) -> Result<(), Errno> {
+        self.lock_call(libc::F_OFD_SETLK, libc::F_UNLCK, byte)
+            .map(drop)
+    }
+
+    /// Whether another open file holds the lock on one byte.
+    pub(crate) fn is_locked_elsewhere(&self, byte: u64) -> Result<bool, Errno> {
+        let found = self.lock_call(libc::F_OFD_GETLK, libc::F_WRLCK, byte)?;
+        Ok(found != libc::F_UNLCK)
+    }
+
+    fn lock_call(&self, command: i32, kind: i32, byte: u64) -> Result<i32, Errno> {
+        if self.generation != fork::generation() {
+            return Err(Errno(libc::EBADF));
+        }
+        // SAFETY: an all-zero flock is a valid value of this plain C struct; OFD locks need l_pid 0.
+        let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+        lock.l_type = kind as libc::c_short;
+        lock.l_whence = libc::SEEK_SET as libc::c_short;
+        lock.l_start = byte as libc::off_t;
+        lock.l_len = 1;
+        loop {
+            // SAFETY: `fd` is open for the life of `self`, and `lock` is a valid flock.
+            match check(unsafe { libc::fcntl(self.fd, command, &mut lock) }) {
+                Ok(()) => return Ok(i32::from(lock.l_type)),
+                Err(Errno(libc::EINTR)) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+}
+
+impl Drop for ShmFile {
+    fn drop(&mut self) {
+        if self.generation == fork::generation() {
+            fork::close(self.fd);
+        }
+    }
+}
+
+/// The first bytes of a shared-memory object, mapped for reading and writing; unmapped when dropped.
+///
+/// Forked children do not inherit it, and drop does nothing there.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    base: NonNull<u8>,
+    len: usize,
+    generation: u32,
+}
+
+// SAFETY: a mapping is an address range without thread affinity; who may access which bytes is
+// decided by those who hand out references (`v2::words`, `v2::frame`).
+unsafe impl Send for Mapping {}
+// SAFETY: as for Send; `&Mapping` gives out an address and a length only.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps the first `len` bytes of `file`, which must be at least that long.
+    pub(crate) fn new(file: &ShmFile, len: usize) -> Result<Self, Errno> {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: no address is asked for, so no existing mapping is touched; `fd` is open.
+        let base = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                len,
+                access,
+                libc::MAP_SHARED,
+                file.fd,
+                0,
+            )
+        };
+        if base == libc::MAP_FAILED {
+            return Err(last_errno());
+        }
+        let base = NonNull::new(base.cast::<u8>()).ok_or(Errno(libc::ENOMEM))?;
+        let mapping = Self {
+            base,
+            len,
+            generation: fork::generation(),
+        };
+        // SAFETY: the range is exactly the mapping made above. A child must not hold the mapping: it
+        // would keep the open file, and with it the parent's lock, alive.
+        check(unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_DONTFORK) })?;
+        Ok(mapping)
+    }
+
+    pub(crate) fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        if self.generation == fork::generation() {
+            // SAFETY: the range is the mapping that `new` made in this process, and every reference
+            // into it borrows from a value that keeps this mapping alive.
+            unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
+        }
+    }
+}
+
+/// Removes a shared-memory name. The object lives on for those who have it open.
+pub(crate) fn unlink_object(name: &str) -> Result<(), Errno> {
+    let name = c_name(name)?;
+    // SAFETY: `name` is NUL-terminated and outlives the call.
+    check(unsafe { libc::shm_unlink(name.as_ptr()) })
+}
+
+/// What a shared-memory name stands for at this moment (symbolic links are not followed); `None` if
+/// it stands for nothing.
+pub(crate) fn stat_object(name: &str) -> Result<Option<ObjectStat>, Errno> {
+    let path = c_name(&format!("/dev/shm{name}"))?;
+    // SAFETY: an all-zero stat is a valid value of this plain C struct.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: `path` is NUL-terminated, and `stat` is a valid place to write to.
+    match check(unsafe { libc::lstat(path.as_ptr(), &mut stat) }) {
+        Ok(()) => Ok(Some(object_stat(&stat))),
+        Err(Errno(libc::ENOENT)) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn object_stat(stat: &libc::stat) -> ObjectStat {
+    ObjectStat {
+        identity: Identity {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+        },
+        size: stat.st_size as u64,
+        uid: stat.st_uid,
+        regular: stat.st_mode & libc::S_IFMT == libc::S_IFREG,
+    }
+}
+
+/// Turns C's -1 into the error number.
+pub(super) fn check(result: i32) -> Result<(), Errno> {
+    if result == -1 {
+        Err(last_errno())
+    } else {
+        Ok(())
+    }
+}

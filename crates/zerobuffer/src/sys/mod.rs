@@ -1,0 +1,86 @@
+//! Fence 1: the operating system, in a few small functions. Nothing else in the crate talks to it.
+//!
+//! Linux with glibc on 64-bit little-endian machines is implemented; elsewhere every call reports
+//! `Unsupported`, so that dependants compile and say clearly at run time what is missing.
+
+#[cfg(all(
+    target_os = "linux",
+    target_env = "gnu",
+    target_pointer_width = "64",
+    target_endian = "little"
+))]
+#[path = "linux/mod.rs"]
+mod imp;
+
+#[cfg(not(all(
+    target_os = "linux",
+    target_env = "gnu",
+    target_pointer_width = "64",
+    target_endian = "little"
+)))]
+#[path = "unsupported.rs"]
+mod imp;
+
+pub(crate) use imp::{
+    Mapping, Semaphore, ShmFile, effective_uid, fork_generation, monotonic_ns, process_id,
+    stat_object, unlink_object,
+};
+
+use crate::error::Error;
+
+/// An error number of the operating system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Errno(pub(crate) i32);
+
+impl Errno {
+    /// The typed error for `operation` on `object`.
+    pub(crate) fn on(self, operation: &'static str, object: &str) -> Error {
+        match self.0 {
+            libc::EACCES | libc::EPERM => Error::PermissionDenied {
+                object: object.to_owned(),
+                operation,
+            },
+            libc::ENOSYS => Error::Unsupported {
+                what: "shared-memory channels need 64-bit little-endian Linux with glibc",
+            },
+            errno => Error::System {
+                operation,
+                object: object.to_owned(),
+                errno,
+            },
+        }
+    }
+}
+
+/// Which file a name or a descriptor stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+}
+
+/// What a named object is, as its open file says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ObjectStat {
+    pub(crate) identity: Identity,
+    pub(crate) size: u64,
+    pub(crate) uid: u32,
+    pub(crate) regular: bool,
+}
+
+/// How a timed wait on a semaphore ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waited {
+    /// A token was taken.
+    Token,
+    /// The time is up.
+    TimedOut,
+    /// A signal handler ran.
+    Interrupted,
+}
+
+/// How many CPUs this process may run on: affinity and cgroup quota considered. 1 when unknown, which
+/// means that nobody spins.
+pub(crate) fn usable_cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

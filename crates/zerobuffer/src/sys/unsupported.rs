@@ -1,0 +1,107 @@
+//! Systems without an implementation: everything that makes an object fails with ENOSYS, which the
+//! callers turn into `Error::Unsupported`; nothing else can be reached.
+
+use super::{Errno, ObjectStat, Waited};
+use std::convert::Infallible;
+use std::ptr::NonNull;
+
+const UNSUPPORTED: Errno = Errno(libc::ENOSYS);
+
+/// Never made here.
+#[derive(Debug)]
+pub(crate) struct ShmFile(Infallible);
+
+impl ShmFile {
+    pub(crate) fn create_new(_: &str, _: u32) -> Result<Self, Errno> {
+        Err(UNSUPPORTED)
+    }
+    pub(crate) fn open(_: &str) -> Result<Self, Errno> {
+        Err(UNSUPPORTED)
+    }
+    pub(crate) fn stat(&self) -> Result<ObjectStat, Errno> {
+        match self.0 {}
+    }
+    pub(crate) fn reserve(&self, _: u64) -> Result<(), Errno> {
+        match self.0 {}
+    }
+    pub(crate) fn try_lock(&self, _: u64) -> Result<bool, Errno> {
+        match self.0 {}
+    }
+    pub(crate) fn unlock(&self, _: u64) -> Result<(), Errno> {
+        match self.0 {}
+    }
+    pub(crate) fn is_locked_elsewhere(&self, _: u64) -> Result<bool, Errno> {
+        match self.0 {}
+    }
+}
+
+/// Never made here.
+#[derive(Debug)]
+pub(crate) struct Mapping(Infallible);
+
+impl Mapping {
+    pub(crate) fn new(file: &ShmFile, _: usize) -> Result<Self, Errno> {
+        match file.0 {}
+    }
+    pub(crate) fn base(&self) -> NonNull<u8> {
+        match self.0 {}
+    }
+    pub(crate) fn len(&self) -> usize {
+        match self.0 {}
+    }
+}
+
+/// Never made here.
+#[derive(Debug)]
+pub(crate) struct Semaphore(Infallible);
+
+impl Semaphore {
+    pub(crate) fn create_new(_: &str, _: u32) -> Result<Self, Errno> {
+        Err(UNSUPPORTED)
+    }
+    pub(crate) fn open_file(_: &str) -> Result<ShmFile, Errno> {
+        Err(UNSUPPORTED)
+    }
+    pub(crate) fn is_semaphore(_: &ObjectStat) -> bool {
+        false
+    }
+    pub(crate) fn map(file: &ShmFile) -> Result<Self, Errno> {
+        match file.0 {}
+    }
+    pub(crate) fn unlink(_: &str) -> Result<(), Errno> {
+        Err(UNSUPPORTED)
+    }
+    pub(crate) fn value(&self) -> Option<i32> {
+        match self.0 {}
+    }
+    pub(crate) fn post(&self) {
+        match self.0 {}
+    }
+    pub(crate) fn wait_until(&self, _: u64) -> Waited {
+        match self.0 {}
+    }
+}
+
+pub(crate) fn fork_generation() -> u32 {
+    0
+}
+
+pub(crate) fn monotonic_ns() -> u64 {
+    0
+}
+
+pub(crate) fn effective_uid() -> u32 {
+    0
+}
+
+pub(crate) fn process_id() -> u32 {
+    std::process::id()
+}
+
+pub(crate) fn unlink_object(_: &str) -> Result<(), Errno> {
+    Err(UNSUPPORTED)
+}
+
+pub(crate) fn stat_object(_: &str) -> Result<Option<ObjectStat>, Errno> {
+    Err(UNSUPPORTED)
+}

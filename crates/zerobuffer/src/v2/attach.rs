@@ -1,0 +1,272 @@
+//! The client's way to a segment (section 6, "client attach").
+
+use super::create::{foreign, open_error};
+use super::layout::{Geometry, METADATA, REQUEST, RESPONSE, SIZE_AND_VERSION, oieb, slot};
+use super::segment::{self, Segment, Semaphores};
+use super::words::Words;
+use crate::atomics::Ordering;
+use crate::error::{Error, Result};
+use crate::liveness::Role;
+use crate::memory::{MemoryProvider, SharedMemory};
+use crate::name::ChannelName;
+use crate::sys::{self, Errno, Semaphore};
+use crate::wait::Deadline;
+use std::time::Duration;
+
+/// The pause between two tries.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Why one try came to nothing.
+enum Refusal {
+    /// It may change: try again until the deadline, then report this.
+    Retry(Error),
+    /// It will not change.
+    Final(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Final(error)
+    }
+}
+
+/// Attaches to the channel's server, trying again until the deadline; at least once.
+///
+/// # Errors
+/// The reason of the last try: `NotRunning`, `Busy`, `PermissionDenied`, `ForeignObject`,
+/// `Incompatible`, `TooLarge` (metadata).
+pub(crate) fn attach(
+    name: &ChannelName,
+    owner: Option<u32>,
+    metadata: &[u8],
+    deadline: &Deadline,
+) -> Result<Segment> {
+    let owner = owner.unwrap_or_else(sys::effective_uid);
+    loop {
+        let error = match try_attach(name, owner, metadata, deadline) {
+            Ok(segment) => return Ok(segment),
+            Err(Refusal::Final(error)) => return Err(error),
+            Err(Refusal::Retry(error)) => error,
+        };
+        if deadline.left().is_zero() {
+            return Err(error);
+        }
+        std::thread::sleep(PAUSE.min(deadline.left()));
+    }
+}
+
+fn try_attach(
+    name: &ChannelName,
+    owner: u32,
+    metadata: &[u8],
+    deadline: &Deadline,
+) -> std::result::Result<Segment, Refusal> {
+    let not_running = |found| {
+        Refusal::Retry(Error::NotRunning {
+            name: name.to_string(),
+            found,
+        })
+    };
+    let busy = || {
+        Refusal::Retry(Error::Busy {
+            name: name.to_string(),
+        })
+    };
+
+    let mut memory = open_segment(name, owner, &not_running)?;
+    let geometry = map_segment(&mut memory, deadline, &not_running)?;
+    if !metadata.is_empty() && metadata.len() as u64 + 8 > geometry.metadata_request {
+        let max = geometry.metadata_request.saturating_sub(8);
+        return Err(Error::TooLarge {
+            asked: metadata.len() as u64,
+            max,
+        }
+        .into());
+    }
+    if !is_fresh(&memory, &geometry)? || !Role::Client.claim(&memory)? {
+        return Err(busy());
+    }
+    // The role must be given back on every way out: the segment does so when it is dropped.
+    let semaphores = Semaphores::each(name, |semaphore| open_semaphore(semaphore, owner));
+    let semaphores = semaphores.map_err(|error| {
+        let _ = Role::Client.resign(&memory);
+        match error {
+            Error::System {
+                errno: libc::ENOENT,
+                ..
+            } => not_running("its semaphores are missing"),
+            error => error.into(),
+        }
+    })?;
+    let segment = Segment::new(name, memory, geometry, semaphores, Role::Client)?;
+    if !segment.is_fresh() {
+        return Err(busy());
+    }
+    if segment.load(REQUEST + oieb::READER_PID) == 0 {
+        return Err(not_running("it is being closed"));
+    }
+    if !Role::Server.is_held(&segment.memory)? || !segment.memory.is_named()? {
+        return Err(not_running("its server has just gone"));
+    }
+    let pid = u64::from(sys::process_id());
+    segment.store(REQUEST + oieb::WRITER_PID, pid);
+    segment.store(RESPONSE + oieb::READER_PID, pid);
+    segment.write_metadata(metadata)?;
+    Ok(segment)
+}
+
+/// Opens the segment and makes sure that it is the expected owner's, and that a server is there.
+fn open_segment(
+    name: &ChannelName,
+    owner: u32,
+    not_running: &impl Fn(&'static str) -> Refusal,
+) -> std::result::Result<SharedMemory, Refusal> {
+    let object = name.segment();
+    let memory = match SharedMemory::open_object(&object) {
+        Ok(memory) => memory,
+        Err(Errno(libc::ENOENT)) => return Err(not_running("there is no such channel")),
+        Err(errno) => return Err(open_error(errno, &object).into()),
+    };
+    let stat = memory.stat()?;
+    if stat.uid != owner {
+        return Err(foreign(&object, stat.uid, "its owner is not the one expected").into());
+    }
+    if stat.size == 0 {
+        return Err(not_running("its segment is being made"));
+    }
+    if stat.size < METADATA as u64 {
+        return Err(incompatible(
+            &object,
+            "segment size",
+            stat.size,
+            METADATA as u64,
+        ));
+    }
+    if !Role::Server.is_held(&memory)? {
+        return Err(not_running(
+            "its segment is left over from a server that is gone",
+        ));
+    }
+    Ok(memory)
+}
+
+/// Maps all of a segment once its server has made it, and returns the private copy of its geometry.
+fn map_segment(
+    memory: &mut SharedMemory,
+    deadline: &Deadline,
+    not_running: &impl Fn(&'static str) -> Refusal,
+) -> std::result::Result<Geometry, Refusal> {
+    // The control part first: it says how much more there is.
+    memory.map_file(METADATA)?;
+    wait_until_made(memory, deadline, not_running)?;
+    let geometry = read_geometry(memory)?;
+    let size = memory.stat()?.size;
+    if size != geometry.total() {
+        return Err(incompatible(
+            memory.object(),
+            "segment size",
+            size,
+            geometry.total(),
+        ));
+    }
+    memory.map_file(size as usize)?;
+    Ok(geometry)
+}
+
+/// Waits until the server has stored the first word, which it does last.
+fn wait_until_made(
+    memory: &SharedMemory,
+    deadline: &Deadline,
+    not_running: &impl Fn(&'static str) -> Refusal,
+) -> std::result::Result<(), Refusal> {
+    let words = Words::new(memory.map(0, METADATA)?);
+    loop {
+        // Acquire: pairs with the Release in `create`: all initial values are visible.
+        let found = words
+            .at(REQUEST + oieb::SIZE_AND_VERSION)
+            .load(Ordering::Acquire);
+        let (size, major) = (found as u32, found >> 32 & 0xff);
+        match (size, major) {
+            (0, _) => {}
+            (88, 2) => return Ok(()),
+            (88, major) => {
+                return Err(incompatible(memory.object(), "major version", major, 2));
+            }
+            (size, _) => {
+                let expected = u64::from(SIZE_AND_VERSION as u32);
+                return Err(incompatible(
+                    memory.object(),
+                    "OIEB size",
+                    size.into(),
+                    expected,
+                ));
+            }
+        }
+        if deadline.left().is_zero() || !Role::Server.is_held(memory)? || !memory.is_named()? {
+            return Err(not_running("its segment is being made"));
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Reads the sizes once and checks them.
+fn read_geometry(memory: &SharedMemory) -> std::result::Result<Geometry, Refusal> {
+    let words = Words::new(memory.map(0, METADATA)?);
+    let read = |offset: usize| words.at(offset).load(Ordering::Acquire);
+    let payload = read(REQUEST + oieb::PAYLOAD_SIZE);
+    let same = read(RESPONSE + oieb::PAYLOAD_SIZE);
+    if same != payload {
+        return Err(incompatible(
+            memory.object(),
+            "OIEB_Response.payload_size",
+            same,
+            payload,
+        ));
+    }
+    let second = read(RESPONSE + oieb::SIZE_AND_VERSION);
+    if second != read(REQUEST + oieb::SIZE_AND_VERSION) {
+        return Err(incompatible(
+            memory.object(),
+            "OIEB_Response.oieb_size",
+            second,
+            SIZE_AND_VERSION,
+        ));
+    }
+    let metadata = [REQUEST, RESPONSE].map(|block| read(block + oieb::METADATA_SIZE));
+    Geometry::new(metadata[0], metadata[1], payload)
+        .ok_or_else(|| incompatible(memory.object(), "payload or metadata size", payload, 64))
+}
+
+fn is_fresh(memory: &SharedMemory, geometry: &Geometry) -> Result<bool> {
+    let whole = Words::new(memory.map(0, geometry.total() as usize)?);
+    let first_state = geometry.payload_offset as usize + slot::STATE;
+    Ok(segment::is_fresh(&whole, geometry) && whole.at(first_state).load(Ordering::Acquire) == 0)
+}
+
+fn open_semaphore(object: &str, owner: u32) -> Result<Semaphore> {
+    let file = Semaphore::open_file(object).map_err(|errno| match errno {
+        Errno(libc::ENOENT) => errno.on("open", object),
+        errno => open_error(errno, object),
+    })?;
+    let stat = file.stat().map_err(|errno| errno.on("look at", object))?;
+    if stat.uid != owner {
+        return Err(foreign(
+            object,
+            stat.uid,
+            "its owner is not the one expected",
+        ));
+    }
+    if !Semaphore::is_semaphore(&stat) {
+        return Err(foreign(object, stat.uid, "it is not a semaphore"));
+    }
+    Semaphore::map(&file).map_err(|errno| errno.on("map", object))
+}
+
+fn incompatible(object: &str, field: &'static str, found: u64, expected: u64) -> Refusal {
+    Refusal::Final(Error::Incompatible {
+        object: object.to_owned(),
+        field,
+        found,
+        expected,
+    })
+}

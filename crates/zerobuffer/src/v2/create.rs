@@ -1,0 +1,194 @@
+//! The server's way to a segment: create, and take over from a predecessor that died (section 6).
+
+use super::layout::{Geometry, REQUEST, RESPONSE, SIZE_AND_VERSION, UNIT, oieb};
+use super::segment::{Segment, Semaphores, unlink_semaphores};
+use crate::config::BufferConfig;
+use crate::error::{Error, Result};
+use crate::liveness::Role;
+use crate::memory::{MemoryProvider, SharedMemory};
+use crate::name::ChannelName;
+use crate::sys::{self, Errno, Semaphore};
+
+/// Every turn but the last loses a race against another server, or cleans up after a dead one. Even
+/// eight servers that start at once need a handful of turns.
+const MAX_TURNS: u32 = 1000;
+
+/// The geometry of a channel of `buffer`'s sizes, which are rounded up to multiples of 64.
+pub(crate) fn geometry(buffer: &BufferConfig) -> Result<Geometry> {
+    let whole = |size: usize| (size as u64).checked_next_multiple_of(UNIT);
+    let refuse = |what, asked: usize, allowed| Error::BadConfig {
+        what,
+        asked: asked as u64,
+        allowed,
+    };
+    if buffer.payload_size == 0 {
+        return Err(refuse("payload size", 0, "64 bytes to 256 GiB"));
+    }
+    whole(buffer.metadata_size)
+        .zip(whole(buffer.payload_size))
+        .and_then(|(metadata, payload)| Geometry::new(metadata, metadata, payload))
+        .ok_or_else(|| match buffer.metadata_size > 1 << 40 {
+            true => refuse("metadata size", buffer.metadata_size, "0 bytes to 1 TiB"),
+            false => refuse("payload size", buffer.payload_size, "64 bytes to 256 GiB"),
+        })
+}
+
+/// Creates the segment and its semaphores, ready for a client.
+///
+/// # Errors
+/// `AlreadyRunning`, `ForeignObject`, `PermissionDenied`, `NoSpace`, `TooLarge` (metadata). Nothing
+/// is left behind.
+pub(crate) fn create(
+    name: &ChannelName,
+    geometry: Geometry,
+    mode: u32,
+    metadata: &[u8],
+) -> Result<Segment> {
+    let object = name.segment();
+    for _ in 0..MAX_TURNS {
+        match SharedMemory::create_object(&object, mode) {
+            Ok(memory) => {
+                // Somebody may have taken the new file for a leftover before it was locked.
+                if Role::Server.claim(&memory)? && memory.is_named()? {
+                    return build(name, memory, geometry, mode, metadata);
+                }
+            }
+            Err(Errno(libc::EEXIST)) => clear_leftover(name, &object)?,
+            Err(Errno(libc::ENOSPC)) => {
+                return Err(Error::NoSpace {
+                    object,
+                    needed: geometry.total(),
+                });
+            }
+            Err(errno) => return Err(errno.on("create", &object)),
+        }
+    }
+    Err(Error::AlreadyRunning {
+        name: name.to_string(),
+    })
+}
+
+/// Removes a segment whose server is gone.
+fn clear_leftover(name: &ChannelName, object: &str) -> Result<()> {
+    let memory = match SharedMemory::open_object(object) {
+        Ok(memory) => memory,
+        Err(Errno(libc::ENOENT)) => return Ok(()),
+        Err(errno) => return Err(open_error(errno, object)),
+    };
+    let stat = memory.stat()?;
+    if stat.uid != sys::effective_uid() {
+        return Err(foreign(object, stat.uid, "another user owns it"));
+    }
+    if !stat.regular {
+        return Err(foreign(
+            object,
+            stat.uid,
+            "it is not a shared-memory segment",
+        ));
+    }
+    if !Role::Server.claim(&memory)? {
+        return Err(Error::AlreadyRunning {
+            name: name.to_string(),
+        });
+    }
+    // Whoever holds the client's lock sees the death of its server now. The lock is given back when
+    // `memory` is dropped; explicitly, as a mapping elsewhere may keep the open file.
+    let removed = memory.unlink();
+    let _ = Role::Server.resign(&memory);
+    removed
+}
+
+/// Why an object that exists could not be opened.
+pub(crate) fn open_error(errno: Errno, object: &str) -> Error {
+    if errno == Errno(libc::ELOOP) {
+        let uid = sys::stat_object(object)
+            .ok()
+            .flatten()
+            .map_or(u32::MAX, |stat| stat.uid);
+        return foreign(object, uid, "it is a symbolic link");
+    }
+    errno.on("open", object)
+}
+
+pub(crate) fn foreign(object: &str, uid: u32, reason: &'static str) -> Error {
+    Error::ForeignObject {
+        object: object.to_owned(),
+        uid,
+        reason,
+    }
+}
+
+/// Fills a new segment that is locked and named; undoes everything if a step fails.
+fn build(
+    name: &ChannelName,
+    memory: SharedMemory,
+    geometry: Geometry,
+    mode: u32,
+    metadata: &[u8],
+) -> Result<Segment> {
+    let mut undo = Undo {
+        name,
+        memory: Some(memory),
+    };
+    let memory = undo.memory.as_mut().expect("set above");
+    memory.allocate(geometry.total() as usize)?;
+    unlink_semaphores(name)?;
+    let semaphores = Semaphores::each(name, |semaphore| {
+        Semaphore::create_new(semaphore, mode).map_err(|errno| match errno {
+            Errno(libc::ENOSPC | libc::ENOMEM) => Error::NoSpace {
+                object: semaphore.to_owned(),
+                needed: 32,
+            },
+            errno => errno.on("create", semaphore),
+        })
+    })?;
+    let memory = undo.memory.take().expect("set above");
+    let segment = Segment::new(name, memory, geometry, semaphores, Role::Server)?;
+    match write_initial_values(&segment, metadata) {
+        Ok(()) => Ok(segment),
+        Err(error) => {
+            let _ = segment.unlink();
+            Err(error)
+        }
+    }
+}
+
+/// The memory is zero; only what is not zero is written, and OIEB_Request's first word last.
+fn write_initial_values(segment: &Segment, metadata: &[u8]) -> Result<()> {
+    let geometry = segment.geometry;
+    let pid = u64::from(sys::process_id());
+    let blocks = [
+        (REQUEST, geometry.metadata_request),
+        (RESPONSE, geometry.metadata_response),
+    ];
+    for (block, metadata_size) in blocks {
+        segment.store(block + oieb::METADATA_SIZE, metadata_size);
+        segment.store(block + oieb::METADATA_FREE_BYTES, metadata_size);
+        segment.store(block + oieb::PAYLOAD_SIZE, geometry.payload_size);
+        segment.store(block + oieb::PAYLOAD_FREE_BYTES, geometry.payload_size);
+    }
+    segment.write_metadata(metadata)?;
+    segment.store(REQUEST + oieb::READER_PID, pid);
+    segment.store(RESPONSE + oieb::WRITER_PID, pid);
+    segment.store(RESPONSE + oieb::SIZE_AND_VERSION, SIZE_AND_VERSION);
+    segment.store(REQUEST + oieb::SIZE_AND_VERSION, SIZE_AND_VERSION);
+    Ok(())
+}
+
+/// Removes a half-made channel when dropped with its memory still inside.
+struct Undo<'n> {
+    name: &'n ChannelName,
+    memory: Option<SharedMemory>,
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        if let Some(memory) = &self.memory
+            && memory.is_named().unwrap_or(false)
+        {
+            let _ = unlink_semaphores(self.name);
+            let _ = memory.unlink();
+            let _ = Role::Server.resign(memory);
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Protocol version 2: the in-place duplex channel.
+
+pub(crate) mod layout;
+mod ring;
+mod words;
+
+#[cfg(not(loom))]
+mod attach;
+#[cfg(not(loom))]
+mod create;
+#[cfg(not(loom))]
+mod frame;
+#[cfg(not(loom))]
+mod segment;

@@ -1,0 +1,557 @@
+//! The client's side of the ring: claim, commit, look, release, cancel, reclaim.
+
+use super::table::{Fate, Table};
+use super::{Ring, Violation, add};
+use crate::atomics::{AtomicBool, AtomicU64, Ordering};
+use crate::error::{Error, LostRequest, RequestState, Result};
+use crate::v2::layout::{
+    Demand, Geometry, MAX_SEQUENCE, Phase, REQUEST, RESPONSE, Shape, oieb, slot,
+};
+use crate::v2::words::Words;
+
+/// The client's side of the ring.
+///
+/// Who may call at the same time: `try_claim`, `commit` and `reclaim` one thread at a time (the
+/// sender). `look`, `next_ready`, `release`, `cancel` and the sender from several threads only after
+/// [`ClientRing::set_concurrent`].
+#[derive(Debug)]
+pub(crate) struct ClientRing {
+    ring: Ring,
+    table: Table,
+    /// Where the next slot goes.
+    position: AtomicU64,
+    /// The sequence of the next commit.
+    next: AtomicU64,
+    /// The oldest sequence whose bytes are not reclaimed.
+    head: AtomicU64,
+    /// Ring bytes that are not reclaimed, padding included.
+    used: AtomicU64,
+    /// All ring bytes ever published, modulo 2^64.
+    written: AtomicU64,
+    marker: Marker,
+    /// No sequence below is pending; where `next_ready` begins to look.
+    scan_from: AtomicU64,
+    concurrent: AtomicBool,
+}
+
+/// The wrap marker that is not reclaimed yet. There is one at the most: it reaches to the end of the
+/// ring, and the next one can only be made over the same bytes.
+#[derive(Debug, Default)]
+struct Marker {
+    /// The sequence of the frame behind it; 0 if there is no marker.
+    sequence: AtomicU64,
+    position: AtomicU64,
+}
+
+/// A place in the ring that was found free, to be filled and committed. Not `Clone`: whoever has it
+/// owns the bytes (`v2::frame` relies on it).
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Claim {
+    position: u64,
+    shape: Shape,
+    /// Behind a wrap marker that the commit publishes first.
+    wraps: bool,
+}
+
+impl Claim {
+    /// Where the data goes, from the start of the ring.
+    pub(crate) fn data_start(&self) -> u64 {
+        self.position + u64::from(self.shape.data_offset)
+    }
+
+    /// Bytes of data that fit.
+    pub(crate) fn capacity(&self) -> u64 {
+        self.shape.capacity()
+    }
+}
+
+/// What one turn of claiming came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum ClaimStep {
+    Ready(Claim),
+    /// The ring has no room yet.
+    Full {
+        needed: u64,
+        free: u64,
+    },
+    /// A wrap marker was published on the drained ring: wake the server, which retires it.
+    Marker,
+}
+
+/// A slot whose answer this side holds. Not `Clone`: whoever has it owns the bytes (`v2::frame`
+/// relies on it).
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) sequence: u64,
+    pub(crate) position: u64,
+    pub(crate) data_offset: u16,
+    pub(crate) len: u64,
+    pub(crate) status: u16,
+}
+
+impl Held {
+    /// Where the data lies, from the start of the ring.
+    pub(crate) fn data_start(&self) -> u64 {
+        self.position + u64::from(self.data_offset)
+    }
+}
+
+/// What a look at one request found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    Waiting,
+    Ready(Held),
+    /// It was never sent, or its answer was collected or given up.
+    Unknown,
+}
+
+impl ClientRing {
+    /// A ring at its beginning, with room for `max_in_flight` requests in the table.
+    pub(crate) fn new(
+        control: Words,
+        payload: Words,
+        geometry: &Geometry,
+        max_in_flight: usize,
+    ) -> Self {
+        Self {
+            ring: Ring::new(control, payload, geometry),
+            table: Table::new(max_in_flight),
+            position: AtomicU64::new(0),
+            next: AtomicU64::new(1),
+            head: AtomicU64::new(1),
+            used: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            marker: Marker::default(),
+            scan_from: AtomicU64::new(1),
+            concurrent: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on several threads may look, release and cancel at the same time. To be called before
+    /// the second thread can.
+    pub(crate) fn set_concurrent(&self) {
+        self.concurrent.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_concurrent(&self) -> bool {
+        self.concurrent.load(Ordering::Relaxed)
+    }
+
+    /// The largest capacity that ever fits: a slot of the whole ring.
+    pub(crate) fn max_capacity(&self) -> u64 {
+        // In a ring of one line the header shares it with the data.
+        self.ring.size
+            - if self.ring.size == 64 {
+                slot::HEADER
+            } else {
+                64
+            }
+    }
+
+    /// Requests sent and not reclaimed.
+    pub(crate) fn in_flight(&self) -> u64 {
+        let head = self.head.load(Ordering::Relaxed);
+        self.next.load(Ordering::Acquire).saturating_sub(head)
+    }
+
+    // ---- sending ----
+
+    /// Looks for a place for `demand`; changes nothing, unless it drains the ring for a frame that
+    /// fits no other way.
+    pub(crate) fn try_claim(&self, demand: Demand) -> Result<ClaimStep> {
+        self.reclaim();
+        let next = self.next.load(Ordering::Relaxed);
+        if next > MAX_SEQUENCE {
+            return Err(Error::SequenceExhausted);
+        }
+        let size = self.ring.size;
+        let Some(len_at_start) = demand.slot_len(0).filter(|len| *len <= size) else {
+            let max = size.saturating_sub(demand.data_offset(0));
+            return Err(Error::TooLarge {
+                asked: demand.capacity(),
+                max,
+            });
+        };
+        let position = self.position.load(Ordering::Relaxed);
+        let free = size - self.used.load(Ordering::Relaxed);
+        let to_end = size - position;
+        let len_here = demand.slot_len(position).unwrap_or(u64::MAX);
+        let wraps = len_here > to_end;
+        let (at, len, needed) = if wraps {
+            (0, len_at_start, to_end + len_at_start)
+        } else {
+            (position, len_here, len_here)
+        };
+        if needed > size && free == size {
+            self.publish_marker(next);
+            return Ok(ClaimStep::Marker);
+        }
+        let table_full = next - self.head.load(Ordering::Relaxed) >= self.table.len();
+        if needed > free || table_full {
+            return Ok(ClaimStep::Full {
+                needed: needed.min(size),
+                free,
+            });
+        }
+        let shape = Shape {
+            stride: (len / 64) as u32,
+            data_offset: demand.data_offset(at) as u16,
+            status: 0,
+        };
+        Ok(ClaimStep::Ready(Claim {
+            position: at,
+            shape,
+            wraps,
+        }))
+    }
+
+    /// Publishes `claim`, which the latest [`ClientRing::try_claim`] found, with `len` bytes of data in
+    /// place. Returns its sequence.
+    #[inline]
+    pub(crate) fn commit(&self, claim: Claim, len: u64) -> u64 {
+        debug_assert!(len <= claim.capacity());
+        let sequence = self.next.load(Ordering::Relaxed);
+        if claim.wraps {
+            self.publish_marker(sequence);
+        }
+        let Claim {
+            position, shape, ..
+        } = claim;
+        self.write_header(position, len, sequence, shape);
+        let next_position = self.advance(position, shape.len());
+        self.table.entry(sequence).enter(sequence, position, shape);
+        // Release: pairs with the Acquire of a receiving thread, which then finds the entry. Before
+        // the publication, so that its answer is never looked for in vain.
+        self.next.store(sequence + 1, Ordering::Release);
+        // Release: pairs with the Acquire in `ServerRing::take`; header, data and terminator first.
+        self.ring
+            .state(position)
+            .store(Phase::Request.of(sequence), Ordering::Release);
+        self.position.store(next_position, Ordering::Relaxed);
+        self.account_published(shape.len());
+        let count = self.ring.control.at(REQUEST + oieb::PAYLOAD_WRITTEN_COUNT);
+        count.store(sequence, Ordering::Release);
+        sequence
+    }
+
+    /// Publishes a wrap marker from the write position to the end; the next slot is at 0.
+    fn publish_marker(&self, sequence: u64) {
+        let position = self.position.load(Ordering::Relaxed);
+        let len = self.ring.size - position;
+        let shape = Shape {
+            stride: (len / 64) as u32,
+            data_offset: slot::HEADER as u16,
+            status: 0,
+        };
+        self.write_header(position, 0, 0, shape);
+        self.advance(position, len);
+        self.marker.position.store(position, Ordering::Relaxed);
+        self.marker.sequence.store(sequence, Ordering::Relaxed);
+        // Release: pairs with the Acquire in `ServerRing::take`; header and terminator first.
+        self.ring
+            .state(position)
+            .store(Phase::Wrap.of(sequence), Ordering::Release);
+        self.position.store(0, Ordering::Relaxed);
+        self.account_published(len);
+    }
+
+    fn write_header(&self, position: u64, len: u64, sequence_number: u64, shape: Shape) {
+        let header = |field| self.ring.header(position, field);
+        header(slot::PAYLOAD_SIZE).store(len, Ordering::Relaxed);
+        header(slot::SEQUENCE_NUMBER).store(sequence_number, Ordering::Relaxed);
+        header(slot::SHAPE).store(shape.to_word(), Ordering::Relaxed);
+    }
+
+    /// Counts `len` bytes at `position` as used and terminates what follows, if that is free.
+    fn advance(&self, position: u64, len: u64) -> u64 {
+        let used = self.used.load(Ordering::Relaxed) + len;
+        self.used.store(used, Ordering::Relaxed);
+        let next = self.ring.after(position, len);
+        if used < self.ring.size {
+            self.ring.terminate(next);
+        }
+        next
+    }
+
+    fn account_published(&self, len: u64) {
+        self.account_free();
+        let written = self.written.load(Ordering::Relaxed).wrapping_add(len);
+        self.written.store(written, Ordering::Relaxed);
+        self.ring
+            .control
+            .at(REQUEST + oieb::PAYLOAD_WRITTEN_BYTES)
+            .store(written, Ordering::Release);
+    }
+
+    fn account_free(&self) {
+        let free = self.ring.size - self.used.load(Ordering::Relaxed);
+        for block in [REQUEST, RESPONSE] {
+            self.ring
+                .control
+                .at(block + oieb::PAYLOAD_FREE_BYTES)
+                .store(free, Ordering::Release);
+        }
+    }
+
+    /// Takes back the bytes of the longest prefix of slots that nobody uses any more, and swallows
+    /// late answers of abandoned requests on the way.
+    pub(crate) fn reclaim(&self) {
+        let next = self.next.load(Ordering::Relaxed);
+        let mut head = self.head.load(Ordering::Relaxed);
+        let mut freed = 0;
+        loop {
+            if self.marker.sequence.load(Ordering::Relaxed) == head {
+                let position = self.marker.position.load(Ordering::Relaxed);
+                // Acquire: pairs with the Release of `ServerRing::take`: the server is past it.
+                if self.ring.state(position).load(Ordering::Acquire) != Phase::Released.of(head) {
+                    break;
+                }
+                self.marker.sequence.store(0, Ordering::Relaxed);
+                freed += self.ring.size - position;
+            }
+            if head == next || !self.is_reclaimable(head) {
+                break;
+            }
+            freed += self.table.entry(head).shape().len();
+            head += 1;
+        }
+        if freed > 0 {
+            self.head.store(head, Ordering::Relaxed);
+            self.used
+                .store(self.used.load(Ordering::Relaxed) - freed, Ordering::Relaxed);
+            self.account_free();
+        }
+    }
+
+    fn is_reclaimable(&self, sequence: u64) -> bool {
+        let entry = self.table.entry(sequence);
+        match entry.fate(sequence) {
+            Some(Fate::Returned) => true,
+            Some(Fate::Abandoned) => {
+                // Acquire: pairs with the Release of the server's skip, or of `give_back`.
+                let state = self.ring.state(entry.position()).load(Ordering::Acquire);
+                if state == Phase::Response.of(sequence) {
+                    self.swallow(sequence);
+                }
+                // Still abandoned with the state RELEASED: the server has skipped it. While another
+                // thread swallows the answer the fate is Held, and the entry is not ours yet.
+                match entry.fate(sequence) {
+                    Some(Fate::Abandoned) => state == Phase::Released.of(sequence),
+                    fate => fate == Some(Fate::Returned),
+                }
+            }
+            _ => false,
+        }
+    }
+
+    // ---- receiving ----
+
+    /// Looks for the answer to `sequence`, and takes it if it is there.
+    #[inline]
+    pub(crate) fn look(&self, sequence: u64) -> std::result::Result<Look, Violation> {
+        let entry = self.table.entry(sequence);
+        if entry.fate(sequence) != Some(Fate::Pending) {
+            return Ok(Look::Unknown);
+        }
+        let (position, shape) = (entry.position(), entry.shape());
+        // Acquire: pairs with the Release in `ServerRing::answer`; then the data is ours to read.
+        let state = self.ring.state(position).load(Ordering::Acquire);
+        if state == Phase::Request.of(sequence) {
+            return Ok(Look::Waiting);
+        }
+        // Read once, and only used once the request is ours: before, another thread may have
+        // collected it and the place may hold something else.
+        let len = self
+            .ring
+            .header(position, slot::PAYLOAD_SIZE)
+            .load(Ordering::Relaxed);
+        let answered = Shape::from_word(
+            self.ring
+                .header(position, slot::SHAPE)
+                .load(Ordering::Relaxed),
+        );
+        if !entry.change(sequence, Fate::Pending, Fate::Held, self.is_concurrent()) {
+            return Ok(Look::Unknown);
+        }
+        if state != Phase::Response.of(sequence) {
+            let allowed = Phase::Response.of(sequence);
+            return Err(Violation {
+                field: "frame.state",
+                observed: state,
+                allowed,
+            });
+        }
+        if len > shape.capacity() {
+            let allowed = shape.capacity();
+            return Err(Violation {
+                field: "frame.payload_size",
+                observed: len,
+                allowed,
+            });
+        }
+        let Shape { status, .. } = answered;
+        Ok(Look::Ready(Held {
+            sequence,
+            position,
+            data_offset: shape.data_offset,
+            len,
+            status,
+        }))
+    }
+
+    /// The oldest request whose answer is there, if any.
+    pub(crate) fn next_ready(&self) -> std::result::Result<Option<Held>, Violation> {
+        // Acquire: pairs with the Release in `commit`.
+        let next = self.next.load(Ordering::Acquire);
+        let mut oldest_pending = None;
+        for sequence in self.scan_from.load(Ordering::Relaxed)..next {
+            match self.look(sequence)? {
+                Look::Ready(held) => {
+                    self.scan_from
+                        .store(oldest_pending.unwrap_or(sequence + 1), Ordering::Relaxed);
+                    return Ok(Some(held));
+                }
+                Look::Waiting => oldest_pending = oldest_pending.or(Some(sequence)),
+                Look::Unknown => self.swallow(sequence),
+            }
+        }
+        self.scan_from
+            .store(oldest_pending.unwrap_or(next), Ordering::Relaxed);
+        Ok(None)
+    }
+
+    /// Gives back a slot that [`ClientRing::look`] took.
+    #[inline]
+    pub(crate) fn release(&self, held: &Held) {
+        self.give_back(held.sequence, held.position);
+        self.table
+            .entry(held.sequence)
+            .set(held.sequence, Fate::Returned);
+        if !self.is_concurrent() {
+            self.reclaim();
+        }
+    }
+
+    /// RELEASED and the count: what the server and monitors see of a response that is done with.
+    fn give_back(&self, sequence: u64, position: u64) {
+        // Release: what was read of the slot was read before anybody may write it again.
+        self.ring
+            .state(position)
+            .store(Phase::Released.of(sequence), Ordering::Release);
+        let count = self.ring.control.at(RESPONSE + oieb::PAYLOAD_READ_COUNT);
+        add(count, 1, self.is_concurrent());
+    }
+
+    /// Gives up a request: no answer to it will be delivered. False if there is nothing to give up
+    /// any more: the answer is there already, or was collected.
+    pub(crate) fn cancel(&self, sequence: u64) -> bool {
+        let entry = self.table.entry(sequence);
+        let concurrent = self.is_concurrent();
+        // Private first: from here on no other thread of this side collects it.
+        if entry.fate(sequence) != Some(Fate::Pending)
+            || !entry.change(sequence, Fate::Pending, Fate::Abandoned, concurrent)
+        {
+            return false;
+        }
+        let (request, cancelled) = (Phase::Request.of(sequence), Phase::Cancelled.of(sequence));
+        // AcqRel: Release pairs with the Acquire in `ServerRing::take`; Acquire because on failure
+        // the answer is there.
+        let state = self.ring.state(entry.position());
+        let exchanged =
+            state.compare_exchange(request, cancelled, Ordering::AcqRel, Ordering::Acquire);
+        // If the answer was faster it can still be collected, unless `reclaim` swallowed it already.
+        exchanged.is_ok() || !entry.change(sequence, Fate::Abandoned, Fate::Pending, concurrent)
+    }
+
+    /// Gives back the answer to an abandoned request, if it has come.
+    fn swallow(&self, sequence: u64) {
+        let entry = self.table.entry(sequence);
+        if entry.fate(sequence) != Some(Fate::Abandoned) {
+            return;
+        }
+        let position = entry.position();
+        // Acquire: pairs with the Release in `ServerRing::answer`: the server is done with the bytes.
+        let state = self.ring.state(position).load(Ordering::Acquire);
+        // Held while it is given back: the sender must not reuse the bytes in between.
+        if state == Phase::Response.of(sequence)
+            && entry.change(sequence, Fate::Abandoned, Fate::Held, self.is_concurrent())
+        {
+            self.give_back(sequence, position);
+            entry.set(sequence, Fate::Returned);
+        }
+    }
+
+    // ---- the end ----
+
+    /// Gives up everything that is not answered: the first step of an orderly close.
+    pub(crate) fn cancel_all(&self) {
+        for sequence in self.pending() {
+            self.cancel(sequence);
+        }
+    }
+
+    /// The requests without a collected answer, oldest first.
+    pub(crate) fn pending(&self) -> impl Iterator<Item = u64> + '_ {
+        // Acquire: pairs with the Release in `commit`.
+        let next = self.next.load(Ordering::Acquire);
+        (self.head.load(Ordering::Relaxed)..next)
+            .filter(|n| self.table.entry(*n).fate(*n) == Some(Fate::Pending))
+    }
+
+    /// What is known of `sequence` once the server is gone.
+    pub(crate) fn fate_after_death(&self, sequence: u64) -> LostRequest {
+        // Acquire: the server is gone, and its last stores are visible.
+        let taken = self
+            .ring
+            .control
+            .at(REQUEST + oieb::PAYLOAD_READ_COUNT)
+            .load(Ordering::Acquire);
+        let state = if sequence > taken {
+            RequestState::NotStarted
+        } else {
+            RequestState::InDoubt
+        };
+        LostRequest { sequence, state }
+    }
+
+    /// Where the data of a pending request lies, and its recorded place, for sending it again.
+    pub(crate) fn pending_slot(&self, sequence: u64) -> Option<Held> {
+        let entry = self.table.entry(sequence);
+        if entry.fate(sequence) != Some(Fate::Pending) {
+            return None;
+        }
+        let (position, shape) = (entry.position(), entry.shape());
+        let len = self
+            .ring
+            .header(position, slot::PAYLOAD_SIZE)
+            .load(Ordering::Relaxed);
+        let data_offset = shape.data_offset;
+        (len <= shape.capacity()).then_some(Held {
+            sequence,
+            position,
+            data_offset,
+            len,
+            status: 0,
+        })
+    }
+}
+
+#[cfg(test)]
+impl ClientRing {
+    /// A ring whose next sequence and byte counter are near their limits.
+    pub(crate) fn starting_at(mut self, sequence: u64, written: u64) -> Self {
+        for counter in [&mut self.next, &mut self.head, &mut self.scan_from] {
+            *counter = AtomicU64::new(sequence);
+        }
+        self.written = AtomicU64::new(written);
+        self
+    }
+
+    pub(crate) fn free(&self) -> u64 {
+        self.ring.size - self.used.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn position(&self) -> u64 {
+        self.position.load(Ordering::Relaxed)
+    }
+}

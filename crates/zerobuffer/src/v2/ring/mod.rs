@@ -1,0 +1,115 @@
+//! The algorithm: how slots of the one ring travel between client and server (protocol v2, section 4).
+//!
+//! ```text
+//! client                                server
+//! try_claim ─► fill ─► commit ──────►  take ─► edit in place ─► answer
+//! reclaim ◄── release ◄── read ◄── look ◄───────────────────────┘
+//! ```
+//!
+//! Nothing here knows the operating system, pointers or payload bytes, so loom and the property tests
+//! run exactly this code. Both sides keep what they decide by in private memory: the client its own
+//! table of slots, the server its own position and sequence. What the peer can write is read once,
+//! checked, and then used.
+//!
+//! All private state is in relaxed atomics, so every operation takes `&self`; which operations may
+//! run at the same time is said at each type.
+
+mod client;
+mod server;
+mod table;
+
+pub(crate) use client::{Claim, ClaimStep, ClientRing, Held, Look};
+pub(crate) use server::{ServerRing, Take, Taken};
+
+use super::layout::{EMPTY, Geometry, slot};
+use super::words::Words;
+use crate::atomics::{AtomicU64, Ordering};
+use crate::error::Error;
+
+/// Something that a conforming peer never writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Violation {
+    pub(crate) field: &'static str,
+    pub(crate) observed: u64,
+    pub(crate) allowed: u64,
+}
+
+impl From<Violation> for Error {
+    fn from(violation: Violation) -> Self {
+        let Violation {
+            field,
+            observed,
+            allowed,
+        } = violation;
+        Self::ProtocolViolation {
+            field,
+            observed,
+            allowed,
+        }
+    }
+}
+
+/// The words that both rings work on.
+#[derive(Debug)]
+struct Ring {
+    /// OIEB_Request and OIEB_Response.
+    control: Words,
+    payload: Words,
+    size: u64,
+}
+
+impl Ring {
+    fn new(control: Words, payload: Words, geometry: &Geometry) -> Self {
+        Self {
+            control,
+            payload,
+            size: geometry.payload_size,
+        }
+    }
+
+    /// The word at `field` of the slot at `position`.
+    #[inline]
+    fn header(&self, position: u64, field: usize) -> &AtomicU64 {
+        self.payload.at(position as usize + field)
+    }
+
+    /// The commit word of the slot at `position`.
+    #[inline]
+    fn state(&self, position: u64) -> &AtomicU64 {
+        self.header(position, slot::STATE)
+    }
+
+    /// Where a slot of `len` bytes at `position` ends; the end of the ring is its beginning.
+    #[inline]
+    fn after(&self, position: u64, len: u64) -> u64 {
+        let end = position + len;
+        if end == self.size { 0 } else { end }
+    }
+
+    /// Termination: the server's next position never holds old payload bytes that look like a frame.
+    /// Relaxed: the Release store of the state that lets the server get there follows.
+    #[inline]
+    fn terminate(&self, position: u64) {
+        self.state(position).store(EMPTY, Ordering::Relaxed);
+    }
+}
+
+/// Adds to a counter that is this side's alone. Plain load and store suffice, and spare the line's
+/// transfer a locked instruction, unless several threads of this side may count at the same time.
+///
+/// Release: a counter follows the state change that it reports; readers use Acquire.
+#[inline]
+fn add(counter: &AtomicU64, amount: u64, concurrent: bool) {
+    if concurrent {
+        counter.fetch_add(amount, Ordering::Release);
+    } else {
+        let sum = counter.load(Ordering::Relaxed).wrapping_add(amount);
+        counter.store(sum, Ordering::Release);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+#[cfg(all(test, loom))]
+mod models;

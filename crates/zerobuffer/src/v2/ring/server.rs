@@ -1,0 +1,217 @@
+//! The server's side of the ring: take and answer.
+
+use super::{Ring, Violation, add};
+use crate::atomics::{AtomicBool, AtomicU64, Ordering, compiler_fence};
+use crate::v2::layout::{Geometry, Phase, REQUEST, RESPONSE, Shape, oieb, slot};
+use crate::v2::words::Words;
+
+/// The server's side of the ring.
+///
+/// Who may call at the same time: `take` one thread at a time; `answer` from several threads only if
+/// the ring was made `concurrent`.
+#[derive(Debug)]
+pub(crate) struct ServerRing {
+    ring: Ring,
+    /// Where the next slot is expected.
+    position: AtomicU64,
+    /// Its sequence.
+    expected: AtomicU64,
+    /// The latest slot passed was a wrap marker.
+    wrapped: AtomicBool,
+    /// Responses published.
+    answered: AtomicU64,
+    concurrent: AtomicBool,
+}
+
+/// A request in the server's hands: its own copy of what it needs, so that the header is never read a
+/// second time. Not `Clone`: whoever has it owns the bytes (`v2::frame` relies on it).
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Taken {
+    pub(crate) sequence: u64,
+    position: u64,
+    shape: Shape,
+    /// Bytes of the request.
+    pub(crate) len: u64,
+}
+
+impl Taken {
+    /// Where the data lies, from the start of the ring.
+    pub(crate) fn data_start(&self) -> u64 {
+        self.position + u64::from(self.shape.data_offset)
+    }
+
+    /// Bytes that an answer may have.
+    pub(crate) fn capacity(&self) -> u64 {
+        self.shape.capacity()
+    }
+}
+
+/// What one look at the server's position found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Take {
+    Nothing,
+    Request(Taken),
+    /// A wrap marker or a cancelled request was passed: wake a claim that waits for space, and look
+    /// again.
+    Skipped,
+}
+
+impl ServerRing {
+    pub(crate) fn new(control: Words, payload: Words, geometry: &Geometry) -> Self {
+        Self {
+            ring: Ring::new(control, payload, geometry),
+            position: AtomicU64::new(0),
+            expected: AtomicU64::new(1),
+            wrapped: AtomicBool::new(false),
+            answered: AtomicU64::new(0),
+            concurrent: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on several threads may answer at the same time. To be called before the second thread
+    /// can.
+    pub(crate) fn set_concurrent(&self) {
+        self.concurrent.store(true, Ordering::Relaxed);
+    }
+
+    /// Responses published so far.
+    pub(crate) fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Looks at the server's position, and takes the request there or passes what needs no work.
+    #[inline]
+    pub(crate) fn take(&self) -> Result<Take, Violation> {
+        let position = self.position.load(Ordering::Relaxed);
+        let expected = self.expected.load(Ordering::Relaxed);
+        // Acquire: pairs with the Release of `ClientRing::commit`, `publish_marker` and `cancel`.
+        let state = self.ring.state(position).load(Ordering::Acquire);
+        let phase = [Phase::Request, Phase::Cancelled, Phase::Wrap]
+            .into_iter()
+            .find(|phase| phase.of(expected) == state);
+        let Some(phase) = phase else {
+            return Ok(Take::Nothing);
+        };
+        let taken = self.checked_header(position, expected, phase)?;
+        if phase == Phase::Wrap {
+            self.wrapped.store(true, Ordering::Relaxed);
+            self.position.store(0, Ordering::Relaxed);
+            self.skip(position, expected, taken.shape.len());
+            return Ok(Take::Skipped);
+        }
+        let read_count = self.ring.control.at(REQUEST + oieb::PAYLOAD_READ_COUNT);
+        // Release costs nothing on x86 and keeps this store behind those of the request before it.
+        read_count.store(expected, Ordering::Release);
+        // After a death every store that was executed is visible; the fence keeps the compiler from
+        // moving stores to the data before the count that puts the request in doubt.
+        compiler_fence(Ordering::SeqCst);
+        self.wrapped.store(false, Ordering::Relaxed);
+        self.position.store(
+            self.ring.after(position, taken.shape.len()),
+            Ordering::Relaxed,
+        );
+        self.expected.store(expected + 1, Ordering::Relaxed);
+        if phase == Phase::Cancelled {
+            self.skip(position, expected, taken.shape.len());
+            return Ok(Take::Skipped);
+        }
+        Ok(Take::Request(taken))
+    }
+
+    /// Reads the header's fields once and checks them.
+    fn checked_header(
+        &self,
+        position: u64,
+        expected: u64,
+        phase: Phase,
+    ) -> Result<Taken, Violation> {
+        let read = |field| self.ring.header(position, field).load(Ordering::Relaxed);
+        let len = read(slot::PAYLOAD_SIZE);
+        let sequence_number = read(slot::SEQUENCE_NUMBER);
+        let shape = Shape::from_word(read(slot::SHAPE));
+        let to_end = self.ring.size - position;
+        let is_marker = phase == Phase::Wrap;
+        let limit = |field, observed, allowed| {
+            Err(Violation {
+                field,
+                observed,
+                allowed,
+            })
+        };
+
+        if shape.stride == 0 || shape.len() > to_end || (is_marker && shape.len() != to_end) {
+            return limit("frame.stride", u64::from(shape.stride), to_end / 64);
+        }
+        if is_marker && (position == 0 || self.wrapped.load(Ordering::Relaxed)) {
+            return limit("frame.state (wrap marker)", Phase::Wrap.of(expected), 0);
+        }
+        let wanted = if is_marker { 0 } else { expected };
+        if sequence_number != wanted {
+            return limit("frame.sequence_number", sequence_number, wanted);
+        }
+        let offset = u64::from(shape.data_offset);
+        let largest = slot::MAX_DATA_OFFSET.min(shape.len());
+        if offset < slot::HEADER || offset > largest || !offset.is_multiple_of(slot::HEADER) {
+            return limit("frame.data_offset", offset, largest);
+        }
+        let largest = if is_marker { 0 } else { shape.capacity() };
+        if len > largest {
+            return limit("frame.payload_size", len, largest);
+        }
+        Ok(Taken {
+            sequence: expected,
+            position,
+            shape,
+            len,
+        })
+    }
+
+    /// Gives the slot's bytes back at once.
+    fn skip(&self, position: u64, sequence: u64, len: u64) {
+        // Release: pairs with the Acquire in `ClientRing::reclaim`; the header was read before.
+        self.ring
+            .state(position)
+            .store(Phase::Released.of(sequence), Ordering::Release);
+        self.account(len);
+    }
+
+    /// Publishes the answer: `len` bytes in place, and 0 or a failure code.
+    #[inline]
+    pub(crate) fn answer(&self, taken: &Taken, len: u64, status: u16) {
+        debug_assert!(len <= taken.capacity());
+        let header = |field| self.ring.header(taken.position, field);
+        header(slot::PAYLOAD_SIZE).store(len, Ordering::Relaxed);
+        header(slot::SHAPE).store(
+            Shape {
+                status,
+                ..taken.shape
+            }
+            .to_word(),
+            Ordering::Relaxed,
+        );
+        // Release: pairs with the Acquire in `ClientRing::look`; data, length and status first.
+        header(slot::STATE).store(Phase::Response.of(taken.sequence), Ordering::Release);
+        self.account(taken.shape.len());
+        let concurrent = self.concurrent.load(Ordering::Relaxed);
+        add(
+            self.ring.control.at(RESPONSE + oieb::PAYLOAD_WRITTEN_COUNT),
+            1,
+            concurrent,
+        );
+        add(&self.answered, 1, concurrent);
+    }
+
+    fn account(&self, len: u64) {
+        let written = self.ring.control.at(RESPONSE + oieb::PAYLOAD_WRITTEN_BYTES);
+        add(written, len, self.concurrent.load(Ordering::Relaxed));
+    }
+}
+
+#[cfg(test)]
+impl ServerRing {
+    /// A ring that expects the sequence at which the client's test ring starts.
+    pub(crate) fn starting_at(mut self, sequence: u64) -> Self {
+        self.expected = AtomicU64::new(sequence);
+        self
+    }
+}

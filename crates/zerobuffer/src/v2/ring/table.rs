@@ -1,0 +1,122 @@
+//! The client's private record of its slots: the truth about who holds what on this side.
+
+use crate::atomics::{AtomicU64, Ordering};
+use crate::v2::layout::Shape;
+
+/// What has become of a request, as this side sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Fate {
+    /// Committed, and nobody has collected an answer.
+    Pending = 1,
+    /// Its answer is in a guard's hands.
+    Held = 2,
+    /// Its answer was given back: the bytes may be used again.
+    Returned = 3,
+    /// Nobody wants the answer; the bytes come back when the server has let go of them.
+    Abandoned = 4,
+}
+
+impl Fate {
+    fn of(self, sequence: u64) -> u64 {
+        sequence << 8 | self as u64
+    }
+
+    fn from_word(word: u64, sequence: u64) -> Option<Self> {
+        if word >> 8 != sequence {
+            return None;
+        }
+        [Self::Pending, Self::Held, Self::Returned, Self::Abandoned]
+            .into_iter()
+            .find(|fate| *fate as u64 == word & 0xff)
+    }
+}
+
+/// One request's record.
+#[derive(Debug)]
+pub(super) struct Entry {
+    position: AtomicU64,
+    shape: AtomicU64,
+    /// Sequence and fate, as in a state word.
+    fate: AtomicU64,
+}
+
+impl Entry {
+    /// Enters a request. Called by the one who commits, while nobody knows of the sequence yet.
+    pub(super) fn enter(&self, sequence: u64, position: u64, shape: Shape) {
+        self.position.store(position, Ordering::Relaxed);
+        self.shape.store(shape.to_word(), Ordering::Relaxed);
+        // Release: pairs with the Acquire in `fate`, which makes position and shape visible.
+        self.fate
+            .store(Fate::Pending.of(sequence), Ordering::Release);
+    }
+
+    /// The fate of `sequence`; `None` if this entry is about another request by now.
+    #[inline]
+    pub(super) fn fate(&self, sequence: u64) -> Option<Fate> {
+        // Acquire: pairs with the Release in `enter`, `set` and `change`.
+        Fate::from_word(self.fate.load(Ordering::Acquire), sequence)
+    }
+
+    /// Changes the fate; only for the one who alone may do so (the holder of a guard).
+    pub(super) fn set(&self, sequence: u64, to: Fate) {
+        // Release: whatever was done with the slot's bytes comes before their next use; pairs with
+        // the Acquire in `fate`, by which `reclaim` learns that they are free.
+        self.fate.store(to.of(sequence), Ordering::Release);
+    }
+
+    /// Changes the fate if it still is `from`; exactly one of several who try succeeds.
+    pub(super) fn change(&self, sequence: u64, from: Fate, to: Fate, concurrent: bool) -> bool {
+        let (from, to) = (from.of(sequence), to.of(sequence));
+        if concurrent {
+            // Release and Acquire as in `set` and `fate`.
+            self.fate
+                .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok()
+        } else {
+            let as_expected = self.fate.load(Ordering::Relaxed) == from;
+            if as_expected {
+                self.fate.store(to, Ordering::Release);
+            }
+            as_expected
+        }
+    }
+
+    pub(super) fn position(&self) -> u64 {
+        self.position.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn shape(&self) -> Shape {
+        Shape::from_word(self.shape.load(Ordering::Relaxed))
+    }
+}
+
+/// Entries of consecutive sequences, found by sequence.
+#[derive(Debug)]
+pub(super) struct Table {
+    /// A power of two of them.
+    entries: Vec<Entry>,
+}
+
+impl Table {
+    pub(super) fn new(max_in_flight: usize) -> Self {
+        let entry = |_| Entry {
+            position: AtomicU64::new(0),
+            shape: AtomicU64::new(0),
+            fate: AtomicU64::new(0),
+        };
+        Self {
+            entries: (0..max_in_flight.next_power_of_two()).map(entry).collect(),
+        }
+    }
+
+    /// The most requests that can be in flight.
+    pub(super) fn len(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    #[inline]
+    pub(super) fn entry(&self, sequence: u64) -> &Entry {
+        &self.entries[sequence as usize & (self.entries.len() - 1)]
+    }
+}

@@ -1,0 +1,275 @@
+//! One segment with its semaphores: what creating and attaching have in common.
+
+use super::frame;
+use super::layout::{Geometry, METADATA, REQUEST, RESPONSE, oieb};
+use super::ring::Violation;
+use super::words::Words;
+use crate::atomics::Ordering;
+use crate::error::{Error, Result};
+use crate::liveness::Role;
+use crate::memory::{MemoryProvider, SharedMemory, SharedMemoryView};
+use crate::name::ChannelName;
+use crate::sys::{self, Errno, Semaphore};
+
+/// The four semaphores of a channel.
+#[derive(Debug)]
+pub(crate) struct Semaphores {
+    pub(crate) request_ready: Semaphore,
+    pub(crate) response_ready: Semaphore,
+    pub(crate) response_consumed: Semaphore,
+    pub(crate) space_available: Semaphore,
+}
+
+/// Their names, in the order of the fields.
+pub(crate) fn semaphore_names(name: &ChannelName) -> [String; 4] {
+    [
+        name.request_ready(),
+        name.response_ready(),
+        name.response_consumed(),
+        name.space_available(),
+    ]
+}
+
+impl Semaphores {
+    /// Makes all four by `make`, stopping at the first failure.
+    pub(crate) fn each(
+        name: &ChannelName,
+        mut make: impl FnMut(&str) -> Result<Semaphore>,
+    ) -> Result<Self> {
+        let [
+            request_ready,
+            response_ready,
+            response_consumed,
+            space_available,
+        ] = semaphore_names(name);
+        Ok(Self {
+            request_ready: make(&request_ready)?,
+            response_ready: make(&response_ready)?,
+            response_consumed: make(&response_consumed)?,
+            space_available: make(&space_available)?,
+        })
+    }
+}
+
+/// Whose metadata block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Block {
+    /// Written by the client.
+    Request,
+    /// Written by the server.
+    Response,
+}
+
+/// A mapped segment in which this process has a role.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) name: ChannelName,
+    pub(crate) memory: SharedMemory,
+    pub(crate) geometry: Geometry,
+    /// OIEBs and the metadata lengths as words.
+    pub(crate) control: Words,
+    /// Metadata as bytes.
+    metadata: SharedMemoryView,
+    /// The ring, which the request side and the response side share.
+    pub(crate) payload: SharedMemoryView,
+    pub(crate) semaphores: Semaphores,
+    role: Role,
+    fork_generation: u32,
+}
+
+impl Segment {
+    /// The views of `memory`, all of which is mapped, as `geometry` divides it.
+    pub(crate) fn new(
+        name: &ChannelName,
+        memory: SharedMemory,
+        geometry: Geometry,
+        semaphores: Semaphores,
+        role: Role,
+    ) -> Result<Self> {
+        let payload_offset = geometry.payload_offset as usize;
+        Ok(Self {
+            name: name.clone(),
+            control: Words::new(memory.map(0, payload_offset)?),
+            metadata: memory.map(METADATA, payload_offset - METADATA)?,
+            payload: memory.map(payload_offset, geometry.payload_size as usize)?,
+            memory,
+            geometry,
+            semaphores,
+            role,
+            fork_generation: sys::fork_generation(),
+        })
+    }
+
+    /// The ring's words.
+    pub(crate) fn payload_words(&self) -> Words {
+        Words::new(self.payload.clone())
+    }
+
+    /// # Errors
+    /// `WrongProcess` in a forked child, which has neither the mapping nor the lock.
+    #[inline]
+    pub(crate) fn check_process(&self) -> Result<()> {
+        if self.is_ours() {
+            Ok(())
+        } else {
+            Err(Error::WrongProcess)
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_ours(&self) -> bool {
+        self.fork_generation == sys::fork_generation()
+    }
+
+    #[inline]
+    pub(crate) fn load(&self, offset: usize) -> u64 {
+        // Acquire: pairs with the Release of whoever wrote the word last.
+        self.control.at(offset).load(Ordering::Acquire)
+    }
+
+    pub(crate) fn store(&self, offset: usize, value: u64) {
+        // Release: everything before is visible to who sees the value.
+        self.control.at(offset).store(value, Ordering::Release);
+    }
+
+    /// Whether no client has left a trace: section 6, "fresh".
+    pub(crate) fn is_fresh(&self) -> bool {
+        is_fresh(&self.control, &self.geometry)
+            && self
+                .payload_words()
+                .at(super::layout::slot::STATE)
+                .load(Ordering::Acquire)
+                == 0
+    }
+
+    /// Writes this side's metadata; called once, before the other side may look.
+    ///
+    /// # Errors
+    /// `TooLarge` if the block does not hold the length and the bytes.
+    pub(crate) fn write_metadata(&self, bytes: &[u8]) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let (block, start, size) = self.block(match self.role {
+            Role::Client => Block::Request,
+            Role::Server => Block::Response,
+        });
+        let written = 8 + bytes.len() as u64;
+        if written > size {
+            return Err(Error::TooLarge {
+                asked: bytes.len() as u64,
+                max: size.saturating_sub(8),
+            });
+        }
+        self.control
+            .at(METADATA + start as usize)
+            .store(bytes.len() as u64, Ordering::Relaxed);
+        frame::write_block(&self.metadata, start + 8, bytes);
+        self.store(block + oieb::METADATA_FREE_BYTES, size - written);
+        self.store(block + oieb::METADATA_WRITTEN_BYTES, written);
+        Ok(())
+    }
+
+    /// A copy of what the side that owns `block` has written; empty if it has written nothing.
+    ///
+    /// # Errors
+    /// `ProtocolViolation` for lengths that do not fit the block.
+    pub(crate) fn read_metadata(&self, block: Block) -> Result<Vec<u8>> {
+        let (block, start, size) = self.block(block);
+        let written = self.load(block + oieb::METADATA_WRITTEN_BYTES);
+        if written == 0 {
+            return Ok(Vec::new());
+        }
+        let check = |field, observed, allowed| {
+            if observed <= allowed {
+                Ok(())
+            } else {
+                Err(Violation {
+                    field,
+                    observed,
+                    allowed,
+                })
+            }
+        };
+        check("oieb.metadata_written_bytes", written, size)?;
+        let room = written.checked_sub(8).ok_or(Violation {
+            field: "oieb.metadata_written_bytes",
+            observed: written,
+            allowed: size,
+        })?;
+        let len = self
+            .control
+            .at(METADATA + start as usize)
+            .load(Ordering::Relaxed);
+        check("metadata length", len, room)?;
+        Ok(frame::read_block(&self.metadata, start + 8, len))
+    }
+
+    /// The OIEB, the start from [`METADATA`] and the size of a metadata block.
+    fn block(&self, block: Block) -> (usize, u64, u64) {
+        match block {
+            Block::Request => (REQUEST, 0, self.geometry.metadata_request),
+            Block::Response => (
+                RESPONSE,
+                self.geometry.metadata_request,
+                self.geometry.metadata_response,
+            ),
+        }
+    }
+
+    /// Removes the channel's names, semaphores first, if the segment's name still stands for this
+    /// segment; otherwise they are somebody else's.
+    pub(crate) fn unlink(&self) -> Result<()> {
+        if self.memory.is_named()? {
+            unlink_semaphores(&self.name)?;
+            self.memory.unlink()?;
+        }
+        Ok(())
+    }
+
+    /// Gives the role back at once, even while guards keep the mapping, and with it the open file,
+    /// alive. Nothing to do in a forked child: the lock is the parent's.
+    pub(crate) fn resign(&self) {
+        if self.is_ours() {
+            let _ = self.role.resign(&self.memory);
+        }
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        self.resign();
+    }
+}
+
+/// Whether all words that a client, or a server's work for a client, would have changed are as at
+/// creation. The first slot's state word is looked at by the caller.
+pub(crate) fn is_fresh(control: &Words, geometry: &Geometry) -> bool {
+    let is = |offset: usize, value: u64| control.at(offset).load(Ordering::Acquire) == value;
+    is(
+        REQUEST + oieb::METADATA_FREE_BYTES,
+        geometry.metadata_request,
+    ) && is(REQUEST + oieb::METADATA_WRITTEN_BYTES, 0)
+        && is(REQUEST + oieb::PAYLOAD_FREE_BYTES, geometry.payload_size)
+        && is(REQUEST + oieb::PAYLOAD_WRITTEN_BYTES, 0)
+        && is(REQUEST + oieb::PAYLOAD_WRITTEN_COUNT, 0)
+        && is(REQUEST + oieb::PAYLOAD_READ_COUNT, 0)
+        && is(REQUEST + oieb::WRITER_PID, 0)
+        && is(RESPONSE + oieb::PAYLOAD_FREE_BYTES, geometry.payload_size)
+        && is(RESPONSE + oieb::PAYLOAD_WRITTEN_BYTES, 0)
+        && is(RESPONSE + oieb::PAYLOAD_WRITTEN_COUNT, 0)
+        && is(RESPONSE + oieb::PAYLOAD_READ_COUNT, 0)
+        && is(RESPONSE + oieb::READER_PID, 0)
+}
+
+/// Removes the names of the four semaphores; missing ones are fine. Only for who holds the server's
+/// lock on the segment that the channel's name stands for.
+pub(crate) fn unlink_semaphores(name: &ChannelName) -> Result<()> {
+    for semaphore in semaphore_names(name) {
+        match Semaphore::unlink(&semaphore) {
+            Ok(()) | Err(Errno(libc::ENOENT)) => {}
+            Err(errno) => return Err(errno.on("unlink", &semaphore)),
+        }
+    }
+    Ok(())
+}

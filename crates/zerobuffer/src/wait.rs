@@ -1,0 +1,265 @@
+//! Waiting for the peer, and waking it (protocol v2, section 5).
+//!
+//! The state words are the truth, semaphores are hints: a waiter looks at the state first and last, a
+//! waker posts only when the semaphore is empty.
+//!
+//! # Why there are two fences
+//!
+//! ```text
+//! waker                                   waiter
+//! 1 publish the state (Release store)     3 take the token
+//!   fence(SeqCst)                           fence(SeqCst)
+//! 2 read the semaphore's value            4 look at the state
+//! ```
+//!
+//! This is store buffering: the waker stores the state and loads the value, the waiter stores the
+//! value (by taking a token) and loads the state. A wake-up would be lost if the waker saw the old
+//! token at 2 (and did not post) while the waiter, having taken that token, saw the old state at 4
+//! (and went to sleep). With a SeqCst fence on each side one fence comes first in their single order:
+//! if it is the waker's, 4 sees the state; if it is the waiter's, 2 sees the token taken, and posts.
+//! Without the waker's fence x86 itself reorders 1 after 2. Without the waiter's fence machines like
+//! ARM may do 4 before 3, because glibc takes the token with acquire ordering only. The loom models at
+//! the end of this file check it, with each fence taken away as a control.
+
+use crate::atomics::{AtomicU64, Ordering, fence, spin_hint};
+use crate::sys::{self, Semaphore, Waited};
+use std::time::Duration;
+
+/// How a side waits for the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum WaitStrategy {
+    /// Spin for a while, then sleep. The time spent spinning adapts to what the latest waits were
+    /// worth, and is zero where only one CPU is usable. For nearly everybody.
+    #[default]
+    SpinThenPark,
+    /// Sleep at once: the least CPU time, and a system call on both sides for each message.
+    Park,
+    /// Never sleep: the lowest latency, for a core that has nothing else to do. With one usable CPU it
+    /// gives its time slice away at every turn.
+    Spin,
+}
+
+/// When a call must be back.
+///
+/// The clock is read when the first look was in vain, not before: a call that finds its answer at once
+/// pays nothing for its deadline.
+#[derive(Debug)]
+pub(crate) struct Deadline {
+    timeout: Duration,
+    /// In nanoseconds of the monotonic clock; `None` until the first slow turn.
+    at: std::cell::Cell<Option<u64>>,
+}
+
+impl Deadline {
+    pub(crate) fn after(timeout: Duration) -> Self {
+        Self {
+            timeout,
+            at: std::cell::Cell::new(None),
+        }
+    }
+
+    /// The timeout as it was asked for.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// The time left; zero once the deadline has passed.
+    pub(crate) fn left(&self) -> Duration {
+        let now = sys::monotonic_ns();
+        Duration::from_nanos(self.at_ns(now).saturating_sub(now))
+    }
+
+    fn at_ns(&self, now: u64) -> u64 {
+        self.at.get().unwrap_or_else(|| {
+            let timeout = u64::try_from(self.timeout.as_nanos()).unwrap_or(u64::MAX);
+            let at = now.saturating_add(timeout);
+            self.at.set(Some(at));
+            at
+        })
+    }
+}
+
+/// How the peer fares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Peer {
+    Alive,
+    /// It closed the channel in good order.
+    Closed,
+    /// Its process is gone, or has let go of the segment.
+    Died,
+}
+
+/// Why a wait ended without what it waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unready {
+    Timeout,
+    /// The peer is gone, and what was waited for had not come before.
+    Gone(Peer),
+    /// The wait was asked to come back early.
+    Stopped,
+}
+
+/// What a wait looks at besides its condition.
+pub(crate) trait Watch {
+    /// Cheap, in memory only: has the peer closed the channel? Looked at every slow turn.
+    fn peer(&self) -> Peer;
+    /// May cost a system call: is the peer there? Asked whenever a slice has passed.
+    fn probe(&self) -> Peer;
+    /// Whether to give up early, with [`Unready::Stopped`].
+    fn stopped(&self) -> bool {
+        false
+    }
+    /// A token was taken: whoever else may be waiting for it should look.
+    fn woken(&self) {}
+}
+
+/// Looks between two looks at the clock.
+const BURST: u32 = 64;
+/// The spinning time lies between these two; doubled when it was worth it, halved when not.
+const SPIN_MAX_NS: u64 = 50_000;
+const SPIN_MIN_NS: u64 = 1_000;
+
+/// One side's way to wait; remembers how long spinning is worth it.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    strategy: WaitStrategy,
+    alone: bool,
+    spin_ns: AtomicU64,
+}
+
+impl Waiter {
+    pub(crate) fn new(strategy: WaitStrategy) -> Self {
+        Self {
+            strategy,
+            alone: sys::usable_cpus() < 2,
+            spin_ns: AtomicU64::new(SPIN_MAX_NS),
+        }
+    }
+
+    /// WAIT: until `cond` gives something, looking at least once, and once more before it reports
+    /// anything else. `semaphore` is what the peer wakes us by; `slice` the time between two probes.
+    #[inline]
+    pub(crate) fn wait<T>(
+        &self,
+        semaphore: &Semaphore,
+        deadline: &Deadline,
+        slice: Duration,
+        watch: &impl Watch,
+        mut cond: impl FnMut() -> Option<T>,
+    ) -> Result<T, Unready> {
+        let burst = if self.strategy == WaitStrategy::Park || self.alone {
+            1
+        } else {
+            BURST
+        };
+        for _ in 0..burst {
+            if let Some(value) = cond() {
+                return Ok(value);
+            }
+            spin_hint();
+        }
+        self.wait_slowly(
+            semaphore,
+            deadline,
+            slice.as_nanos() as u64,
+            watch,
+            cond,
+            burst,
+        )
+    }
+
+    #[cold]
+    fn wait_slowly<T>(
+        &self,
+        semaphore: &Semaphore,
+        deadline: &Deadline,
+        slice: u64,
+        watch: &impl Watch,
+        mut cond: impl FnMut() -> Option<T>,
+        burst: u32,
+    ) -> Result<T, Unready> {
+        let start = sys::monotonic_ns();
+        let deadline = deadline.at_ns(start);
+        let spin_until = self.spin_until(start);
+        let mut probe_at = start.saturating_add(slice);
+        let mut parked = false;
+        loop {
+            for _ in 0..burst {
+                if let Some(value) = cond() {
+                    self.learn(parked);
+                    return Ok(value);
+                }
+                spin_hint();
+            }
+            let now = sys::monotonic_ns();
+            let mut peer = watch.peer();
+            if peer == Peer::Alive && now >= probe_at {
+                peer = watch.probe();
+                probe_at = now.saturating_add(slice);
+            }
+            let end = if peer != Peer::Alive {
+                Some(Unready::Gone(peer))
+            } else if watch.stopped() {
+                Some(Unready::Stopped)
+            } else if now >= deadline {
+                Some(Unready::Timeout)
+            } else {
+                None
+            };
+            if let Some(end) = end {
+                // The peer may have published and gone since the last look: deliver before the end.
+                fence(Ordering::SeqCst);
+                return cond().ok_or(end);
+            }
+            if now < spin_until {
+                continue;
+            }
+            if self.strategy == WaitStrategy::Spin {
+                // Only reached where the peer needs this very CPU.
+                std::thread::yield_now();
+                continue;
+            }
+            parked = true;
+            if semaphore.wait_until(deadline.min(probe_at)) == Waited::Token {
+                // See the top of this file: glibc took the token with acquire ordering only.
+                fence(Ordering::SeqCst);
+                watch.woken();
+            }
+        }
+    }
+
+    fn spin_until(&self, start: u64) -> u64 {
+        match self.strategy {
+            _ if self.alone => start,
+            WaitStrategy::Park => start,
+            WaitStrategy::Spin => u64::MAX,
+            WaitStrategy::SpinThenPark => start + self.spin_ns.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Spinning longer is worth it if that is how the wait ended, and not if it ended in sleep.
+    fn learn(&self, parked: bool) {
+        let spin = self.spin_ns.load(Ordering::Relaxed);
+        let spin = if parked { spin / 2 } else { spin * 2 };
+        self.spin_ns
+            .store(spin.clamp(SPIN_MIN_NS, SPIN_MAX_NS), Ordering::Relaxed);
+    }
+}
+
+/// WAKE: whoever waits on `semaphore` looks at the state that was published before this call.
+#[inline]
+pub(crate) fn wake(semaphore: &Semaphore) {
+    // See the top of this file: the state is published before the value is read.
+    fence(Ordering::SeqCst);
+    hint(semaphore);
+}
+
+/// WAKE for a waiter that looks again every slice by itself: without the fence a wake-up may come a
+/// slice late, but costs nothing now.
+#[inline]
+pub(crate) fn hint(semaphore: &Semaphore) {
+    if semaphore.value().is_none_or(|tokens| tokens <= 0) {
+        semaphore.post();
+    }
+}
