@@ -29,11 +29,7 @@ impl BufferConfig {
     /// A frame of n bytes takes n + 64 bytes of the ring, rounded up to 64 (n ≤ 32: 64 bytes). The ring
     /// should hold the frames in flight, and the responses that are held, at the same time.
     pub fn new(metadata_size: usize, payload_size: usize) -> Self {
-        Self {
-            metadata_size,
-            payload_size,
-            existing: None,
-        }
+        Self { metadata_size, payload_size, existing: None }
     }
 
     /// Memory that exists, as the payload: the proposal's view mode.
@@ -42,11 +38,7 @@ impl BufferConfig {
     /// the request side's payload already; a server refuses such a configuration with
     /// [`Error::Unsupported`](crate::Error::Unsupported).
     pub fn over(metadata_size: usize, payload: SharedMemoryView) -> Self {
-        Self {
-            metadata_size,
-            payload_size: payload.len(),
-            existing: Some(payload),
-        }
+        Self { metadata_size, payload_size: payload.len(), existing: Some(payload) }
     }
 
     /// Bytes of metadata for each direction.
@@ -104,10 +96,7 @@ impl Default for ServerConfig {
 impl ServerConfig {
     /// The defaults with these sizes.
     pub fn new(buffer: BufferConfig) -> Self {
-        Self {
-            buffer,
-            ..Self::default()
-        }
+        Self { buffer, ..Self::default() }
     }
 
     /// Permission bits of the segment and its semaphores, whatever the umask is. Default `0o600`: only

@@ -12,6 +12,8 @@ pub mod memory;
 #[cfg(not(loom))]
 mod name;
 mod sys;
+#[cfg(not(loom))]
+mod trace;
 mod v2;
 mod wait;
 
@@ -20,4 +22,11 @@ pub use config::{BufferConfig, ClientConfig, ServerConfig};
 pub use error::{Error, ErrorKind, LostRequest, RequestState, Result};
 #[cfg(not(loom))]
 pub use name::{ChannelName, MAX_NAME_LEN};
+#[cfg(not(loom))]
+pub use v2::client::{
+    Client, OwnedResponse, Reconnected, RequestBuffer, RequestLayout, RequestSender, Response,
+    ResponseReceiver, SharedClient,
+};
+#[cfg(not(loom))]
+pub use v2::server::{Frame, HandlerOutcome, OwnedRequest, Request, Server};
 pub use wait::WaitStrategy;

@@ -25,18 +25,12 @@ impl Role {
 
     /// Takes the role on `memory`, for as long as its file is open. False: somebody has it.
     pub(crate) fn claim(self, memory: &SharedMemory) -> Result<bool> {
-        memory
-            .file()
-            .try_lock(self.byte())
-            .map_err(|errno| errno.on("lock", memory.object()))
+        memory.file().try_lock(self.byte()).map_err(|errno| errno.on("lock", memory.object()))
     }
 
     /// Gives the role back.
     pub(crate) fn resign(self, memory: &SharedMemory) -> Result<()> {
-        memory
-            .file()
-            .unlock(self.byte())
-            .map_err(|errno| errno.on("unlock", memory.object()))
+        memory.file().unlock(self.byte()).map_err(|errno| errno.on("unlock", memory.object()))
     }
 
     /// Whether somebody else, on another open file, has the role.

@@ -40,10 +40,7 @@ impl ChannelName {
             None
         };
         match reason {
-            Some(reason) => Err(Error::BadName {
-                name: name.chars().take(220).collect(),
-                reason,
-            }),
+            Some(reason) => Err(Error::BadName { name: name.chars().take(220).collect(), reason }),
             None => Ok(Self(name.to_owned())),
         }
     }
@@ -100,15 +97,7 @@ mod tests {
 
     #[test]
     fn names_within_the_grammar_are_accepted() {
-        for name in [
-            "a",
-            "image-proc",
-            "A.b_c-9",
-            "-",
-            "_",
-            "a..b",
-            &"x".repeat(200),
-        ] {
+        for name in ["a", "image-proc", "A.b_c-9", "-", "_", "a..b", &"x".repeat(200)] {
             assert_eq!(ChannelName::new(name).expect(name).as_str(), name);
         }
     }
@@ -116,20 +105,9 @@ mod tests {
     #[test]
     fn names_outside_the_grammar_are_refused_with_a_reason() {
         let long = "x".repeat(201);
-        for name in [
-            "",
-            ".",
-            "..",
-            ".hidden",
-            "a/b",
-            "/a",
-            "a\0b",
-            "a b",
-            "ä",
-            "a\n",
-            "%s",
-            long.as_str(),
-        ] {
+        for name in
+            ["", ".", "..", ".hidden", "a/b", "/a", "a\0b", "a b", "ä", "a\n", "%s", long.as_str()]
+        {
             let error = ChannelName::new(name).expect_err(name);
             assert_eq!(error.kind(), ErrorKind::BadName, "{name:?}");
         }

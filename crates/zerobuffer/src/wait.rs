@@ -53,10 +53,7 @@ pub(crate) struct Deadline {
 
 impl Deadline {
     pub(crate) fn after(timeout: Duration) -> Self {
-        Self {
-            timeout,
-            at: std::cell::Cell::new(None),
-        }
+        Self { timeout, at: std::cell::Cell::new(None) }
     }
 
     /// The timeout as it was asked for.
@@ -130,11 +127,7 @@ pub(crate) struct Waiter {
 
 impl Waiter {
     pub(crate) fn new(strategy: WaitStrategy) -> Self {
-        Self {
-            strategy,
-            alone: sys::usable_cpus() < 2,
-            spin_ns: AtomicU64::new(SPIN_MAX_NS),
-        }
+        Self { strategy, alone: sys::usable_cpus() < 2, spin_ns: AtomicU64::new(SPIN_MAX_NS) }
     }
 
     /// WAIT: until `cond` gives something, looking at least once, and once more before it reports
@@ -148,25 +141,14 @@ impl Waiter {
         watch: &impl Watch,
         mut cond: impl FnMut() -> Option<T>,
     ) -> Result<T, Unready> {
-        let burst = if self.strategy == WaitStrategy::Park || self.alone {
-            1
-        } else {
-            BURST
-        };
+        let burst = if self.strategy == WaitStrategy::Park || self.alone { 1 } else { BURST };
         for _ in 0..burst {
             if let Some(value) = cond() {
                 return Ok(value);
             }
             spin_hint();
         }
-        self.wait_slowly(
-            semaphore,
-            deadline,
-            slice.as_nanos() as u64,
-            watch,
-            cond,
-            burst,
-        )
+        self.wait_slowly(semaphore, deadline, slice.as_nanos() as u64, watch, cond, burst)
     }
 
     #[cold]
@@ -242,8 +224,7 @@ impl Waiter {
     fn learn(&self, parked: bool) {
         let spin = self.spin_ns.load(Ordering::Relaxed);
         let spin = if parked { spin / 2 } else { spin * 2 };
-        self.spin_ns
-            .store(spin.clamp(SPIN_MIN_NS, SPIN_MAX_NS), Ordering::Relaxed);
+        self.spin_ns.store(spin.clamp(SPIN_MIN_NS, SPIN_MAX_NS), Ordering::Relaxed);
     }
 }
 

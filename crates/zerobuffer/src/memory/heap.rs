@@ -27,9 +27,7 @@ impl HeapMemory {
 impl MemoryProvider for HeapMemory {
     fn allocate(&mut self, size: usize) -> Result<()> {
         if self.view.is_some() {
-            return Err(Error::InvalidState {
-                reason: "this provider has allocated already",
-            });
+            return Err(Error::InvalidState { reason: "this provider has allocated already" });
         }
         let block = Block::new(size)?;
         self.view = Some(SharedMemoryView::new(Arc::new(Backing::Heap(block))));
@@ -39,9 +37,9 @@ impl MemoryProvider for HeapMemory {
     fn map(&self, offset: usize, size: usize) -> Result<SharedMemoryView> {
         match &self.view {
             Some(view) => view.map(offset, size),
-            None => Err(Error::InvalidState {
-                reason: "nothing is allocated; call allocate first",
-            }),
+            None => {
+                Err(Error::InvalidState { reason: "nothing is allocated; call allocate first" })
+            }
         }
     }
 
@@ -64,10 +62,7 @@ unsafe impl Sync for Block {}
 
 impl Block {
     fn new(size: usize) -> Result<Self> {
-        let no_space = || Error::NoSpace {
-            object: "heap memory".to_owned(),
-            needed: size as u64,
-        };
+        let no_space = || Error::NoSpace { object: "heap memory".to_owned(), needed: size as u64 };
         let layout = Layout::from_size_align(size.max(1), ALIGNMENT).map_err(|_| no_space())?;
         // SAFETY: the layout's size is at least 1.
         let base = unsafe { std::alloc::alloc_zeroed(layout) };

@@ -79,12 +79,7 @@ impl SharedMemory {
 
     fn from_file(object: &str, file: ShmFile) -> std::result::Result<Self, Errno> {
         let identity = file.stat()?.identity;
-        Ok(Self {
-            object: object.to_owned(),
-            file,
-            identity,
-            view: None,
-        })
+        Ok(Self { object: object.to_owned(), file, identity, view: None })
     }
 
     /// Maps the first `size` bytes of the file, which must have them.
@@ -106,9 +101,7 @@ impl SharedMemory {
     }
 
     pub(crate) fn stat(&self) -> Result<ObjectStat> {
-        self.file
-            .stat()
-            .map_err(|errno| errno.on("look at", &self.object))
+        self.file.stat().map_err(|errno| errno.on("look at", &self.object))
     }
 
     /// Whether the name still stands for this very segment.
@@ -122,28 +115,23 @@ impl SharedMemory {
 impl MemoryProvider for SharedMemory {
     fn allocate(&mut self, size: usize) -> Result<()> {
         if self.view.is_some() {
-            return Err(Error::InvalidState {
-                reason: "this provider has allocated already",
-            });
+            return Err(Error::InvalidState { reason: "this provider has allocated already" });
         }
-        self.file
-            .reserve(size as u64)
-            .map_err(|errno| match errno {
-                Errno(libc::ENOSPC | libc::ENOMEM | libc::EFBIG) => Error::NoSpace {
-                    object: self.object.clone(),
-                    needed: size as u64,
-                },
-                errno => errno.on("reserve pages of", &self.object),
-            })?;
+        self.file.reserve(size as u64).map_err(|errno| match errno {
+            Errno(libc::ENOSPC | libc::ENOMEM | libc::EFBIG) => {
+                Error::NoSpace { object: self.object.clone(), needed: size as u64 }
+            }
+            errno => errno.on("reserve pages of", &self.object),
+        })?;
         self.map_file(size)
     }
 
     fn map(&self, offset: usize, size: usize) -> Result<SharedMemoryView> {
         match &self.view {
             Some(view) => view.map(offset, size),
-            None => Err(Error::InvalidState {
-                reason: "nothing is allocated; call allocate first",
-            }),
+            None => {
+                Err(Error::InvalidState { reason: "nothing is allocated; call allocate first" })
+            }
         }
     }
 

@@ -40,11 +40,7 @@ impl SharedMemoryView {
             Backing::Mapping(mapping) => (mapping.base(), mapping.len()),
             Backing::Heap(block) => (block.base(), block.len()),
         };
-        Self {
-            backing: Some(backing),
-            base,
-            len,
-        }
+        Self { backing: Some(backing), base, len }
     }
 
     /// The length in bytes; 0 after `unmap`.
@@ -74,27 +70,18 @@ impl MemoryProvider for SharedMemoryView {
 
     fn map(&self, offset: usize, size: usize) -> Result<SharedMemoryView> {
         let Some(backing) = &self.backing else {
-            return Err(Error::InvalidState {
-                reason: "the view was unmapped; map it again",
-            });
+            return Err(Error::InvalidState { reason: "the view was unmapped; map it again" });
         };
         match offset.checked_add(size) {
             Some(end) if end <= self.len => {}
             _ => {
                 let asked = offset.saturating_add(size) as u64;
-                return Err(Error::TooLarge {
-                    asked,
-                    max: self.len as u64,
-                });
+                return Err(Error::TooLarge { asked, max: self.len as u64 });
             }
         }
         // SAFETY: `offset` is at most `len`, so the address lies in, or one past, the same memory.
         let base = unsafe { self.base.add(offset) };
-        Ok(Self {
-            backing: Some(Arc::clone(backing)),
-            base,
-            len: size,
-        })
+        Ok(Self { backing: Some(Arc::clone(backing)), base, len: size })
     }
 
     fn unmap(&mut self) {

@@ -36,18 +36,13 @@ impl Errno {
     /// The typed error for `operation` on `object`.
     pub(crate) fn on(self, operation: &'static str, object: &str) -> Error {
         match self.0 {
-            libc::EACCES | libc::EPERM => Error::PermissionDenied {
-                object: object.to_owned(),
-                operation,
-            },
+            libc::EACCES | libc::EPERM => {
+                Error::PermissionDenied { object: object.to_owned(), operation }
+            }
             libc::ENOSYS => Error::Unsupported {
                 what: "shared-memory channels need 64-bit little-endian Linux with glibc",
             },
-            errno => Error::System {
-                operation,
-                object: object.to_owned(),
-                errno,
-            },
+            errno => Error::System { operation, object: object.to_owned(), errno },
         }
     }
 }

@@ -59,6 +59,9 @@ impl Semaphore {
     pub(crate) fn create_new(_: &str, _: u32) -> Result<Self, Errno> {
         Err(UNSUPPORTED)
     }
+    pub(crate) fn stat(_: &str) -> Result<Option<ObjectStat>, Errno> {
+        Err(UNSUPPORTED)
+    }
     pub(crate) fn open_file(_: &str) -> Result<ShmFile, Errno> {
         Err(UNSUPPORTED)
     }

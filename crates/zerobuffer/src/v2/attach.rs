@@ -61,27 +61,14 @@ fn try_attach(
     metadata: &[u8],
     deadline: &Deadline,
 ) -> std::result::Result<Segment, Refusal> {
-    let not_running = |found| {
-        Refusal::Retry(Error::NotRunning {
-            name: name.to_string(),
-            found,
-        })
-    };
-    let busy = || {
-        Refusal::Retry(Error::Busy {
-            name: name.to_string(),
-        })
-    };
+    let not_running = |found| Refusal::Retry(Error::NotRunning { name: name.to_string(), found });
+    let busy = || Refusal::Retry(Error::Busy { name: name.to_string() });
 
     let mut memory = open_segment(name, owner, &not_running)?;
     let geometry = map_segment(&mut memory, deadline, &not_running)?;
     if !metadata.is_empty() && metadata.len() as u64 + 8 > geometry.metadata_request {
         let max = geometry.metadata_request.saturating_sub(8);
-        return Err(Error::TooLarge {
-            asked: metadata.len() as u64,
-            max,
-        }
-        .into());
+        return Err(Error::TooLarge { asked: metadata.len() as u64, max }.into());
     }
     if !is_fresh(&memory, &geometry)? || !Role::Client.claim(&memory)? {
         return Err(busy());
@@ -91,10 +78,7 @@ fn try_attach(
     let semaphores = semaphores.map_err(|error| {
         let _ = Role::Client.resign(&memory);
         match error {
-            Error::System {
-                errno: libc::ENOENT,
-                ..
-            } => not_running("its semaphores are missing"),
+            Error::System { errno: libc::ENOENT, .. } => not_running("its semaphores are missing"),
             error => error.into(),
         }
     })?;
@@ -135,17 +119,10 @@ fn open_segment(
         return Err(not_running("its segment is being made"));
     }
     if stat.size < METADATA as u64 {
-        return Err(incompatible(
-            &object,
-            "segment size",
-            stat.size,
-            METADATA as u64,
-        ));
+        return Err(incompatible(&object, "segment size", stat.size, METADATA as u64));
     }
     if !Role::Server.is_held(&memory)? {
-        return Err(not_running(
-            "its segment is left over from a server that is gone",
-        ));
+        return Err(not_running("its segment is left over from a server that is gone"));
     }
     Ok(memory)
 }
@@ -162,12 +139,7 @@ fn map_segment(
     let geometry = read_geometry(memory)?;
     let size = memory.stat()?.size;
     if size != geometry.total() {
-        return Err(incompatible(
-            memory.object(),
-            "segment size",
-            size,
-            geometry.total(),
-        ));
+        return Err(incompatible(memory.object(), "segment size", size, geometry.total()));
     }
     memory.map_file(size as usize)?;
     Ok(geometry)
@@ -182,9 +154,7 @@ fn wait_until_made(
     let words = Words::new(memory.map(0, METADATA)?);
     loop {
         // Acquire: pairs with the Release in `create`: all initial values are visible.
-        let found = words
-            .at(REQUEST + oieb::SIZE_AND_VERSION)
-            .load(Ordering::Acquire);
+        let found = words.at(REQUEST + oieb::SIZE_AND_VERSION).load(Ordering::Acquire);
         let (size, major) = (found as u32, found >> 32 & 0xff);
         match (size, major) {
             (0, _) => {}
@@ -194,12 +164,7 @@ fn wait_until_made(
             }
             (size, _) => {
                 let expected = u64::from(SIZE_AND_VERSION as u32);
-                return Err(incompatible(
-                    memory.object(),
-                    "OIEB size",
-                    size.into(),
-                    expected,
-                ));
+                return Err(incompatible(memory.object(), "OIEB size", size.into(), expected));
             }
         }
         if deadline.left().is_zero() || !Role::Server.is_held(memory)? || !memory.is_named()? {
@@ -216,12 +181,7 @@ fn read_geometry(memory: &SharedMemory) -> std::result::Result<Geometry, Refusal
     let payload = read(REQUEST + oieb::PAYLOAD_SIZE);
     let same = read(RESPONSE + oieb::PAYLOAD_SIZE);
     if same != payload {
-        return Err(incompatible(
-            memory.object(),
-            "OIEB_Response.payload_size",
-            same,
-            payload,
-        ));
+        return Err(incompatible(memory.object(), "OIEB_Response.payload_size", same, payload));
     }
     let second = read(RESPONSE + oieb::SIZE_AND_VERSION);
     if second != read(REQUEST + oieb::SIZE_AND_VERSION) {
@@ -250,11 +210,7 @@ fn open_semaphore(object: &str, owner: u32) -> Result<Semaphore> {
     })?;
     let stat = file.stat().map_err(|errno| errno.on("look at", object))?;
     if stat.uid != owner {
-        return Err(foreign(
-            object,
-            stat.uid,
-            "its owner is not the one expected",
-        ));
+        return Err(foreign(object, stat.uid, "its owner is not the one expected"));
     }
     if !Semaphore::is_semaphore(&stat) {
         return Err(foreign(object, stat.uid, "it is not a semaphore"));
@@ -263,10 +219,5 @@ fn open_semaphore(object: &str, owner: u32) -> Result<Semaphore> {
 }
 
 fn incompatible(object: &str, field: &'static str, found: u64, expected: u64) -> Refusal {
-    Refusal::Final(Error::Incompatible {
-        object: object.to_owned(),
-        field,
-        found,
-        expected,
-    })
+    Refusal::Final(Error::Incompatible { object: object.to_owned(), field, found, expected })
 }

@@ -1,7 +1,9 @@
 //! The server's way to a segment: create, and take over from a predecessor that died (section 6).
 
-use super::layout::{Geometry, REQUEST, RESPONSE, SIZE_AND_VERSION, UNIT, oieb};
-use super::segment::{Segment, Semaphores, unlink_semaphores};
+use super::layout::{Geometry, METADATA, REQUEST, RESPONSE, SIZE_AND_VERSION, UNIT, oieb};
+use super::segment::{Segment, Semaphores, semaphore_names, unlink_semaphores};
+use super::words::Words;
+use crate::atomics::Ordering;
 use crate::config::BufferConfig;
 use crate::error::{Error, Result};
 use crate::liveness::Role;
@@ -15,12 +17,15 @@ const MAX_TURNS: u32 = 1000;
 
 /// The geometry of a channel of `buffer`'s sizes, which are rounded up to multiples of 64.
 pub(crate) fn geometry(buffer: &BufferConfig) -> Result<Geometry> {
+    if buffer.existing.is_some() {
+        return Err(Error::Unsupported {
+            what: "an in-place channel in memory that exists; it is one segment of its own, use \
+                   BufferConfig::new",
+        });
+    }
     let whole = |size: usize| (size as u64).checked_next_multiple_of(UNIT);
-    let refuse = |what, asked: usize, allowed| Error::BadConfig {
-        what,
-        asked: asked as u64,
-        allowed,
-    };
+    let refuse =
+        |what, asked: usize, allowed| Error::BadConfig { what, asked: asked as u64, allowed };
     if buffer.payload_size == 0 {
         return Err(refuse("payload size", 0, "64 bytes to 256 GiB"));
     }
@@ -55,22 +60,17 @@ pub(crate) fn create(
             }
             Err(Errno(libc::EEXIST)) => clear_leftover(name, &object)?,
             Err(Errno(libc::ENOSPC)) => {
-                return Err(Error::NoSpace {
-                    object,
-                    needed: geometry.total(),
-                });
+                return Err(Error::NoSpace { object, needed: geometry.total() });
             }
             Err(errno) => return Err(errno.on("create", &object)),
         }
     }
-    Err(Error::AlreadyRunning {
-        name: name.to_string(),
-    })
+    Err(Error::AlreadyRunning { name: name.to_string() })
 }
 
 /// Removes a segment whose server is gone.
 fn clear_leftover(name: &ChannelName, object: &str) -> Result<()> {
-    let memory = match SharedMemory::open_object(object) {
+    let mut memory = match SharedMemory::open_object(object) {
         Ok(memory) => memory,
         Err(Errno(libc::ENOENT)) => return Ok(()),
         Err(errno) => return Err(open_error(errno, object)),
@@ -80,16 +80,14 @@ fn clear_leftover(name: &ChannelName, object: &str) -> Result<()> {
         return Err(foreign(object, stat.uid, "another user owns it"));
     }
     if !stat.regular {
-        return Err(foreign(
-            object,
-            stat.uid,
-            "it is not a shared-memory segment",
-        ));
+        return Err(foreign(object, stat.uid, "it is not a shared-memory segment"));
     }
     if !Role::Server.claim(&memory)? {
-        return Err(Error::AlreadyRunning {
-            name: name.to_string(),
-        });
+        return Err(Error::AlreadyRunning { name: name.to_string() });
+    }
+    if !may_be_a_segment(&mut memory, stat.size)? {
+        let _ = Role::Server.resign(&memory);
+        return Err(foreign(object, stat.uid, "it is not a segment of this protocol"));
     }
     // Whoever holds the client's lock sees the death of its server now. The lock is given back when
     // `memory` is dropped; explicitly, as a mapping elsewhere may keep the open file.
@@ -98,24 +96,29 @@ fn clear_leftover(name: &ChannelName, object: &str) -> Result<()> {
     removed
 }
 
+/// Whether a leftover is what a server leaves behind, at whatever point it died: not made at all yet,
+/// or starting with the size of an OIEB, or with the zero that stands there until the last step.
+fn may_be_a_segment(memory: &mut SharedMemory, size: u64) -> Result<bool> {
+    if size < METADATA as u64 {
+        return Ok(size == 0);
+    }
+    memory.map_file(METADATA)?;
+    let first =
+        Words::new(memory.map(0, 8)?).at(REQUEST + oieb::SIZE_AND_VERSION).load(Ordering::Acquire);
+    Ok(matches!(first as u32, 0 | 88))
+}
+
 /// Why an object that exists could not be opened.
 pub(crate) fn open_error(errno: Errno, object: &str) -> Error {
     if errno == Errno(libc::ELOOP) {
-        let uid = sys::stat_object(object)
-            .ok()
-            .flatten()
-            .map_or(u32::MAX, |stat| stat.uid);
+        let uid = sys::stat_object(object).ok().flatten().map_or(u32::MAX, |stat| stat.uid);
         return foreign(object, uid, "it is a symbolic link");
     }
     errno.on("open", object)
 }
 
 pub(crate) fn foreign(object: &str, uid: u32, reason: &'static str) -> Error {
-    Error::ForeignObject {
-        object: object.to_owned(),
-        uid,
-        reason,
-    }
+    Error::ForeignObject { object: object.to_owned(), uid, reason }
 }
 
 /// Fills a new segment that is locked and named; undoes everything if a step fails.
@@ -126,19 +129,15 @@ fn build(
     mode: u32,
     metadata: &[u8],
 ) -> Result<Segment> {
-    let mut undo = Undo {
-        name,
-        memory: Some(memory),
-    };
+    let mut undo = Undo { name, memory: Some(memory) };
     let memory = undo.memory.as_mut().expect("set above");
     memory.allocate(geometry.total() as usize)?;
-    unlink_semaphores(name)?;
+    unlink_leftover_semaphores(name)?;
     let semaphores = Semaphores::each(name, |semaphore| {
         Semaphore::create_new(semaphore, mode).map_err(|errno| match errno {
-            Errno(libc::ENOSPC | libc::ENOMEM) => Error::NoSpace {
-                object: semaphore.to_owned(),
-                needed: 32,
-            },
+            Errno(libc::ENOSPC | libc::ENOMEM) => {
+                Error::NoSpace { object: semaphore.to_owned(), needed: 32 }
+            }
             errno => errno.on("create", semaphore),
         })
     })?;
@@ -153,14 +152,30 @@ fn build(
     }
 }
 
+/// Removes what a predecessor left under the semaphores' names, and nothing else: what is not ours, or
+/// no semaphore, is left alone.
+fn unlink_leftover_semaphores(name: &ChannelName) -> Result<()> {
+    for semaphore in semaphore_names(name) {
+        let Some(stat) =
+            Semaphore::stat(&semaphore).map_err(|errno| errno.on("look up", &semaphore))?
+        else {
+            continue;
+        };
+        if stat.uid != sys::effective_uid() {
+            return Err(foreign(&semaphore, stat.uid, "another user owns it"));
+        }
+        if !Semaphore::is_semaphore(&stat) {
+            return Err(foreign(&semaphore, stat.uid, "it is not a semaphore"));
+        }
+    }
+    unlink_semaphores(name)
+}
+
 /// The memory is zero; only what is not zero is written, and OIEB_Request's first word last.
 fn write_initial_values(segment: &Segment, metadata: &[u8]) -> Result<()> {
     let geometry = segment.geometry;
     let pid = u64::from(sys::process_id());
-    let blocks = [
-        (REQUEST, geometry.metadata_request),
-        (RESPONSE, geometry.metadata_response),
-    ];
+    let blocks = [(REQUEST, geometry.metadata_request), (RESPONSE, geometry.metadata_response)];
     for (block, metadata_size) in blocks {
         segment.store(block + oieb::METADATA_SIZE, metadata_size);
         segment.store(block + oieb::METADATA_FREE_BYTES, metadata_size);

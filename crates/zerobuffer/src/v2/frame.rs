@@ -84,9 +84,6 @@ pub(crate) fn read_block(view: &SharedMemoryView, offset: u64, len: u64) -> Vec<
 /// side's own records, so the check never fails; it stands here because everything below relies on it.
 fn range(view: &SharedMemoryView, start: u64, len: u64) -> (*mut u8, usize) {
     let size = view.len() as u64;
-    assert!(
-        start <= size && len <= size - start,
-        "slot outside of the segment"
-    );
+    assert!(start <= size && len <= size - start, "slot outside of the segment");
     (view.as_ptr().wrapping_add(start as usize), len as usize)
 }

@@ -97,11 +97,7 @@ pub(crate) struct Shape {
 impl Shape {
     #[inline]
     pub(crate) const fn from_word(word: u64) -> Self {
-        Self {
-            stride: word as u32,
-            data_offset: (word >> 32) as u16,
-            status: (word >> 48) as u16,
-        }
+        Self { stride: word as u32, data_offset: (word >> 32) as u16, status: (word >> 48) as u16 }
     }
 
     #[inline]
@@ -147,10 +143,7 @@ impl Demand {
                 allowed: "a power of two from 1 to 4096",
             });
         }
-        Ok(Self {
-            capacity,
-            alignment,
-        })
+        Ok(Self { capacity, alignment })
     }
 
     pub(crate) fn capacity(self) -> u64 {
@@ -160,11 +153,7 @@ impl Demand {
     /// The data offset of a slot at `position`. Header and data share a cache line if they can.
     #[inline]
     pub(crate) fn data_offset(self, position: u64) -> u64 {
-        let least = if self.capacity <= slot::HEADER {
-            slot::HEADER
-        } else {
-            UNIT
-        };
+        let least = if self.capacity <= slot::HEADER { slot::HEADER } else { UNIT };
         // Alignments below 32 are met by every multiple of 32.
         align_up(position + least, self.alignment.max(slot::HEADER)) - position
     }
@@ -197,18 +186,12 @@ impl Geometry {
         if payload < UNIT || payload / UNIT > u64::from(u32::MAX) {
             return None;
         }
-        let end = (METADATA as u64)
-            .checked_add(metadata_request)?
-            .checked_add(metadata_response)?;
+        let end =
+            (METADATA as u64).checked_add(metadata_request)?.checked_add(metadata_response)?;
         let payload_offset = end.checked_next_multiple_of(PAYLOAD_ALIGNMENT)?;
         let total = payload_offset.checked_add(payload)?;
         isize::try_from(total).ok()?;
-        Some(Self {
-            metadata_request,
-            metadata_response,
-            payload_offset,
-            payload_size: payload,
-        })
+        Some(Self { metadata_request, metadata_response, payload_offset, payload_size: payload })
     }
 
     /// Length of the segment in bytes.
@@ -260,11 +243,7 @@ mod tests {
 
     #[test]
     fn shape_words_follow_the_header() {
-        let shape = Shape {
-            stride: 0x0403_0201,
-            data_offset: 0x0605,
-            status: 0x0807,
-        };
+        let shape = Shape { stride: 0x0403_0201, data_offset: 0x0605, status: 0x0807 };
         assert_eq!(shape.to_word().to_le_bytes(), [1, 2, 3, 4, 5, 6, 7, 8]);
         assert_eq!(Shape::from_word(shape.to_word()), shape);
     }
@@ -273,10 +252,7 @@ mod tests {
     fn small_data_shares_the_line_with_its_header() {
         let place = |capacity, alignment, position| {
             let demand = Demand::new(capacity, alignment).unwrap();
-            (
-                demand.data_offset(position),
-                demand.slot_len(position).unwrap(),
-            )
+            (demand.data_offset(position), demand.slot_len(position).unwrap())
         };
         assert_eq!(place(0, 1, 0), (32, 64));
         assert_eq!(place(32, 1, 64), (32, 64));

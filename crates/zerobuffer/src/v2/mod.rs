@@ -7,8 +7,12 @@ mod words;
 #[cfg(not(loom))]
 mod attach;
 #[cfg(not(loom))]
+pub(crate) mod client;
+#[cfg(not(loom))]
 mod create;
 #[cfg(not(loom))]
 mod frame;
 #[cfg(not(loom))]
 mod segment;
+#[cfg(not(loom))]
+pub(crate) mod server;

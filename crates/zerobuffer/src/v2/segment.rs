@@ -22,12 +22,7 @@ pub(crate) struct Semaphores {
 
 /// Their names, in the order of the fields.
 pub(crate) fn semaphore_names(name: &ChannelName) -> [String; 4] {
-    [
-        name.request_ready(),
-        name.response_ready(),
-        name.response_consumed(),
-        name.space_available(),
-    ]
+    [name.request_ready(), name.response_ready(), name.response_consumed(), name.space_available()]
 }
 
 impl Semaphores {
@@ -36,12 +31,8 @@ impl Semaphores {
         name: &ChannelName,
         mut make: impl FnMut(&str) -> Result<Semaphore>,
     ) -> Result<Self> {
-        let [
-            request_ready,
-            response_ready,
-            response_consumed,
-            space_available,
-        ] = semaphore_names(name);
+        let [request_ready, response_ready, response_consumed, space_available] =
+            semaphore_names(name);
         Ok(Self {
             request_ready: make(&request_ready)?,
             response_ready: make(&response_ready)?,
@@ -68,7 +59,7 @@ pub(crate) struct Segment {
     pub(crate) geometry: Geometry,
     /// OIEBs and the metadata lengths as words.
     pub(crate) control: Words,
-    /// Metadata as bytes.
+    /// The same part as bytes, for the metadata.
     metadata: SharedMemoryView,
     /// The ring, which the request side and the response side share.
     pub(crate) payload: SharedMemoryView,
@@ -90,7 +81,7 @@ impl Segment {
         Ok(Self {
             name: name.clone(),
             control: Words::new(memory.map(0, payload_offset)?),
-            metadata: memory.map(METADATA, payload_offset - METADATA)?,
+            metadata: memory.map(0, payload_offset)?,
             payload: memory.map(payload_offset, geometry.payload_size as usize)?,
             memory,
             geometry,
@@ -109,11 +100,7 @@ impl Segment {
     /// `WrongProcess` in a forked child, which has neither the mapping nor the lock.
     #[inline]
     pub(crate) fn check_process(&self) -> Result<()> {
-        if self.is_ours() {
-            Ok(())
-        } else {
-            Err(Error::WrongProcess)
-        }
+        if self.is_ours() { Ok(()) } else { Err(Error::WrongProcess) }
     }
 
     #[inline]
@@ -135,11 +122,7 @@ impl Segment {
     /// Whether no client has left a trace: section 6, "fresh".
     pub(crate) fn is_fresh(&self) -> bool {
         is_fresh(&self.control, &self.geometry)
-            && self
-                .payload_words()
-                .at(super::layout::slot::STATE)
-                .load(Ordering::Acquire)
-                == 0
+            && self.payload_words().at(super::layout::slot::STATE).load(Ordering::Acquire) == 0
     }
 
     /// Writes this side's metadata; called once, before the other side may look.
@@ -156,14 +139,9 @@ impl Segment {
         });
         let written = 8 + bytes.len() as u64;
         if written > size {
-            return Err(Error::TooLarge {
-                asked: bytes.len() as u64,
-                max: size.saturating_sub(8),
-            });
+            return Err(Error::TooLarge { asked: bytes.len() as u64, max: size.saturating_sub(8) });
         }
-        self.control
-            .at(METADATA + start as usize)
-            .store(bytes.len() as u64, Ordering::Relaxed);
+        self.control.at(start as usize).store(bytes.len() as u64, Ordering::Relaxed);
         frame::write_block(&self.metadata, start + 8, bytes);
         self.store(block + oieb::METADATA_FREE_BYTES, size - written);
         self.store(block + oieb::METADATA_WRITTEN_BYTES, written);
@@ -181,15 +159,7 @@ impl Segment {
             return Ok(Vec::new());
         }
         let check = |field, observed, allowed| {
-            if observed <= allowed {
-                Ok(())
-            } else {
-                Err(Violation {
-                    field,
-                    observed,
-                    allowed,
-                })
-            }
+            if observed <= allowed { Ok(()) } else { Err(Violation { field, observed, allowed }) }
         };
         check("oieb.metadata_written_bytes", written, size)?;
         let room = written.checked_sub(8).ok_or(Violation {
@@ -197,23 +167,19 @@ impl Segment {
             observed: written,
             allowed: size,
         })?;
-        let len = self
-            .control
-            .at(METADATA + start as usize)
-            .load(Ordering::Relaxed);
+        let len = self.control.at(start as usize).load(Ordering::Relaxed);
         check("metadata length", len, room)?;
         Ok(frame::read_block(&self.metadata, start + 8, len))
     }
 
-    /// The OIEB, the start from [`METADATA`] and the size of a metadata block.
+    /// The OIEB, the offset and the size of a metadata block.
     fn block(&self, block: Block) -> (usize, u64, u64) {
         match block {
-            Block::Request => (REQUEST, 0, self.geometry.metadata_request),
-            Block::Response => (
-                RESPONSE,
-                self.geometry.metadata_request,
-                self.geometry.metadata_response,
-            ),
+            Block::Request => (REQUEST, METADATA as u64, self.geometry.metadata_request),
+            Block::Response => {
+                let start = self.geometry.metadata_response_offset();
+                (RESPONSE, start, self.geometry.metadata_response)
+            }
         }
     }
 
@@ -246,10 +212,8 @@ impl Drop for Segment {
 /// creation. The first slot's state word is looked at by the caller.
 pub(crate) fn is_fresh(control: &Words, geometry: &Geometry) -> bool {
     let is = |offset: usize, value: u64| control.at(offset).load(Ordering::Acquire) == value;
-    is(
-        REQUEST + oieb::METADATA_FREE_BYTES,
-        geometry.metadata_request,
-    ) && is(REQUEST + oieb::METADATA_WRITTEN_BYTES, 0)
+    is(REQUEST + oieb::METADATA_FREE_BYTES, geometry.metadata_request)
+        && is(REQUEST + oieb::METADATA_WRITTEN_BYTES, 0)
         && is(REQUEST + oieb::PAYLOAD_FREE_BYTES, geometry.payload_size)
         && is(REQUEST + oieb::PAYLOAD_WRITTEN_BYTES, 0)
         && is(REQUEST + oieb::PAYLOAD_WRITTEN_COUNT, 0)

@@ -26,10 +26,7 @@ mod mapped {
         /// # Panics
         /// If the view does not start at a multiple of 8: geometries never ask for one.
         pub(crate) fn new(view: SharedMemoryView) -> Self {
-            assert!(
-                view.as_ptr().addr().is_multiple_of(8),
-                "words must be aligned"
-            );
+            assert!(view.as_ptr().addr().is_multiple_of(8), "words must be aligned");
             Self { view }
         }
 
@@ -40,15 +37,8 @@ mod mapped {
         /// and from their own records, never from what the peer wrote.
         #[inline]
         pub(crate) fn at(&self, offset: usize) -> &AtomicU64 {
-            let inside = self
-                .view
-                .len()
-                .checked_sub(8)
-                .is_some_and(|last| offset <= last);
-            assert!(
-                inside && offset.is_multiple_of(8),
-                "word outside of the segment"
-            );
+            let inside = self.view.len().checked_sub(8).is_some_and(|last| offset <= last);
+            assert!(inside && offset.is_multiple_of(8), "word outside of the segment");
             // SAFETY: the eight bytes at `offset` lie inside of the view (asserted), which stays
             // mapped for as long as `self` lives; base and offset are multiples of 8, so the word is
             // aligned; and in this process the bytes of words are only accessed through atomics:
@@ -71,9 +61,7 @@ mod modelled {
 
     impl Words {
         pub(crate) fn zeroed(bytes: usize) -> Self {
-            Self {
-                words: Arc::new((0..bytes / 8).map(|_| AtomicU64::new(0)).collect()),
-            }
+            Self { words: Arc::new((0..bytes / 8).map(|_| AtomicU64::new(0)).collect()) }
         }
 
         pub(crate) fn at(&self, offset: usize) -> &AtomicU64 {

@@ -43,10 +43,7 @@ pub(super) fn register(
         Some(entry) => entry.fd.store(fd, Ordering::Relaxed),
         None => {
             let next = DESCRIPTORS.load(Ordering::Relaxed);
-            let entry = Box::new(Entry {
-                fd: AtomicI32::new(fd),
-                next,
-            });
+            let entry = Box::new(Entry { fd: AtomicI32::new(fd), next });
             // Release: pairs with the Acquire in `entries`.
             DESCRIPTORS.store(Box::into_raw(entry), Ordering::Release);
         }

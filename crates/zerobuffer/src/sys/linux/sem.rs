@@ -1,6 +1,6 @@
 //! Named semaphores of glibc: a 32-byte file `/dev/shm/sem.{name}` that holds a `sem_t`.
 
-use super::shm::{Mapping, ShmFile, check};
+use super::shm::{Mapping, ShmFile, check, stat_object};
 use super::{c_name, last_errno};
 use crate::sys::{Errno, ObjectStat, Waited};
 
@@ -51,6 +51,11 @@ impl Semaphore {
         opened
     }
 
+    /// What the semaphore's name stands for; `None` if it stands for nothing.
+    pub(crate) fn stat(name: &str) -> Result<Option<ObjectStat>, Errno> {
+        stat_object(&file_name(name))
+    }
+
     /// Opens the semaphore's file, for a look at it before [`Semaphore::map`].
     pub(crate) fn open_file(name: &str) -> Result<ShmFile, Errno> {
         ShmFile::open(&file_name(name))
@@ -63,9 +68,7 @@ impl Semaphore {
 
     /// Maps the semaphore in `file`, which [`Semaphore::is_semaphore`] has confirmed.
     pub(crate) fn map(file: &ShmFile) -> Result<Self, Errno> {
-        Ok(Self {
-            mapping: Mapping::new(file, size_of::<libc::sem_t>())?,
-        })
+        Ok(Self { mapping: Mapping::new(file, size_of::<libc::sem_t>())? })
     }
 
     /// Removes a semaphore's name.

@@ -39,18 +39,11 @@ impl ShmFile {
         let fd = fork::register(|| {
             // SAFETY: `name` is NUL-terminated and outlives the call.
             let fd = unsafe {
-                libc::shm_open(
-                    name.as_ptr(),
-                    flags | libc::O_NOFOLLOW | libc::O_CLOEXEC,
-                    mode,
-                )
+                libc::shm_open(name.as_ptr(), flags | libc::O_NOFOLLOW | libc::O_CLOEXEC, mode)
             };
             if fd < 0 { Err(last_errno()) } else { Ok(fd) }
         })?;
-        Ok(Self {
-            fd,
-            generation: fork::generation(),
-        })
+        Ok(Self { fd, generation: fork::generation() })
     }
 
     pub(crate) fn set_mode(&self, mode: u32) -> Result<(), Errno> {
@@ -98,8 +91,7 @@ impl ShmFile {
     /// Gives the lock on one byte back; unlike closing, this works while a mapping keeps the open
     /// file alive.
     pub(crate) fn unlock(&self, byte: u64) -> Result<(), Errno> {
-        self.lock_call(libc::F_OFD_SETLK, libc::F_UNLCK, byte)
-            .map(drop)
+        self.lock_call(libc::F_OFD_SETLK, libc::F_UNLCK, byte).map(drop)
     }
 
     /// Whether another open file holds the lock on one byte.
@@ -158,25 +150,13 @@ impl Mapping {
     pub(crate) fn new(file: &ShmFile, len: usize) -> Result<Self, Errno> {
         let access = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: no address is asked for, so no existing mapping is touched; `fd` is open.
-        let base = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                len,
-                access,
-                libc::MAP_SHARED,
-                file.fd,
-                0,
-            )
-        };
+        let base =
+            unsafe { libc::mmap(std::ptr::null_mut(), len, access, libc::MAP_SHARED, file.fd, 0) };
         if base == libc::MAP_FAILED {
             return Err(last_errno());
         }
         let base = NonNull::new(base.cast::<u8>()).ok_or(Errno(libc::ENOMEM))?;
-        let mapping = Self {
-            base,
-            len,
-            generation: fork::generation(),
-        };
+        let mapping = Self { base, len, generation: fork::generation() };
         // SAFETY: the range is exactly the mapping made above. A child must not hold the mapping: it
         // would keep the open file, and with it the parent's lock, alive.
         check(unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_DONTFORK) })?;
@@ -225,10 +205,7 @@ pub(crate) fn stat_object(name: &str) -> Result<Option<ObjectStat>, Errno> {
 
 fn object_stat(stat: &libc::stat) -> ObjectStat {
     ObjectStat {
-        identity: Identity {
-            device: stat.st_dev,
-            inode: stat.st_ino,
-        },
+        identity: Identity { device: stat.st_dev, inode: stat.st_ino },
         size: stat.st_size as u64,
         uid: stat.st_uid,
         regular: stat.st_mode & libc::S_IFMT == libc::S_IFREG,
@@ -237,9 +214,5 @@ fn object_stat(stat: &libc::stat) -> ObjectStat {
 
 /// Turns C's -1 into the error number.
 pub(super) fn check(result: i32) -> Result<(), Errno> {
-    if result == -1 {
-        Err(last_errno())
-    } else {
-        Ok(())
-    }
+    if result == -1 { Err(last_errno()) } else { Ok(()) }
 }

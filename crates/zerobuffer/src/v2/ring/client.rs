@@ -90,6 +90,12 @@ pub(crate) struct Held {
 }
 
 impl Held {
+    /// Moves the ownership out of a guard that is forgotten right after.
+    pub(crate) fn transfer(&mut self) -> Self {
+        let Self { sequence, position, data_offset, len, status } = *self;
+        Self { sequence, position, data_offset, len, status }
+    }
+
     /// Where the data lies, from the start of the ring.
     pub(crate) fn data_start(&self) -> u64 {
         self.position + u64::from(self.data_offset)
@@ -140,12 +146,7 @@ impl ClientRing {
     /// The largest capacity that ever fits: a slot of the whole ring.
     pub(crate) fn max_capacity(&self) -> u64 {
         // In a ring of one line the header shares it with the data.
-        self.ring.size
-            - if self.ring.size == 64 {
-                slot::HEADER
-            } else {
-                64
-            }
+        self.ring.size - if self.ring.size == 64 { slot::HEADER } else { 64 }
     }
 
     /// Requests sent and not reclaimed.
@@ -167,10 +168,7 @@ impl ClientRing {
         let size = self.ring.size;
         let Some(len_at_start) = demand.slot_len(0).filter(|len| *len <= size) else {
             let max = size.saturating_sub(demand.data_offset(0));
-            return Err(Error::TooLarge {
-                asked: demand.capacity(),
-                max,
-            });
+            return Err(Error::TooLarge { asked: demand.capacity(), max });
         };
         let position = self.position.load(Ordering::Relaxed);
         let free = size - self.used.load(Ordering::Relaxed);
@@ -188,21 +186,14 @@ impl ClientRing {
         }
         let table_full = next - self.head.load(Ordering::Relaxed) >= self.table.len();
         if needed > free || table_full {
-            return Ok(ClaimStep::Full {
-                needed: needed.min(size),
-                free,
-            });
+            return Ok(ClaimStep::Full { needed: needed.min(size), free });
         }
         let shape = Shape {
             stride: (len / 64) as u32,
             data_offset: demand.data_offset(at) as u16,
             status: 0,
         };
-        Ok(ClaimStep::Ready(Claim {
-            position: at,
-            shape,
-            wraps,
-        }))
+        Ok(ClaimStep::Ready(Claim { position: at, shape, wraps }))
     }
 
     /// Publishes `claim`, which the latest [`ClientRing::try_claim`] found, with `len` bytes of data in
@@ -214,9 +205,7 @@ impl ClientRing {
         if claim.wraps {
             self.publish_marker(sequence);
         }
-        let Claim {
-            position, shape, ..
-        } = claim;
+        let Claim { position, shape, .. } = claim;
         self.write_header(position, len, sequence, shape);
         let next_position = self.advance(position, shape.len());
         self.table.entry(sequence).enter(sequence, position, shape);
@@ -224,9 +213,7 @@ impl ClientRing {
         // the publication, so that its answer is never looked for in vain.
         self.next.store(sequence + 1, Ordering::Release);
         // Release: pairs with the Acquire in `ServerRing::take`; header, data and terminator first.
-        self.ring
-            .state(position)
-            .store(Phase::Request.of(sequence), Ordering::Release);
+        self.ring.state(position).store(Phase::Request.of(sequence), Ordering::Release);
         self.position.store(next_position, Ordering::Relaxed);
         self.account_published(shape.len());
         let count = self.ring.control.at(REQUEST + oieb::PAYLOAD_WRITTEN_COUNT);
@@ -238,19 +225,14 @@ impl ClientRing {
     fn publish_marker(&self, sequence: u64) {
         let position = self.position.load(Ordering::Relaxed);
         let len = self.ring.size - position;
-        let shape = Shape {
-            stride: (len / 64) as u32,
-            data_offset: slot::HEADER as u16,
-            status: 0,
-        };
+        let shape =
+            Shape { stride: (len / 64) as u32, data_offset: slot::HEADER as u16, status: 0 };
         self.write_header(position, 0, 0, shape);
         self.advance(position, len);
         self.marker.position.store(position, Ordering::Relaxed);
         self.marker.sequence.store(sequence, Ordering::Relaxed);
         // Release: pairs with the Acquire in `ServerRing::take`; header and terminator first.
-        self.ring
-            .state(position)
-            .store(Phase::Wrap.of(sequence), Ordering::Release);
+        self.ring.state(position).store(Phase::Wrap.of(sequence), Ordering::Release);
         self.position.store(0, Ordering::Relaxed);
         self.account_published(len);
     }
@@ -286,10 +268,7 @@ impl ClientRing {
     fn account_free(&self) {
         let free = self.ring.size - self.used.load(Ordering::Relaxed);
         for block in [REQUEST, RESPONSE] {
-            self.ring
-                .control
-                .at(block + oieb::PAYLOAD_FREE_BYTES)
-                .store(free, Ordering::Release);
+            self.ring.control.at(block + oieb::PAYLOAD_FREE_BYTES).store(free, Ordering::Release);
         }
     }
 
@@ -317,8 +296,7 @@ impl ClientRing {
         }
         if freed > 0 {
             self.head.store(head, Ordering::Relaxed);
-            self.used
-                .store(self.used.load(Ordering::Relaxed) - freed, Ordering::Relaxed);
+            self.used.store(self.used.load(Ordering::Relaxed) - freed, Ordering::Relaxed);
             self.account_free();
         }
     }
@@ -361,42 +339,22 @@ impl ClientRing {
         }
         // Read once, and only used once the request is ours: before, another thread may have
         // collected it and the place may hold something else.
-        let len = self
-            .ring
-            .header(position, slot::PAYLOAD_SIZE)
-            .load(Ordering::Relaxed);
-        let answered = Shape::from_word(
-            self.ring
-                .header(position, slot::SHAPE)
-                .load(Ordering::Relaxed),
-        );
+        let len = self.ring.header(position, slot::PAYLOAD_SIZE).load(Ordering::Relaxed);
+        let answered =
+            Shape::from_word(self.ring.header(position, slot::SHAPE).load(Ordering::Relaxed));
         if !entry.change(sequence, Fate::Pending, Fate::Held, self.is_concurrent()) {
             return Ok(Look::Unknown);
         }
         if state != Phase::Response.of(sequence) {
             let allowed = Phase::Response.of(sequence);
-            return Err(Violation {
-                field: "frame.state",
-                observed: state,
-                allowed,
-            });
+            return Err(Violation { field: "frame.state", observed: state, allowed });
         }
         if len > shape.capacity() {
             let allowed = shape.capacity();
-            return Err(Violation {
-                field: "frame.payload_size",
-                observed: len,
-                allowed,
-            });
+            return Err(Violation { field: "frame.payload_size", observed: len, allowed });
         }
         let Shape { status, .. } = answered;
-        Ok(Look::Ready(Held {
-            sequence,
-            position,
-            data_offset: shape.data_offset,
-            len,
-            status,
-        }))
+        Ok(Look::Ready(Held { sequence, position, data_offset: shape.data_offset, len, status }))
     }
 
     /// The oldest request whose answer is there, if any.
@@ -407,16 +365,14 @@ impl ClientRing {
         for sequence in self.scan_from.load(Ordering::Relaxed)..next {
             match self.look(sequence)? {
                 Look::Ready(held) => {
-                    self.scan_from
-                        .store(oldest_pending.unwrap_or(sequence + 1), Ordering::Relaxed);
+                    self.scan_from.store(oldest_pending.unwrap_or(sequence + 1), Ordering::Relaxed);
                     return Ok(Some(held));
                 }
                 Look::Waiting => oldest_pending = oldest_pending.or(Some(sequence)),
                 Look::Unknown => self.swallow(sequence),
             }
         }
-        self.scan_from
-            .store(oldest_pending.unwrap_or(next), Ordering::Relaxed);
+        self.scan_from.store(oldest_pending.unwrap_or(next), Ordering::Relaxed);
         Ok(None)
     }
 
@@ -424,9 +380,7 @@ impl ClientRing {
     #[inline]
     pub(crate) fn release(&self, held: &Held) {
         self.give_back(held.sequence, held.position);
-        self.table
-            .entry(held.sequence)
-            .set(held.sequence, Fate::Returned);
+        self.table.entry(held.sequence).set(held.sequence, Fate::Returned);
         if !self.is_concurrent() {
             self.reclaim();
         }
@@ -435,9 +389,7 @@ impl ClientRing {
     /// RELEASED and the count: what the server and monitors see of a response that is done with.
     fn give_back(&self, sequence: u64, position: u64) {
         // Release: what was read of the slot was read before anybody may write it again.
-        self.ring
-            .state(position)
-            .store(Phase::Released.of(sequence), Ordering::Release);
+        self.ring.state(position).store(Phase::Released.of(sequence), Ordering::Release);
         let count = self.ring.control.at(RESPONSE + oieb::PAYLOAD_READ_COUNT);
         add(count, 1, self.is_concurrent());
     }
@@ -501,38 +453,30 @@ impl ClientRing {
     /// What is known of `sequence` once the server is gone.
     pub(crate) fn fate_after_death(&self, sequence: u64) -> LostRequest {
         // Acquire: the server is gone, and its last stores are visible.
-        let taken = self
-            .ring
-            .control
-            .at(REQUEST + oieb::PAYLOAD_READ_COUNT)
-            .load(Ordering::Acquire);
-        let state = if sequence > taken {
-            RequestState::NotStarted
-        } else {
-            RequestState::InDoubt
-        };
+        let taken =
+            self.ring.control.at(REQUEST + oieb::PAYLOAD_READ_COUNT).load(Ordering::Acquire);
+        let state = if sequence > taken { RequestState::NotStarted } else { RequestState::InDoubt };
         LostRequest { sequence, state }
     }
 
-    /// Where the data of a pending request lies, and its recorded place, for sending it again.
-    pub(crate) fn pending_slot(&self, sequence: u64) -> Option<Held> {
+    /// Whether the answer to a pending request has come.
+    pub(crate) fn is_answered(&self, sequence: u64) -> bool {
+        let position = self.table.entry(sequence).position();
+        // Acquire: pairs with the Release in `ServerRing::answer`.
+        self.ring.state(position).load(Ordering::Acquire) == Phase::Response.of(sequence)
+    }
+
+    /// The bytes of a pending request and its capacity, to send it again once the server is gone.
+    pub(crate) fn pending_slot(&self, sequence: u64) -> Option<(Held, u64)> {
         let entry = self.table.entry(sequence);
         if entry.fate(sequence) != Some(Fate::Pending) {
             return None;
         }
         let (position, shape) = (entry.position(), entry.shape());
-        let len = self
-            .ring
-            .header(position, slot::PAYLOAD_SIZE)
-            .load(Ordering::Relaxed);
+        let len = self.ring.header(position, slot::PAYLOAD_SIZE).load(Ordering::Relaxed);
         let data_offset = shape.data_offset;
-        (len <= shape.capacity()).then_some(Held {
-            sequence,
-            position,
-            data_offset,
-            len,
-            status: 0,
-        })
+        let held = Held { sequence, position, data_offset, len, status: 0 };
+        (len <= shape.capacity()).then_some((held, shape.capacity()))
     }
 }
 

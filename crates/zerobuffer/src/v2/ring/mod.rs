@@ -36,16 +36,8 @@ pub(crate) struct Violation {
 
 impl From<Violation> for Error {
     fn from(violation: Violation) -> Self {
-        let Violation {
-            field,
-            observed,
-            allowed,
-        } = violation;
-        Self::ProtocolViolation {
-            field,
-            observed,
-            allowed,
-        }
+        let Violation { field, observed, allowed } = violation;
+        Self::ProtocolViolation { field, observed, allowed }
     }
 }
 
@@ -60,11 +52,7 @@ struct Ring {
 
 impl Ring {
     fn new(control: Words, payload: Words, geometry: &Geometry) -> Self {
-        Self {
-            control,
-            payload,
-            size: geometry.payload_size,
-        }
+        Self { control, payload, size: geometry.payload_size }
     }
 
     /// The word at `field` of the slot at `position`.

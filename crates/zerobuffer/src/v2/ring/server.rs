@@ -35,6 +35,12 @@ pub(crate) struct Taken {
 }
 
 impl Taken {
+    /// Moves the ownership out of a guard that is forgotten right after.
+    pub(crate) fn transfer(&mut self) -> Self {
+        let Self { sequence, position, shape, len } = *self;
+        Self { sequence, position, shape, len }
+    }
+
     /// Where the data lies, from the start of the ring.
     pub(crate) fn data_start(&self) -> u64 {
         self.position + u64::from(self.shape.data_offset)
@@ -106,10 +112,7 @@ impl ServerRing {
         // moving stores to the data before the count that puts the request in doubt.
         compiler_fence(Ordering::SeqCst);
         self.wrapped.store(false, Ordering::Relaxed);
-        self.position.store(
-            self.ring.after(position, taken.shape.len()),
-            Ordering::Relaxed,
-        );
+        self.position.store(self.ring.after(position, taken.shape.len()), Ordering::Relaxed);
         self.expected.store(expected + 1, Ordering::Relaxed);
         if phase == Phase::Cancelled {
             self.skip(position, expected, taken.shape.len());
@@ -131,13 +134,7 @@ impl ServerRing {
         let shape = Shape::from_word(read(slot::SHAPE));
         let to_end = self.ring.size - position;
         let is_marker = phase == Phase::Wrap;
-        let limit = |field, observed, allowed| {
-            Err(Violation {
-                field,
-                observed,
-                allowed,
-            })
-        };
+        let limit = |field, observed, allowed| Err(Violation { field, observed, allowed });
 
         if shape.stride == 0 || shape.len() > to_end || (is_marker && shape.len() != to_end) {
             return limit("frame.stride", u64::from(shape.stride), to_end / 64);
@@ -158,20 +155,13 @@ impl ServerRing {
         if len > largest {
             return limit("frame.payload_size", len, largest);
         }
-        Ok(Taken {
-            sequence: expected,
-            position,
-            shape,
-            len,
-        })
+        Ok(Taken { sequence: expected, position, shape, len })
     }
 
     /// Gives the slot's bytes back at once.
     fn skip(&self, position: u64, sequence: u64, len: u64) {
         // Release: pairs with the Acquire in `ClientRing::reclaim`; the header was read before.
-        self.ring
-            .state(position)
-            .store(Phase::Released.of(sequence), Ordering::Release);
+        self.ring.state(position).store(Phase::Released.of(sequence), Ordering::Release);
         self.account(len);
     }
 
@@ -181,23 +171,12 @@ impl ServerRing {
         debug_assert!(len <= taken.capacity());
         let header = |field| self.ring.header(taken.position, field);
         header(slot::PAYLOAD_SIZE).store(len, Ordering::Relaxed);
-        header(slot::SHAPE).store(
-            Shape {
-                status,
-                ..taken.shape
-            }
-            .to_word(),
-            Ordering::Relaxed,
-        );
+        header(slot::SHAPE).store(Shape { status, ..taken.shape }.to_word(), Ordering::Relaxed);
         // Release: pairs with the Acquire in `ClientRing::look`; data, length and status first.
         header(slot::STATE).store(Phase::Response.of(taken.sequence), Ordering::Release);
         self.account(taken.shape.len());
         let concurrent = self.concurrent.load(Ordering::Relaxed);
-        add(
-            self.ring.control.at(RESPONSE + oieb::PAYLOAD_WRITTEN_COUNT),
-            1,
-            concurrent,
-        );
+        add(self.ring.control.at(RESPONSE + oieb::PAYLOAD_WRITTEN_COUNT), 1, concurrent);
         add(&self.answered, 1, concurrent);
     }
 

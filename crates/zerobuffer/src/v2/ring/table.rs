@@ -47,8 +47,7 @@ impl Entry {
         self.position.store(position, Ordering::Relaxed);
         self.shape.store(shape.to_word(), Ordering::Relaxed);
         // Release: pairs with the Acquire in `fate`, which makes position and shape visible.
-        self.fate
-            .store(Fate::Pending.of(sequence), Ordering::Release);
+        self.fate.store(Fate::Pending.of(sequence), Ordering::Release);
     }
 
     /// The fate of `sequence`; `None` if this entry is about another request by now.
@@ -70,9 +69,7 @@ impl Entry {
         let (from, to) = (from.of(sequence), to.of(sequence));
         if concurrent {
             // Release and Acquire as in `set` and `fate`.
-            self.fate
-                .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
-                .is_ok()
+            self.fate.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
         } else {
             let as_expected = self.fate.load(Ordering::Relaxed) == from;
             if as_expected {
@@ -105,9 +102,7 @@ impl Table {
             shape: AtomicU64::new(0),
             fate: AtomicU64::new(0),
         };
-        Self {
-            entries: (0..max_in_flight.next_power_of_two()).map(entry).collect(),
-        }
+        Self { entries: (0..max_in_flight.next_power_of_two()).map(entry).collect() }
     }
 
     /// The most requests that can be in flight.

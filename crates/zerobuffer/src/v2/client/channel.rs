@@ -1,0 +1,337 @@
+//! The client's end of one connection, shared by all of its handles.
+
+use crate::atomics::{AtomicBool, AtomicU64, Ordering};
+use crate::config::ClientConfig;
+use crate::error::{Error, Result};
+use crate::liveness::Role;
+use crate::name::ChannelName;
+use crate::v2::attach::attach;
+use crate::v2::layout::{Demand, REQUEST, RESPONSE, oieb};
+use crate::v2::ring::{Claim, ClaimStep, ClientRing, Held, Look, Violation};
+use crate::v2::segment::{Block, Segment};
+use crate::wait::{Deadline, Peer, Unready, Waiter, Watch, hint, wake};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// Between two looks at the server's lock while something is outstanding.
+const SLICE: Duration = Duration::from_millis(10);
+
+/// What a look at a request found.
+pub(super) type Looked = std::result::Result<Look, Violation>;
+
+/// What ended the connection, in `ClientChannel::ended`.
+const RUNNING: u64 = 0;
+const CLOSED: u64 = 1;
+const DIED: u64 = 2;
+
+/// A connection that is closed when its owner goes; responses may keep the memory for longer.
+#[derive(Debug)]
+pub(super) struct Attached(pub(super) Arc<ClientChannel>);
+
+impl std::ops::Deref for Attached {
+    type Target = Arc<ClientChannel>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// One connection: the segment, the ring on it, and what is known of the server.
+#[derive(Debug)]
+pub(super) struct ClientChannel {
+    pub(super) segment: Segment,
+    pub(super) ring: ClientRing,
+    pub(super) server_metadata: Vec<u8>,
+    /// A request buffer is open.
+    claiming: AtomicBool,
+    /// `close` has been called.
+    closed: AtomicBool,
+    ended: AtomicU64,
+    violation: OnceLock<Violation>,
+    space: Waiter,
+    responses: Waiter,
+}
+
+impl ClientChannel {
+    pub(super) fn attach(
+        name: &ChannelName,
+        config: &ClientConfig,
+        deadline: &Deadline,
+    ) -> Result<Attached> {
+        let in_table = config.max_in_flight;
+        if in_table == 0 || in_table > 1 << 20 {
+            return Err(Error::BadConfig {
+                what: "max_in_flight",
+                asked: in_table as u64,
+                allowed: "1 to 1048576",
+            });
+        }
+        let segment = attach(name, config.owner, &config.metadata, deadline)?;
+        let server_metadata = segment.read_metadata(Block::Response)?;
+        let slots = (segment.geometry.payload_size / 64).min(in_table as u64) as usize;
+        let words = (segment.control.clone(), segment.payload_words());
+        let ring = ClientRing::new(words.0, words.1, &segment.geometry, slots);
+        crate::trace::event!(channel = %name, "attached");
+        Ok(Attached(Arc::new(Self {
+            segment,
+            ring,
+            server_metadata,
+            claiming: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            ended: AtomicU64::new(RUNNING),
+            violation: OnceLock::new(),
+            space: Waiter::new(config.wait),
+            responses: Waiter::new(config.wait),
+        })))
+    }
+
+    /// Whether the channel can be used at all, by this process.
+    #[inline]
+    pub(super) fn check(&self) -> Result<()> {
+        self.segment.check_process()?;
+        match self.violation.get() {
+            None => Ok(()),
+            Some(violation) => Err((*violation).into()),
+        }
+    }
+
+    fn poison(&self, violation: Violation) -> Error {
+        crate::trace::event!(channel = %self.segment.name, field = violation.field, "poisoned");
+        (*self.violation.get_or_init(|| violation)).into()
+    }
+
+    // ---- sending ----
+
+    /// Finds room for `demand`, waiting until the deadline.
+    pub(super) fn claim(&self, demand: Demand, deadline: &Deadline) -> Result<Claim> {
+        self.check()?;
+        if self.claiming.load(Ordering::Relaxed) {
+            return Err(Error::ClaimOpen);
+        }
+        // A server that is known to be gone takes nothing more. That it has just gone is not asked
+        // here, on the way of every request: whoever waits for the answer finds out.
+        if self.ended.load(Ordering::Relaxed) != RUNNING {
+            return Err(end_error(self.peer(), None));
+        }
+        let semaphore = &self.segment.semaphores.space_available;
+        let mut shortage = (0, 0);
+        let step = || match self.ring.try_claim(demand) {
+            Ok(ClaimStep::Ready(claim)) => Some(Ok(claim)),
+            Ok(ClaimStep::Full { needed, free }) => {
+                shortage = (needed, free);
+                None
+            }
+            Ok(ClaimStep::Marker) => {
+                wake(&self.segment.semaphores.request_ready);
+                None
+            }
+            Err(error) => Some(Err(error)),
+        };
+        let waited = self.space.wait(semaphore, deadline, SLICE, self, step);
+        let claim = waited.unwrap_or_else(|unready| {
+            let (needed, free) = shortage;
+            Err(match unready {
+                Unready::Gone(peer) => end_error(peer, None),
+                _ => Error::Full { needed, free, in_flight: self.ring.in_flight() },
+            })
+        })?;
+        self.claiming.store(true, Ordering::Relaxed);
+        Ok(claim)
+    }
+
+    pub(super) fn commit(&self, claim: Claim, len: u64) -> u64 {
+        self.claiming.store(false, Ordering::Relaxed);
+        let sequence = self.ring.commit(claim, len);
+        wake(&self.segment.semaphores.request_ready);
+        sequence
+    }
+
+    pub(super) fn abandon_claim(&self) {
+        self.claiming.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn send(&self, data: &[u8], deadline: &Deadline) -> Result<u64> {
+        let len = data.len() as u64;
+        let mut claim = self.claim(Demand::new(len, 1)?, deadline)?;
+        claim.data_mut(&self.segment.payload, len).copy_from_slice(data);
+        Ok(self.commit(claim, len))
+    }
+
+    // ---- receiving ----
+
+    /// Waits for the answer to one request. When the deadline passes the request is given up, unless
+    /// the timeout is zero, which means a look and no more.
+    #[inline]
+    pub(super) fn receive_for(&self, sequence: u64, deadline: &Deadline) -> Result<Held> {
+        let held = self.await_response(deadline, self, || self.look(sequence));
+        self.settle(sequence, deadline, held)
+    }
+
+    /// What there is to say about a request, if it is no longer waiting.
+    #[inline]
+    pub(super) fn look(&self, sequence: u64) -> Option<Looked> {
+        match self.ring.look(sequence) {
+            Ok(Look::Waiting) => None,
+            other => Some(other),
+        }
+    }
+
+    /// Turns the end of a wait for `sequence` into the answer or the error that it stands for.
+    pub(super) fn settle(
+        &self,
+        sequence: u64,
+        deadline: &Deadline,
+        waited: std::result::Result<Looked, Unready>,
+    ) -> Result<Held> {
+        let unready = match waited {
+            Ok(Ok(Look::Ready(held))) => return self.accept(held),
+            Ok(Ok(_)) => return Err(Error::UnknownSequence { sequence }),
+            Ok(Err(violation)) => return Err(self.poison(violation)),
+            Err(unready) => unready,
+        };
+        match unready {
+            Unready::Gone(peer) => Err(self.lost(peer, sequence)),
+            _ => {
+                if !deadline.timeout().is_zero() && !self.ring.cancel(sequence) {
+                    // The answer came while the request was being given up.
+                    if let Ok(Look::Ready(held)) = self.ring.look(sequence) {
+                        return self.accept(held);
+                    }
+                }
+                Err(Error::Timeout { waited: deadline.timeout(), what: "waiting for the response" })
+            }
+        }
+    }
+
+    /// Waits for the oldest answer that is there.
+    pub(super) fn receive_next(&self, deadline: &Deadline) -> Result<Held> {
+        let held = self.await_response(deadline, self, || self.ring.next_ready().transpose());
+        match held {
+            Ok(Ok(held)) => self.accept(held),
+            Ok(Err(violation)) => Err(self.poison(violation)),
+            Err(Unready::Gone(peer)) => match self.ring.pending().next() {
+                Some(sequence) => Err(self.lost(peer, sequence)),
+                None => Err(end_error(peer, None)),
+            },
+            Err(_) => {
+                Err(Error::Timeout { waited: deadline.timeout(), what: "waiting for a response" })
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn await_response<T>(
+        &self,
+        deadline: &Deadline,
+        watch: &impl Watch,
+        cond: impl FnMut() -> Option<T>,
+    ) -> std::result::Result<T, Unready> {
+        self.responses.wait(&self.segment.semaphores.response_ready, deadline, SLICE, watch, cond)
+    }
+
+    /// Hands a response out, or turns a failed one into its error and gives the slot back.
+    #[inline]
+    fn accept(&self, held: Held) -> Result<Held> {
+        if held.status == 0 {
+            return Ok(held);
+        }
+        let message = String::from_utf8_lossy(held.data(&self.segment.payload)).into_owned();
+        self.release(&held);
+        Err(Error::HandlerFailed { sequence: held.sequence, status: held.status, message })
+    }
+
+    #[inline]
+    pub(super) fn release(&self, held: &Held) {
+        if !self.segment.is_ours() {
+            return;
+        }
+        self.ring.release(held);
+        // Its only waiter, a server that stops, looks again every slice.
+        hint(&self.segment.semaphores.response_consumed);
+        if self.ring.is_concurrent() {
+            // A claim of another thread may wait for this space.
+            wake(&self.segment.semaphores.space_available);
+        }
+    }
+
+    /// What is known of a request that the server's end left behind; reported once, then forgotten.
+    fn lost(&self, peer: Peer, sequence: u64) -> Error {
+        let request = self.ring.fate_after_death(sequence);
+        self.ring.cancel(sequence);
+        end_error(peer, Some(request))
+    }
+
+    // ---- the server's life ----
+
+    /// Whether the server is there, by a look at its lock.
+    pub(super) fn is_server_connected(&self) -> bool {
+        self.segment.is_ours()
+            && self.violation.get().is_none()
+            && self.peer() == Peer::Alive
+            && self.probe() == Peer::Alive
+    }
+
+    fn ended(&self, peer: Peer) -> Peer {
+        let end = if peer == Peer::Closed { CLOSED } else { DIED };
+        let first =
+            self.ended.compare_exchange(RUNNING, end, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if first {
+            crate::trace::event!(channel = %self.segment.name, ?peer, "server gone");
+        }
+        self.peer()
+    }
+
+    /// Closes this end in good order: gives up what is not answered, says so, and lets go. Responses
+    /// that are still held stay readable; their memory goes with the last of them.
+    ///
+    /// Once only: an unused segment serves the next client, whose words these are then.
+    pub(super) fn close(&self) {
+        if !self.segment.is_ours() || self.closed.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        self.ring.cancel_all();
+        self.ended.store(CLOSED, Ordering::Relaxed);
+        self.segment.store(RESPONSE + oieb::READER_PID, 0);
+        self.segment.store(REQUEST + oieb::WRITER_PID, 0);
+        wake(&self.segment.semaphores.request_ready);
+        self.segment.resign();
+        crate::trace::event!(channel = %self.segment.name, "detached");
+    }
+}
+
+impl Watch for ClientChannel {
+    #[inline]
+    fn peer(&self) -> Peer {
+        match self.ended.load(Ordering::Relaxed) {
+            CLOSED => Peer::Closed,
+            DIED => Peer::Died,
+            _ if self.segment.load(REQUEST + oieb::READER_PID) == 0 => self.ended(Peer::Closed),
+            _ => Peer::Alive,
+        }
+    }
+
+    fn probe(&self) -> Peer {
+        match Role::Server.is_held(&self.segment.memory) {
+            Ok(false) => match self.peer() {
+                // Not closed in good order before it let go.
+                Peer::Alive => self.ended(Peer::Died),
+                peer => peer,
+            },
+            // A lock that cannot be looked at says nothing about its holder.
+            Ok(true) | Err(_) => self.peer(),
+        }
+    }
+}
+
+fn end_error(peer: Peer, request: Option<crate::error::LostRequest>) -> Error {
+    match peer {
+        Peer::Closed => Error::PeerClosed { request },
+        _ => Error::PeerDied { request },
+    }
+}

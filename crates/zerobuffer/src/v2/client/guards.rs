@@ -1,0 +1,182 @@
+//! What a client holds in its hands: a buffer to fill, a response to read.
+
+use super::channel::ClientChannel;
+use crate::error::{Error, Result};
+use crate::v2::ring::{Claim, Held};
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::sync::Arc;
+
+/// Makes a type stay on its thread.
+type NotSend = PhantomData<*const ()>;
+
+/// A request that is being written in place. [`commit`](Self::commit) sends it; dropping it sends
+/// nothing.
+///
+/// Its bytes hold whatever was there before: write all of them, or [`resize`](Self::resize) to what
+/// was written.
+#[derive(Debug)]
+pub struct RequestBuffer<'c> {
+    channel: &'c ClientChannel,
+    /// `None` once committed.
+    claim: Option<Claim>,
+    len: u64,
+    not_send: NotSend,
+}
+
+impl<'c> RequestBuffer<'c> {
+    pub(super) fn new(channel: &'c ClientChannel, claim: Claim, len: u64) -> Self {
+        Self { channel, claim: Some(claim), len, not_send: PhantomData }
+    }
+
+    /// The request's bytes, in shared memory; empty in a forked child.
+    pub fn data_mut(&mut self) -> &mut [u8] {
+        match &mut self.claim {
+            Some(claim) if self.channel.segment.is_ours() => {
+                claim.data_mut(&self.channel.segment.payload, self.len)
+            }
+            _ => &mut [],
+        }
+    }
+
+    /// The request's length in bytes.
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether the request has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The most bytes that request or response may have.
+    pub fn capacity(&self) -> usize {
+        self.claim.as_ref().map_or(0, Claim::capacity) as usize
+    }
+
+    /// Changes the request's length. Bytes beyond the former length hold whatever was there before.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] beyond [`capacity`](Self::capacity).
+    pub fn resize(&mut self, len: usize) -> Result<()> {
+        let max = self.capacity();
+        if len > max {
+            return Err(Error::TooLarge { asked: len as u64, max: max as u64 });
+        }
+        self.len = len as u64;
+        Ok(())
+    }
+
+    /// Sends the request, and returns its sequence number.
+    ///
+    /// # Errors
+    /// [`Error::WrongProcess`] in a forked child.
+    pub fn commit(mut self) -> Result<u64> {
+        self.channel.check()?;
+        let claim = self.claim.take().ok_or(Error::WrongProcess)?;
+        Ok(self.channel.commit(claim, self.len))
+    }
+}
+
+impl Drop for RequestBuffer<'_> {
+    fn drop(&mut self) {
+        if self.claim.is_some() {
+            self.channel.abandon_claim();
+        }
+    }
+}
+
+/// An answer, read where the server left it. Its bytes go back to the ring when it is dropped.
+///
+/// Several can be held at the same time, and dropped in any order. A response stays on the thread
+/// that received it, which keeps giving it back free of locked instructions;
+/// [`into_owned`](Self::into_owned) makes one that may go anywhere.
+#[derive(Debug)]
+pub struct Response<'c> {
+    channel: &'c Arc<ClientChannel>,
+    held: Held,
+    not_send: NotSend,
+}
+
+impl<'c> Response<'c> {
+    pub(super) fn new(channel: &'c Arc<ClientChannel>, held: Held) -> Self {
+        Self { channel, held, not_send: PhantomData }
+    }
+
+    /// The same response, free of the client's borrow: it may move to any thread, and outlive the
+    /// client. Nothing is copied; the bytes stay where they are.
+    pub fn into_owned(self) -> OwnedResponse {
+        // Giving back happens on any thread from now on.
+        self.channel.ring.set_concurrent();
+        let mut this = ManuallyDrop::new(self);
+        OwnedResponse { channel: Arc::clone(this.channel), held: this.held.transfer() }
+    }
+}
+
+impl Drop for Response<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.channel.release(&self.held);
+    }
+}
+
+/// As [`Response`], but it may move to any thread and outlive the client that received it.
+#[derive(Debug)]
+pub struct OwnedResponse {
+    channel: Arc<ClientChannel>,
+    held: Held,
+}
+
+impl OwnedResponse {
+    /// `channel` must be concurrent.
+    pub(super) fn new(channel: Arc<ClientChannel>, held: Held) -> Self {
+        debug_assert!(channel.ring.is_concurrent());
+        Self { channel, held }
+    }
+}
+
+impl Drop for OwnedResponse {
+    fn drop(&mut self) {
+        self.channel.release(&self.held);
+    }
+}
+
+macro_rules! response_methods {
+    ($type:ty) => {
+        impl $type {
+            /// The answer's bytes, in shared memory; empty in a forked child.
+            #[inline]
+            pub fn data(&self) -> &[u8] {
+                if self.channel.segment.is_ours() {
+                    self.held.data(&self.channel.segment.payload)
+                } else {
+                    &[]
+                }
+            }
+
+            /// The answer's length in bytes.
+            pub fn len(&self) -> usize {
+                self.held.len as usize
+            }
+
+            /// Whether the answer has no bytes.
+            pub fn is_empty(&self) -> bool {
+                self.held.len == 0
+            }
+
+            /// The sequence number of the request that this is the answer to.
+            pub fn sequence(&self) -> u64 {
+                self.held.sequence
+            }
+        }
+
+        impl AsRef<[u8]> for $type {
+            fn as_ref(&self) -> &[u8] {
+                self.data()
+            }
+        }
+    };
+}
+
+response_methods!(Response<'_>);
+response_methods!(OwnedResponse);

@@ -1,0 +1,397 @@
+//! The client: sends requests, and reads the answers where the requests were.
+
+mod channel;
+mod guards;
+mod halves;
+mod shared;
+
+pub use guards::{OwnedResponse, RequestBuffer, Response};
+pub use halves::{RequestSender, ResponseReceiver};
+pub use shared::SharedClient;
+
+use crate::config::ClientConfig;
+use crate::error::{Error, LostRequest, RequestState, Result};
+use crate::name::ChannelName;
+use crate::v2::layout::Demand;
+use crate::v2::ring::Held;
+use crate::wait::{Deadline, Peer, Watch};
+use channel::{Attached, ClientChannel};
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Room for a request beyond its own length, and where its data lies.
+///
+/// ```
+/// use zerobuffer::RequestLayout;
+///
+/// // Room for an answer of 1 MiB, at a page boundary of the ring.
+/// let layout = RequestLayout::new().capacity(1 << 20).alignment(4096);
+/// # let _ = layout;
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct RequestLayout {
+    capacity: usize,
+    alignment: usize,
+}
+
+impl Default for RequestLayout {
+    fn default() -> Self {
+        Self { capacity: 0, alignment: 1 }
+    }
+}
+
+impl RequestLayout {
+    /// As long as the request, at any multiple of 32.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The most bytes that the answer may have, if that is more than the request has.
+    pub fn capacity(mut self, bytes: usize) -> Self {
+        self.capacity = bytes;
+        self
+    }
+
+    /// A power of two up to 4096: the data starts at such a multiple from the start of the payload,
+    /// which itself starts at a page boundary.
+    pub fn alignment(mut self, bytes: usize) -> Self {
+        self.alignment = bytes;
+        self
+    }
+
+    fn demand(self, size: usize) -> Result<Demand> {
+        Demand::new(self.capacity.max(size) as u64, self.alignment as u64)
+    }
+}
+
+/// What became of the requests that were sent before [`Client::reconnect`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reconnected {
+    /// Requests that were sent again: their old sequence number, and the new one.
+    pub resent: Vec<(u64, u64)>,
+    /// Requests that were not, and what is known of them. An answer that was there but not received
+    /// before reconnecting counts as in doubt.
+    pub lost: Vec<LostRequest>,
+}
+
+/// A client of one channel, for one thread at a time: the fastest way to call a server.
+///
+/// | to | use |
+/// |---|---|
+/// | send one request and wait for its answer | [`call`](Self::call) |
+/// | keep several in flight | [`send_request`](Self::send_request), [`receive_response`](Self::receive_response) |
+/// | write the request where the server will read it | [`acquire_request_buffer`](Self::acquire_request_buffer) |
+/// | send on one thread and receive on another | [`split`](Self::split) |
+/// | call from many threads at once | [`into_shared`](Self::into_shared) |
+///
+/// Dropping it closes the channel in good order; a server then serves the next client.
+///
+/// ```
+/// use std::time::Duration;
+/// use zerobuffer::{BufferConfig, Client, Frame, Server};
+///
+/// let name = format!("doc-client-{}", std::process::id());
+/// let mut server = Server::create(&name, BufferConfig::new(0, 1 << 16))?;
+/// server.start(|frame: &mut Frame| frame.data_mut().reverse())?;
+///
+/// let mut client = Client::connect(&name, Duration::from_secs(5))?;
+/// let response = client.call(b"stressed", Duration::from_secs(5))?;
+/// assert_eq!(response.data(), b"desserts");
+/// # Ok::<(), zerobuffer::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Client {
+    channel: Attached,
+    name: ChannelName,
+    config: ClientConfig,
+    /// One thread at a time: the ring's account is kept without locks.
+    not_sync: PhantomData<Cell<()>>,
+}
+
+impl Client {
+    /// Attaches to the server of `name`, waiting for it until `timeout` has passed; zero tries once.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`] or [`Error::Busy`] if that has not changed by then;
+    /// [`Error::BadName`], [`Error::PermissionDenied`], [`Error::ForeignObject`],
+    /// [`Error::Incompatible`] at once.
+    pub fn connect(name: &str, timeout: Duration) -> Result<Self> {
+        Self::connect_with(name, timeout, ClientConfig::default())
+    }
+
+    /// As [`connect`](Self::connect), with a configuration of its own.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect); [`Error::TooLarge`] if the metadata does not fit the server's
+    /// block; [`Error::BadConfig`].
+    pub fn connect_with(name: &str, timeout: Duration, config: ClientConfig) -> Result<Self> {
+        let name = ChannelName::new(name)?;
+        let channel = ClientChannel::attach(&name, &config, &Deadline::after(timeout))?;
+        Ok(Self { channel, name, config, not_sync: PhantomData })
+    }
+
+    /// The channel's name.
+    pub fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
+    /// What the server has published about itself; empty if nothing.
+    pub fn server_metadata(&self) -> &[u8] {
+        &self.channel.server_metadata
+    }
+
+    /// Whether the server is there, as its lock says at this moment.
+    pub fn is_server_connected(&self) -> bool {
+        self.channel.is_server_connected()
+    }
+
+    /// Requests in flight: sent, and their bytes not back in the ring yet.
+    pub fn in_flight(&self) -> usize {
+        self.channel.ring.in_flight() as usize
+    }
+
+    /// The most bytes that a request can have on this channel.
+    pub fn max_request_size(&self) -> usize {
+        self.channel.ring.max_capacity() as usize
+    }
+
+    /// Copies `data` into the ring and sends it. Returns its sequence number.
+    ///
+    /// # Errors
+    /// [`Error::Full`] if there is no room within the configured send timeout; [`Error::TooLarge`] if
+    /// there never is; [`Error::ClaimOpen`] while a request buffer is open; [`Error::PeerDied`],
+    /// [`Error::PeerClosed`], [`Error::ProtocolViolation`], [`Error::WrongProcess`].
+    pub fn send_request(&self, data: &[u8]) -> Result<u64> {
+        self.channel.send(data, &Deadline::after(self.config.send_timeout))
+    }
+
+    /// A buffer of `size` bytes in the ring, to be filled in place and committed.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use zerobuffer::{BufferConfig, Client, Frame, Server};
+    /// # let name = format!("doc-acquire-{}", std::process::id());
+    /// # let mut server = Server::create(&name, BufferConfig::new(0, 1 << 16))?;
+    /// # server.start(|frame: &mut Frame| frame.data_mut().make_ascii_uppercase())?;
+    /// # let client = Client::connect(&name, Duration::from_secs(5))?;
+    /// let mut buffer = client.acquire_request_buffer(5)?;
+    /// buffer.data_mut().copy_from_slice(b"hello");
+    /// let sequence = buffer.commit()?;
+    ///
+    /// let response = client.receive_response_for(sequence, Duration::from_secs(5))?;
+    /// assert_eq!(response.data(), b"HELLO");
+    /// # Ok::<(), zerobuffer::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`send_request`](Self::send_request).
+    pub fn acquire_request_buffer(&self, size: usize) -> Result<RequestBuffer<'_>> {
+        self.acquire_request_buffer_with(size, RequestLayout::default())
+    }
+
+    /// As [`acquire_request_buffer`](Self::acquire_request_buffer), with room for a longer answer or
+    /// with aligned data.
+    ///
+    /// # Errors
+    /// As [`send_request`](Self::send_request); [`Error::BadConfig`] for an impossible alignment.
+    pub fn acquire_request_buffer_with(
+        &self,
+        size: usize,
+        layout: RequestLayout,
+    ) -> Result<RequestBuffer<'_>> {
+        acquire(&self.channel, size, layout, self.config.send_timeout)
+    }
+
+    /// The oldest answer that is there, waiting for one until `timeout` has passed. Answers may come
+    /// in any order; look at [`Response::sequence`].
+    ///
+    /// Once the server is gone, what it had answered is delivered first; then each request that is
+    /// left is reported once, oldest first; then every call fails without a request.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], which changes nothing; [`Error::HandlerFailed`] about the request that the
+    /// error names; [`Error::PeerDied`], [`Error::PeerClosed`], [`Error::ProtocolViolation`],
+    /// [`Error::WrongProcess`].
+    pub fn receive_response(&self, timeout: Duration) -> Result<Response<'_>> {
+        receive_next(&self.channel, timeout)
+    }
+
+    /// The answer to request `sequence`, waiting for it until `timeout` has passed.
+    ///
+    /// The timeout is the request's own: when it passes, the request is given up as by
+    /// [`cancel`](Self::cancel). A zero timeout only looks, and gives nothing up.
+    ///
+    /// # Errors
+    /// As [`receive_response`](Self::receive_response); [`Error::UnknownSequence`] if no such request
+    /// is waiting for an answer.
+    pub fn receive_response_for(&self, sequence: u64, timeout: Duration) -> Result<Response<'_>> {
+        receive_for(&self.channel, sequence, timeout)
+    }
+
+    /// Sends `data` and waits for the answer, both within `timeout`. A request that has no answer by
+    /// then is given up.
+    ///
+    /// With [`ClientConfig::resend_not_started`], a server that goes away before it takes the request
+    /// is waited for, within `timeout`, and the request sent again, unless other requests are in
+    /// flight on this client: then the error says so, and [`reconnect`](Self::reconnect) tells what
+    /// became of all of them.
+    ///
+    /// # Errors
+    /// As [`send_request`](Self::send_request) and [`receive_response`](Self::receive_response).
+    #[inline]
+    pub fn call(&mut self, data: &[u8], timeout: Duration) -> Result<Response<'_>> {
+        let deadline = Deadline::after(timeout);
+        let held = match call(&self.channel, data, &deadline) {
+            Err(error) if self.may_resend(&error) => self.call_again(data, &deadline)?,
+            outcome => outcome?,
+        };
+        Ok(Response::new(&self.channel, held))
+    }
+
+    #[cold]
+    fn call_again(&mut self, data: &[u8], deadline: &Deadline) -> Result<Held> {
+        loop {
+            self.reconnect_by(deadline)?;
+            match call(&self.channel, data, deadline) {
+                Err(error) if self.may_resend(&error) => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn may_resend(&self, error: &Error) -> bool {
+        self.config.resend_not_started
+            && is_not_started(error)
+            && self.channel.ring.pending().next().is_none()
+    }
+
+    /// Gives up a request: no answer to it will be delivered. True if it was given up; false if its
+    /// answer is there already (receive it), or if no such request is waiting.
+    ///
+    /// The server may be working on it all the same; its late answer is swallowed.
+    pub fn cancel(&self, sequence: u64) -> bool {
+        self.channel.segment.is_ours() && self.channel.ring.cancel(sequence)
+    }
+
+    /// Two halves, for a thread that sends and another one that receives.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use zerobuffer::{BufferConfig, Client, Frame, Server};
+    /// # let name = format!("doc-split-{}", std::process::id());
+    /// # let mut server = Server::create(&name, BufferConfig::new(0, 1 << 16))?;
+    /// # server.start(|frame: &mut Frame| frame.data_mut()[0] += 1)?;
+    /// # let mut client = Client::connect(&name, Duration::from_secs(5))?;
+    /// let (sender, receiver) = client.split();
+    /// let sum: u32 = std::thread::scope(|scope| {
+    ///     scope.spawn(move || (0..10).for_each(|n| drop(sender.send_request(&[n]).unwrap())));
+    ///     (0..10).map(|_| receiver.receive_response(Duration::from_secs(5)).unwrap().data()[0] as u32).sum()
+    /// });
+    /// assert_eq!(sum, 55);
+    /// # Ok::<(), zerobuffer::Error>(())
+    /// ```
+    pub fn split(&mut self) -> (RequestSender<'_>, ResponseReceiver<'_>) {
+        self.channel.ring.set_concurrent();
+        halves::split(&self.channel, self.config.send_timeout)
+    }
+
+    /// A client that many threads can call at once. Requests that are in flight stay so.
+    pub fn into_shared(self) -> SharedClient {
+        SharedClient::new(self.name, self.config, self.channel)
+    }
+
+    /// Attaches to the channel's present server: after the former one has gone, or to start over with
+    /// the same one.
+    ///
+    /// Sequence numbers start again at 1. Requests that the former server had not started are sent
+    /// again in their order if [`ClientConfig::resend_not_started`] says so; the returned value tells
+    /// what became of each.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect), and the client is as before: try again later. As
+    /// [`send_request`](Self::send_request) if a request cannot be sent again.
+    pub fn reconnect(&mut self, timeout: Duration) -> Result<Reconnected> {
+        self.reconnect_by(&Deadline::after(timeout))
+    }
+
+    fn reconnect_by(&mut self, deadline: &Deadline) -> Result<Reconnected> {
+        self.channel.segment.check_process()?;
+        let server_gone = self.channel.peer() != Peer::Alive || self.channel.probe() != Peer::Alive;
+        let pending: Vec<u64> = self.channel.ring.pending().collect();
+        if !server_gone {
+            self.channel.close();
+        }
+        let channel = ClientChannel::attach(&self.name, &self.config, deadline)?;
+        let former = std::mem::replace(&mut self.channel, channel);
+        let mut report = Reconnected::default();
+        for sequence in pending {
+            let mut lost = former.ring.fate_after_death(sequence);
+            if !server_gone || former.ring.is_answered(sequence) {
+                lost.state = RequestState::InDoubt;
+            }
+            if lost.state == RequestState::NotStarted && self.config.resend_not_started {
+                report.resent.push((sequence, self.resend(&former, sequence, deadline)?));
+            } else {
+                report.lost.push(lost);
+            }
+        }
+        Ok(report)
+    }
+
+    /// Sends a request again whose bytes still lie in the former segment.
+    fn resend(&self, former: &ClientChannel, sequence: u64, deadline: &Deadline) -> Result<u64> {
+        let unknown = Error::UnknownSequence { sequence };
+        let (old, capacity) = former.ring.pending_slot(sequence).ok_or(unknown)?;
+        let data = old.data(&former.segment.payload);
+        let demand = Demand::new(capacity, 1)?;
+        let mut claim = self.channel.claim(demand, deadline)?;
+        let len = data.len() as u64;
+        claim.data_mut(&self.channel.segment.payload, len).copy_from_slice(data);
+        Ok(self.channel.commit(claim, len))
+    }
+}
+
+/// Whether a call can be made again: the server was gone before it took the request.
+fn is_not_started(error: &Error) -> bool {
+    match error {
+        Error::PeerDied { request } | Error::PeerClosed { request } => {
+            request.is_none_or(|request| request.state == RequestState::NotStarted)
+        }
+        _ => false,
+    }
+}
+
+#[inline]
+fn call(channel: &ClientChannel, data: &[u8], deadline: &Deadline) -> Result<Held> {
+    let sequence = channel.send(data, deadline)?;
+    channel.receive_for(sequence, deadline)
+}
+
+fn acquire(
+    channel: &ClientChannel,
+    size: usize,
+    layout: RequestLayout,
+    timeout: Duration,
+) -> Result<RequestBuffer<'_>> {
+    let claim = channel.claim(layout.demand(size)?, &Deadline::after(timeout))?;
+    Ok(RequestBuffer::new(channel, claim, size as u64))
+}
+
+#[inline]
+fn receive_for(
+    channel: &Arc<ClientChannel>,
+    sequence: u64,
+    timeout: Duration,
+) -> Result<Response<'_>> {
+    channel.check()?;
+    let held = channel.receive_for(sequence, &Deadline::after(timeout))?;
+    Ok(Response::new(channel, held))
+}
+
+fn receive_next(channel: &Arc<ClientChannel>, timeout: Duration) -> Result<Response<'_>> {
+    channel.check()?;
+    let held = channel.receive_next(&Deadline::after(timeout))?;
+    Ok(Response::new(channel, held))
+}

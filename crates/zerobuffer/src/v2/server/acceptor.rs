@@ -1,0 +1,192 @@
+//! Takes requests from one client after the other.
+
+use super::channel::{ServerChannel, poison};
+use crate::atomics::{AtomicBool, Ordering};
+use crate::config::ServerConfig;
+use crate::error::{Error, Result};
+use crate::name::ChannelName;
+use crate::v2::ring::{Take, Taken};
+use crate::wait::{Deadline, Peer, Unready, Waiter, Watch, wake};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Between two looks at whether the attached client is alive.
+const CLIENT_SLICE: Duration = Duration::from_millis(20);
+/// Between two looks at whether the channel's name is still there, with no client.
+const IDLE_SLICE: Duration = Duration::from_millis(100);
+/// The pause between two tries to take over from a client that is about to let go.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// What the server's threads and its owner share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) stop: AtomicBool,
+    /// `None` after the end, or while a new segment could not be made.
+    current: Mutex<Option<Arc<ServerChannel>>>,
+    /// Why the background threads gave up.
+    failure: Mutex<Option<Error>>,
+}
+
+impl Shared {
+    pub(super) fn current(&self) -> MutexGuard<'_, Option<Arc<ServerChannel>>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn fail(&self, error: Error) {
+        crate::trace::event!(%error, "server gave up");
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    pub(super) fn failure(&self) -> Option<Error> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        // Acquire: pairs with the Release in `stop`.
+        self.stop.load(Ordering::Acquire)
+    }
+
+    /// Asks the thread that takes requests to come back.
+    pub(super) fn stop(&self) {
+        // Release: pairs with the Acquire in `is_stopping`.
+        self.stop.store(true, Ordering::Release);
+        if let Some(channel) = &*self.current() {
+            wake(&channel.segment.semaphores.request_ready);
+        }
+    }
+}
+
+/// Takes requests, and replaces the segment when its client is gone.
+#[derive(Debug)]
+pub(super) struct Acceptor {
+    name: ChannelName,
+    config: ServerConfig,
+    waiter: Waiter,
+    channel: Option<Arc<ServerChannel>>,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Acceptor {
+    pub(super) fn create(name: ChannelName, config: ServerConfig) -> Result<Self> {
+        let channel = Arc::new(ServerChannel::create(&name, &config)?);
+        let shared = Arc::new(Shared {
+            stop: AtomicBool::new(false),
+            current: Mutex::new(Some(Arc::clone(&channel))),
+            failure: Mutex::new(None),
+        });
+        Ok(Self { name, waiter: Waiter::new(config.wait), config, channel: Some(channel), shared })
+    }
+
+    pub(super) fn name(&self) -> &ChannelName {
+        &self.name
+    }
+
+    /// The segment that the latest request came from.
+    pub(super) fn channel(&self) -> Option<&Arc<ServerChannel>> {
+        self.channel.as_ref()
+    }
+
+    /// Waits for the next request, of this client or one after it.
+    ///
+    /// # Errors
+    /// `Timeout`; `InvalidState` once the server is stopping; `ProtocolViolation`, after which the next
+    /// call waits until that client has gone; `AlreadyRunning`, `NoSpace` … if a new segment is needed
+    /// and cannot be made, which the next call tries again.
+    pub(super) fn next(&mut self, deadline: &Deadline) -> Result<Taken> {
+        let mut skipped = 0_u32;
+        loop {
+            if self.shared.is_stopping() {
+                return Err(Error::InvalidState { reason: "the server is stopping" });
+            }
+            let Some(channel) = &self.channel else {
+                self.renew()?;
+                continue;
+            };
+            channel.segment.check_process()?;
+            let poisoned = channel.poisoned.load(Ordering::Relaxed);
+            let slice =
+                if poisoned || channel.segment.is_fresh() { IDLE_SLICE } else { CLIENT_SLICE };
+            let watch = Stoppable { channel, shared: &self.shared };
+            let semaphore = &channel.segment.semaphores.request_ready;
+            let taken = self.waiter.wait(semaphore, deadline, slice, &watch, || {
+                if poisoned {
+                    return None;
+                }
+                channel.ring.take().map(|take| (take != Take::Nothing).then_some(take)).transpose()
+            });
+            match taken {
+                Ok(Ok(Take::Request(taken))) => return Ok(taken),
+                Ok(Ok(_)) => {
+                    wake(&channel.segment.semaphores.space_available);
+                    // A client can publish what needs no work for ever; the deadline holds all the same.
+                    skipped = skipped.wrapping_add(1);
+                    if skipped.is_multiple_of(64) && deadline.left().is_zero() {
+                        return Err(timed_out(deadline));
+                    }
+                }
+                Ok(Err(violation)) => {
+                    poison(channel);
+                    crate::trace::event!(channel = %self.name, ?violation, "client poisoned");
+                    return Err(violation.into());
+                }
+                Err(Unready::Gone(peer)) => self.after_client(peer, deadline)?,
+                Err(Unready::Stopped) => {}
+                Err(Unready::Timeout) => return Err(timed_out(deadline)),
+            }
+        }
+    }
+
+    /// The client has closed, or is gone: makes a new segment, as soon as it has let go of this one.
+    fn after_client(&mut self, peer: Peer, deadline: &Deadline) -> Result<()> {
+        let Some(channel) = &self.channel else {
+            return Ok(());
+        };
+        if peer != Peer::Died && channel.probe() != Peer::Died {
+            if deadline.left().is_zero() {
+                return Err(timed_out(deadline));
+            }
+            std::thread::sleep(PAUSE);
+            return Ok(());
+        }
+        crate::trace::event!(channel = %self.name, "client gone, segment retired");
+        // The names are removed while both locks are held, then both are given back: whoever opened
+        // the old segment sees that its server is gone.
+        let removed = channel.segment.unlink();
+        channel.segment.resign();
+        self.channel = None;
+        *self.shared.current() = None;
+        removed?;
+        self.renew()
+    }
+
+    fn renew(&mut self) -> Result<()> {
+        let channel = Arc::new(ServerChannel::create(&self.name, &self.config)?);
+        *self.shared.current() = Some(Arc::clone(&channel));
+        self.channel = Some(channel);
+        Ok(())
+    }
+}
+
+fn timed_out(deadline: &Deadline) -> Error {
+    Error::Timeout { waited: deadline.timeout(), what: "waiting for a request" }
+}
+
+/// A channel, and the wish to stop.
+struct Stoppable<'s> {
+    channel: &'s ServerChannel,
+    shared: &'s Shared,
+}
+
+impl Watch for Stoppable<'_> {
+    fn peer(&self) -> Peer {
+        self.channel.peer()
+    }
+
+    fn probe(&self) -> Peer {
+        self.channel.probe()
+    }
+
+    fn stopped(&self) -> bool {
+        self.shared.is_stopping()
+    }
+}

@@ -1,0 +1,137 @@
+//! The server's end of one segment, from its creation to the client that made it stale.
+
+use crate::atomics::{AtomicBool, Ordering};
+use crate::config::ServerConfig;
+use crate::error::Result;
+use crate::liveness::Role;
+use crate::name::ChannelName;
+use crate::v2::create::{self, create};
+use crate::v2::layout::{REQUEST, RESPONSE, oieb};
+use crate::v2::ring::{ServerRing, Taken};
+use crate::v2::segment::{Block, Segment};
+use crate::wait::{Deadline, Peer, WaitStrategy, Waiter, Watch, wake};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// Between two looks at whether the client has read its answers, when the server stops.
+const STOP_SLICE: Duration = Duration::from_millis(5);
+
+/// One segment and the ring on it. Requests that are being handled keep it, while the server may have
+/// gone on to a new one.
+#[derive(Debug)]
+pub(super) struct ServerChannel {
+    pub(super) segment: Segment,
+    pub(super) ring: ServerRing,
+    /// A copy of the client's metadata, made when its first request is taken.
+    client_metadata: OnceLock<Vec<u8>>,
+    /// The client broke the protocol: nothing more is taken from it.
+    pub(super) poisoned: AtomicBool,
+}
+
+impl ServerChannel {
+    pub(super) fn create(name: &ChannelName, config: &ServerConfig) -> Result<Self> {
+        let geometry = create::geometry(&config.buffer)?;
+        let segment = create(name, geometry, config.mode, &config.metadata)?;
+        let ring =
+            ServerRing::new(segment.control.clone(), segment.payload_words(), &segment.geometry);
+        if config.workers > 1 {
+            ring.set_concurrent();
+        }
+        crate::trace::event!(channel = %name, bytes = geometry.total(), "created");
+        let poisoned = AtomicBool::new(false);
+        Ok(Self { segment, ring, client_metadata: OnceLock::new(), poisoned })
+    }
+
+    /// The client's metadata. It is complete before the first request, and copied once.
+    pub(super) fn client_metadata(&self) -> &[u8] {
+        // Nonsense in the lengths hurts nobody but the client that wrote it.
+        self.client_metadata
+            .get_or_init(|| self.segment.read_metadata(Block::Request).unwrap_or_default())
+    }
+
+    #[inline]
+    pub(super) fn answer(&self, taken: &Taken, len: u64, status: u16) {
+        self.ring.answer(taken, len, status);
+        wake(&self.segment.semaphores.response_ready);
+    }
+
+    /// Whether a client is attached at this moment.
+    pub(super) fn is_client_connected(&self) -> bool {
+        self.segment.load(REQUEST + oieb::WRITER_PID) != 0
+            && Role::Client.is_held(&self.segment.memory).unwrap_or(true)
+    }
+
+    /// Says that this server takes nothing more, and wakes whoever waits for it.
+    pub(super) fn announce_end(&self) {
+        self.segment.store(REQUEST + oieb::READER_PID, 0);
+        self.segment.store(RESPONSE + oieb::WRITER_PID, 0);
+        wake(&self.segment.semaphores.response_ready);
+        wake(&self.segment.semaphores.space_available);
+    }
+
+    /// Orderly stop, once everything that was taken is answered: announces the end, gives the client
+    /// until the deadline to read its answers, removes the names, and lets go.
+    pub(super) fn close(&self, deadline: &Deadline) -> Result<()> {
+        self.announce_end();
+        let consumed = &self.segment.semaphores.response_consumed;
+        let all_read = || (self.unread_answers() == 0).then_some(());
+        // All ends of this wait are alike: read, the client gone, or time up.
+        let waiter = Waiter::new(WaitStrategy::Park);
+        let _ = waiter.wait(consumed, deadline, STOP_SLICE, &Reader(self), all_read);
+        let removed = self.segment.unlink();
+        self.segment.resign();
+        crate::trace::event!(channel = %self.segment.name, "closed");
+        removed
+    }
+
+    fn unread_answers(&self) -> u64 {
+        let read = self.segment.load(RESPONSE + oieb::PAYLOAD_READ_COUNT);
+        self.ring.answered().saturating_sub(read)
+    }
+}
+
+/// Is there a client to serve here? `Closed` when one has closed, `Died` when the segment is stale and
+/// this server holds both roles: then it is to be replaced.
+impl Watch for ServerChannel {
+    fn peer(&self) -> Peer {
+        let closed = self.segment.load(REQUEST + oieb::WRITER_PID) == 0 && !self.segment.is_fresh();
+        if closed { Peer::Closed } else { Peer::Alive }
+    }
+
+    fn probe(&self) -> Peer {
+        let removed = || !self.segment.memory.is_named().unwrap_or(true);
+        let stale = !self.segment.is_fresh() || removed();
+        // By taking the client's lock, never by a look alone: nobody can attach in between.
+        if stale && Role::Client.claim(&self.segment.memory).unwrap_or(false) {
+            Peer::Died
+        } else {
+            self.peer()
+        }
+    }
+}
+
+/// The client as a reader of answers.
+struct Reader<'s>(&'s ServerChannel);
+
+impl Watch for Reader<'_> {
+    fn peer(&self) -> Peer {
+        match self.0.segment.load(REQUEST + oieb::WRITER_PID) {
+            0 => Peer::Closed,
+            _ => Peer::Alive,
+        }
+    }
+
+    fn probe(&self) -> Peer {
+        match Role::Client.is_held(&self.0.segment.memory) {
+            Ok(false) => Peer::Died,
+            Ok(true) | Err(_) => Peer::Alive,
+        }
+    }
+}
+
+/// Marks the channel as not to be used any more after a violation; the client, if it still looks,
+/// finds it closed.
+pub(super) fn poison(channel: &ServerChannel) {
+    channel.poisoned.store(true, Ordering::Relaxed);
+    channel.announce_end();
+}

@@ -1,0 +1,216 @@
+//! What a server holds in its hands: a frame to edit, a request to answer.
+
+use super::channel::ServerChannel;
+use crate::error::{Error, Result};
+use crate::v2::ring::Taken;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+/// Failure codes in an answer's status word (protocol v2, section 4).
+pub(super) mod status {
+    pub(crate) const OK: u16 = 0;
+    pub(crate) const HANDLER_ERROR: u16 = 1;
+    pub(crate) const HANDLER_PANIC: u16 = 2;
+    pub(crate) const DROPPED: u16 = 3;
+}
+
+/// The segment that a frame lies in: borrowed from the server, or kept alive by the frame.
+#[derive(Debug)]
+enum Home<'s> {
+    Borrowed(&'s Arc<ServerChannel>),
+    Kept(Arc<ServerChannel>),
+}
+
+impl Deref for Home<'_> {
+    type Target = Arc<ServerChannel>;
+
+    #[inline]
+    fn deref(&self) -> &Arc<ServerChannel> {
+        match self {
+            Self::Borrowed(channel) => channel,
+            Self::Kept(channel) => channel,
+        }
+    }
+}
+
+/// A request in the server's hands: its bytes, in shared memory, to be edited in place. What they are
+/// when the handler returns is the answer.
+#[derive(Debug)]
+pub struct Frame<'s> {
+    home: Home<'s>,
+    taken: Taken,
+    len: u64,
+    answered: bool,
+}
+
+impl<'s> Frame<'s> {
+    pub(super) fn new(channel: &'s Arc<ServerChannel>, taken: Taken) -> Self {
+        Self { len: taken.len, home: Home::Borrowed(channel), taken, answered: false }
+    }
+
+    /// The bytes; empty in a forked child.
+    #[inline]
+    pub fn data(&self) -> &[u8] {
+        if self.home.segment.is_ours() {
+            self.taken.data(&self.home.segment.payload, self.len)
+        } else {
+            &[]
+        }
+    }
+
+    /// The bytes, to be edited; empty in a forked child.
+    #[inline]
+    pub fn data_mut(&mut self) -> &mut [u8] {
+        if self.home.segment.is_ours() {
+            self.taken.data_mut(&self.home.segment.payload, self.len)
+        } else {
+            &mut []
+        }
+    }
+
+    /// The length in bytes: the request's, until it is changed for the answer.
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The most bytes that the answer can have. At least the request's length, rounded up as slots
+    /// are; more if the client asked for it.
+    pub fn capacity(&self) -> usize {
+        self.taken.capacity() as usize
+    }
+
+    /// Changes the length; bytes that are added are zero.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] beyond [`capacity`](Self::capacity), and nothing is changed.
+    pub fn resize(&mut self, len: usize) -> Result<()> {
+        let former = self.len();
+        if len > self.capacity() {
+            return Err(Error::TooLarge { asked: len as u64, max: self.capacity() as u64 });
+        }
+        self.len = len as u64;
+        if let Some(added) = self.data_mut().get_mut(former..) {
+            added.fill(0);
+        }
+        Ok(())
+    }
+
+    /// The request's sequence number; its answer carries the same one.
+    pub fn sequence(&self) -> u64 {
+        self.taken.sequence
+    }
+
+    /// The metadata of the client that sent it; empty if it has none.
+    pub fn metadata(&self) -> &[u8] {
+        self.home.client_metadata()
+    }
+
+    pub(super) fn publish(&mut self, status: u16) {
+        self.answered = true;
+        if self.home.segment.is_ours() {
+            self.home.answer(&self.taken, self.len, status);
+        }
+    }
+
+    /// Answers with a failure: as much of `message` as fits the slot.
+    pub(super) fn publish_failure(&mut self, status: u16, message: &str) {
+        let mut len = message.len().min(self.capacity());
+        while !message.is_char_boundary(len) {
+            len -= 1;
+        }
+        self.len = len as u64;
+        let data = self.data_mut();
+        let fits = data.len();
+        data.copy_from_slice(&message.as_bytes()[..fits]);
+        self.publish(status);
+    }
+}
+
+/// A request that was taken with [`Server::receive`](super::Server::receive), to be answered.
+///
+/// It is a [`Frame`]: edit its bytes, then [`respond`](Self::respond) or [`fail`](Self::fail). If it is
+/// dropped unanswered, the client's call fails at once.
+#[derive(Debug)]
+pub struct Request<'s> {
+    frame: Frame<'s>,
+    /// Answers of this server are counted without locked instructions, on one thread.
+    not_send: PhantomData<*const ()>,
+}
+
+impl<'s> Request<'s> {
+    pub(super) fn new(frame: Frame<'s>) -> Self {
+        Self { frame, not_send: PhantomData }
+    }
+
+    /// The same request, free of the server's borrow: it may move to any thread, and be answered after
+    /// others that came later. Nothing is copied.
+    pub fn into_owned(self) -> OwnedRequest {
+        // Answers are published by any thread from now on.
+        self.frame.home.ring.set_concurrent();
+        let mut this = ManuallyDrop::new(self);
+        let home = Home::Kept(Arc::clone(&this.frame.home));
+        let frame = Frame {
+            home,
+            taken: this.frame.taken.transfer(),
+            len: this.frame.len,
+            answered: false,
+        };
+        OwnedRequest { frame }
+    }
+}
+
+/// As [`Request`], but it may move to any thread and outlive the borrow of its server.
+#[derive(Debug)]
+pub struct OwnedRequest {
+    frame: Frame<'static>,
+}
+
+macro_rules! request_methods {
+    ([$($lifetime:lifetime)?] $type:ty => $frame:ty) => {
+        impl $(<$lifetime>)? $type {
+            /// Answers with the frame's bytes as they are now.
+            pub fn respond(mut self) {
+                self.frame.publish(status::OK);
+            }
+
+            /// Answers with a failure: the client gets
+            /// [`Error::HandlerFailed`] with status 1 and as much of `message` as fits the slot.
+            pub fn fail(mut self, message: &str) {
+                self.frame.publish_failure(status::HANDLER_ERROR, message);
+            }
+        }
+
+        impl $(<$lifetime>)? Deref for $type {
+            type Target = $frame;
+
+            fn deref(&self) -> &Self::Target {
+                &self.frame
+            }
+        }
+
+        impl $(<$lifetime>)? DerefMut for $type {
+            fn deref_mut(&mut self) -> &mut Self::Target {
+                &mut self.frame
+            }
+        }
+
+        impl $(<$lifetime>)? Drop for $type {
+            fn drop(&mut self) {
+                if !self.frame.answered {
+                    let message = "the request was dropped unanswered";
+                    self.frame.publish_failure(status::DROPPED, message);
+                }
+            }
+        }
+    };
+}
+
+request_methods!(['s] Request<'s> => Frame<'s>);
+request_methods!([] OwnedRequest => Frame<'static>);

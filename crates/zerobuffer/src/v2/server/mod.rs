@@ -1,0 +1,220 @@
+//! The server: takes requests, and edits them where they lie.
+
+mod acceptor;
+mod channel;
+mod guards;
+mod worker;
+
+pub use guards::{Frame, OwnedRequest, Request};
+pub use worker::HandlerOutcome;
+
+use crate::config::ServerConfig;
+use crate::error::{Error, Result};
+use crate::name::ChannelName;
+use crate::sys;
+use crate::wait::Deadline;
+use acceptor::{Acceptor, Shared};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// A server of one channel: it creates the channel, and serves one client after the other.
+///
+/// Either give it a handler, which runs in the background ([`start`](Self::start)), or take the
+/// requests yourself ([`receive`](Self::receive)).
+///
+/// A client's end, in good order or by a kill, needs no care: the server makes a new segment under the
+/// same name, and the next client attaches to that. Dropping the server stops it in good order.
+///
+/// ```
+/// use std::time::Duration;
+/// use zerobuffer::{BufferConfig, Client, Frame, Server};
+///
+/// let name = format!("doc-server-{}", std::process::id());
+/// let mut server = Server::create(&name, BufferConfig::new(0, 1 << 16))?;
+/// server.start(|frame: &mut Frame| {
+///     if frame.is_empty() {
+///         return Err("nothing to invert");
+///     }
+///     frame.data_mut().iter_mut().for_each(|byte| *byte = !*byte);
+///     Ok(())
+/// })?;
+///
+/// let mut client = Client::connect(&name, Duration::from_secs(5))?;
+/// assert_eq!(client.call(&[0x0f], Duration::from_secs(5))?.data(), [0xf0]);
+/// let error = client.call(&[], Duration::from_secs(5)).unwrap_err();
+/// assert!(error.to_string().contains("nothing to invert"));
+/// # Ok::<(), zerobuffer::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Server {
+    name: ChannelName,
+    /// `None` once the background threads have it, or after the end.
+    acceptor: Option<Acceptor>,
+    shared: Arc<Shared>,
+    workers: usize,
+    stop_timeout: Duration,
+    threads: Vec<JoinHandle<()>>,
+    stopped: bool,
+    fork_generation: u32,
+}
+
+impl Server {
+    /// Creates the channel `name`; clients can attach as soon as this returns.
+    ///
+    /// Takes a [`BufferConfig`](crate::BufferConfig), or a [`ServerConfig`] for more than sizes. What a
+    /// dead server of the same name left behind is removed.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyRunning`] if a server lives; [`Error::NoSpace`] if /dev/shm does not have the
+    /// memory, all of which is reserved here; [`Error::ForeignObject`] if something else has the
+    /// name; [`Error::BadName`], [`Error::BadConfig`], [`Error::PermissionDenied`];
+    /// [`Error::TooLarge`] if the metadata does not fit its block. Nothing is left behind.
+    pub fn create(name: &str, config: impl Into<ServerConfig>) -> Result<Self> {
+        let config = config.into();
+        if config.workers == 0 || config.workers > 1024 {
+            let asked = config.workers as u64;
+            return Err(Error::BadConfig { what: "workers", asked, allowed: "1 to 1024" });
+        }
+        let (workers, stop_timeout) = (config.workers, config.stop_timeout);
+        let acceptor = Acceptor::create(ChannelName::new(name)?, config)?;
+        Ok(Self {
+            name: acceptor.name().clone(),
+            shared: Arc::clone(&acceptor.shared),
+            acceptor: Some(acceptor),
+            workers,
+            stop_timeout,
+            threads: Vec::new(),
+            stopped: false,
+            fork_generation: sys::fork_generation(),
+        })
+    }
+
+    /// The channel's name.
+    pub fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
+    /// Runs `handler` on every request, on background threads (see [`ServerConfig::workers`]), until
+    /// [`stop`](Self::stop).
+    ///
+    /// The handler edits the frame in place; it returns nothing, or a `Result` whose error reaches the
+    /// client as [`Error::HandlerFailed`]. So does a panic, which ends neither the thread nor the
+    /// server. With several workers the handler runs on several frames at the same time.
+    ///
+    /// # Errors
+    /// [`Error::InvalidState`] if it was started or stopped before; [`Error::System`] if a thread
+    /// cannot be made.
+    pub fn start<H, O>(&mut self, handler: H) -> Result<()>
+    where
+        H: Fn(&mut Frame<'_>) -> O + Send + Sync + 'static,
+        O: HandlerOutcome,
+    {
+        self.check_process()?;
+        let acceptor = self.acceptor.take().ok_or(Error::InvalidState {
+            reason: "the server was started or stopped before; create another one",
+        })?;
+        self.threads = worker::spawn(acceptor, self.workers, handler)?;
+        Ok(())
+    }
+
+    /// Whether background threads are serving. False before [`start`](Self::start), after
+    /// [`stop`](Self::stop), and if the server had to give up (`stop` then says why).
+    pub fn is_running(&self) -> bool {
+        !self.shared.is_stopping() && self.threads.iter().any(|thread| !thread.is_finished())
+    }
+
+    /// Whether a client is attached at this moment.
+    pub fn is_client_connected(&self) -> bool {
+        self.check_process().is_ok()
+            && self.shared.current().as_ref().is_some_and(|channel| channel.is_client_connected())
+    }
+
+    /// Waits for the next request until `timeout` has passed, for a server without a handler. Call it
+    /// again and again: it also looks after clients that go.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use zerobuffer::{BufferConfig, Client, Server};
+    ///
+    /// let name = format!("doc-receive-{}", std::process::id());
+    /// let mut server = Server::create(&name, BufferConfig::new(0, 1 << 16))?;
+    /// let client = Client::connect(&name, Duration::from_secs(5))?;
+    /// let sequence = client.send_request(b"ping")?;
+    ///
+    /// let mut request = server.receive(Duration::from_secs(5))?;
+    /// request.data_mut()[1] = b'o';
+    /// request.respond();
+    ///
+    /// let response = client.receive_response_for(sequence, Duration::from_secs(5))?;
+    /// assert_eq!(response.data(), b"pong");
+    /// # Ok::<(), zerobuffer::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Timeout`]; [`Error::ProtocolViolation`] if the client breaks the protocol, after which
+    /// nothing more is taken from it; [`Error::InvalidState`] if a handler was started, or after
+    /// `stop`; [`Error::AlreadyRunning`] or [`Error::NoSpace`] if a new segment is needed for the next
+    /// client and cannot be made.
+    pub fn receive(&mut self, timeout: Duration) -> Result<Request<'_>> {
+        self.check_process()?;
+        const NO_PULL: Error =
+            Error::InvalidState { reason: "a handler has the requests, or the server was stopped" };
+        let acceptor = self.acceptor.as_mut().ok_or(NO_PULL)?;
+        let taken = acceptor.next(&Deadline::after(timeout))?;
+        let channel = acceptor.channel().ok_or(NO_PULL)?;
+        Ok(Request::new(Frame::new(channel, taken)))
+    }
+
+    /// Stops in good order: takes nothing more, lets running handlers finish, tells the client, lets it
+    /// read its answers, and removes the channel's names. Each of the two waits is bounded by
+    /// [`ServerConfig::stop_timeout`]. Called again it does nothing.
+    ///
+    /// # Errors
+    /// What made the background server give up before, if anything did; [`Error::WrongProcess`].
+    pub fn stop(&mut self) -> Result<()> {
+        self.check_process()?;
+        if std::mem::replace(&mut self.stopped, true) {
+            return Ok(());
+        }
+        self.shared.stop();
+        self.join(&Deadline::after(self.stop_timeout));
+        self.acceptor = None;
+        let channel = self.shared.current().take();
+        let closed = match channel {
+            Some(channel) => channel.close(&Deadline::after(self.stop_timeout)),
+            None => Ok(()),
+        };
+        match self.shared.failure() {
+            Some(error) => Err(error),
+            None => closed,
+        }
+    }
+
+    /// Waits for the threads; one whose handler does not come back is left to itself.
+    fn join(&mut self, deadline: &Deadline) {
+        for thread in self.threads.drain(..) {
+            while !thread.is_finished() && !deadline.left().is_zero() {
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            if thread.is_finished() {
+                let _ = thread.join();
+            }
+        }
+    }
+
+    fn check_process(&self) -> Result<()> {
+        if self.fork_generation == sys::fork_generation() {
+            Ok(())
+        } else {
+            Err(Error::WrongProcess)
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // In a forked child this is `WrongProcess`, and nothing is touched.
+        let _ = self.stop();
+    }
+}

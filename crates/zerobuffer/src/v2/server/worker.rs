@@ -1,0 +1,157 @@
+//! The background threads.
+
+use super::acceptor::Acceptor;
+use super::channel::ServerChannel;
+use super::guards::{Frame, status};
+use crate::error::{Error, Result};
+use crate::v2::ring::Taken;
+use crate::wait::Deadline;
+use std::fmt::Display;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+/// The pause before another try to make a segment that could not be made.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// What a handler returns: nothing, or a `Result` whose error is the client's.
+pub trait HandlerOutcome {
+    /// `Err` with the message for the client if the handler failed.
+    ///
+    /// # Errors
+    /// The handler's own.
+    fn into_result(self) -> std::result::Result<(), String>;
+}
+
+impl HandlerOutcome for () {
+    fn into_result(self) -> std::result::Result<(), String> {
+        Ok(())
+    }
+}
+
+impl<E: Display> HandlerOutcome for std::result::Result<(), E> {
+    fn into_result(self) -> std::result::Result<(), String> {
+        self.map_err(|error| error.to_string())
+    }
+}
+
+/// Starts the threads that run `handler` on what `acceptor` takes.
+pub(super) fn spawn<H, O>(
+    acceptor: Acceptor,
+    workers: usize,
+    handler: H,
+) -> Result<Vec<JoinHandle<()>>>
+where
+    H: Fn(&mut Frame<'_>) -> O + Send + Sync + 'static,
+    O: HandlerOutcome,
+{
+    let name = format!("zerobuffer-{}", acceptor.name());
+    let thread = || Builder::new().name(name.clone());
+    let spawned = if workers == 1 {
+        thread().spawn(move || serve_alone(acceptor, &handler)).map(|thread| vec![thread])
+    } else {
+        let shared = Arc::clone(&acceptor.shared);
+        let team = Arc::new((Mutex::new(acceptor), handler));
+        let spawned = (0..workers)
+            .map(|_| {
+                let team = Arc::clone(&team);
+                thread().spawn(move || serve_in_turn(&team.0, &team.1))
+            })
+            .collect();
+        if spawned.is_err() {
+            // Those that were made go again.
+            shared.stop();
+        }
+        spawned
+    };
+    spawned.map_err(|error| Error::System {
+        operation: "start a thread",
+        object: name.clone(),
+        errno: error.raw_os_error().unwrap_or(0),
+    })
+}
+
+/// One thread that takes and handles, without locks.
+fn serve_alone<O: HandlerOutcome>(mut acceptor: Acceptor, handler: &impl Fn(&mut Frame<'_>) -> O) {
+    loop {
+        let taken = acceptor.next(&Deadline::after(Duration::MAX));
+        match (taken, acceptor.channel()) {
+            (Ok(taken), Some(channel)) => handle(channel, taken, handler),
+            (Ok(_), None) => {}
+            (Err(error), _) => {
+                if !carries_on(&acceptor, error) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// One of several threads: whoever has the acceptor waits for the next request, passes the acceptor
+/// on, and handles what it has taken.
+fn serve_in_turn<O: HandlerOutcome>(
+    acceptor: &Mutex<Acceptor>,
+    handler: &impl Fn(&mut Frame<'_>) -> O,
+) {
+    loop {
+        let mut turn = acceptor.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = turn.next(&Deadline::after(Duration::MAX));
+        match (taken, turn.channel()) {
+            (Ok(taken), Some(channel)) => {
+                let channel = Arc::clone(channel);
+                drop(turn);
+                handle(&channel, taken, handler);
+            }
+            (Ok(_), None) => {}
+            (Err(error), _) => {
+                if !carries_on(&turn, error) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Whether the server goes on after `error`.
+fn carries_on(acceptor: &Acceptor, error: Error) -> bool {
+    if acceptor.shared.is_stopping() {
+        return false;
+    }
+    match error {
+        // That client is not served any more; the next one is.
+        Error::ProtocolViolation { .. } => true,
+        Error::AlreadyRunning { .. } | Error::ForeignObject { .. } | Error::WrongProcess => {
+            acceptor.shared.fail(error);
+            false
+        }
+        // The next segment could not be made now, for want of memory or descriptors.
+        _ => {
+            std::thread::sleep(RETRY);
+            true
+        }
+    }
+}
+
+#[inline]
+fn handle<O: HandlerOutcome>(
+    channel: &Arc<ServerChannel>,
+    taken: Taken,
+    handler: &impl Fn(&mut Frame<'_>) -> O,
+) {
+    let mut frame = Frame::new(channel, taken);
+    // After a panic the frame's bytes are not delivered, so nobody sees what it left behind.
+    let outcome = catch_unwind(AssertUnwindSafe(|| handler(&mut frame).into_result()));
+    match outcome {
+        Ok(Ok(())) => frame.publish(status::OK),
+        Ok(Err(message)) => frame.publish_failure(status::HANDLER_ERROR, &message),
+        Err(panic) => {
+            let message = panic
+                .downcast_ref::<&str>()
+                .copied()
+                .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+                .unwrap_or("the handler panicked");
+            frame.publish_failure(status::HANDLER_PANIC, message);
+        }
+    }
+}
