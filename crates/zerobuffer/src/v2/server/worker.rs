@@ -53,7 +53,7 @@ where
     } else {
         let shared = Arc::clone(&acceptor.shared);
         let team = Arc::new((Mutex::new(acceptor), handler));
-        let spawned = (0..workers)
+        let spawned: std::io::Result<Vec<_>> = (0..workers)
             .map(|_| {
                 let team = Arc::clone(&team);
                 thread().spawn(move || serve_in_turn(&team.0, &team.1))
