@@ -11,6 +11,19 @@ pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 #[cfg(loom)]
 pub(crate) fn compiler_fence(_: Ordering) {}
 
+/// A Release store to a word that the other side may be changing by compare-and-swap.
+///
+/// Loom orders such a store after the exchange only if it is a read-modify-write itself, while every
+/// memory model has it so: the exchange is atomic, so nothing comes between what it read and what it
+/// wrote.
+#[inline]
+pub(crate) fn store_over(word: &AtomicU64, value: u64) {
+    #[cfg(not(loom))]
+    word.store(value, Ordering::Release);
+    #[cfg(loom)]
+    word.swap(value, Ordering::Release);
+}
+
 /// One turn of a busy wait.
 #[inline]
 pub(crate) fn spin_hint() {

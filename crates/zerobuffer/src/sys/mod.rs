@@ -4,6 +4,7 @@
 //! `Unsupported`, so that dependants compile and say clearly at run time what is missing.
 
 #[cfg(all(
+    not(loom),
     target_os = "linux",
     target_env = "gnu",
     target_pointer_width = "64",
@@ -12,19 +13,28 @@
 #[path = "linux/mod.rs"]
 mod imp;
 
-#[cfg(not(all(
-    target_os = "linux",
-    target_env = "gnu",
-    target_pointer_width = "64",
-    target_endian = "little"
-)))]
+#[cfg(all(
+    not(loom),
+    not(all(
+        target_os = "linux",
+        target_env = "gnu",
+        target_pointer_width = "64",
+        target_endian = "little"
+    ))
+))]
 #[path = "unsupported.rs"]
 mod imp;
 
+/// Under loom there is no operating system, but a model of the one thing that waiting needs.
+#[cfg(loom)]
+#[path = "model.rs"]
+mod imp;
+
+#[cfg(not(loom))]
 pub(crate) use imp::{
-    Mapping, Semaphore, ShmFile, effective_uid, fork_generation, monotonic_ns, process_id,
-    stat_object, unlink_object,
+    Mapping, ShmFile, effective_uid, fork_generation, process_id, stat_object, unlink_object,
 };
+pub(crate) use imp::{Semaphore, monotonic_ns};
 
 use crate::error::Error;
 

@@ -22,6 +22,8 @@ pub(crate) struct ClientRing {
     position: AtomicU64,
     /// The sequence of the next commit.
     next: AtomicU64,
+    /// The latest sequence whose state word has been stored.
+    committed: AtomicU64,
     /// The oldest sequence whose bytes are not reclaimed.
     head: AtomicU64,
     /// Ring bytes that are not reclaimed, padding included.
@@ -124,6 +126,7 @@ impl ClientRing {
             table: Table::new(max_in_flight),
             position: AtomicU64::new(0),
             next: AtomicU64::new(1),
+            committed: AtomicU64::new(0),
             head: AtomicU64::new(1),
             used: AtomicU64::new(0),
             written: AtomicU64::new(0),
@@ -214,6 +217,8 @@ impl ClientRing {
         self.next.store(sequence + 1, Ordering::Release);
         // Release: pairs with the Acquire in `ServerRing::take`; header, data and terminator first.
         self.ring.state(position).store(Phase::Request.of(sequence), Ordering::Release);
+        // Release: pairs with the Acquire in `state_of`.
+        self.committed.store(sequence, Ordering::Release);
         self.position.store(next_position, Ordering::Relaxed);
         self.account_published(shape.len());
         let count = self.ring.control.at(REQUEST + oieb::PAYLOAD_WRITTEN_COUNT);
@@ -332,8 +337,7 @@ impl ClientRing {
             return Ok(Look::Unknown);
         }
         let (position, shape) = (entry.position(), entry.shape());
-        // Acquire: pairs with the Release in `ServerRing::answer`; then the data is ours to read.
-        let state = self.ring.state(position).load(Ordering::Acquire);
+        let state = self.state_of(sequence, position);
         if state == Phase::Request.of(sequence) {
             return Ok(Look::Waiting);
         }
@@ -355,6 +359,23 @@ impl ClientRing {
         }
         let Shape { status, .. } = answered;
         Ok(Look::Ready(Held { sequence, position, data_offset: shape.data_offset, len, status }))
+    }
+
+    /// The state word of a request that is in the table.
+    #[inline]
+    fn state_of(&self, sequence: u64, position: u64) -> u64 {
+        let request = Phase::Request.of(sequence);
+        // Acquire: pairs with the Release in `ServerRing::answer`; then the data is ours to read.
+        let state = self.ring.state(position).load(Ordering::Acquire);
+        if state == request || state == Phase::Response.of(sequence) {
+            return state;
+        }
+        // Neither: a violation, or the sending thread has entered the request in the table and is only
+        // about to store its state. Acquire: pairs with the Release in `commit`, after that store.
+        if self.committed.load(Ordering::Acquire) < sequence {
+            return request;
+        }
+        self.ring.state(position).load(Ordering::Acquire)
     }
 
     /// The oldest request whose answer is there, if any.
@@ -484,6 +505,7 @@ impl ClientRing {
 impl ClientRing {
     /// A ring whose next sequence and byte counter are near their limits.
     pub(crate) fn starting_at(mut self, sequence: u64, written: u64) -> Self {
+        self.committed = AtomicU64::new(sequence - 1);
         for counter in [&mut self.next, &mut self.head, &mut self.scan_from] {
             *counter = AtomicU64::new(sequence);
         }

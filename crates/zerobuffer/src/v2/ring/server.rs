@@ -1,7 +1,7 @@
 //! The server's side of the ring: take and answer.
 
 use super::{Ring, Violation, add};
-use crate::atomics::{AtomicBool, AtomicU64, Ordering, compiler_fence};
+use crate::atomics::{AtomicBool, AtomicU64, Ordering, compiler_fence, store_over};
 use crate::v2::layout::{Geometry, Phase, REQUEST, RESPONSE, Shape, oieb, slot};
 use crate::v2::words::Words;
 
@@ -172,8 +172,9 @@ impl ServerRing {
         let header = |field| self.ring.header(taken.position, field);
         header(slot::PAYLOAD_SIZE).store(len, Ordering::Relaxed);
         header(slot::SHAPE).store(Shape { status, ..taken.shape }.to_word(), Ordering::Relaxed);
-        // Release: pairs with the Acquire in `ClientRing::look`; data, length and status first.
-        header(slot::STATE).store(Phase::Response.of(taken.sequence), Ordering::Release);
+        // Release: pairs with the Acquire in `ClientRing::look`; data, length and status first. The
+        // client may be cancelling at this moment.
+        store_over(header(slot::STATE), Phase::Response.of(taken.sequence));
         self.account(taken.shape.len());
         let concurrent = self.concurrent.load(Ordering::Relaxed);
         add(self.ring.control.at(RESPONSE + oieb::PAYLOAD_WRITTEN_COUNT), 1, concurrent);
@@ -192,5 +193,9 @@ impl ServerRing {
     pub(crate) fn starting_at(mut self, sequence: u64) -> Self {
         self.expected = AtomicU64::new(sequence);
         self
+    }
+
+    pub(crate) fn ring_header(&self, position: u64, field: usize) -> &AtomicU64 {
+        self.ring.header(position, field)
     }
 }

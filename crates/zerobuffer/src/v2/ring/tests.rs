@@ -1,1 +1,481 @@
+//! Property tests: random operations on both rings against a plain queue, in rings of all sizes, with
+//! payload bytes that look like headers.
 
+use super::*;
+use crate::error::ErrorKind;
+use crate::memory::{HeapMemory, MemoryProvider, SharedMemoryView};
+use crate::v2::layout::{Demand, METADATA, Phase, REQUEST, RESPONSE, Shape, oieb};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+
+/// What the model knows of a request that is in the ring.
+#[derive(Debug, Clone, PartialEq)]
+struct Sent {
+    bytes: Range<u64>,
+    data: Vec<u8>,
+    cancelled: bool,
+}
+
+/// Both rings on one heap block, and the queue that they are compared with.
+struct World {
+    client: ClientRing,
+    server: ServerRing,
+    control: Words,
+    payload: SharedMemoryView,
+    size: u64,
+    next: u64,
+    sent: BTreeMap<u64, Sent>,
+    queue: VecDeque<u64>,
+    taken: Vec<Taken>,
+    answered: BTreeMap<u64, Vec<u8>>,
+    held: Vec<Held>,
+    returned: u64,
+    published: u64,
+}
+
+impl World {
+    fn new(size: u64) -> Self {
+        Self::starting_at(size, 1, 0)
+    }
+
+    fn starting_at(size: u64, first: u64, written: u64) -> Self {
+        let geometry = Geometry::new(0, 0, size).unwrap();
+        let mut memory = HeapMemory::new();
+        memory.allocate(geometry.total() as usize).unwrap();
+        let control = Words::new(memory.map(0, METADATA).unwrap());
+        let payload = memory.map(geometry.payload_offset as usize, size as usize).unwrap();
+        for block in [REQUEST, RESPONSE] {
+            control.at(block + oieb::PAYLOAD_FREE_BYTES).store(size, Ordering::Release);
+        }
+        control.at(REQUEST + oieb::PAYLOAD_WRITTEN_BYTES).store(written, Ordering::Release);
+        let words = || (control.clone(), Words::new(payload.clone()));
+        let ((c1, p1), (c2, p2)) = (words(), words());
+        Self {
+            client: ClientRing::new(c1, p1, &geometry, 1 << 12).starting_at(first, written),
+            server: ServerRing::new(c2, p2, &geometry).starting_at(first),
+            control,
+            payload,
+            size,
+            next: first,
+            sent: BTreeMap::new(),
+            queue: VecDeque::new(),
+            taken: Vec::new(),
+            answered: BTreeMap::new(),
+            held: Vec::new(),
+            returned: 0,
+            published: written,
+        }
+    }
+
+    fn word(&self, offset: usize) -> u64 {
+        self.control.at(offset).load(Ordering::Acquire)
+    }
+
+    /// Claims, fills and commits; false if the ring was full. `keep` false: drops the claim.
+    fn send(&mut self, len: u64, alignment: u64, keep: bool) -> bool {
+        let demand = Demand::new(len, alignment).unwrap();
+        let free_before = self.client.free();
+        let step = match self.client.try_claim(demand) {
+            Ok(step) => step,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::TooLarge);
+                assert!(demand.slot_len(0).is_none_or(|slot| slot > self.size));
+                return false;
+            }
+        };
+        let mut claim = match step {
+            ClaimStep::Ready(claim) => claim,
+            ClaimStep::Full { needed, free } => {
+                assert!(needed <= self.size && free <= self.size);
+                return false;
+            }
+            ClaimStep::Marker => {
+                assert_eq!(self.client.position(), 0, "a marker leads to the start");
+                return false;
+            }
+        };
+        if !keep {
+            assert!(self.client.free() >= free_before, "a dropped claim changes nothing");
+            return false;
+        }
+        let start = claim.data_start();
+        assert_eq!(start % alignment.max(32), 0);
+        let bytes = start..start + claim.capacity();
+        for (sequence, other) in &self.sent {
+            if other.cancelled && self.answered.contains_key(sequence) {
+                continue; // Its late answer was swallowed, and its bytes came back.
+            }
+            let apart = bytes.end <= other.bytes.start || other.bytes.end <= bytes.start;
+            assert!(apart, "{bytes:?} overlaps request {sequence} at {:?}", other.bytes);
+        }
+        let sequence = self.next;
+        self.next += 1;
+        let capacity = claim.capacity();
+        treacherous_bytes(claim.data_mut(&self.payload, capacity), sequence);
+        let data = claim.data_mut(&self.payload, len).to_vec();
+        assert_eq!(self.client.commit(claim, len), sequence);
+        self.queue.push_back(sequence);
+        self.sent.insert(sequence, Sent { bytes, data, cancelled: false });
+        true
+    }
+
+    /// One look of the server; false if there was nothing.
+    fn take(&mut self) -> bool {
+        match self.server.take().expect("a conforming client") {
+            Take::Nothing => {
+                assert!(self.queue.is_empty(), "request {:?} is not seen", self.queue.front());
+                false
+            }
+            Take::Skipped => {
+                let front = self.queue.front().copied();
+                if front.is_some_and(|n| self.sent[&n].cancelled)
+                    && self.word(REQUEST + oieb::PAYLOAD_READ_COUNT) == front.unwrap()
+                {
+                    self.sent.remove(&self.queue.pop_front().unwrap());
+                }
+                true
+            }
+            Take::Request(taken) => {
+                let sequence = self.queue.pop_front().expect("only what was sent");
+                assert_eq!(taken.sequence, sequence, "in order");
+                let sent = &self.sent[&sequence];
+                assert_eq!(taken.data(&self.payload, taken.len), sent.data, "as sent");
+                assert_eq!(taken.capacity(), sent.bytes.end - sent.bytes.start);
+                assert_eq!(self.word(REQUEST + oieb::PAYLOAD_READ_COUNT), sequence);
+                self.taken.push(taken);
+                true
+            }
+        }
+    }
+
+    /// Edits and answers one of the taken requests.
+    fn answer(&mut self, pick: usize, len: u64) -> bool {
+        if self.taken.is_empty() {
+            return false;
+        }
+        let mut taken = self.taken.swap_remove(pick % self.taken.len());
+        let len = len % (taken.capacity() + 1);
+        for byte in taken.data_mut(&self.payload, len) {
+            *byte = !*byte;
+        }
+        let data = taken.data(&self.payload, len).to_vec();
+        self.server.answer(&taken, len, 0);
+        self.answered.insert(taken.sequence, data);
+        true
+    }
+
+    /// Collects one answer: a given one, or the oldest.
+    fn collect(&mut self, pick: Option<usize>) -> bool {
+        let ready: Vec<u64> =
+            self.answered.keys().copied().filter(|n| !self.sent[n].cancelled).collect();
+        let found = match pick {
+            Some(pick) if !self.sent.is_empty() => {
+                let sequence = *self.sent.keys().nth(pick % self.sent.len()).unwrap();
+                match self.client.look(sequence).unwrap() {
+                    Look::Ready(held) => Some(held),
+                    _ => {
+                        assert!(!ready.contains(&sequence), "the answer to {sequence} is not seen");
+                        None
+                    }
+                }
+            }
+            _ => {
+                let found = self.client.next_ready().unwrap();
+                assert_eq!(found.as_ref().map(|held| held.sequence), ready.first().copied());
+                found
+            }
+        };
+        let Some(held) = found else { return false };
+        let answer = self.answered.remove(&held.sequence).expect("answered before");
+        assert_eq!(held.data(&self.payload), answer, "answer {} as edited", held.sequence);
+        self.held.push(held);
+        true
+    }
+
+    fn release(&mut self, pick: usize) -> bool {
+        if self.held.is_empty() {
+            return false;
+        }
+        let held = self.held.swap_remove(pick % self.held.len());
+        self.client.release(&held);
+        self.sent.remove(&held.sequence);
+        self.returned += 1;
+        true
+    }
+
+    fn cancel(&mut self, pick: usize) {
+        if self.sent.is_empty() {
+            return;
+        }
+        let sequence = *self.sent.keys().nth(pick % self.sent.len()).unwrap();
+        let held = self.held.iter().any(|held| held.sequence == sequence);
+        let answered = self.answered.contains_key(&sequence);
+        let sent = self.sent.get_mut(&sequence).unwrap();
+        let expected = !held && !answered && !sent.cancelled;
+        assert_eq!(self.client.cancel(sequence), expected, "cancel {sequence}");
+        sent.cancelled |= expected;
+    }
+
+    /// Late answers to cancelled requests are swallowed sooner or later; the model does it now.
+    fn forget_swallowed(&mut self) {
+        let late: Vec<u64> =
+            self.answered.keys().copied().filter(|n| self.sent[n].cancelled).collect();
+        for sequence in late {
+            self.answered.remove(&sequence);
+            self.sent.remove(&sequence);
+            self.returned += 1;
+        }
+    }
+
+    /// Lets everything run its course, and checks that nothing is lost.
+    fn settle(&mut self) {
+        while self.take() {}
+        while self.answer(0, 7) {}
+        while self.collect(None) {}
+        self.forget_swallowed();
+        while self.release(0) {}
+        self.client.reclaim();
+        assert_eq!(self.client.free(), self.size, "all bytes came back");
+        assert_eq!(self.client.in_flight(), 0);
+        for block in [REQUEST, RESPONSE] {
+            assert_eq!(self.word(block + oieb::PAYLOAD_FREE_BYTES), self.size);
+        }
+        let answered = self.word(RESPONSE + oieb::PAYLOAD_WRITTEN_COUNT);
+        assert_eq!(answered, self.server.answered());
+        assert_eq!(answered, self.word(RESPONSE + oieb::PAYLOAD_READ_COUNT));
+        assert_eq!(answered, self.returned);
+        let served = self.word(RESPONSE + oieb::PAYLOAD_WRITTEN_BYTES);
+        let claimed = self.word(REQUEST + oieb::PAYLOAD_WRITTEN_BYTES);
+        assert_eq!(served, claimed.wrapping_sub(self.published), "padding included, on both sides");
+    }
+}
+
+/// Bytes that look like the state words, and the headers, that the server will look for next.
+fn treacherous_bytes(data: &mut [u8], sequence: u64) {
+    let phases = [Phase::Request, Phase::Cancelled, Phase::Wrap, Phase::Response];
+    for (index, chunk) in data.chunks_mut(8).enumerate() {
+        let ahead = sequence + 1 + (index as u64 / 8) % 3;
+        let word = match index % 4 {
+            0 => 8,
+            1 => ahead,
+            2 => phases[index / 4 % phases.len()].of(ahead),
+            _ => Shape { stride: 1, data_offset: 32, status: 0 }.to_word(),
+        };
+        chunk.copy_from_slice(&word.to_le_bytes()[..chunk.len()]);
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Operation {
+    Send { len: u64, alignment: u64, keep: bool },
+    Take,
+    Answer(usize, u64),
+    Collect(Option<usize>),
+    Release(usize),
+    Cancel(usize),
+}
+
+fn operation(size: u64) -> impl Strategy<Value = Operation> {
+    let len = prop_oneof![
+        4 => 0..=96_u64,
+        3 => 0..=size / 2,
+        1 => 0..=size + 64,
+        1 => Just(size.saturating_sub(64)),
+        1 => Just((size / 2).saturating_sub(64)),
+    ];
+    let alignment = prop_oneof![6 => Just(0), 1 => 0..=12_u32].prop_map(|bit| 1_u64 << bit);
+    prop_oneof![
+        5 => (len, alignment, prop::bool::weighted(0.9))
+            .prop_map(|(len, alignment, keep)| Operation::Send { len, alignment, keep }),
+        4 => Just(Operation::Take),
+        4 => (any::<usize>(), 0..=size).prop_map(|(pick, len)| Operation::Answer(pick, len)),
+        4 => prop::option::of(any::<usize>()).prop_map(Operation::Collect),
+        4 => any::<usize>().prop_map(Operation::Release),
+        1 => any::<usize>().prop_map(Operation::Cancel),
+    ]
+}
+
+fn run(world: &mut World, operations: &[Operation]) {
+    for operation in operations {
+        match *operation {
+            Operation::Send { len, alignment, keep } => {
+                world.send(len, alignment, keep);
+            }
+            Operation::Take => drop(world.take()),
+            Operation::Answer(pick, len) => drop(world.answer(pick, len)),
+            Operation::Collect(pick) => drop(world.collect(pick)),
+            Operation::Release(pick) => drop(world.release(pick)),
+            Operation::Cancel(pick) => world.cancel(pick),
+        }
+    }
+}
+
+/// Whatever came before: once the ring is empty, every request that is not too large can be placed.
+fn place_largest(world: &mut World) {
+    let largest = world.client.max_capacity();
+    for len in [largest, 0, largest, largest / 2, largest] {
+        while !world.send(len, 1, true) {
+            assert!(world.take(), "only a marker can be in the way");
+        }
+        world.settle();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn both_rings_together_are_a_queue_whatever_the_operations(
+        (size, operations) in prop_oneof![
+            Just(64_u64), Just(128), Just(192), Just(256), Just(320), Just(1024), Just(8192)
+        ].prop_flat_map(|size| (Just(size), prop::collection::vec(operation(size), 0..80)))
+    ) {
+        let mut world = World::new(size);
+        run(&mut world, &operations);
+        world.settle();
+        place_largest(&mut world);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn byte_counters_wrap_at_two_to_the_64(
+        operations in prop::collection::vec(operation(256), 0..80),
+        behind in 0..2000_u64,
+    ) {
+        let mut world = World::starting_at(256, 1, u64::MAX - behind);
+        run(&mut world, &operations);
+        world.settle();
+    }
+}
+
+/// Sends, serves and returns one request.
+fn round_trip(world: &mut World, len: u64) {
+    while !world.send(len, 1, true) {
+        assert!(world.take(), "only a marker can be in the way");
+    }
+    while world.taken.is_empty() {
+        assert!(world.take());
+    }
+    assert!(world.answer(0, len) && world.collect(None) && world.release(0));
+}
+
+#[test]
+fn the_last_sequence_number_is_used_and_the_next_claim_fails() {
+    let last = crate::v2::layout::MAX_SEQUENCE;
+    let mut world = World::starting_at(256, last - 1, 0);
+    round_trip(&mut world, 8);
+    round_trip(&mut world, 8);
+    let error = world.client.try_claim(Demand::new(8, 1).unwrap()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SequenceExhausted);
+}
+
+#[test]
+fn an_exact_fit_leaves_no_room_for_a_marker_and_needs_none() {
+    let mut world = World::new(256);
+    for _ in 0..5 {
+        round_trip(&mut world, 64);
+        round_trip(&mut world, 64);
+        assert_eq!(world.client.position(), 0);
+    }
+}
+
+#[test]
+fn a_frame_larger_than_what_is_left_waits_behind_a_marker_for_the_drained_ring() {
+    let mut world = World::new(256);
+    round_trip(&mut world, 8);
+    round_trip(&mut world, 8);
+    // 128 bytes to the end, 192 needed: with the padding more than the ring has.
+    let demand = Demand::new(128, 1).unwrap();
+    assert_eq!(world.client.try_claim(demand).unwrap(), ClaimStep::Marker);
+    let waits = ClaimStep::Full { needed: 192, free: 128 };
+    assert_eq!(world.client.try_claim(demand).unwrap(), waits);
+    assert!(world.take(), "the server retires the marker");
+    round_trip(&mut world, 128);
+    // The marker of a claim that was given up stays, and the next claim goes on behind it.
+    assert_eq!(world.client.position(), 192);
+    let whole = Demand::new(192, 1).unwrap();
+    assert_eq!(world.client.try_claim(whole).unwrap(), ClaimStep::Marker);
+    round_trip(&mut world, 8);
+    assert_eq!(world.client.position(), 64);
+    world.settle();
+}
+
+#[test]
+fn the_table_bounds_the_requests_in_flight() {
+    let geometry = Geometry::new(0, 0, 4096).unwrap();
+    let mut memory = HeapMemory::new();
+    memory.allocate(geometry.total() as usize).unwrap();
+    let words = |offset, len| Words::new(memory.map(offset, len).unwrap());
+    let client = ClientRing::new(words(0, METADATA), words(4096, 4096), &geometry, 3);
+    let demand = Demand::new(8, 1).unwrap();
+    for _ in 0..4 {
+        let ClaimStep::Ready(claim) = client.try_claim(demand).unwrap() else { panic!("full") };
+        client.commit(claim, 8);
+    }
+    let step = client.try_claim(demand).unwrap();
+    assert_eq!(step, ClaimStep::Full { needed: 64, free: 4096 - 4 * 64 });
+}
+
+/// What a hostile client writes into the header of a frame, and the field that gives it away.
+#[test]
+fn every_header_field_that_breaks_a_rule_is_found() {
+    let good = Shape { stride: 1, data_offset: 32, status: 0 };
+    let cases: &[(&str, u64, u64, Phase, Shape)] = &[
+        ("frame.stride", 0, 1, Phase::Request, Shape { stride: 0, ..good }),
+        ("frame.stride", 0, 1, Phase::Request, Shape { stride: 5, ..good }),
+        ("frame.stride", 0, 1, Phase::Request, Shape { stride: u32::MAX, ..good }),
+        ("frame.data_offset", 0, 1, Phase::Request, Shape { data_offset: 0, ..good }),
+        ("frame.data_offset", 0, 1, Phase::Request, Shape { data_offset: 33, ..good }),
+        ("frame.data_offset", 0, 1, Phase::Request, Shape { data_offset: 96, ..good }),
+        ("frame.payload_size", 33, 1, Phase::Request, good),
+        ("frame.payload_size", u64::MAX, 1, Phase::Cancelled, good),
+        ("frame.sequence_number", 0, 2, Phase::Request, good),
+        ("frame.sequence_number", 0, 0, Phase::Cancelled, good),
+        ("frame.state (wrap marker)", 0, 0, Phase::Wrap, Shape { stride: 4, ..good }),
+        ("frame.stride", 0, 0, Phase::Wrap, good),
+    ];
+    for (field, len, sequence, phase, shape) in cases {
+        let world = World::new(256);
+        let header = |field: usize| world.server.ring_header(0, field);
+        header(slot::PAYLOAD_SIZE).store(*len, Ordering::Relaxed);
+        header(slot::SEQUENCE_NUMBER).store(*sequence, Ordering::Relaxed);
+        header(slot::SHAPE).store(shape.to_word(), Ordering::Relaxed);
+        header(slot::STATE).store(phase.of(1), Ordering::Release);
+        let violation = world.server.take().expect_err(field);
+        assert_eq!(violation.field, *field);
+    }
+}
+
+#[test]
+fn an_answer_that_breaks_a_rule_is_found() {
+    for (state, len, field) in [
+        (Phase::Response.of(1), 33, "frame.payload_size"),
+        (Phase::Response.of(2), 8, "frame.state"),
+        (Phase::Released.of(1), 8, "frame.state"),
+        (Phase::Cancelled.of(1), 8, "frame.state"),
+        (EMPTY, 8, "frame.state"),
+        (u64::MAX, 8, "frame.state"),
+    ] {
+        let mut world = World::new(256);
+        assert!(world.send(8, 1, true));
+        let header = |field: usize| world.server.ring_header(0, field);
+        header(slot::PAYLOAD_SIZE).store(len, Ordering::Relaxed);
+        header(slot::STATE).store(state, Ordering::Release);
+        assert_eq!(world.client.look(1).expect_err(field).field, field);
+    }
+}
+
+#[test]
+fn a_header_changed_by_the_server_does_not_move_the_clients_slot() {
+    let mut world = World::new(1024);
+    assert!(world.send(100, 1, true) && world.send(8, 1, true));
+    assert!(world.take() && world.take() && world.answer(0, 100) && world.answer(0, 8));
+    let shape = Shape { stride: 9, data_offset: 4096, status: 0 };
+    world.server.ring_header(0, slot::SHAPE).store(shape.to_word(), Ordering::Relaxed);
+    assert!(world.collect(None) && world.collect(None));
+    world.settle();
+}

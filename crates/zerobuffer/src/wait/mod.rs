@@ -244,3 +244,6 @@ pub(crate) fn hint(semaphore: &Semaphore) {
         semaphore.post();
     }
 }
+
+#[cfg(all(test, loom))]
+mod models;
