@@ -142,11 +142,8 @@ impl Waiter {
         mut cond: impl FnMut() -> Option<T>,
     ) -> Result<T, Unready> {
         let burst = if self.strategy == WaitStrategy::Park || self.alone { 1 } else { BURST };
-        for _ in 0..burst {
-            if let Some(value) = cond() {
-                return Ok(value);
-            }
-            spin_hint();
+        if let Some(value) = look(burst, &mut cond) {
+            return Ok(value);
         }
         self.wait_slowly(semaphore, deadline, slice.as_nanos() as u64, watch, cond, burst)
     }
@@ -167,12 +164,9 @@ impl Waiter {
         let mut probe_at = start.saturating_add(slice);
         let mut parked = false;
         loop {
-            for _ in 0..burst {
-                if let Some(value) = cond() {
-                    self.learn(parked);
-                    return Ok(value);
-                }
-                spin_hint();
+            if let Some(value) = look(burst, &mut cond) {
+                self.learn(parked);
+                return Ok(value);
             }
             let now = sys::monotonic_ns();
             let mut peer = watch.peer();
@@ -226,6 +220,21 @@ impl Waiter {
         let spin = if parked { spin / 2 } else { spin * 2 };
         self.spin_ns.store(spin.clamp(SPIN_MIN_NS, SPIN_MAX_NS), Ordering::Relaxed);
     }
+}
+
+/// Looks `times` times in a row.
+#[inline]
+fn look<T>(times: u32, mut cond: impl FnMut() -> Option<T>) -> Option<T> {
+    for turn in 0..times {
+        if turn > 0 {
+            spin_hint();
+        }
+        let value = cond();
+        if value.is_some() {
+            return value;
+        }
+    }
+    None
 }
 
 /// WAKE: whoever waits on `semaphore` looks at the state that was published before this call.
