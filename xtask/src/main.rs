@@ -1,1 +1,33 @@
-fn main() {}
+//! `cargo xtask`: everything that CI does, runnable at home.
+
+mod shm;
+mod steps;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Development tasks of the zerobuffer repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Check and test everything, as CI does.
+    Test,
+    /// Formatting, lints and documentation only.
+    Lint,
+    /// The loom models of the ring and of waiting.
+    Loom,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().task {
+        Task::Test => steps::test(),
+        Task::Lint => steps::lint(),
+        Task::Loom => steps::loom(),
+    }
+}

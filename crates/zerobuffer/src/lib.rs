@@ -1,7 +1,81 @@
+//! **Another process edits your data in place.** A client writes a request into a ring in shared
+//! memory, a server in another process modifies it where it lies, and the client reads the answer at
+//! the same address: no second buffer, no copy.
+//!
+//! ```
+//! use std::time::Duration;
+//! use zerobuffer::{BufferConfig, Client, Frame, Server};
+//!
+//! // One process serves. 1 MiB of ring, which requests and responses share.
+//! let name = format!("doc-lib-{}", std::process::id());
+//! let mut server = Server::create(&name, BufferConfig::new(0, 1 << 20))?;
+//! server.start(|frame: &mut Frame| {
+//!     for byte in frame.data_mut() {
+//!         *byte = 255 - *byte;
+//!     }
+//! })?;
+//!
+//! // Another one calls.
+//! let mut client = Client::connect(&name, Duration::from_secs(5))?;
+//! let response = client.call(&[0, 100, 255], Duration::from_secs(1))?;
+//! assert_eq!(response.data(), [255, 155, 0]);
+//! # Ok::<(), zerobuffer::Error>(())
+//! ```
+//!
+//! # What it guarantees, with a conforming peer
+//!
+//! - No call outlives its deadline by more than a few milliseconds.
+//! - Every answer is the answer to its own request, whole, or a typed [`Error`].
+//! - The peer's death is noticed within milliseconds, however it died and in whatever namespace, and
+//!   comes with what is known of each request: [`RequestState::NotStarted`] may be sent again,
+//!   [`RequestState::InDoubt`] may be half-edited and is never handed out as an answer.
+//! - A restart needs no cleaning by hand, and nothing that belongs to another channel or user is
+//!   touched.
+//!
+//! # What it refuses
+//!
+//! One server and one client per channel; several threads on each side, not several processes. No
+//! network, no other machine. A request never moves, so its answer has room only where it lies: ask
+//! for more with [`RequestLayout::capacity`] if answers can be longer than requests.
+//!
+//! # How a request travels
+//!
+//! ```text
+//! client claim → fill → commit → [ring] → server take → edit in place → answer → [ring]
+//!        → client collect → read → release
+//! ```
+//!
+//! [`Client::acquire_request_buffer`] claims, [`RequestBuffer::commit`] commits;
+//! [`Server::start`] or [`Server::receive`] takes, and answers when the handler returns or on
+//! [`Request::respond`]; [`Client::receive_response`] collects, and dropping the [`Response`] releases.
+//! Each guard is one state of the slot: what you hold is yours, and yours alone.
+//!
+//! # Trust
+//!
+//! Slices of shared memory are handed out as ordinary `&[u8]` and `&mut [u8]`, because the protocol
+//! gives their holder exclusive ownership, and because by default only programs of the same user can
+//! open the segment. That is sound with a conforming peer.
+//!
+//! With any peer: every word that the peer can write is read once into a local, checked, and then used;
+//! the first one that breaks a rule poisons the channel with [`Error::ProtocolViolation`]. A peer can
+//! not make this library access memory outside of the segment, loop for ever, or pair an answer with
+//! another request. What shared memory cannot prevent: a peer with write access can change data while
+//! you look at it, cut the file short (which raises SIGBUS), and burn CPU time. Share a segment more
+//! widely ([`ServerConfig::mode`], [`ClientConfig::owner`]) only with programs that you trust.
+//!
+//! # After a fork
+//!
+//! Handles belong to the process that made them. In a forked child every call fails with
+//! [`Error::WrongProcess`], slices are empty, and dropping a handle touches nothing; a slice that was
+//! borrowed before the fork must not be used, since the child does not have the mapping.
+//!
+//! # Platforms
+//!
+//! Linux with glibc (2.30 or later) on 64-bit little-endian machines. Elsewhere the crate compiles, and
+//! every way in fails with [`Error::Unsupported`].
 #![deny(unsafe_code)]
 // Under loom only the algorithm is built; what serves the rest lies idle.
 #![cfg_attr(loom, allow(dead_code, unused_imports))]
-//! In-place duplex channels: draft.
 
 mod atomics;
 #[cfg(not(loom))]

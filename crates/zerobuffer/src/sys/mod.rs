@@ -4,7 +4,7 @@
 //! `Unsupported`, so that dependants compile and say clearly at run time what is missing.
 
 #[cfg(all(
-    not(loom),
+    not(any(loom, zerobuffer_unsupported)),
     target_os = "linux",
     target_env = "gnu",
     target_pointer_width = "64",
@@ -13,14 +13,18 @@
 #[path = "linux/mod.rs"]
 mod imp;
 
+// The cfg serves the tests: it builds here what other systems get.
 #[cfg(all(
     not(loom),
-    not(all(
-        target_os = "linux",
-        target_env = "gnu",
-        target_pointer_width = "64",
-        target_endian = "little"
-    ))
+    any(
+        zerobuffer_unsupported,
+        not(all(
+            target_os = "linux",
+            target_env = "gnu",
+            target_pointer_width = "64",
+            target_endian = "little"
+        ))
+    )
 ))]
 #[path = "unsupported.rs"]
 mod imp;
@@ -74,6 +78,8 @@ pub(crate) struct ObjectStat {
 }
 
 /// How a timed wait on a semaphore ended.
+// Never made where there is no system to wait on.
+#[cfg_attr(any(loom, zerobuffer_unsupported), allow(dead_code))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Waited {
     /// A token was taken.

@@ -108,3 +108,19 @@ pub(crate) fn unlink_object(_: &str) -> Result<(), Errno> {
 pub(crate) fn stat_object(_: &str) -> Result<Option<ObjectStat>, Errno> {
     Err(UNSUPPORTED)
 }
+
+#[cfg(all(test, zerobuffer_unsupported))]
+mod tests {
+    use crate::{BufferConfig, Client, ErrorKind, Server, memory::SharedMemory};
+    use std::time::Duration;
+
+    #[test]
+    fn on_unsupported_systems_every_way_in_says_so() {
+        let server = Server::create("channel", BufferConfig::default()).unwrap_err();
+        let client = Client::connect("channel", Duration::ZERO).unwrap_err();
+        let memory = SharedMemory::create("segment", 0o600).unwrap_err();
+        for error in [server, client, memory] {
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        }
+    }
+}

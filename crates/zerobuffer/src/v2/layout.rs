@@ -274,7 +274,7 @@ mod tests {
                 let demand = Demand::new(capacity, alignment).unwrap();
                 for position in (0..16384).step_by(64) {
                     let offset = demand.data_offset(position);
-                    assert!((32..=4096).contains(&offset) && offset % 32 == 0);
+                    assert!((32..=4096).contains(&offset) && offset.is_multiple_of(32));
                     assert_eq!((position + offset) % alignment, 0);
                 }
             }

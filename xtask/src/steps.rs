@@ -1,0 +1,71 @@
+//! The steps of `cargo xtask test`, in their order.
+
+use crate::shm::Snapshot;
+use anyhow::{Context, Result, ensure};
+use std::process::Command;
+use std::time::Instant;
+
+/// Everything.
+pub(crate) fn test() -> Result<()> {
+    let start = Instant::now();
+    let shm = Snapshot::take()?;
+    lint()?;
+    step("unit, model and integration tests", cargo("test --workspace"))?;
+    step("tests with tracing", cargo("test -p zerobuffer --features tracing --lib"))?;
+    loom()?;
+    unsupported()?;
+    bench()?;
+    shm.check_unchanged()?;
+    println!("everything passed in {} s", start.elapsed().as_secs());
+    Ok(())
+}
+
+/// Formatting, lints and documentation.
+pub(crate) fn lint() -> Result<()> {
+    step("format", cargo("fmt --all --check"))?;
+    step("lints", cargo("clippy --workspace --all-targets -- -D warnings"))?;
+    let mut doc = cargo("doc --workspace --no-deps --document-private-items");
+    doc.env("RUSTDOCFLAGS", "-D warnings");
+    step("documentation", doc)
+}
+
+/// The loom models, negative controls among them.
+pub(crate) fn loom() -> Result<()> {
+    step("loom models", with_cfg("loom", "test -p zerobuffer --release --lib models"))
+}
+
+/// What other systems get: everything compiles, and says clearly that it is not supported.
+fn unsupported() -> Result<()> {
+    let arguments = "test -p zerobuffer --lib unsupported";
+    step("systems without an implementation", with_cfg("zerobuffer_unsupported", arguments))
+}
+
+/// That the benchmark runs, not how fast.
+fn bench() -> Result<()> {
+    step("benchmark, quick", cargo("run --release -p zerobuffer-bench -- --quick"))
+}
+
+/// A cargo command with a `--cfg` of its own, and so with a target folder of its own.
+fn with_cfg(cfg: &str, arguments: &str) -> Command {
+    let mut command = cargo(arguments);
+    command
+        .env("RUSTFLAGS", format!("--cfg {cfg}"))
+        .env("CARGO_TARGET_DIR", format!("target/{cfg}"));
+    command
+}
+
+fn cargo(arguments: &str) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments.split(' '));
+    command
+}
+
+/// Runs one step, and fails with its name.
+fn step(name: &str, mut command: Command) -> Result<()> {
+    println!("\n=== {name}: {command:?}");
+    let start = Instant::now();
+    let status = command.status().with_context(|| format!("{name}: cannot be started"))?;
+    ensure!(status.success(), "{name} failed ({status})");
+    println!("=== {name}: passed in {:.1} s", start.elapsed().as_secs_f64());
+    Ok(())
+}
