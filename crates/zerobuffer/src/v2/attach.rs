@@ -115,6 +115,9 @@ fn open_segment(
     if stat.uid != owner {
         return Err(foreign(&object, stat.uid, "its owner is not the one expected").into());
     }
+    if !stat.regular {
+        return Err(foreign(&object, stat.uid, "it is not a shared-memory segment").into());
+    }
     if stat.size == 0 {
         return Err(not_running("its segment is being made"));
     }

@@ -69,12 +69,16 @@ impl Deadline {
 
     fn at_ns(&self, now: u64) -> u64 {
         self.at.get().unwrap_or_else(|| {
-            let timeout = u64::try_from(self.timeout.as_nanos()).unwrap_or(u64::MAX);
-            let at = now.saturating_add(timeout);
+            let at = later(now, self.timeout);
             self.at.set(Some(at));
             at
         })
     }
+}
+
+/// The time `after` a time, in nanoseconds; the end of time if that is too far away.
+fn later(now: u64, after: Duration) -> u64 {
+    now.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// How the peer fares.
@@ -103,6 +107,8 @@ pub(crate) trait Watch {
     fn peer(&self) -> Peer;
     /// May cost a system call: is the peer there? Asked whenever a slice has passed.
     fn probe(&self) -> Peer;
+    /// The time between two probes, as things are now.
+    fn slice(&self) -> Duration;
     /// Whether to give up early, with [`Unready::Stopped`].
     fn stopped(&self) -> bool {
         false
@@ -131,13 +137,12 @@ impl Waiter {
     }
 
     /// WAIT: until `cond` gives something, looking at least once, and once more before it reports
-    /// anything else. `semaphore` is what the peer wakes us by; `slice` the time between two probes.
+    /// anything else. `semaphore` is what the peer wakes us by.
     #[inline]
     pub(crate) fn wait<T>(
         &self,
         semaphore: &Semaphore,
         deadline: &Deadline,
-        slice: Duration,
         watch: &impl Watch,
         mut cond: impl FnMut() -> Option<T>,
     ) -> Result<T, Unready> {
@@ -145,7 +150,7 @@ impl Waiter {
         if let Some(value) = look(burst, &mut cond) {
             return Ok(value);
         }
-        self.wait_slowly(semaphore, deadline, slice.as_nanos() as u64, watch, cond, burst)
+        self.wait_slowly(semaphore, deadline, watch, cond, burst)
     }
 
     #[cold]
@@ -153,7 +158,6 @@ impl Waiter {
         &self,
         semaphore: &Semaphore,
         deadline: &Deadline,
-        slice: u64,
         watch: &impl Watch,
         mut cond: impl FnMut() -> Option<T>,
         burst: u32,
@@ -161,7 +165,8 @@ impl Waiter {
         let start = sys::monotonic_ns();
         let deadline = deadline.at_ns(start);
         let spin_until = self.spin_until(start);
-        let mut probe_at = start.saturating_add(slice);
+        let next_probe = |now| later(now, watch.slice());
+        let mut probe_at = next_probe(start);
         let mut parked = false;
         loop {
             if let Some(value) = look(burst, &mut cond) {
@@ -172,7 +177,7 @@ impl Waiter {
             let mut peer = watch.peer();
             if peer == Peer::Alive && now >= probe_at {
                 peer = watch.probe();
-                probe_at = now.saturating_add(slice);
+                probe_at = next_probe(now);
             }
             let end = if peer != Peer::Alive {
                 Some(Unready::Gone(peer))
@@ -201,6 +206,8 @@ impl Waiter {
                 // See the top of this file: glibc took the token with acquire ordering only.
                 fence(Ordering::SeqCst);
                 watch.woken();
+                // A peer that has just come is watched more closely than none.
+                probe_at = probe_at.min(next_probe(sys::monotonic_ns()));
             }
         }
     }

@@ -16,13 +16,17 @@ impl Watch for Immortal {
     fn probe(&self) -> Peer {
         Peer::Alive
     }
+
+    fn slice(&self) -> Duration {
+        Duration::MAX
+    }
 }
 
 fn wait_for(state: &AtomicU64, semaphore: &Semaphore, value: u64) {
     let waiter = Waiter::new(WaitStrategy::Park);
     let deadline = Deadline::after(Duration::MAX);
     let cond = || (state.load(Ordering::Acquire) >= value).then_some(());
-    let waited = waiter.wait(semaphore, &deadline, Duration::MAX, &Immortal, cond);
+    let waited = waiter.wait(semaphore, &deadline, &Immortal, cond);
     assert_eq!(waited, Ok(()));
 }
 

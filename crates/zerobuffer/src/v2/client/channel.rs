@@ -73,6 +73,8 @@ impl ClientChannel {
             });
         }
         let segment = attach(name, config.owner, &config.metadata, deadline)?;
+        // So that the server watches this client from now on, and not from its first request.
+        wake(&segment.semaphores.request_ready);
         let server_metadata = segment.read_metadata(Block::Response)?;
         let slots = (segment.geometry.payload_size / 64).min(in_table as u64) as usize;
         let words = (segment.control.clone(), segment.payload_words());
@@ -133,7 +135,7 @@ impl ClientChannel {
             }
             Err(error) => Some(Err(error)),
         };
-        let waited = self.space.wait(semaphore, deadline, SLICE, self, step);
+        let waited = self.space.wait(semaphore, deadline, self, step);
         let claim = waited.unwrap_or_else(|unready| {
             let (needed, free) = shortage;
             Err(match unready {
@@ -165,12 +167,23 @@ impl ClientChannel {
 
     // ---- receiving ----
 
-    /// Waits for the answer to one request. When the deadline passes the request is given up, unless
-    /// the timeout is zero, which means a look and no more.
+    /// Waits for the answer to one request; when the deadline passes, the request is given up.
     #[inline]
     pub(super) fn receive_for(&self, sequence: u64, deadline: &Deadline) -> Result<Held> {
-        let held = self.await_response(deadline, self, || self.look(sequence));
-        self.settle(sequence, deadline, held)
+        let looked = self.await_response(deadline, self, || self.look(sequence));
+        self.settle(sequence, deadline, looked)
+    }
+
+    /// A look at one request, and no more: nothing is given up.
+    pub(super) fn poll_for(&self, sequence: u64) -> Result<Held> {
+        match self.look(sequence) {
+            Some(looked) => self.settle(sequence, &Deadline::after(Duration::ZERO), Ok(looked)),
+            None => match self.probe() {
+                Peer::Alive => Err(timed_out(Duration::ZERO)),
+                // The server's last answer may have come since the look.
+                _ => self.receive_for(sequence, &Deadline::after(Duration::ZERO)),
+            },
+        }
     }
 
     /// What there is to say about a request, if it is no longer waiting.
@@ -198,13 +211,13 @@ impl ClientChannel {
         match unready {
             Unready::Gone(peer) => Err(self.lost(peer, sequence)),
             _ => {
-                if !deadline.timeout().is_zero() && !self.ring.cancel(sequence) {
+                if !self.ring.cancel(sequence)
+                    && let Ok(Look::Ready(held)) = self.ring.look(sequence)
+                {
                     // The answer came while the request was being given up.
-                    if let Ok(Look::Ready(held)) = self.ring.look(sequence) {
-                        return self.accept(held);
-                    }
+                    return self.accept(held);
                 }
-                Err(Error::Timeout { waited: deadline.timeout(), what: "waiting for the response" })
+                Err(timed_out(deadline.timeout()))
             }
         }
     }
@@ -219,9 +232,7 @@ impl ClientChannel {
                 Some(sequence) => Err(self.lost(peer, sequence)),
                 None => Err(end_error(peer, None)),
             },
-            Err(_) => {
-                Err(Error::Timeout { waited: deadline.timeout(), what: "waiting for a response" })
-            }
+            Err(_) => Err(timed_out(deadline.timeout())),
         }
     }
 
@@ -232,7 +243,7 @@ impl ClientChannel {
         watch: &impl Watch,
         cond: impl FnMut() -> Option<T>,
     ) -> std::result::Result<T, Unready> {
-        self.responses.wait(&self.segment.semaphores.response_ready, deadline, SLICE, watch, cond)
+        self.responses.wait(&self.segment.semaphores.response_ready, deadline, watch, cond)
     }
 
     /// Hands a response out, or turns a failed one into its error and gives the slot back.
@@ -327,6 +338,14 @@ impl Watch for ClientChannel {
             Ok(true) | Err(_) => self.peer(),
         }
     }
+
+    fn slice(&self) -> Duration {
+        SLICE
+    }
+}
+
+fn timed_out(waited: Duration) -> Error {
+    Error::Timeout { waited, what: "waiting for a response" }
 }
 
 fn end_error(peer: Peer, request: Option<crate::error::LostRequest>) -> Error {

@@ -386,7 +386,11 @@ fn receive_for(
     timeout: Duration,
 ) -> Result<Response<'_>> {
     channel.check()?;
-    let held = channel.receive_for(sequence, &Deadline::after(timeout))?;
+    let held = if timeout.is_zero() {
+        channel.poll_for(sequence)?
+    } else {
+        channel.receive_for(sequence, &Deadline::after(timeout))?
+    };
     Ok(Response::new(channel, held))
 }
 

@@ -140,8 +140,13 @@ impl SharedClient {
     /// The same.
     pub fn receive_response_for(&self, sequence: u64, timeout: Duration) -> Result<OwnedResponse> {
         let connection = self.connection();
-        let deadline = Deadline::after(timeout);
-        let held = receive(&connection, &self.inner.config, sequence, &deadline)?;
+        let held = if timeout.is_zero() {
+            connection.channel.check()?;
+            connection.channel.poll_for(sequence)?
+        } else {
+            let deadline = Deadline::after(timeout);
+            receive(&connection, &self.inner.config, sequence, &deadline)?
+        };
         Ok(OwnedResponse::new(Arc::clone(&connection.channel), held))
     }
 
@@ -260,6 +265,10 @@ impl Watch for Leader<'_> {
 
     fn probe(&self) -> Peer {
         self.channel.probe()
+    }
+
+    fn slice(&self) -> Duration {
+        self.channel.slice()
     }
 
     fn woken(&self) {

@@ -10,10 +10,6 @@ use crate::wait::{Deadline, Peer, Unready, Waiter, Watch, wake};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Between two looks at whether the attached client is alive.
-const CLIENT_SLICE: Duration = Duration::from_millis(20);
-/// Between two looks at whether the channel's name is still there, with no client.
-const IDLE_SLICE: Duration = Duration::from_millis(100);
 /// The pause between two tries to take over from a client that is about to let go.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -104,11 +100,9 @@ impl Acceptor {
             };
             channel.segment.check_process()?;
             let poisoned = channel.poisoned.load(Ordering::Relaxed);
-            let slice =
-                if poisoned || channel.segment.is_fresh() { IDLE_SLICE } else { CLIENT_SLICE };
             let watch = Stoppable { channel, shared: &self.shared };
             let semaphore = &channel.segment.semaphores.request_ready;
-            let taken = self.waiter.wait(semaphore, deadline, slice, &watch, || {
+            let taken = self.waiter.wait(semaphore, deadline, &watch, || {
                 if poisoned {
                     return None;
                 }
@@ -184,6 +178,10 @@ impl Watch for Stoppable<'_> {
 
     fn probe(&self) -> Peer {
         self.channel.probe()
+    }
+
+    fn slice(&self) -> Duration {
+        self.channel.slice()
     }
 
     fn stopped(&self) -> bool {

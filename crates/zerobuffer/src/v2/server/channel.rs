@@ -13,6 +13,10 @@ use crate::wait::{Deadline, Peer, WaitStrategy, Waiter, Watch, wake};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+/// Between two looks at whether the attached client is alive.
+const CLIENT_SLICE: Duration = Duration::from_millis(20);
+/// Between two looks at whether the channel's name is still there, with no client.
+const IDLE_SLICE: Duration = Duration::from_millis(100);
 /// Between two looks at whether the client has read its answers, when the server stops.
 const STOP_SLICE: Duration = Duration::from_millis(5);
 
@@ -77,7 +81,7 @@ impl ServerChannel {
         let all_read = || (self.unread_answers() == 0).then_some(());
         // All ends of this wait are alike: read, the client gone, or time up.
         let waiter = Waiter::new(WaitStrategy::Park);
-        let _ = waiter.wait(consumed, deadline, STOP_SLICE, &Reader(self), all_read);
+        let _ = waiter.wait(consumed, deadline, &Reader(self), all_read);
         let removed = self.segment.unlink();
         self.segment.resign();
         crate::trace::event!(channel = %self.segment.name, "closed");
@@ -108,6 +112,10 @@ impl Watch for ServerChannel {
             self.peer()
         }
     }
+
+    fn slice(&self) -> Duration {
+        if self.segment.is_fresh() { IDLE_SLICE } else { CLIENT_SLICE }
+    }
 }
 
 /// The client as a reader of answers.
@@ -126,6 +134,10 @@ impl Watch for Reader<'_> {
             Ok(false) => Peer::Died,
             Ok(true) | Err(_) => Peer::Alive,
         }
+    }
+
+    fn slice(&self) -> Duration {
+        STOP_SLICE
     }
 }
 
