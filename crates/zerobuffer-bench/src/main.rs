@@ -1,1 +1,53 @@
-fn main() {}
+//! How close zerobuffer comes to the limits of the machine.
+//!
+//! Every figure is a ratio of two things that are measured in one run and in turn, each in a process
+//! pair of its own whose ends are pinned to different CPUs. A round is compared with its own limit
+//! only, because machines change their mode between rounds.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `cli` | the arguments |
+//! | `figures` | what is measured against what, and the targets |
+//! | `limits` | L1 to L4: what the hardware and the operating system allow |
+//! | `channel` | the same through a zerobuffer channel |
+//! | `work` | what client and handler do with a frame |
+//! | `peer` | the other process |
+//! | `shared` | memory that both processes map, for the limits |
+//! | `harness` | rounds, batches and histograms |
+//! | `stats`, `machine`, `report` | arithmetic, the machine, the output |
+#![deny(unsafe_code)]
+
+mod channel;
+mod cli;
+mod figures;
+mod harness;
+mod limits;
+mod machine;
+mod peer;
+mod report;
+mod shared;
+mod stats;
+mod work;
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+
+fn main() -> Result<()> {
+    match cli::Args::parse() {
+        cli::Args { command: Some(cli::Command::Peer { spec }), .. } => peer::run(&spec),
+        args => measure(&args),
+    }
+}
+
+fn measure(args: &cli::Args) -> Result<()> {
+    let machine = machine::Machine::describe(args.cpus.as_deref())?;
+    let plan = figures::plan(&args.only)?;
+    let effort = harness::Effort::new(args.quick, args.rounds);
+    let report = harness::run(&plan, effort, machine)?;
+    println!("{report}");
+    if let Some(path) = &args.json {
+        report.write_json(path)?;
+    }
+    ensure!(!report.has_failures(), "some figures could not be measured, see above");
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! The arguments.
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Measures zerobuffer against the limits of this machine.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Examples:
+  zerobuffer-bench                        everything, about a minute and a half
+  zerobuffer-bench --quick --json b.json  less exact, about twenty seconds
+  zerobuffer-bench --only P1,P3           two figures with their limits
+
+Ratios are comparable between runs and machines, times are not."
+)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    /// Write the figures here, for machines.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Shorter rounds and fewer of them.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Measure only these figures, for example P1,P3,L4.
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// Rounds for each figure [default: 11, with --quick 7].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) rounds: Option<u32>,
+    /// The CPUs for client and server [default: the first two that are different cores].
+    #[arg(long, value_name = "A,B", value_delimiter = ',', num_args = 2)]
+    pub(crate) cpus: Option<Vec<usize>>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// The other end of a measurement; started by the benchmark itself.
+    #[command(hide = true)]
+    Peer { spec: String },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,157 @@
+//! L1 to L4: what the machine allows, measured by the same harness as everything else.
+
+use crate::harness::{Round, per_operation};
+use crate::machine::Pinned;
+use crate::peer::{Peer, Role};
+use crate::shared::{Patience, Semaphores, Shared, Side};
+use crate::work::{self, FRAME};
+use anyhow::{Result, bail, ensure};
+use std::hint::{black_box, spin_loop};
+use std::sync::atomic::Ordering;
+
+/// L1: two processes hand one cache line back and forth. Whether a spin hint makes it faster depends
+/// on the machine, so each round tries both and counts the faster one.
+pub(crate) fn line(round: &Round) -> Result<f64> {
+    let half = Round { budget: round.budget / 2, ..*round };
+    Ok(line_with(&half, false)?.min(line_with(&half, true)?))
+}
+
+fn line_with(round: &Round, hint: bool) -> Result<f64> {
+    let seats = round.seats()?;
+    let line = Line { memory: Shared::create(4096)?, hint };
+    let peer = Peer::start(Role::Line { fd: line.memory.fd(), hint }, seats.server)?;
+    let _pinned = Pinned::to(seats.client)?;
+    let mut value = 0;
+    let ns = per_operation(round.budget, |count| {
+        for _ in 0..count {
+            value += 2;
+            if !line.round_trip(value) {
+                bail!("the peer of L1 does not answer");
+            }
+        }
+        Ok(())
+    });
+    drop(peer);
+    ns
+}
+
+/// One cache line: even numbers are the client's, odd ones the peer's answers.
+#[derive(Debug)]
+pub(crate) struct Line {
+    memory: Shared,
+    hint: bool,
+}
+
+/// Turns until a peer that does not answer is given up: seconds, not milliseconds.
+const HOPELESS: u64 = 1 << 33;
+
+impl Line {
+    pub(crate) fn inherit(fd: i32, hint: bool) -> Result<Self> {
+        Ok(Self { memory: Shared::inherit(fd)?, hint })
+    }
+
+    #[inline]
+    fn round_trip(&self, value: u64) -> bool {
+        let word = self.memory.word();
+        // Release and Acquire, as any protocol on such a line needs.
+        word.store(value, Ordering::Release);
+        for _ in 0..HOPELESS {
+            if word.load(Ordering::Acquire) == value + 1 {
+                return true;
+            }
+            self.pause();
+        }
+        false
+    }
+
+    /// The peer's side, for ever.
+    pub(crate) fn answer(&self) {
+        let word = self.memory.word();
+        let mut expected = 2;
+        loop {
+            while word.load(Ordering::Acquire) != expected {
+                self.pause();
+            }
+            word.store(expected + 1, Ordering::Release);
+            expected += 2;
+        }
+    }
+
+    #[inline]
+    fn pause(&self) {
+        if self.hint {
+            spin_loop();
+        }
+    }
+}
+
+/// L2: two semaphores, no spinning.
+pub(crate) fn parked(round: &Round) -> Result<f64> {
+    let seats = round.seats()?;
+    let semaphores = Semaphores::create()?;
+    let peer = Peer::start(Role::Semaphores { fd: semaphores.fd() }, seats.server)?;
+    let _pinned = Pinned::to(seats.client)?;
+    let ns = per_operation(round.budget, |count| {
+        let patience = Patience::seconds(20);
+        for _ in 0..count {
+            semaphores.post(Side::Ping);
+            ensure!(semaphores.wait(Side::Pong, &patience), "the peer of L2 does not answer");
+        }
+        Ok(())
+    });
+    drop(peer);
+    ns
+}
+
+/// The peer's end of L2.
+pub(crate) struct Parked(Semaphores);
+
+impl Parked {
+    pub(crate) fn inherit(fd: i32) -> Result<Self> {
+        Ok(Self(Semaphores::inherit(fd)?))
+    }
+
+    /// The peer's side, for ever.
+    pub(crate) fn answer(&self) {
+        loop {
+            let patience = Patience::seconds(20);
+            while self.0.wait(Side::Ping, &patience) {
+                self.0.post(Side::Pong);
+            }
+        }
+    }
+}
+
+/// L3: fill, invert and read one frame in process, on one thread, in the same kind of memory.
+pub(crate) fn in_process(round: &Round) -> Result<f64> {
+    // As in a channel: the data starts a cache line after the page.
+    const OFFSET: usize = 64;
+    let _pinned = round.seats.map(|seats| Pinned::to(seats.client)).transpose()?;
+    let mut memory = Shared::create(OFFSET + FRAME)?;
+    let frame = &mut memory.bytes_mut()[OFFSET..];
+    let mut seed = 0;
+    per_operation(round.budget, |count| {
+        for _ in 0..count {
+            seed += 1;
+            work::fill(frame, seed);
+            work::invert(frame);
+            black_box(work::read(frame));
+        }
+        Ok(())
+    })
+}
+
+/// L4: gigabytes per second of memcpy between two buffers of `LEN` bytes.
+pub(crate) fn memcpy<const LEN: usize>(round: &Round) -> Result<f64> {
+    let _pinned = round.seats.map(|seats| Pinned::to(seats.client)).transpose()?;
+    let (mut from, mut to) = (Shared::create(LEN)?, Shared::create(LEN)?);
+    let (from, to) = (from.bytes_mut(), to.bytes_mut());
+    from.fill(1);
+    let ns = per_operation(round.budget, |count| {
+        for _ in 0..count {
+            black_box(&mut *to).copy_from_slice(black_box(&*from));
+        }
+        Ok(())
+    })?;
+    Ok(LEN as f64 / ns)
+}

@@ -1,0 +1,148 @@
+//! The machine, and where the two ends sit.
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use serde::Serialize;
+use std::process::Command;
+
+/// What a reader of the figures wants to know about where they come from.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Machine {
+    pub(crate) cpu: String,
+    /// CPUs that this process may use.
+    pub(crate) cpus: usize,
+    pub(crate) kernel: String,
+    /// Where client and server are pinned; `None` with a single CPU.
+    pub(crate) seats: Option<Seats>,
+}
+
+/// Two CPUs that are not one core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Seats {
+    pub(crate) client: usize,
+    pub(crate) server: usize,
+}
+
+impl Machine {
+    /// This machine; `chosen` are the CPUs for client and server if the user named them.
+    pub(crate) fn describe(chosen: Option<&[usize]>) -> Result<Self> {
+        let usable = usable_cpus()?;
+        let seats = match chosen {
+            Some(&[client, server]) => {
+                ensure!(client != server, "--cpus needs two different CPUs");
+                for cpu in [client, server] {
+                    ensure!(usable.contains(&cpu), "CPU {cpu} is not among the usable {usable:?}");
+                }
+                Some(Seats { client, server })
+            }
+            Some(_) => bail!("--cpus needs two CPUs"),
+            None => choose(&usable, siblings),
+        };
+        let cpu = std::fs::read_to_string("/proc/cpuinfo")
+            .ok()
+            .and_then(|text| field(&text, "model name"))
+            .unwrap_or_else(|| std::env::consts::ARCH.to_owned());
+        let uname = rustix::system::uname();
+        let kernel = uname.release().to_string_lossy().into_owned();
+        Ok(Self { cpu, cpus: usable.len(), kernel, seats })
+    }
+}
+
+/// The commit that this program was built from, with a mark if it was changed since.
+pub(crate) fn commit() -> String {
+    let git = |args: &[&str]| {
+        let output = Command::new("git")
+            .arg("-C")
+            .arg(env!("CARGO_MANIFEST_DIR"))
+            .args(args)
+            .output()
+            .ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| text.trim().to_owned())
+    };
+    match git(&["rev-parse", "HEAD"]) {
+        None => "unknown".to_owned(),
+        Some(head) => match git(&["status", "--porcelain", "--untracked-files=no"]) {
+            Some(changes) if changes.is_empty() => head,
+            _ => format!("{head}-dirty"),
+        },
+    }
+}
+
+/// This thread, and those it makes, on one CPU; where it was before when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Pinned {
+    before: CpuSet,
+}
+
+impl Pinned {
+    pub(crate) fn to(cpu: usize) -> Result<Self> {
+        let before = sched_getaffinity(None)?;
+        let mut only = CpuSet::new();
+        only.set(cpu);
+        sched_setaffinity(None, &only).with_context(|| format!("pin to CPU {cpu}"))?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        let _ = sched_setaffinity(None, &self.before);
+    }
+}
+
+fn usable_cpus() -> Result<Vec<usize>> {
+    let set = sched_getaffinity(None).context("ask for the usable CPUs")?;
+    Ok((0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect())
+}
+
+/// The first CPU and the first one that is not the same core; two threads of one core if there is
+/// only one core.
+fn choose(usable: &[usize], siblings: impl Fn(usize) -> Vec<usize>) -> Option<Seats> {
+    let client = *usable.first()?;
+    let same_core = siblings(client);
+    let others = || usable.iter().copied().filter(|cpu| *cpu != client);
+    let server = others().find(|cpu| !same_core.contains(cpu)).or_else(|| others().next())?;
+    Some(Seats { client, server })
+}
+
+fn siblings(cpu: usize) -> Vec<usize> {
+    let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
+    std::fs::read_to_string(path).map(|list| parse_list(&list)).unwrap_or_default()
+}
+
+/// Numbers as the kernel lists them: `0,64` or `0-1`.
+fn parse_list(list: &str) -> Vec<usize> {
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(first.parse::<usize>().ok()?..=last.parse::<usize>().ok()?)
+    };
+    list.trim().split(',').filter_map(range).flatten().collect()
+}
+
+fn field(text: &str, name: &str) -> Option<String> {
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_ends_get_two_cores_if_there_are_two() {
+        let threads_of_a_core = |cpu: usize| vec![cpu & !1, cpu | 1];
+        let seats = |usable: &[usize]| choose(usable, threads_of_a_core);
+        assert_eq!(seats(&[0, 1, 2, 3]), Some(Seats { client: 0, server: 2 }));
+        assert_eq!(seats(&[0, 1]), Some(Seats { client: 0, server: 1 }));
+        assert_eq!(seats(&[5]), None);
+        assert_eq!(seats(&[]), None);
+    }
+
+    #[test]
+    fn lists_of_the_kernel_are_read() {
+        assert_eq!(parse_list("0,64\n"), [0, 64]);
+        assert_eq!(parse_list("2-4,7"), [2, 3, 4, 7]);
+        assert_eq!(parse_list(""), [] as [usize; 0]);
+    }
+}

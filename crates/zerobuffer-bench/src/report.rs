@@ -1,0 +1,292 @@
+//! The output: a table for people, JSON for machines.
+
+use crate::figures;
+use crate::machine::{Machine, commit};
+use crate::stats::{Summary, ratios};
+use anyhow::{Context, Result};
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
+use hdrhistogram::Histogram;
+use serde::Serialize;
+use std::fmt;
+use std::path::Path;
+
+/// Everything that a run has found out.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    machine: Machine,
+    commit: String,
+    figures: Vec<Figure>,
+    latencies: Vec<Distribution>,
+    not_measured: Vec<NotMeasured>,
+}
+
+/// One figure; `min`, `median`, `max` and `limit` are in `unit`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Figure {
+    id: String,
+    name: String,
+    unit: String,
+    #[serde(flatten)]
+    value: Summary,
+    rounds: usize,
+    /// Median of what the figure is divided by.
+    limit: Option<f64>,
+    limit_id: Option<String>,
+    /// What the target speaks of: the median of the ratios of the rounds.
+    ratio: Option<f64>,
+    ratio_min: Option<f64>,
+    ratio_max: Option<f64>,
+    target: Option<f64>,
+}
+
+/// A latency distribution in nanoseconds.
+#[derive(Debug, Serialize)]
+pub(crate) struct Distribution {
+    id: String,
+    name: String,
+    unit: &'static str,
+    count: u64,
+    min: u64,
+    p50: u64,
+    p99: u64,
+    p99_9: u64,
+    max: u64,
+}
+
+/// A figure that a reader may look for in vain.
+#[derive(Debug, Serialize)]
+pub(crate) struct NotMeasured {
+    pub(crate) id: String,
+    reason: String,
+    /// It should have been measured, and went wrong.
+    #[serde(skip)]
+    failed: bool,
+}
+
+impl NotMeasured {
+    pub(crate) fn new(id: &str, reason: &str) -> Self {
+        Self { id: id.to_owned(), reason: reason.to_owned(), failed: false }
+    }
+
+    pub(crate) fn failed(id: &str, error: &anyhow::Error) -> Self {
+        Self { failed: true, ..Self::new(id, &format!("failed: {error:#}")) }
+    }
+
+    pub(crate) fn needs_two_cpus(id: &str) -> Self {
+        Self::new(id, "needs two CPUs, one for each end, and this process may use only one")
+    }
+}
+
+impl Figure {
+    /// `None` without values.
+    pub(crate) fn of(figure: &figures::Figure, values: &[f64], limits: &[f64]) -> Option<Self> {
+        let ratio = Summary::of(&ratios(values, limits));
+        Some(Self {
+            id: figure.id.to_owned(),
+            name: figure.name.to_owned(),
+            unit: figure.unit.to_owned(),
+            value: Summary::of(values)?,
+            rounds: values.len(),
+            limit: Summary::of(limits).map(|limit| limit.median),
+            limit_id: figure.limit.as_ref().map(|limit| limit.id.to_owned()),
+            ratio: ratio.map(|ratio| ratio.median),
+            ratio_min: ratio.map(|ratio| ratio.min),
+            ratio_max: ratio.map(|ratio| ratio.max),
+            target: figure.target,
+        })
+    }
+}
+
+impl Distribution {
+    pub(crate) fn of(id: &str, name: &str, histogram: &Histogram<u64>) -> Self {
+        Self {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            unit: "ns",
+            count: histogram.len(),
+            min: histogram.min(),
+            p50: histogram.value_at_quantile(0.5),
+            p99: histogram.value_at_quantile(0.99),
+            p99_9: histogram.value_at_quantile(0.999),
+            max: histogram.max(),
+        }
+    }
+}
+
+impl Report {
+    pub(crate) fn new(
+        machine: Machine,
+        figures: Vec<Figure>,
+        latencies: Vec<Distribution>,
+        not_measured: Vec<NotMeasured>,
+    ) -> Self {
+        Self { machine, commit: commit(), figures, latencies, not_measured }
+    }
+
+    /// Whether something that should have been measured went wrong.
+    pub(crate) fn has_failures(&self) -> bool {
+        self.not_measured.iter().any(|left| left.failed)
+    }
+
+    pub(crate) fn write_json(&self, path: &Path) -> Result<()> {
+        let mut text = serde_json::to_string_pretty(self)?;
+        text.push('\n');
+        std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Machine { cpu, cpus, kernel, seats } = &self.machine;
+        write!(f, "{cpu}, {cpus} CPUs, Linux {kernel}, commit {}", self.commit)?;
+        match seats {
+            Some(seats) => {
+                writeln!(f, ", client on CPU {}, server on CPU {}", seats.client, seats.server)?;
+            }
+            None => writeln!(f, "\nOnly one CPU: round trips between two CPUs are not measured.")?,
+        }
+        if !self.figures.is_empty() {
+            writeln!(f, "{}", figure_table(&self.figures))?;
+        }
+        if !self.latencies.is_empty() {
+            writeln!(f, "{}", latency_table(&self.latencies))?;
+        }
+        if !self.not_measured.is_empty() {
+            writeln!(f, "Not measured:")?;
+        }
+        self.not_measured.iter().try_for_each(|left| writeln!(f, "  {}: {}", left.id, left.reason))
+    }
+}
+
+fn figure_table(figures: &[Figure]) -> Table {
+    let header = ["", "figure", "median", "min … max", "limit", "ratio", "min … max", "target"];
+    let rows = figures.iter().map(|figure| {
+        let Summary { min, median, max } = figure.value;
+        let limit = figure.limit.zip(figure.limit_id.as_ref());
+        let ratios = figure.ratio_min.zip(figure.ratio_max);
+        let target = figure.target.zip(figure.ratio).map(|(target, ratio)| {
+            let verdict = if ratio <= target { "met" } else { "missed" };
+            format!("≤ {target} {verdict}")
+        });
+        [
+            figure.id.clone(),
+            figure.name.clone(),
+            format!("{} {}", short(median), figure.unit),
+            format!("{} … {}", short(min), short(max)),
+            limit.map(|(limit, id)| format!("{id}: {}", short(limit))).unwrap_or_default(),
+            figure.ratio.map(|ratio| format!("{ratio:.3}")).unwrap_or_default(),
+            ratios.map(|(min, max)| format!("{min:.3} … {max:.3}")).unwrap_or_default(),
+            target.unwrap_or_default(),
+        ]
+    });
+    table(&header, rows, &[2, 3, 5, 6])
+}
+
+fn latency_table(latencies: &[Distribution]) -> Table {
+    let header = ["", "latency, clock included", "p50", "p99", "p99.9", "max", "calls"];
+    let rows = latencies.iter().map(|one| {
+        let ns = |value: u64| format!("{} ns", short(value as f64));
+        [
+            one.id.clone(),
+            one.name.clone(),
+            ns(one.p50),
+            ns(one.p99),
+            ns(one.p99_9),
+            ns(one.max),
+            short(one.count as f64),
+        ]
+    });
+    table(&header, rows, &[2, 3, 4, 5, 6])
+}
+
+fn table<const N: usize>(
+    header: &[&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+    numbers: &[usize],
+) -> Table {
+    let mut table = Table::new();
+    let rule = || LineStyle::none().fill('─').junction('─').left('─').right('─');
+    let style = TableStyle::new();
+    table.load_style(style.top_border(rule()).header_separator(rule()).bottom_border(rule()));
+    table.set_header(header).add_rows(rows);
+    for column in numbers {
+        if let Some(column) = table.column_mut(*column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+/// Three digits or more, thousands apart: `97.3`, `1 284`, `0.501`.
+fn short(value: f64) -> String {
+    if value < 1.0 {
+        return format!("{value:.3}");
+    }
+    if value < 1000.0 {
+        return format!("{value:.1}");
+    }
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine() -> Machine {
+        let (cpu, kernel) = ("a CPU".to_owned(), "6.1".to_owned());
+        Machine { cpu, cpus: 1, kernel, seats: None }
+    }
+
+    fn report(values: &[f64], limits: &[f64]) -> Report {
+        let plan = figures::plan(&["P1".to_owned()]).unwrap();
+        let figure = Figure::of(&plan.figures[0], values, limits).unwrap();
+        let mut histogram = Histogram::new(3).unwrap();
+        (1..=1000).for_each(|n| histogram.record(n).unwrap());
+        let latency = Distribution::of("D1", "a latency", &histogram);
+        let left = NotMeasured::needs_two_cpus("P7");
+        Report::new(machine(), vec![figure], vec![latency], vec![left])
+    }
+
+    #[test]
+    fn the_json_has_the_agreed_fields() {
+        let report = report(&[100.0, 300.0, 80.0], &[50.0, 100.0, 50.0]);
+        let json = serde_json::to_value(&report).unwrap();
+        let figure = &json["figures"][0];
+        assert_eq!(figure["id"], "P1");
+        assert_eq!(figure["unit"], "ns");
+        assert_eq!(
+            (&figure["min"], &figure["median"], &figure["max"]),
+            (&80.0.into(), &100.0.into(), &300.0.into())
+        );
+        assert_eq!(figure["rounds"], 3);
+        assert_eq!(figure["limit"], 50.0);
+        assert_eq!(figure["ratio"], 2.0);
+        assert_eq!((&figure["ratio_min"], &figure["ratio_max"]), (&1.6.into(), &3.0.into()));
+        assert_eq!(json["latencies"][0]["p99_9"], 999);
+        assert_eq!(json["not_measured"][0]["id"], "P7");
+        assert!(json["machine"]["seats"].is_null());
+        assert!(json["commit"].is_string());
+    }
+
+    #[test]
+    fn the_table_says_what_was_met_and_what_was_not_measured() {
+        let met = report(&[70.0], &[50.0]).to_string();
+        assert!(met.contains("≤ 1.5 met") && met.contains("1.400"), "{met}");
+        assert!(met.contains("Only one CPU") && met.contains("P7: needs two CPUs"), "{met}");
+        assert!(report(&[80.0], &[50.0]).to_string().contains("≤ 1.5 missed"));
+    }
+
+    #[test]
+    fn numbers_are_short_and_readable() {
+        let texts = [0.5006, 97.345, 1284.4, 12_450_176.0].map(short);
+        assert_eq!(texts, ["0.501", "97.3", "1 284", "12 450 176"]);
+    }
+}
