@@ -1,0 +1,240 @@
+//! The command line: what can be asked, and its help.
+
+use crate::filters::{Area, Filter, Key};
+use clap::{ArgGroup, Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::time::Duration;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done, and every answer was right
+  1  an answer was wrong
+  2  wrong use: an option, a value, a channel name
+  3  no server on that channel
+  4  the other side died or closed the channel
+  5  the channel has a server, or a client, already
+  6  no answer, or no room, within --timeout
+  7  the server's filter refused the frame
+  8  a file cannot be read or written
+  9  the system or the channel's size does not allow it
+  128 + n  ended by signal n
+
+The reference is docs/command.md.";
+
+/// In-place duplex channels over shared memory: another process edits your data where it lies.
+#[derive(Debug, Parser)]
+#[command(name = "zerobuffer", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub(crate) struct Common {
+    /// Print JSON for programs instead of text for people
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say on standard error what happens to the channel (twice: everything)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Blur and redact a picture in place in a second process, and check every answer
+    Demo(DemoArgs),
+    /// Serve a filter on a channel until Ctrl-C or SIGTERM
+    Serve(ServeArgs),
+    /// Send a picture or raw bytes to a server, and write the answer
+    Call(CallArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  zerobuffer demo
+  zerobuffer demo --image holiday.jpg --frames 500 --out /tmp/demo
+  zerobuffer demo --size 3840x2160 --json
+
+The channel copies nothing: the client writes each frame where the server will edit it, and reads
+the answer there. Frame n is the picture moved down by n steps, so that no answer can pass for
+another one.")]
+pub(crate) struct DemoArgs {
+    /// A PNG or JPEG file to send [default: a picture that the program draws]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) image: Option<PathBuf>,
+    /// How many frames to send
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) frames: u64,
+    /// Size of the frames; a given picture is scaled to it [default: 1280x720, or the picture's]
+    #[arg(long, value_name = "WxH", value_parser = parse_size)]
+    pub(crate) size: Option<(u32, u32)>,
+    /// Folder for before.png and after.png, made if it is not there
+    #[arg(long, value_name = "DIR", default_value = "zerobuffer-demo")]
+    pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) image_options: ImageOptions,
+    /// Spoil every N-th answer: shows that the check finds it
+    #[arg(long, value_name = "N", hide = true)]
+    pub(crate) spoil: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  zerobuffer serve thumbs --filter grayscale
+  zerobuffer serve cameras --filter blur,redact --box 100,80,320,200 --payload 64MiB --workers 2
+  zerobuffer serve secret --filter xor --key 5a1f
+
+echo, invert and xor work on bytes of any length. blur, grayscale and redact need the picture's size in
+the client's metadata, which `zerobuffer call --image` sends. Clients are served one after the other.")]
+pub(crate) struct ServeArgs {
+    /// The channel's name: 1 to 200 of A-Z a-z 0-9 . _ - and no leading dot
+    pub(crate) name: String,
+    /// What to do with each frame, in place; several apply in their order
+    #[arg(long, value_enum, value_delimiter = ',', required = true)]
+    pub(crate) filter: Vec<Filter>,
+    /// Size of the ring that all frames in flight share
+    #[arg(long, value_name = "BYTES", default_value = "32MiB", value_parser = parse_bytes)]
+    pub(crate) payload: usize,
+    /// Size of each metadata block
+    #[arg(long, value_name = "BYTES", default_value = "1KiB", value_parser = parse_bytes)]
+    pub(crate) metadata: usize,
+    /// Threads that run the filter on different frames at the same time
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_workers)]
+    pub(crate) workers: usize,
+    /// Key of xor, in hexadecimal; it repeats over the frame
+    #[arg(long, value_name = "HEX")]
+    pub(crate) key: Option<Key>,
+    #[command(flatten)]
+    pub(crate) image_options: ImageOptions,
+    /// Stop as well when standard input ends: for a program that starts this one through a pipe
+    #[arg(long)]
+    pub(crate) stop_on_eof: bool,
+    /// Flip a bit in every N-th answer, for tests of those who check answers
+    #[arg(long, value_name = "N", hide = true)]
+    pub(crate) spoil: Option<u64>,
+}
+
+/// Options of the image filters.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ImageOptions {
+    /// Radius of the blur in pixels [default: 1/60 of the shorter side]
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=1449))]
+    pub(crate) radius: Option<u32>,
+    /// What redact blackens, in pixels [default: a band below the middle]
+    #[arg(long = "box", value_name = "X,Y,W,H")]
+    pub(crate) area: Option<Area>,
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("input").required(true).args(["image", "raw"]), after_help = "\
+Examples:
+  zerobuffer call thumbs --image holiday.jpg --out gray.png
+  zerobuffer call secret --raw letter.txt --out letter.bin --wait 10
+  head -c 1000000 /dev/urandom | zerobuffer call echo --raw - --out - | sha256sum
+  zerobuffer call echo --raw frame.bin --out /dev/null --repeat 10000 --json")]
+pub(crate) struct CallArgs {
+    /// The channel's name
+    pub(crate) name: String,
+    /// A PNG or JPEG file: its pixels are the request, its size goes into the metadata
+    #[arg(long, value_name = "IN")]
+    pub(crate) image: Option<PathBuf>,
+    /// A file whose bytes are the request; - is standard input
+    #[arg(long, value_name = "IN")]
+    pub(crate) raw: Option<PathBuf>,
+    /// Where the answer goes: .png or .jpg for --image; - is standard output for --raw
+    #[arg(long, value_name = "OUT")]
+    pub(crate) out: PathBuf,
+    /// Send the request so many times; all answers must be equal
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) repeat: u64,
+    /// How long to wait for a server that is not there yet, or serves somebody else
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = parse_seconds)]
+    pub(crate) wait: Duration,
+    /// How long to wait for room and for the answer, each time
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse_seconds)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  zerobuffer completions bash > ~/.local/share/bash-completion/completions/zerobuffer
+  zerobuffer completions fish > ~/.config/fish/completions/zerobuffer.fish")]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+fn parse_size(text: &str) -> Result<(u32, u32), String> {
+    const LARGEST: u32 = 32_768;
+    let sides = text.split_once(['x', 'X']).and_then(|(w, h)| w.parse().ok().zip(h.parse().ok()));
+    match sides {
+        Some((w @ 1..=LARGEST, h @ 1..=LARGEST)) => Ok((w, h)),
+        Some(_) => Err(format!("each side is from 1 to {LARGEST} pixels")),
+        None => Err("write the width, an x and the height, as in 1280x720".to_owned()),
+    }
+}
+
+fn parse_bytes(text: &str) -> Result<usize, String> {
+    let bytes: bytesize::ByteSize = text
+        .parse()
+        .map_err(|_| "write a number of bytes, or one with a unit as in 64MiB or 2GB".to_owned())?;
+    usize::try_from(bytes.as_u64()).map_err(|error| error.to_string())
+}
+
+fn parse_workers(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(workers @ 1..=1024) => Ok(workers),
+        _ => Err("from 1 to 1024 workers".to_owned()),
+    }
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "write seconds, as in 2 or 0.5".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_are_two_numbers_from_1_to_32768() {
+        assert_eq!(parse_size("1280x720"), Ok((1280, 720)));
+        assert_eq!(parse_size("1X1"), Ok((1, 1)));
+        for text in ["", "1280", "x", "0x5", "5x0", "32769x1", "-1x1", "1x1x1", "ax2"] {
+            assert!(parse_size(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn byte_counts_take_binary_and_decimal_units() {
+        assert_eq!(parse_bytes("0"), Ok(0));
+        assert_eq!(parse_bytes("64MiB"), Ok(64 << 20));
+        assert_eq!(parse_bytes("2GB"), Ok(2_000_000_000));
+        for text in ["", "MiB", "-1", "1 zebra", "0x10"] {
+            assert!(parse_bytes(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn seconds_are_finite_and_not_negative() {
+        assert_eq!(parse_seconds("0.5"), Ok(Duration::from_millis(500)));
+        for text in ["", "-1", "nan", "inf", "1e30", "1s"] {
+            assert!(parse_seconds(text).is_err(), "{text:?}");
+        }
+    }
+}

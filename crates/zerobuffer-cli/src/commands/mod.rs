@@ -1,0 +1,7 @@
+//! One module for each command.
+
+pub(crate) mod call;
+mod child;
+pub(crate) mod completions;
+pub(crate) mod demo;
+pub(crate) mod serve;

@@ -1,0 +1,177 @@
+//! `zerobuffer serve`: a filter on a channel, until it is told to stop.
+
+use crate::args::ServeArgs;
+use crate::failure::{Exit, Failure};
+use crate::filters::Chain;
+use crate::report::{Report, count};
+use serde::{Deserialize, Serialize};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+use zerobuffer::{BufferConfig, ChannelName, Frame, Server, ServerConfig};
+
+/// Between two looks at whether the server had to give up by itself.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// What `serve --json` says on its way.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum Event {
+    /// Clients can attach.
+    Serving {
+        name: String,
+        pid: u32,
+        filters: Vec<String>,
+        payload_bytes: usize,
+        metadata_bytes: usize,
+        workers: usize,
+        segment: String,
+    },
+    /// Stopped in good order.
+    Stopped { name: String, reason: String, frames: u64, refused_frames: u64, bytes: u64 },
+}
+
+/// What the handler counts.
+#[derive(Debug, Default)]
+struct Tally {
+    frames: AtomicU64,
+    refused: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// Serves until a signal, or the end of standard input if that was asked for.
+pub(crate) fn run(args: &ServeArgs, report: &Report) -> Result<Exit, Failure> {
+    let name = ChannelName::new(&args.name)?;
+    let chain =
+        Chain::new(&args.filter, args.key.as_ref(), &args.image_options).map_err(Failure::usage)?;
+    let filters = chain.names();
+    // Before anything exists in /dev/shm, so that no signal can leave it behind.
+    let reasons = reasons_to_stop(args.stop_on_eof)?;
+
+    let buffer = BufferConfig::new(args.metadata, args.payload);
+    let config = ServerConfig::new(buffer).workers(args.workers);
+    let mut server = Server::create(name.as_str(), config)?;
+    let tally = Arc::new(Tally::default());
+    server.start(handler(chain, Arc::clone(&tally), args.spoil))?;
+
+    let event = Event::Serving {
+        name: args.name.clone(),
+        pid: std::process::id(),
+        filters,
+        payload_bytes: args.payload,
+        metadata_bytes: args.metadata,
+        workers: args.workers,
+        segment: segment_path(&name),
+    };
+    report.result(&event, || greeting(args))?;
+
+    let reason = wait(&server, &reasons);
+    server.stop()?;
+    let event = tally.stopped(&args.name, reason);
+    report.result(&event, || farewell(&event))?;
+    Ok(Exit::Done)
+}
+
+/// The file of a channel's segment.
+pub(crate) fn segment_path(name: &ChannelName) -> String {
+    format!("/dev/shm{}", name.segment())
+}
+
+fn handler(
+    chain: Chain,
+    tally: Arc<Tally>,
+    spoil: Option<u64>,
+) -> impl Fn(&mut Frame<'_>) -> Result<(), String> + Send + Sync + 'static {
+    move |frame| {
+        // The metadata is borrowed from the frame that is to be edited: a copy of its few bytes.
+        let metadata = frame.metadata().to_vec();
+        let outcome = chain.apply(&metadata, frame.data_mut());
+        let frames = tally.frames.fetch_add(1, Ordering::Relaxed) + 1;
+        tally.bytes.fetch_add(frame.len() as u64, Ordering::Relaxed);
+        if let Err(reason) = &outcome {
+            tally.refused.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(sequence = frame.sequence(), reason, "frame refused");
+        }
+        if spoil.is_some_and(|every| every > 0 && frames.is_multiple_of(every)) {
+            if let Some(byte) = frame.data_mut().last_mut() {
+                *byte ^= 1;
+            }
+        }
+        outcome
+    }
+}
+
+/// Starts to listen for what can end the server. A reason is said in one word.
+fn reasons_to_stop(stop_on_eof: bool) -> Result<Receiver<&'static str>, Failure> {
+    let (tell, reasons) = channel();
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
+        .map_err(|error| Failure::system(format!("cannot listen for signals: {error}")))?;
+    let tell_signal: Sender<&'static str> = tell.clone();
+    std::thread::spawn(move || {
+        for signal in signals.forever() {
+            let reason = match signal {
+                SIGINT => "SIGINT",
+                SIGTERM => "SIGTERM",
+                _ => "SIGHUP",
+            };
+            let _ = tell_signal.send(reason);
+        }
+    });
+    if stop_on_eof {
+        std::thread::spawn(move || {
+            let mut rest = [0; 256];
+            while std::io::stdin().read(&mut rest).is_ok_and(|read| read > 0) {}
+            let _ = tell.send("end_of_input");
+        });
+    }
+    Ok(reasons)
+}
+
+fn wait(server: &Server, reasons: &Receiver<&'static str>) -> &'static str {
+    loop {
+        match reasons.recv_timeout(LOOK) {
+            Ok(reason) => return reason,
+            Err(RecvTimeoutError::Timeout) if server.is_running() => {}
+            // `stop` says why.
+            Err(_) => return "gave_up",
+        }
+    }
+}
+
+impl Tally {
+    fn stopped(&self, name: &str, reason: &str) -> Event {
+        Event::Stopped {
+            name: name.to_owned(),
+            reason: reason.to_owned(),
+            frames: self.frames.load(Ordering::Relaxed),
+            refused_frames: self.refused.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+        }
+    }
+}
+
+fn greeting(args: &ServeArgs) -> String {
+    let filters: Vec<String> = args.filter.iter().map(ToString::to_string).collect();
+    format!(
+        "serving {} with {} ({} bytes of ring); Ctrl-C stops",
+        args.name,
+        filters.join(", "),
+        count(args.payload as u64)
+    )
+}
+
+fn farewell(event: &Event) -> String {
+    match event {
+        Event::Stopped { name, reason, frames, refused_frames, bytes } => format!(
+            "stopped {name} ({reason}): {} frames, {} of them refused, {} bytes",
+            count(*frames),
+            count(*refused_frames),
+            count(*bytes)
+        ),
+        Event::Serving { .. } => String::new(),
+    }
+}
