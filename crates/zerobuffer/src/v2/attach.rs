@@ -93,8 +93,8 @@ fn try_attach(
         return Err(not_running("its server has just gone"));
     }
     let pid = u64::from(sys::process_id());
-    segment.store(REQUEST + oieb::WRITER_PID, pid);
     segment.store(RESPONSE + oieb::READER_PID, pid);
+    segment.store(REQUEST + oieb::WRITER_PID, pid);
     segment.write_metadata(metadata)?;
     Ok(segment)
 }
@@ -122,7 +122,7 @@ fn open_segment(
         return Err(not_running("its segment is being made"));
     }
     if stat.size < METADATA as u64 {
-        return Err(incompatible(&object, "segment size", stat.size, METADATA as u64));
+        return Err(foreign(&object, stat.uid, "it is too short for a segment").into());
     }
     if !Role::Server.is_held(&memory)? {
         return Err(not_running("its segment is left over from a server that is gone"));
@@ -142,7 +142,7 @@ fn map_segment(
     let geometry = read_geometry(memory)?;
     let size = memory.stat()?.size;
     if size != geometry.total() {
-        return Err(incompatible(memory.object(), "segment size", size, geometry.total()));
+        return Err(violation("segment size", size, geometry.total()));
     }
     memory.map_file(size as usize)?;
     Ok(geometry)
@@ -184,7 +184,7 @@ fn read_geometry(memory: &SharedMemory) -> std::result::Result<Geometry, Refusal
     let payload = read(REQUEST + oieb::PAYLOAD_SIZE);
     let same = read(RESPONSE + oieb::PAYLOAD_SIZE);
     if same != payload {
-        return Err(incompatible(memory.object(), "OIEB_Response.payload_size", same, payload));
+        return Err(violation("OIEB_Response.payload_size", same, payload));
     }
     let second = read(RESPONSE + oieb::SIZE_AND_VERSION);
     if second != read(REQUEST + oieb::SIZE_AND_VERSION) {
@@ -197,7 +197,7 @@ fn read_geometry(memory: &SharedMemory) -> std::result::Result<Geometry, Refusal
     }
     let metadata = [REQUEST, RESPONSE].map(|block| read(block + oieb::METADATA_SIZE));
     Geometry::new(metadata[0], metadata[1], payload)
-        .ok_or_else(|| incompatible(memory.object(), "payload or metadata size", payload, 64))
+        .ok_or_else(|| violation("payload or metadata size", payload, u64::from(u32::MAX) * 64))
 }
 
 fn is_fresh(memory: &SharedMemory, geometry: &Geometry) -> Result<bool> {
@@ -223,4 +223,8 @@ fn open_semaphore(object: &str, owner: u32) -> Result<Semaphore> {
 
 fn incompatible(object: &str, field: &'static str, found: u64, expected: u64) -> Refusal {
     Refusal::Final(Error::Incompatible { object: object.to_owned(), field, found, expected })
+}
+
+fn violation(field: &'static str, observed: u64, allowed: u64) -> Refusal {
+    Refusal::Final(Error::ProtocolViolation { field, observed, allowed })
 }

@@ -55,7 +55,11 @@ pub(crate) fn create(
             Ok(memory) => {
                 // Somebody may have taken the new file for a leftover before it was locked.
                 if Role::Server.claim(&memory)? && memory.is_named()? {
-                    return build(name, memory, geometry, mode, metadata);
+                    match build(name, memory, geometry, mode, metadata) {
+                        // Somebody else makes semaphores of these names.
+                        Err(Error::System { errno: libc::EEXIST, .. }) => {}
+                        outcome => return outcome,
+                    }
                 }
             }
             Err(Errno(libc::EEXIST)) => clear_leftover(name, &object)?,
@@ -73,7 +77,13 @@ fn clear_leftover(name: &ChannelName, object: &str) -> Result<()> {
     let mut memory = match SharedMemory::open_object(object) {
         Ok(memory) => memory,
         Err(Errno(libc::ENOENT)) => return Ok(()),
-        Err(errno) => return Err(open_error(errno, object)),
+        Err(errno) => {
+            let found = sys::stat_object(object).ok().flatten();
+            return Err(match found.filter(|stat| stat.uid != sys::effective_uid()) {
+                Some(stat) => foreign(object, stat.uid, "another user owns it"),
+                None => open_error(errno, object),
+            });
+        }
     };
     let stat = memory.stat()?;
     if stat.uid != sys::effective_uid() {
@@ -129,10 +139,11 @@ fn build(
     mode: u32,
     metadata: &[u8],
 ) -> Result<Segment> {
-    let mut undo = Undo { name, memory: Some(memory) };
+    let mut undo = Undo { name, memory: Some(memory), semaphores: false };
     let memory = undo.memory.as_mut().expect("set above");
     memory.allocate(geometry.total() as usize)?;
     unlink_leftover_semaphores(name)?;
+    undo.semaphores = true;
     let semaphores = Semaphores::each(name, |semaphore| {
         Semaphore::create_new(semaphore, mode).map_err(|errno| match errno {
             Errno(libc::ENOSPC | libc::ENOMEM) => {
@@ -194,6 +205,8 @@ fn write_initial_values(segment: &Segment, metadata: &[u8]) -> Result<()> {
 struct Undo<'n> {
     name: &'n ChannelName,
     memory: Option<SharedMemory>,
+    /// What has the semaphores' names was made by this try; before, it may be somebody else's.
+    semaphores: bool,
 }
 
 impl Drop for Undo<'_> {
@@ -201,7 +214,9 @@ impl Drop for Undo<'_> {
         if let Some(memory) = &self.memory
             && memory.is_named().unwrap_or(false)
         {
-            let _ = unlink_semaphores(self.name);
+            if self.semaphores {
+                let _ = unlink_semaphores(self.name);
+            }
             let _ = memory.unlink();
             let _ = Role::Server.resign(memory);
         }
