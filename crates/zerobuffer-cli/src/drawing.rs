@@ -101,7 +101,7 @@ impl Scene {
             let line = (u * u * 180.0).sin() > 0.0;
             return if line { [0.96; 3] } else { [0.06; 3] };
         }
-        let bit = |mask: u32| if (u * 7.0) as u32 + 1 & mask == 0 { 0.08 } else { 0.95 };
+        let bit = |mask: u32| if ((u * 7.0) as u32 + 1) & mask == 0 { 0.08 } else { 0.95 };
         [bit(4), bit(2), bit(1)]
     }
 
@@ -114,7 +114,7 @@ impl Scene {
         let letters = text_at("ZEROBUFFER", (x - left) / size, (y - top) / size);
         let small = size * 0.34;
         let below =
-            text_at("EDITED IN PLACE - NEVER COPIED", (x - left) / small, (y - 0.20) / small);
+            text_at("EDITED IN PLACE BY A SECOND PROCESS", (x - left) / small, (y - 0.20) / small);
         if letters || below { [1.0, 0.97, 0.90] } else { colour }
     }
 
@@ -202,7 +202,6 @@ fn glyph(letter: u8) -> [u8; 7] {
         b'V' => [17, 17, 17, 17, 17, 10, 4],
         b'Y' => [17, 17, 17, 10, 4, 4, 4],
         b'Z' => [31, 1, 2, 4, 8, 16, 31],
-        b'-' => [0, 0, 0, 31, 0, 0, 0],
         b'.' => [0, 0, 0, 0, 0, 12, 12],
         b'/' => [0, 1, 2, 4, 8, 16, 0],
         _ => [0; 7],

@@ -96,10 +96,10 @@ fn handler(
             tally.refused.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(sequence = frame.sequence(), reason, "frame refused");
         }
-        if spoil.is_some_and(|every| every > 0 && frames.is_multiple_of(every)) {
-            if let Some(byte) = frame.data_mut().last_mut() {
-                *byte ^= 1;
-            }
+        if spoil.is_some_and(|every| every > 0 && frames.is_multiple_of(every))
+            && let Some(byte) = frame.data_mut().last_mut()
+        {
+            *byte ^= 1;
         }
         outcome
     }

@@ -1,0 +1,7 @@
+//! The command as its users meet it: real processes, real files, real shared memory.
+
+mod call;
+mod demo;
+mod options;
+mod serve;
+mod support;

@@ -1,0 +1,206 @@
+//! Starting the command, and looking at what it leaves behind.
+
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// No test waits longer for anything.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+/// A channel name that no other test has. At the end of the test nothing of it may be in /dev/shm.
+pub(crate) struct Name(String);
+
+impl Name {
+    pub(crate) fn new(what: &str) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self(format!("zbcli-{what}-{}-{number}", std::process::id()))
+    }
+}
+
+impl std::ops::Deref for Name {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            assert_eq!(in_shm(&self.0), [""; 0], "left behind in /dev/shm");
+        }
+    }
+}
+
+/// The names in /dev/shm that belong to a channel.
+pub(crate) fn in_shm(name: &str) -> Vec<String> {
+    let objects = [
+        format!("{name}_duplex"),
+        format!("sem.sem-request-ready-{name}"),
+        format!("sem.sem-response-ready-{name}"),
+        format!("sem.sem-response-consumed-{name}"),
+        format!("sem.sem-space-available-{name}"),
+    ];
+    objects.into_iter().filter(|object| PathBuf::from("/dev/shm").join(object).exists()).collect()
+}
+
+pub(crate) fn zerobuffer(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_zerobuffer"));
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// What a run of the command came to.
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!stderr.contains("panicked"), "{stderr}");
+        Self { code: output.status.code(), stdout: output.stdout, stderr }
+    }
+}
+
+impl Ended {
+    /// Standard output, if it went well.
+    pub(crate) fn ok(self) -> String {
+        assert_eq!(self.code, Some(0), "{}{}", self.text(), self.stderr);
+        self.text()
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// Standard output as one value of JSON.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.stdout).unwrap_or_else(|error| {
+            panic!("{error}: {:?} {:?}", self.text(), self.stderr);
+        })
+    }
+
+    /// Checks that it failed in this way, and says so with these words.
+    pub(crate) fn failed(&self, code: i32, words: &str) {
+        assert_eq!(self.code, Some(code), "{}{}", self.text(), self.stderr);
+        assert!(self.stderr.contains(words), "no {words:?} in {:?}", self.stderr);
+    }
+}
+
+pub(crate) fn run(args: &[&str]) -> Ended {
+    zerobuffer(args).output().unwrap().into()
+}
+
+pub(crate) fn run_with_input(args: &[&str], input: &[u8]) -> Ended {
+    let mut child = zerobuffer(args).stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || drop(stdin.write_all(input)));
+        child.wait_with_output().unwrap().into()
+    })
+}
+
+/// A running `serve --json`.
+pub(crate) struct Served {
+    pub(crate) child: Child,
+    lines: BufReader<ChildStdout>,
+    pub(crate) greeting: Value,
+}
+
+impl Served {
+    pub(crate) fn start(name: &str, args: &[&str]) -> Self {
+        let all = [&["serve", name, "--json"], args].concat();
+        let mut child = zerobuffer(&all).stdin(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        lines.read_line(&mut line).unwrap();
+        let greeting: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(greeting["event"], "serving", "{line}");
+        Self { child, lines, greeting }
+    }
+
+    /// Sends the signal, and returns the exit code and the last words.
+    pub(crate) fn stop_by(mut self, signal: &str) -> (Option<i32>, Value) {
+        kill(self.child.id(), signal);
+        self.farewell()
+    }
+
+    pub(crate) fn stop(self) {
+        let (code, farewell) = self.stop_by("TERM");
+        assert_eq!((code, &farewell["event"]), (Some(0), &Value::from("stopped")));
+    }
+
+    pub(crate) fn farewell(&mut self) -> (Option<i32>, Value) {
+        let code = wait(&mut self.child);
+        let mut line = String::new();
+        self.lines.read_line(&mut line).unwrap();
+        (code, serde_json::from_str(&line).unwrap_or_default())
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits for the end of a process, but not for ever.
+pub(crate) fn wait(child: &mut Child) -> Option<i32> {
+    let mut status = None;
+    until("the process to end", || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    status.and_then(|status| status.code())
+}
+
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < LIMIT, "waited too long for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+pub(crate) fn kill(pid: u32, signal: &str) {
+    let command = format!("kill -{signal} {pid}");
+    assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success(), "{command}");
+}
+
+/// A folder that goes away with the test.
+pub(crate) struct Folder(TempDir);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    pub(crate) fn path(&self, file: &str) -> String {
+        self.0.path().join(file).to_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn write(&self, file: &str, bytes: &[u8]) -> String {
+        std::fs::write(self.path(file), bytes).unwrap();
+        self.path(file)
+    }
+}
+
+/// Bytes without a pattern that a mistake could keep.
+pub(crate) fn noise(len: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_u32;
+    let next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    std::iter::repeat_with(next).take(len).collect()
+}
