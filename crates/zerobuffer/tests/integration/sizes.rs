@@ -1,0 +1,136 @@
+//! Round trips of all sizes, through rings of all sizes.
+
+use crate::harness::{LONG, Scene, scene};
+use crate::peer::strategy;
+use crate::work::{self, Rng};
+use std::collections::VecDeque;
+use std::time::Duration;
+use zerobuffer::{Client, ClientConfig, Error, ErrorKind};
+
+#[test]
+fn requests_from_nothing_to_one_mebibyte_come_back_edited() {
+    scene(|t| {
+        let server = t.server("payload=2097152");
+        let mut client = t.client();
+        for len in [0, 1, 31, 32, 33, 63, 64, 65, 4096, 1 << 20, 0] {
+            let seed = len as u64;
+            work::check(client.call(&work::bytes(len, seed), LONG).unwrap().data(), len, seed);
+
+            let sequence = client.send_request(&work::bytes(len, seed + 1)).unwrap();
+            let answer = client.receive_response(LONG).unwrap();
+            assert_eq!(answer.sequence(), sequence);
+            work::check(answer.data(), len, seed + 1);
+            drop(answer);
+
+            let mut buffer = client.acquire_request_buffer(len).unwrap();
+            buffer.data_mut().copy_from_slice(&work::bytes(len, seed + 2));
+            let sequence = buffer.commit().unwrap();
+            let answer = client.receive_response_for(sequence, LONG).unwrap();
+            work::check(answer.data(), len, seed + 2);
+        }
+        assert_eq!(client.in_flight(), 0);
+        t.expect_few_tokens();
+        drop(client);
+        server.stop();
+    });
+}
+
+#[test]
+fn one_hundred_mebibytes_fill_the_ring_exactly_and_come_back_edited() {
+    scene(|t| {
+        const SIZE: usize = 100 << 20;
+        let server = t.server(&format!("payload={}", SIZE + 64));
+        let mut client = t.client();
+        assert_eq!(client.max_request_size(), SIZE);
+        for (len, seed) in [(SIZE, 1), (10, 2), (SIZE, 3)] {
+            let mut buffer = client.acquire_request_buffer(len).unwrap();
+            buffer.data_mut().copy_from_slice(&work::bytes(len, seed));
+            let sequence = buffer.commit().unwrap();
+            let answer = client.receive_response_for(sequence, LONG).unwrap();
+            work::check(answer.data(), len, seed);
+        }
+        drop(client.call(&[], LONG).unwrap());
+        drop(client);
+        server.stop();
+    });
+}
+
+#[test]
+fn ten_thousand_mixed_sizes_wrap_in_every_way_when_parking() {
+    scene(|t| mixed_sizes(t, "park"));
+}
+
+#[test]
+fn ten_thousand_mixed_sizes_wrap_in_every_way_when_spinning() {
+    scene(|t| mixed_sizes(t, "spin"));
+}
+
+#[test]
+fn ten_thousand_mixed_sizes_wrap_in_every_way_when_spinning_first() {
+    scene(|t| mixed_sizes(t, "both"));
+}
+
+fn mixed_sizes(t: &Scene, wait: &str) {
+    let seed = work::seed();
+    let rings = [64, 128, 192, 256, 320, 448, 1024, 4160, 65_536, 1 << 20];
+    for (n, ring) in rings.into_iter().enumerate() {
+        // The same name each time: also ten servers, one after the other.
+        let server = t.server(&format!("payload={ring} wait={wait}"));
+        let config = ClientConfig::new().wait(strategy(wait));
+        let eager = t.client_with(config.send_timeout(Duration::ZERO));
+        pipeline(&eager, ring, 10_000 / rings.len(), seed + n as u64);
+        t.expect_few_tokens();
+        drop(eager);
+        server.stop();
+    }
+}
+
+/// Sends and receives at random, in a way that often fills the ring to the last byte and often asks
+/// for more than half of it.
+fn pipeline(client: &Client, ring: usize, count: usize, seed: u64) {
+    let mut rng = Rng(seed);
+    let mut waiting = VecDeque::new();
+    let mut sent = 0;
+    while sent < count || !waiting.is_empty() {
+        let may_send = sent < count && waiting.len() < 100;
+        if may_send && (waiting.is_empty() || rng.below(3) > 0) {
+            let (len, seed) = (length(&mut rng, client.max_request_size(), ring), rng.next());
+            // No time to wait: draining the ring takes several tries, with markers left in between.
+            match client.send_request(&work::bytes(len, seed)) {
+                Ok(sequence) => {
+                    waiting.push_back((sequence, len, seed));
+                    sent += 1;
+                    continue;
+                }
+                Err(Error::Full { needed, free, in_flight }) => {
+                    assert!(needed > free || in_flight > 0, "{needed} {free} {in_flight}");
+                    assert!(in_flight >= waiting.len() as u64);
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        let Some((sequence, len, seed)) = waiting.pop_front() else { continue };
+        let answer = match rng.below(2) {
+            0 => client.receive_response(LONG).unwrap(),
+            _ => client.receive_response_for(sequence, LONG).unwrap(),
+        };
+        assert_eq!(answer.sequence(), sequence, "one worker answers in order");
+        work::check(answer.data(), len, seed);
+    }
+    let error = client.receive_response_for(1, LONG).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnknownSequence);
+}
+
+fn length(rng: &mut Rng, largest: usize, ring: usize) -> usize {
+    let slots = ring / 64;
+    match rng.below(8) {
+        0 => largest,
+        1 => rng.below(largest + 1),
+        2 => largest / 2 + rng.below(largest / 2 + 1),
+        // Whole slots: these fit exactly, sooner or later.
+        3 | 4 => ((1 + rng.below(slots)) * 64).saturating_sub(64).min(largest),
+        5 => 32,
+        6 => 33.min(largest),
+        _ => rng.below(largest.min(64) + 1),
+    }
+}
