@@ -382,8 +382,20 @@ impl ClientRing {
     pub(crate) fn next_ready(&self) -> std::result::Result<Option<Held>, Violation> {
         // Acquire: pairs with the Release in `commit`.
         let next = self.next.load(Ordering::Acquire);
+        let mut sequence = self.scan_from.load(Ordering::Relaxed);
         let mut oldest_pending = None;
-        for sequence in self.scan_from.load(Ordering::Relaxed)..next {
+        let mut looked_twice = false;
+        while sequence < next {
+            if let (Some(waiting), false) = (oldest_pending, looked_twice) {
+                if !self.has_news(sequence) {
+                    self.swallow(sequence);
+                    sequence += 1;
+                    continue;
+                }
+                // Answers came while this looked. What was still waiting a moment ago is older, and
+                // answered by now if answers come in order: then they are received in order, too.
+                (sequence, oldest_pending, looked_twice) = (waiting, None, true);
+            }
             match self.look(sequence)? {
                 Look::Ready(held) => {
                     self.scan_from.store(oldest_pending.unwrap_or(sequence + 1), Ordering::Relaxed);
@@ -395,6 +407,13 @@ impl ClientRing {
         }
         self.scan_from.store(oldest_pending.unwrap_or(next), Ordering::Relaxed);
         Ok(None)
+    }
+
+    /// Whether a pending request is waiting no more.
+    fn has_news(&self, sequence: u64) -> bool {
+        let entry = self.table.entry(sequence);
+        entry.fate(sequence) == Some(Fate::Pending)
+            && self.state_of(sequence, entry.position()) != Phase::Request.of(sequence)
     }
 
     /// Gives back a slot that [`ClientRing::look`] took.
