@@ -129,11 +129,18 @@ pub(crate) struct Waiter {
     strategy: WaitStrategy,
     alone: bool,
     spin_ns: AtomicU64,
+    /// When the peer was probed last.
+    probed_ns: AtomicU64,
 }
 
 impl Waiter {
     pub(crate) fn new(strategy: WaitStrategy) -> Self {
-        Self { strategy, alone: sys::usable_cpus() < 2, spin_ns: AtomicU64::new(SPIN_MAX_NS) }
+        Self {
+            strategy,
+            alone: sys::usable_cpus() < 2,
+            spin_ns: AtomicU64::new(SPIN_MAX_NS),
+            probed_ns: AtomicU64::new(0),
+        }
     }
 
     /// WAIT: until `cond` gives something, looking at least once, and once more before it reports
@@ -175,9 +182,13 @@ impl Waiter {
             }
             let now = sys::monotonic_ns();
             let mut peer = watch.peer();
-            if peer == Peer::Alive && now >= probe_at {
+            // Who waits for less than a slice, again and again, must learn of a death all the same.
+            let overdue =
+                || now >= deadline && now >= next_probe(self.probed_ns.load(Ordering::Relaxed));
+            if peer == Peer::Alive && (now >= probe_at || overdue()) {
                 peer = watch.probe();
                 probe_at = next_probe(now);
+                self.probed_ns.store(now, Ordering::Relaxed);
             }
             let end = if peer != Peer::Alive {
                 Some(Unready::Gone(peer))
