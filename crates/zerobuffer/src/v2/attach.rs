@@ -109,7 +109,10 @@ fn open_segment(
     let memory = match SharedMemory::open_object(&object) {
         Ok(memory) => memory,
         Err(Errno(libc::ENOENT)) => return Err(not_running("there is no such channel")),
-        Err(errno) => return Err(open_error(errno, &object).into()),
+        Err(errno) => {
+            let found = sys::stat_object(&object).ok().flatten();
+            return Err(open_error(errno, &object, found).into());
+        }
     };
     let stat = memory.stat()?;
     if stat.uid != owner {
@@ -209,7 +212,7 @@ fn is_fresh(memory: &SharedMemory, geometry: &Geometry) -> Result<bool> {
 fn open_semaphore(object: &str, owner: u32) -> Result<Semaphore> {
     let file = Semaphore::open_file(object).map_err(|errno| match errno {
         Errno(libc::ENOENT) => errno.on("open", object),
-        errno => open_error(errno, object),
+        errno => open_error(errno, object, Semaphore::stat(object).ok().flatten()),
     })?;
     let stat = file.stat().map_err(|errno| errno.on("look at", object))?;
     if stat.uid != owner {

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::liveness::Role;
 use crate::memory::{MemoryProvider, SharedMemory};
 use crate::name::ChannelName;
-use crate::sys::{self, Errno, Semaphore};
+use crate::sys::{self, Errno, ObjectStat, Semaphore};
 
 /// Every turn but the last loses a race against another server, or cleans up after a dead one. Even
 /// eight servers that start at once need a handful of turns.
@@ -79,9 +79,11 @@ fn clear_leftover(name: &ChannelName, object: &str) -> Result<()> {
         Err(Errno(libc::ENOENT)) => return Ok(()),
         Err(errno) => {
             let found = sys::stat_object(object).ok().flatten();
-            return Err(match found.filter(|stat| stat.uid != sys::effective_uid()) {
-                Some(stat) => foreign(object, stat.uid, "another user owns it"),
-                None => open_error(errno, object),
+            return Err(match found {
+                Some(stat) if stat.uid != sys::effective_uid() => {
+                    foreign(object, stat.uid, "another user owns it")
+                }
+                found => open_error(errno, object, found),
             });
         }
     };
@@ -118,13 +120,13 @@ fn may_be_a_segment(memory: &mut SharedMemory, size: u64) -> Result<bool> {
     Ok(matches!(first as u32, 0 | 88))
 }
 
-/// Why an object that exists could not be opened.
-pub(crate) fn open_error(errno: Errno, object: &str) -> Error {
-    if errno == Errno(libc::ELOOP) {
-        let uid = sys::stat_object(object).ok().flatten().map_or(u32::MAX, |stat| stat.uid);
-        return foreign(object, uid, "it is a symbolic link");
+/// Why an object that exists could not be opened; `found` is what its name stands for.
+pub(crate) fn open_error(errno: Errno, object: &str, found: Option<ObjectStat>) -> Error {
+    // ELOOP for a symbolic link, EINVAL for a directory, ENXIO for a socket: look, rather than know all.
+    match found {
+        Some(stat) if !stat.regular => foreign(object, stat.uid, "it is not a regular file"),
+        _ => errno.on("open", object),
     }
-    errno.on("open", object)
 }
 
 pub(crate) fn foreign(object: &str, uid: u32, reason: &'static str) -> Error {
