@@ -63,6 +63,10 @@ impl ShmFile {
     /// Makes the object `size` bytes long with every page reserved, so that a full /dev/shm is an
     /// error here and never a SIGBUS later.
     pub(crate) fn reserve(&self, size: u64) -> Result<(), Errno> {
+        // Looked at first: going on until there is nothing left would take it from everybody else.
+        if self.free_bytes()?.is_some_and(|free| size > free) {
+            return Err(Errno(libc::ENOSPC));
+        }
         let mut done = 0;
         while done < size {
             let step = RESERVE_STEP.min(size - done);
@@ -76,6 +80,16 @@ impl ShmFile {
             }
         }
         Ok(())
+    }
+
+    /// How much can still be reserved where the object lies; `None` if there is no limit.
+    fn free_bytes(&self) -> Result<Option<u64>, Errno> {
+        // SAFETY: an all-zero statvfs is a valid value of this plain C struct.
+        let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
+        // SAFETY: `fd` is open for the life of `self`, and `stat` is a valid place to write to.
+        check(unsafe { libc::fstatvfs(self.fd, &mut stat) })?;
+        // A tmpfs without a limit reports no blocks at all.
+        Ok((stat.f_blocks != 0).then(|| stat.f_bavail.saturating_mul(stat.f_frsize)))
     }
 
     /// Takes the exclusive lock on one byte, for as long as this file is open. False: another open
