@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering};
 /// Counts the forks between the first process and this one.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
-/// Held while a descriptor is opened and entered, or closed and struck off, and across `fork`: so no
-/// child is born with a descriptor that is not in the list.
+/// Held while a descriptor is opened and entered, or closed and struck off, while a mapping is made,
+/// and across `fork`: so no child is born with a descriptor that is not in the list, or with a mapping.
 static GATE: AtomicBool = AtomicBool::new(false);
 
 /// The head of a list that only grows; entries of closed descriptors are used again.
@@ -49,6 +49,14 @@ pub(super) fn register(
         }
     }
     Ok(fd)
+}
+
+/// Runs `map`, which makes a mapping that is not for children, while nobody can fork: between its
+/// `mmap` and its `madvise` a child would inherit it, and keep the open file, with its lock, alive.
+pub(super) fn unforked<T>(map: impl FnOnce() -> T) -> T {
+    install_handlers();
+    let _gate = Gate::enter();
+    map()
 }
 
 /// Strikes `fd` off the list and closes it.

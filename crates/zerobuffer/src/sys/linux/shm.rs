@@ -162,6 +162,10 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     /// Maps the first `len` bytes of `file`, which must be at least that long.
     pub(crate) fn new(file: &ShmFile, len: usize) -> Result<Self, Errno> {
+        fork::unforked(|| Self::make(file, len))
+    }
+
+    fn make(file: &ShmFile, len: usize) -> Result<Self, Errno> {
         let access = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: no address is asked for, so no existing mapping is touched; `fd` is open.
         let base =
