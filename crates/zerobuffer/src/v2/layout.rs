@@ -150,6 +150,10 @@ impl Demand {
         self.capacity
     }
 
+    pub(crate) fn alignment(self) -> u64 {
+        self.alignment
+    }
+
     /// The data offset of a slot at `position`. Header and data share a cache line if they can.
     #[inline]
     pub(crate) fn data_offset(self, position: u64) -> u64 {

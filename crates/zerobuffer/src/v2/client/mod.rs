@@ -307,11 +307,11 @@ impl Client {
     ///
     /// Sequence numbers start again at 1. Requests that the former server had not started are sent
     /// again in their order if [`ClientConfig::resend_not_started`] says so; the returned value tells
-    /// what became of each.
+    /// what became of each. One that cannot be sent again, because it is too large for the new server
+    /// or finds no room in time, is among the lost ones with all that come after it.
     ///
     /// # Errors
-    /// As [`connect`](Self::connect), and the client is as before: try again later. As
-    /// [`send_request`](Self::send_request) if a request cannot be sent again.
+    /// As [`connect`](Self::connect), and the client is as before: try again later.
     pub fn reconnect(&mut self, timeout: Duration) -> Result<Reconnected> {
         self.reconnect_by(&Deadline::after(timeout))
     }
@@ -326,15 +326,22 @@ impl Client {
         let channel = ClientChannel::attach(&self.name, &self.config, deadline)?;
         let former = std::mem::replace(&mut self.channel, channel);
         let mut report = Reconnected::default();
+        let mut stuck = false;
         for sequence in pending {
             let mut lost = former.ring.fate_after_death(sequence);
             if !server_gone || former.ring.is_answered(sequence) {
                 lost.state = RequestState::InDoubt;
             }
-            if lost.state == RequestState::NotStarted && self.config.resend_not_started {
-                report.resent.push((sequence, self.resend(&former, sequence, deadline)?));
-            } else {
-                report.lost.push(lost);
+            let wanted = self.config.resend_not_started && !stuck;
+            let resent = (wanted && lost.state == RequestState::NotStarted)
+                .then(|| self.resend(&former, sequence, deadline));
+            match resent {
+                Some(Ok(new)) => report.resent.push((sequence, new)),
+                outcome => {
+                    // Nothing may overtake a request that could not be sent again.
+                    stuck |= outcome.is_some();
+                    report.lost.push(lost);
+                }
             }
         }
         Ok(report)
@@ -343,9 +350,8 @@ impl Client {
     /// Sends a request again whose bytes still lie in the former segment.
     fn resend(&self, former: &ClientChannel, sequence: u64, deadline: &Deadline) -> Result<u64> {
         let unknown = Error::UnknownSequence { sequence };
-        let (old, capacity) = former.ring.pending_slot(sequence).ok_or(unknown)?;
+        let (old, demand) = former.ring.pending_slot(sequence).ok_or(unknown)?;
         let data = old.data(&former.segment.payload);
-        let demand = Demand::new(capacity, 1)?;
         let mut claim = self.channel.claim(demand, deadline)?;
         let len = data.len() as u64;
         claim.data_mut(&self.channel.segment.payload, len).copy_from_slice(data);

@@ -51,6 +51,8 @@ struct Marker {
 pub(crate) struct Claim {
     position: u64,
     shape: Shape,
+    /// As asked for.
+    alignment: u64,
     /// Behind a wrap marker that the commit publishes first.
     wraps: bool,
 }
@@ -196,7 +198,7 @@ impl ClientRing {
             data_offset: demand.data_offset(at) as u16,
             status: 0,
         };
-        Ok(ClaimStep::Ready(Claim { position: at, shape, wraps }))
+        Ok(ClaimStep::Ready(Claim { position: at, shape, alignment: demand.alignment(), wraps }))
     }
 
     /// Publishes `claim`, which the latest [`ClientRing::try_claim`] found, with `len` bytes of data in
@@ -208,10 +210,10 @@ impl ClientRing {
         if claim.wraps {
             self.publish_marker(sequence);
         }
-        let Claim { position, shape, .. } = claim;
+        let Claim { position, shape, alignment, .. } = claim;
         self.write_header(position, len, sequence, shape);
         let next_position = self.advance(position, shape.len());
-        self.table.entry(sequence).enter(sequence, position, shape);
+        self.table.entry(sequence).enter(sequence, position, shape, alignment);
         // Release: pairs with the Acquire of a receiving thread, which then finds the entry. Before
         // the publication, so that its answer is never looked for in vain.
         self.next.store(sequence + 1, Ordering::Release);
@@ -404,6 +406,7 @@ impl ClientRing {
                 Look::Waiting => oldest_pending = oldest_pending.or(Some(sequence)),
                 Look::Unknown => self.swallow(sequence),
             }
+            sequence += 1;
         }
         self.scan_from.store(oldest_pending.unwrap_or(next), Ordering::Relaxed);
         Ok(None)
@@ -506,8 +509,8 @@ impl ClientRing {
         self.ring.state(position).load(Ordering::Acquire) == Phase::Response.of(sequence)
     }
 
-    /// The bytes of a pending request and its capacity, to send it again once the server is gone.
-    pub(crate) fn pending_slot(&self, sequence: u64) -> Option<(Held, u64)> {
+    /// The bytes of a pending request, and what it needs to be sent again once the server is gone.
+    pub(crate) fn pending_slot(&self, sequence: u64) -> Option<(Held, Demand)> {
         let entry = self.table.entry(sequence);
         if entry.fate(sequence) != Some(Fate::Pending) {
             return None;
@@ -516,7 +519,8 @@ impl ClientRing {
         let len = self.ring.header(position, slot::PAYLOAD_SIZE).load(Ordering::Relaxed);
         let data_offset = shape.data_offset;
         let held = Held { sequence, position, data_offset, len, status: 0 };
-        (len <= shape.capacity()).then_some((held, shape.capacity()))
+        let demand = Demand::new(shape.capacity(), entry.alignment()).ok()?;
+        (len <= shape.capacity()).then_some((held, demand))
     }
 }
 

@@ -36,6 +36,7 @@ impl Fate {
 #[derive(Debug)]
 pub(super) struct Entry {
     position: AtomicU64,
+    /// The shape as published, but for its status, where the logarithm of the alignment stands.
     shape: AtomicU64,
     /// Sequence and fate, as in a state word.
     fate: AtomicU64,
@@ -43,7 +44,8 @@ pub(super) struct Entry {
 
 impl Entry {
     /// Enters a request. Called by the one who commits, while nobody knows of the sequence yet.
-    pub(super) fn enter(&self, sequence: u64, position: u64, shape: Shape) {
+    pub(super) fn enter(&self, sequence: u64, position: u64, shape: Shape, alignment: u64) {
+        let shape = Shape { status: alignment.trailing_zeros() as u16, ..shape };
         self.position.store(position, Ordering::Relaxed);
         self.shape.store(shape.to_word(), Ordering::Relaxed);
         // Release: pairs with the Acquire in `fate`, which makes position and shape visible.
@@ -83,8 +85,14 @@ impl Entry {
         self.position.load(Ordering::Relaxed)
     }
 
+    /// Length, capacity and data offset of the slot; the status means nothing.
     pub(super) fn shape(&self) -> Shape {
         Shape::from_word(self.shape.load(Ordering::Relaxed))
+    }
+
+    /// The alignment that was asked for.
+    pub(super) fn alignment(&self) -> u64 {
+        1 << self.shape().status
     }
 }
 
