@@ -35,10 +35,10 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 pub(crate) struct Common {
     /// Print JSON for programs instead of text for people
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 100)]
     pub(crate) json: bool,
     /// Say on standard error what happens to the channel (twice: everything)
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, display_order = 101)]
     pub(crate) verbose: u8,
 }
 
@@ -91,8 +91,9 @@ Examples:
   zerobuffer serve cameras --filter blur,redact --box 100,80,320,200 --payload 64MiB --workers 2
   zerobuffer serve secret --filter xor --key 5a1f
 
-echo, invert and xor work on bytes of any length. blur, grayscale and redact need the picture's size in
-the client's metadata, which `zerobuffer call --image` sends. Clients are served one after the other.")]
+echo, invert and xor work on bytes of any length. blur, grayscale and redact need the picture's
+size in the client's metadata, which `zerobuffer call --image` sends.
+Clients are served one after the other.")]
 pub(crate) struct ServeArgs {
     /// The channel's name: 1 to 200 of A-Z a-z 0-9 . _ - and no leading dot
     pub(crate) name: String,

@@ -1,6 +1,7 @@
 //! The life of a server, and what its end means to clients.
 
 use crate::support::{Folder, Name, Served, in_shm, kill, noise, run, until, wait, zerobuffer};
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 /// A client that calls until something stops it.
@@ -14,12 +15,14 @@ fn ended(child: std::process::Child) -> crate::support::Ended {
     child.wait_with_output().unwrap().into()
 }
 
-/// Until a client is attached: another one is turned away.
-fn until_taken(name: &str, input: &str) {
+/// Until this process is the channel's client, as the segment says (docs/protocol-v2.md, 4.2).
+fn until_attached(name: &str, client: &std::process::Child) {
+    const WRITER_PID: u64 = 0x48;
     until("the client to attach", || {
-        let wait = ["--wait", "0", "--timeout", "5"];
-        let call = ["call", name, "--raw", input, "--out", "/dev/null"];
-        run(&[&call[..], &wait].concat()).code == Some(5)
+        let mut pid = [0; 8];
+        std::fs::File::open(format!("/dev/shm/{name}_duplex"))
+            .and_then(|segment| segment.read_exact_at(&mut pid, WRITER_PID))
+            .is_ok_and(|()| u64::from_le_bytes(pid) == u64::from(client.id()))
     });
 }
 
@@ -90,7 +93,7 @@ fn a_killed_server_ends_the_call_and_its_successor_clears_up() {
     let (name, folder) = (Name::new("kill"), Folder::new());
     let mut server = Served::start(&name, &["--filter", "echo"]);
     let call = endless_call(&name, &folder);
-    until_taken(&name, &folder.path("in"));
+    until_attached(&name, &call);
     kill(server.child.id(), "KILL");
     let ended = ended(call);
     assert_eq!(ended.code, Some(4), "{}", ended.text());
@@ -109,6 +112,8 @@ fn a_server_that_hangs_costs_no_more_than_the_timeout() {
     let name = Name::new("hang");
     let server = Served::start(&name, &["--filter", "echo"]);
     kill(server.child.id(), "STOP");
+    let stat = format!("/proc/{}/stat", server.child.id());
+    until("the server to hang", || std::fs::read_to_string(&stat).unwrap().contains(") T "));
     let args = ["call", &name, "--raw", "/dev/null", "--out", "/dev/null", "--timeout", "0.3"];
     let start = Instant::now();
     run(&args).failed(6, "--timeout");
@@ -123,7 +128,7 @@ fn a_stopped_server_ends_the_call_in_good_order() {
     let (name, folder) = (Name::new("close"), Folder::new());
     let server = Served::start(&name, &["--filter", "echo"]);
     let call = endless_call(&name, &folder);
-    until_taken(&name, &folder.path("in"));
+    until_attached(&name, &call);
     server.stop();
     let ended = ended(call);
     assert_eq!((ended.code, &ended.json()["error"]["kind"]), (Some(4), &"peer_closed".into()));
@@ -135,7 +140,7 @@ fn killed_clients_do_not_disturb_the_server() {
     let server = Served::start(&name, &["--filter", "echo", "--workers", "2"]);
     for _ in 0..3 {
         let mut call = endless_call(&name, &folder);
-        until_taken(&name, &folder.path("in"));
+        until_attached(&name, &call);
         call.kill().unwrap();
         call.wait().unwrap();
         run(&["call", &name, "--raw", "/dev/null", "--out", "/dev/null", "--wait", "5"]).ok();
@@ -150,7 +155,7 @@ fn one_channel_has_one_server_and_one_client() {
     let second = run(&["serve", &name, "--filter", "echo"]);
     second.failed(5, "already has a server");
     let mut call = endless_call(&name, &folder);
-    until_taken(&name, &folder.path("in"));
+    until_attached(&name, &call);
     let args = ["call", &name, "--raw", "/dev/null", "--out", "/dev/null", "--wait", "0.1"];
     run(&args).failed(5, "--wait");
     call.kill().unwrap();
