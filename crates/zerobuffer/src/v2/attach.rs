@@ -70,6 +70,9 @@ fn try_attach(
         let max = geometry.metadata_request.saturating_sub(8);
         return Err(Error::TooLarge { asked: metadata.len() as u64, max }.into());
     }
+    if !is_fresh(&memory, &geometry)? && !Role::Client.is_held(&memory)? {
+        return Err(not_running("its server is making room after the former client"));
+    }
     if !is_fresh(&memory, &geometry)? || !Role::Client.claim(&memory)? {
         return Err(busy());
     }
