@@ -190,6 +190,40 @@ pub enum Error {
         /// What was asked.
         what: &'static str,
     },
+    /// Version 1: at the ring's present position a frame of this length can never be placed, even when
+    /// everything is released. Frames of at most half of the ring (minus 24 bytes) are never refused.
+    WouldNeverFit {
+        /// Bytes of the frame.
+        asked: u64,
+        /// The most bytes that can be written next.
+        max: u64,
+    },
+    /// Version 1: no writer has attached to the buffer yet.
+    NotConnectedYet {
+        /// How long the call was allowed to take.
+        waited: Duration,
+    },
+    /// Version 1: a frame is missing; the reader cannot go on.
+    SequenceGap {
+        /// The sequence number that should have come.
+        expected: u64,
+        /// The one that came.
+        found: u64,
+    },
+    /// Version 1: metadata is written once in a buffer's life, and it has been.
+    MetadataAlreadyWritten,
+    /// Version 1: a frame has at least one byte.
+    EmptyFrame,
+    /// Version 1: answers can no longer be matched with requests; connect again.
+    Desynchronised {
+        /// What showed it.
+        reason: &'static str,
+    },
+    /// Version 1: a former writer used the buffer and its last sequence number cannot be made out.
+    SequenceUnknown {
+        /// The buffer.
+        name: String,
+    },
 }
 
 /// The kinds of [`Error`], for decisions; the number is stable across releases and languages.
@@ -243,6 +277,20 @@ pub enum ErrorKind {
     System = 22,
     /// See [`Error::Unsupported`].
     Unsupported = 23,
+    /// See [`Error::WouldNeverFit`].
+    WouldNeverFit = 100,
+    /// See [`Error::NotConnectedYet`].
+    NotConnectedYet = 101,
+    /// See [`Error::SequenceGap`].
+    SequenceGap = 102,
+    /// See [`Error::MetadataAlreadyWritten`].
+    MetadataAlreadyWritten = 103,
+    /// See [`Error::EmptyFrame`].
+    EmptyFrame = 104,
+    /// See [`Error::Desynchronised`].
+    Desynchronised = 105,
+    /// See [`Error::SequenceUnknown`].
+    SequenceUnknown = 106,
 }
 
 impl ErrorKind {
@@ -287,6 +335,13 @@ impl Error {
             Self::InvalidState { .. } => ErrorKind::InvalidState,
             Self::System { .. } => ErrorKind::System,
             Self::Unsupported { .. } => ErrorKind::Unsupported,
+            Self::WouldNeverFit { .. } => ErrorKind::WouldNeverFit,
+            Self::NotConnectedYet { .. } => ErrorKind::NotConnectedYet,
+            Self::SequenceGap { .. } => ErrorKind::SequenceGap,
+            Self::MetadataAlreadyWritten => ErrorKind::MetadataAlreadyWritten,
+            Self::EmptyFrame => ErrorKind::EmptyFrame,
+            Self::Desynchronised { .. } => ErrorKind::Desynchronised,
+            Self::SequenceUnknown { .. } => ErrorKind::SequenceUnknown,
         }
     }
 
@@ -371,6 +426,28 @@ impl fmt::Display for Error {
                 write!(f, "{operation} failed on {object}: {reason}")
             }
             Self::Unsupported { what } => write!(f, "not supported here: {what}"),
+            Self::WouldNeverFit { asked, max } => write!(
+                f,
+                "a frame of {asked} bytes can never be placed at the ring's present position (at most \
+                 {max} can); keep frames below half of the ring, or make the payload larger"
+            ),
+            Self::NotConnectedYet { waited } => {
+                write!(f, "no writer has attached within {waited:?}; start one, or wait longer")
+            }
+            Self::SequenceGap { expected, found } => write!(
+                f,
+                "frame {expected} is missing, frame {found} came instead; make the buffer anew"
+            ),
+            Self::MetadataAlreadyWritten => f.write_str("metadata was written before; it is written once"),
+            Self::EmptyFrame => f.write_str("a version 1 frame has at least one byte"),
+            Self::Desynchronised { reason } => {
+                write!(f, "answers can no longer be matched with requests: {reason}; connect again")
+            }
+            Self::SequenceUnknown { name } => write!(
+                f,
+                "a former writer used buffer {name:?} and its last sequence number cannot be made out; \
+                 restart the reader, or allow the writer to start again at 1"
+            ),
         }
     }
 }

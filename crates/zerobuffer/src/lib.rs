@@ -90,6 +90,8 @@ mod name;
 mod sys;
 #[cfg(not(loom))]
 mod trace;
+#[cfg(not(loom))]
+pub mod v1;
 mod v2;
 mod wait;
 

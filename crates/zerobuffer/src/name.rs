@@ -86,6 +86,100 @@ impl std::fmt::Display for ChannelName {
     }
 }
 
+/// A checked name of a version 1 buffer: 1 to [`BufferName::MAX_LEN`] bytes without `/` and NUL, not `.`
+/// or `..`.
+///
+/// Deployed peers check nothing, so this grammar is as wide as the file system allows: a buffer that
+/// a peer can make can be named. Duplex channels append `_request` and `_response` to theirs.
+///
+/// ```
+/// use zerobuffer::{ErrorKind, v1::BufferName};
+///
+/// let name: BufferName = "camera 1.raw".parse()?;
+/// assert_eq!(name.as_str(), "camera 1.raw");
+/// assert_eq!("a/b".parse::<BufferName>().unwrap_err().kind(), ErrorKind::BadName);
+/// # Ok::<(), zerobuffer::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct BufferName(String);
+
+impl BufferName {
+    /// The longest name: the semaphore's file `sem.sem-w-{name}` has 255 bytes then.
+    pub const MAX_LEN: usize = 245;
+
+    /// Checks `name`.
+    ///
+    /// # Errors
+    /// [`Error::BadName`] with the rule that was broken.
+    pub fn new(name: &str) -> Result<Self> {
+        let reason = if name.is_empty() {
+            Some("it is empty")
+        } else if name.len() > Self::MAX_LEN {
+            Some("it is longer than 245 bytes (236 for a duplex channel)")
+        } else if name == "." || name == ".." {
+            Some("it is a directory")
+        } else if name.bytes().any(|byte| byte == b'/' || byte == 0) {
+            Some("it holds a slash or a NUL")
+        } else {
+            None
+        };
+        match reason {
+            Some(reason) => Err(Error::BadName { name: name.chars().take(260).collect(), reason }),
+            None => Ok(Self(name.to_owned())),
+        }
+    }
+
+    /// The name of the buffer that carries the requests of the version 1 duplex channel `channel`.
+    pub(crate) fn request(channel: &str) -> Result<Self> {
+        Self::part(channel, "_request")
+    }
+
+    /// The name of the buffer that carries its responses.
+    pub(crate) fn response(channel: &str) -> Result<Self> {
+        Self::part(channel, "_response")
+    }
+
+    fn part(channel: &str, suffix: &str) -> Result<Self> {
+        // A channel whose longer name is too long has no buffers at all, not one of the two.
+        Self::new(channel)?;
+        Self::new(&format!("{channel}_response"))?;
+        Self::new(&format!("{channel}{suffix}"))
+    }
+
+    /// The name as given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn segment(&self) -> String {
+        format!("/{}", self.0)
+    }
+
+    /// A token for each frame written.
+    pub(crate) fn data_ready(&self) -> String {
+        format!("/sem-w-{}", self.0)
+    }
+
+    /// A token for each frame released.
+    pub(crate) fn space_freed(&self) -> String {
+        format!("/sem-r-{}", self.0)
+    }
+}
+
+impl std::str::FromStr for BufferName {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::new(name)
+    }
+}
+
+impl std::fmt::Display for BufferName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
 }
@@ -126,5 +220,21 @@ mod tests {
             // glibc prefixes a semaphore's file with "sem."; a file name has at most 255 bytes.
             assert!("sem.".len() + object.len() - 1 <= 255, "{object}");
         }
+    }
+
+    #[test]
+    fn version_1_names_are_what_a_file_system_takes() {
+        for name in ["a", "a.b", "ä b", ".hidden", &"x".repeat(245)] {
+            assert_eq!(BufferName::new(name).expect(name).as_str(), name);
+        }
+        for name in ["", ".", "..", "a/b", "a\0", &"x".repeat(246)] {
+            assert_eq!(BufferName::new(name).unwrap_err().kind(), ErrorKind::BadName, "{name:?}");
+        }
+        let longest = BufferName::new(&"x".repeat(245)).unwrap();
+        for object in [longest.segment(), longest.data_ready(), longest.space_freed()] {
+            assert!("sem.".len() + object.len() - 1 <= 255, "{object}");
+        }
+        assert!(BufferName::request(&"x".repeat(236)).is_ok());
+        assert_eq!(BufferName::request(&"x".repeat(237)).unwrap_err().kind(), ErrorKind::BadName);
     }
 }

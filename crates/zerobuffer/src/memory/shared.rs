@@ -72,6 +72,16 @@ impl SharedMemory {
         Self::from_file(object, ShmFile::create_new(object, mode)?)
     }
 
+    /// A segment that nobody can find before [`publish`](Self::publish).
+    pub(crate) fn create_hidden(object: &str, mode: u32) -> std::result::Result<Self, Errno> {
+        Self::from_file(object, ShmFile::create_hidden(mode)?)
+    }
+
+    /// Gives a hidden segment its name; fails with EEXIST if the name is taken.
+    pub(crate) fn publish(&self) -> std::result::Result<(), Errno> {
+        self.file.publish(&self.object)
+    }
+
     /// As [`open`](Self::open), by the object's full name, and nothing is mapped yet.
     pub(crate) fn open_object(object: &str) -> std::result::Result<Self, Errno> {
         Self::from_file(object, ShmFile::open(object)?)

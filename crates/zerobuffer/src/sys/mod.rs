@@ -36,7 +36,8 @@ mod imp;
 
 #[cfg(not(loom))]
 pub(crate) use imp::{
-    Mapping, ShmFile, effective_uid, fork_generation, process_id, stat_object, unlink_object,
+    LockFile, Mapping, Process, ShmFile, effective_uid, fork_generation, make_directories,
+    process_id, stat_object, stat_path, unlink_object, unlink_path,
 };
 pub(crate) use imp::{Semaphore, monotonic_ns};
 

@@ -18,6 +18,12 @@ impl ShmFile {
     pub(crate) fn open(_: &str) -> Result<Self, Errno> {
         Err(UNSUPPORTED)
     }
+    pub(crate) fn create_hidden(_: u32) -> Result<Self, Errno> {
+        Err(UNSUPPORTED)
+    }
+    pub(crate) fn publish(&self, _: &str) -> Result<(), Errno> {
+        match self.0 {}
+    }
     pub(crate) fn stat(&self) -> Result<ObjectStat, Errno> {
         match self.0 {}
     }
@@ -80,9 +86,65 @@ impl Semaphore {
     pub(crate) fn post(&self) {
         match self.0 {}
     }
+    pub(crate) fn try_wait(&self) -> bool {
+        match self.0 {}
+    }
     pub(crate) fn wait_until(&self, _: u64) -> Waited {
         match self.0 {}
     }
+}
+
+/// Never made here.
+#[derive(Debug)]
+pub(crate) struct LockFile(Infallible);
+
+impl LockFile {
+    pub(crate) fn open(_: &str) -> Result<Self, Errno> {
+        Err(UNSUPPORTED)
+    }
+    pub(crate) fn open_to_probe(_: &str) -> Result<Self, Errno> {
+        Err(UNSUPPORTED)
+    }
+    pub(crate) fn create_hidden(_: &str, _: u32) -> Result<Self, Errno> {
+        Err(UNSUPPORTED)
+    }
+    pub(crate) fn link(&mut self, _: &str) -> Result<(), Errno> {
+        match self.0 {}
+    }
+    pub(crate) fn try_lock(&self) -> Result<bool, Errno> {
+        match self.0 {}
+    }
+    pub(crate) fn is_free(&self) -> Result<bool, Errno> {
+        match self.0 {}
+    }
+    pub(crate) fn stat(&self) -> Result<ObjectStat, Errno> {
+        match self.0 {}
+    }
+}
+
+/// Never made here.
+#[derive(Debug)]
+pub(crate) struct Process(Infallible);
+
+impl Process {
+    pub(crate) fn find(_: u64) -> Option<Self> {
+        None
+    }
+    pub(crate) fn is_running(&self) -> bool {
+        match self.0 {}
+    }
+}
+
+pub(crate) fn stat_path(_: &str) -> Result<Option<ObjectStat>, Errno> {
+    Err(UNSUPPORTED)
+}
+
+pub(crate) fn unlink_path(_: &str) -> Result<(), Errno> {
+    Err(UNSUPPORTED)
+}
+
+pub(crate) fn make_directories(_: &str) -> Result<(), Errno> {
+    Err(UNSUPPORTED)
 }
 
 pub(crate) fn fork_generation() -> u32 {

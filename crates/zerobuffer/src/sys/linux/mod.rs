@@ -2,10 +2,14 @@
 #![allow(unsafe_code)]
 
 mod fork;
+mod lockfile;
+mod process;
 mod sem;
 mod shm;
 
 pub(crate) use fork::generation as fork_generation;
+pub(crate) use lockfile::{LockFile, make_directories, stat_path, unlink_path};
+pub(crate) use process::Process;
 pub(crate) use sem::Semaphore;
 pub(crate) use shm::{Mapping, ShmFile, stat_object, unlink_object};
 

@@ -98,6 +98,14 @@ impl Semaphore {
         unsafe { libc::sem_post(self.raw()) };
     }
 
+    /// Takes a token if there is one.
+    #[inline]
+    pub(crate) fn try_wait(&self) -> bool {
+        // SAFETY: `raw` points to a mapped sem_t for the life of `self`. Without a token, and on any
+        // damage, the call fails at once.
+        unsafe { libc::sem_trywait(self.raw()) == 0 }
+    }
+
     /// Takes a token, waiting until `deadline_ns` of CLOCK_MONOTONIC at the most.
     pub(crate) fn wait_until(&self, deadline_ns: u64) -> Waited {
         let deadline = libc::timespec {

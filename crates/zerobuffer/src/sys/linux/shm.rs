@@ -1,5 +1,6 @@
 //! Named shared memory: open files with role locks, and mappings.
 
+use super::lockfile::link_descriptor;
 use super::{c_name, fork, last_errno};
 use crate::sys::{Errno, Identity, ObjectStat};
 use std::ptr::NonNull;
@@ -32,6 +33,25 @@ impl ShmFile {
     /// Opens an object that exists, for reading and writing.
     pub(crate) fn open(name: &str) -> Result<Self, Errno> {
         Self::shm_open(name, libc::O_RDWR, 0)
+    }
+
+    /// Creates an object without a name: nobody can find it before [`ShmFile::publish`], and if this
+    /// process dies before, nothing is left.
+    pub(crate) fn create_hidden(mode: u32) -> Result<Self, Errno> {
+        let fd = fork::register(|| {
+            let flags = libc::O_RDWR | libc::O_TMPFILE | libc::O_CLOEXEC;
+            // SAFETY: the path is NUL-terminated.
+            let fd = unsafe { libc::open(c"/dev/shm".as_ptr(), flags, 0o600) };
+            if fd < 0 { Err(last_errno()) } else { Ok(fd) }
+        })?;
+        let file = Self { fd, generation: fork::generation() };
+        file.set_mode(mode)?;
+        Ok(file)
+    }
+
+    /// Gives a hidden object its name; fails with EEXIST if the name is taken.
+    pub(crate) fn publish(&self, name: &str) -> Result<(), Errno> {
+        link_descriptor(self.fd, &format!("/dev/shm{name}"))
     }
 
     fn shm_open(name: &str, flags: i32, mode: libc::mode_t) -> Result<Self, Errno> {
@@ -221,7 +241,7 @@ pub(crate) fn stat_object(name: &str) -> Result<Option<ObjectStat>, Errno> {
     }
 }
 
-fn object_stat(stat: &libc::stat) -> ObjectStat {
+pub(super) fn object_stat(stat: &libc::stat) -> ObjectStat {
     ObjectStat {
         identity: Identity { device: stat.st_dev, inode: stat.st_ino },
         size: stat.st_size as u64,

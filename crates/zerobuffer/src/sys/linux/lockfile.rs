@@ -1,0 +1,153 @@
+//! Lock files: files whose open descriptor holds a BSD lock (`flock`), as the peers of version 1 use them.
+
+use super::shm::{check, object_stat};
+use super::{c_name, fork, last_errno};
+use crate::sys::{Errno, ObjectStat};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// An open lock file. Its lock lives as long as the file is open in this process; a forked child
+/// gives its copy of the descriptor back at birth, and drop does nothing there.
+#[derive(Debug)]
+pub(crate) struct LockFile {
+    fd: i32,
+    generation: u32,
+    /// The name that the file has until it is linked, where the file system knows no unnamed files.
+    temporary: Option<String>,
+}
+
+impl LockFile {
+    /// Opens a lock file that exists.
+    pub(crate) fn open(path: &str) -> Result<Self, Errno> {
+        Self::open_with(path, libc::O_RDWR | libc::O_NOFOLLOW, 0)
+    }
+
+    /// As [`LockFile::open`], for a look at the lock only: reading rights suffice.
+    pub(crate) fn open_to_probe(path: &str) -> Result<Self, Errno> {
+        Self::open_with(path, libc::O_RDONLY | libc::O_NOFOLLOW, 0)
+    }
+
+    /// A new file in `directory` that nobody can find before [`LockFile::link`].
+    pub(crate) fn create_hidden(directory: &str, mode: u32) -> Result<Self, Errno> {
+        let file = match Self::open_with(directory, libc::O_RDWR | libc::O_TMPFILE, 0o600) {
+            // Older overlay file systems have no unnamed files.
+            Err(Errno(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL)) => {
+                Self::create_temporary(directory)?
+            }
+            opened => opened?,
+        };
+        // SAFETY: `fd` is open for the life of `file`.
+        check(unsafe { libc::fchmod(file.fd, mode) })?;
+        Ok(file)
+    }
+
+    /// The temporary name must not end in `.lock`: peers of version 1 delete such files.
+    fn create_temporary(directory: &str) -> Result<Self, Errno> {
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let path = format!("{directory}/.new-{}-{count}", std::process::id());
+        let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
+        let mut file = Self::open_with(&path, flags, 0o600)?;
+        file.temporary = Some(path);
+        Ok(file)
+    }
+
+    fn open_with(path: &str, flags: i32, mode: libc::mode_t) -> Result<Self, Errno> {
+        let path = c_name(path)?;
+        let fd = fork::register(|| {
+            let flags = flags | libc::O_CLOEXEC | libc::O_NONBLOCK;
+            // SAFETY: `path` is NUL-terminated and outlives the call.
+            let fd = unsafe { libc::open(path.as_ptr(), flags, mode) };
+            if fd < 0 { Err(last_errno()) } else { Ok(fd) }
+        })?;
+        Ok(Self { fd, generation: fork::generation(), temporary: None })
+    }
+
+    /// Gives the file its name; fails with EEXIST if the name is taken.
+    pub(crate) fn link(&mut self, path: &str) -> Result<(), Errno> {
+        match self.temporary.take() {
+            None => link_descriptor(self.fd, path),
+            Some(temporary) => {
+                let linked = std::fs::hard_link(&temporary, path);
+                let _ = std::fs::remove_file(&temporary);
+                linked.map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::EIO)))
+            }
+        }
+    }
+
+    /// Takes the exclusive lock for as long as the file is open. False: another open file has it.
+    pub(crate) fn try_lock(&self) -> Result<bool, Errno> {
+        self.flock(libc::LOCK_EX)
+    }
+
+    /// Whether nobody has the exclusive lock at this moment.
+    pub(crate) fn is_free(&self) -> Result<bool, Errno> {
+        self.flock(libc::LOCK_SH)
+    }
+
+    fn flock(&self, operation: i32) -> Result<bool, Errno> {
+        loop {
+            // SAFETY: `fd` is open for the life of `self`.
+            match check(unsafe { libc::flock(self.fd, operation | libc::LOCK_NB) }) {
+                Ok(()) => return Ok(true),
+                Err(Errno(libc::EWOULDBLOCK)) => return Ok(false),
+                Err(Errno(libc::EINTR)) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
+    /// What the file is.
+    pub(crate) fn stat(&self) -> Result<ObjectStat, Errno> {
+        // SAFETY: an all-zero stat is a valid value of this plain C struct.
+        let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+        // SAFETY: `fd` is open for the life of `self`, and `stat` is a valid place to write to.
+        check(unsafe { libc::fstat(self.fd, &mut stat) })?;
+        Ok(object_stat(&stat))
+    }
+}
+
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        if self.generation == fork::generation() {
+            if let Some(temporary) = &self.temporary {
+                let _ = std::fs::remove_file(temporary);
+            }
+            fork::close(self.fd);
+        }
+    }
+}
+
+/// Gives the unnamed file behind `fd` a name; fails with EEXIST if the name is taken.
+pub(super) fn link_descriptor(fd: i32, path: &str) -> Result<(), Errno> {
+    let from = c_name(&format!("/proc/self/fd/{fd}"))?;
+    let to = c_name(path)?;
+    let here = libc::AT_FDCWD;
+    // SAFETY: both names are NUL-terminated and outlive the call.
+    check(unsafe { libc::linkat(here, from.as_ptr(), here, to.as_ptr(), libc::AT_SYMLINK_FOLLOW) })
+}
+
+/// What a path stands for (symbolic links are not followed); `None` if it stands for nothing.
+pub(crate) fn stat_path(path: &str) -> Result<Option<ObjectStat>, Errno> {
+    let path = c_name(path)?;
+    // SAFETY: an all-zero stat is a valid value of this plain C struct.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: `path` is NUL-terminated, and `stat` is a valid place to write to.
+    match check(unsafe { libc::lstat(path.as_ptr(), &mut stat) }) {
+        Ok(()) => Ok(Some(object_stat(&stat))),
+        Err(Errno(libc::ENOENT | libc::ENOTDIR)) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Removes a file.
+pub(crate) fn unlink_path(path: &str) -> Result<(), Errno> {
+    let path = c_name(path)?;
+    // SAFETY: `path` is NUL-terminated and outlives the call.
+    check(unsafe { libc::unlink(path.as_ptr()) })
+}
+
+/// Makes a directory and those above it, as far as they are missing, with the umask's permissions.
+pub(crate) fn make_directories(path: &str) -> Result<(), Errno> {
+    std::fs::create_dir_all(path)
+        .map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::ENOTDIR)))
+}

@@ -1,0 +1,120 @@
+//! Other processes, by their ids: all that the peers of version 1 leave to know each other by.
+
+use super::{fork, last_errno};
+use crate::sys::Errno;
+
+/// A process that was there when it was first looked at. Where the kernel gives a pidfd, the id can
+/// be given to another process afterwards without being mistaken for this one.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pid: i32,
+    pidfd: Option<PidFd>,
+}
+
+#[derive(Debug)]
+struct PidFd {
+    fd: i32,
+    generation: u32,
+}
+
+impl Process {
+    /// The process with this id; `None` if there is none.
+    pub(crate) fn find(pid: u64) -> Option<Self> {
+        let pid = i32::try_from(pid).ok().filter(|pid| *pid > 0)?;
+        match PidFd::open(pid) {
+            Ok(pidfd) => Some(Self { pid, pidfd: Some(pidfd) }),
+            // EINVAL: the id belongs to a thread by now, so the process is gone.
+            Err(Errno(libc::ESRCH | libc::EINVAL | libc::ENOENT)) => None,
+            // No pidfds in this kernel, or no descriptors left.
+            Err(_) => Some(Self { pid, pidfd: None }).filter(Self::is_running),
+        }
+    }
+
+    /// Whether the process runs. One that has ended and that nobody has waited for does not.
+    pub(crate) fn is_running(&self) -> bool {
+        match &self.pidfd {
+            Some(pidfd) if pidfd.generation == fork::generation() => !pidfd.has_ended(),
+            _ => may_be_signalled(self.pid) && !is_zombie(self.pid),
+        }
+    }
+}
+
+impl PidFd {
+    fn open(pid: i32) -> Result<Self, Errno> {
+        let fd = fork::register(|| {
+            // SAFETY: pidfd_open takes two integers and touches no memory of ours. The descriptor
+            // that it makes is close-on-exec.
+            let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+            if fd < 0 { Err(last_errno()) } else { Ok(fd as i32) }
+        })?;
+        Ok(Self { fd, generation: fork::generation() })
+    }
+
+    /// A pidfd becomes readable when its process ends, and stays so.
+    fn has_ended(&self) -> bool {
+        let mut poll = libc::pollfd { fd: self.fd, events: libc::POLLIN, revents: 0 };
+        // SAFETY: `poll` is one valid pollfd, `fd` is open for the life of `self`.
+        unsafe { libc::poll(&mut poll, 1, 0) == 1 }
+    }
+}
+
+impl Drop for PidFd {
+    fn drop(&mut self) {
+        if self.generation == fork::generation() {
+            fork::close(self.fd);
+        }
+    }
+}
+
+/// Whether there is a process, or a zombie, of that id: EPERM says that it is another user's.
+fn may_be_signalled(pid: i32) -> bool {
+    // SAFETY: signal 0 is never delivered.
+    let result = unsafe { libc::kill(pid, 0) };
+    result == 0 || last_errno() == Errno(libc::EPERM)
+}
+
+fn is_zombie(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The state follows the name, which stands in parentheses and may hold anything.
+    let state = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    state.starts_with(['Z', 'X'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rule P1: a zombie is dead, and so is an id that nobody has.
+    #[test]
+    fn a_zombie_is_not_running_by_either_way_of_looking() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let process = Process::find(child.id().into());
+        while !is_zombie(child.id() as i32) {
+            std::thread::yield_now();
+        }
+        assert!(process.is_none_or(|process| !process.is_running()));
+        assert!(!Process::find(child.id().into()).is_some_and(|process| process.is_running()));
+        let by_signal = Process { pid: child.id() as i32, pidfd: None };
+        assert!(may_be_signalled(by_signal.pid) && !by_signal.is_running());
+        child.wait().unwrap();
+        assert!(Process::find(child.id().into()).is_none());
+        assert!(!by_signal.is_running());
+    }
+
+    #[test]
+    fn ids_that_no_process_can_have_are_dead() {
+        for pid in [0, u64::MAX, 1 << 31, (1 << 32) + u64::from(std::process::id())] {
+            assert!(Process::find(pid).is_none(), "{pid}");
+        }
+        assert!(Process::find(std::process::id().into()).unwrap().is_running());
+    }
+
+    /// Rule P3: a process that may not be signalled is alive.
+    #[test]
+    fn a_process_of_another_user_is_running() {
+        // Process 1 is root's; as root the signal is allowed, and the answer is the same.
+        let by_signal = Process { pid: 1, pidfd: None };
+        assert!(by_signal.is_running());
+        assert!(Process::find(1).unwrap().is_running());
+    }
+}

@@ -1,0 +1,272 @@
+//! The lock files that say that a buffer has a reader.
+//!
+//! C++ and Python readers lock `/tmp/zerobuffer/{name}.lock`; C# readers lock
+//! `${TMPDIR:-/tmp}/zerobuffer/locks/{name}.lock`. Ours lock both (rule L1), always in this order.
+//!
+//! Every deployed reader, when it starts, looks at all lock files of its folder; it unlocks a file
+//! that it could lock *before* it deletes it, and what it deletes may meanwhile be somebody's. Hence
+//! the care below: a new file is locked before it gets its name, a file's name is compared with the
+//! open file after locking, and nothing here ever ends in `.lock` but a lock (rule L7).
+
+use crate::error::{Error, Result};
+use crate::name::BufferName;
+use crate::sys::{self, Errno, Identity, LockFile};
+use std::time::Duration;
+
+/// A lock that is held may be a scanning reader's for a moment: ask again after this (rule L3).
+const PAUSE: Duration = Duration::from_millis(5);
+const TRIES: u32 = 10;
+
+/// Both lock files of one buffer, held until dropped.
+#[derive(Debug)]
+pub(super) struct Locks {
+    held: Vec<Held>,
+}
+
+/// One lock file, locked.
+#[derive(Debug)]
+struct Held {
+    path: String,
+    identity: Identity,
+    /// It was there before, left over by a reader that is gone.
+    found: bool,
+    fork_generation: u32,
+    /// The lock lives as long as the file is open. A forked child closes its copy at birth, and the
+    /// descriptor is not inherited by programs (rules L15 and P5).
+    file: LockFile,
+}
+
+fn folders() -> [String; 2] {
+    let temporary = std::env::var("TMPDIR").ok().filter(|path| !path.is_empty());
+    let temporary = temporary.as_deref().unwrap_or("/tmp").trim_end_matches('/');
+    ["/tmp/zerobuffer".to_owned(), format!("{temporary}/zerobuffer/locks")]
+}
+
+fn path(folder: &str, name: &BufferName) -> String {
+    format!("{folder}/{name}.lock")
+}
+
+/// Whether somebody holds one of the buffer's locks at this moment.
+pub(super) fn is_held(name: &BufferName) -> bool {
+    folders().iter().any(|folder| {
+        LockFile::open_to_probe(&path(folder, name))
+            .and_then(|file| file.is_free())
+            .is_ok_and(|free| !free)
+    })
+}
+
+impl Locks {
+    /// Takes both locks, the first one in any case, the second unless its folder is out of reach.
+    ///
+    /// # Errors
+    /// `AlreadyRunning` if somebody holds one of them; `PermissionDenied`; `System`.
+    pub(super) fn acquire(name: &BufferName, mode: u32) -> Result<Self> {
+        let [common, csharp] = folders();
+        let mut locks = Self { held: vec![Held::acquire(&common, name, mode)?] };
+        match Held::acquire(&csharp, name, mode) {
+            Ok(held) => locks.held.push(held),
+            // Wherever TMPDIR points: a C# peer of ours could not lock there either.
+            Err(Error::PermissionDenied { .. })
+            | Err(Error::System { errno: libc::ENOENT | libc::EROFS | libc::ENOTDIR, .. }) => {}
+            Err(error) => {
+                locks.give_up();
+                return Err(error);
+            }
+        }
+        Ok(locks)
+    }
+
+    /// Whether a reader that is gone has left one of the files.
+    pub(super) fn were_left_over(&self) -> bool {
+        self.held.iter().any(|held| held.found)
+    }
+
+    /// Whether the paths still stand for the files that are locked.
+    pub(super) fn are_in_place(&self) -> bool {
+        self.held.iter().all(Held::is_in_place)
+    }
+
+    /// Lets go without deleting what was there before: it says that somebody else's objects may still
+    /// have to be looked after (rule L6).
+    pub(super) fn give_up(mut self) {
+        for held in self.held.iter_mut().filter(|held| held.found) {
+            // Nothing stands for no path, so drop deletes nothing.
+            held.path.clear();
+        }
+    }
+}
+
+impl Held {
+    fn acquire(folder: &str, name: &BufferName, mode: u32) -> Result<Self> {
+        let path = path(folder, name);
+        sys::make_directories(folder).map_err(|errno| errno.on("create", folder))?;
+        for turn in 0..TRIES {
+            if turn > 0 {
+                std::thread::sleep(PAUSE);
+            }
+            if let Some(held) =
+                Self::try_acquire(folder, &path, mode).map_err(|errno| errno.on("lock", &path))?
+            {
+                return Ok(held);
+            }
+        }
+        Err(Error::AlreadyRunning { name: name.to_string() })
+    }
+
+    /// `None` if the lock is held, or the file went away meanwhile.
+    fn try_acquire(
+        folder: &str,
+        path: &str,
+        mode: u32,
+    ) -> std::result::Result<Option<Self>, Errno> {
+        let (file, found) = match LockFile::open(path) {
+            Ok(file) => (file, true),
+            Err(Errno(libc::ENOENT)) => (LockFile::create_hidden(folder, mode)?, false),
+            Err(errno) => return Err(errno),
+        };
+        if !file.try_lock()? {
+            return Ok(None);
+        }
+        let mut held = Self {
+            path: path.to_owned(),
+            identity: file.stat()?.identity,
+            found,
+            fork_generation: sys::fork_generation(),
+            file,
+        };
+        if !found {
+            match held.file.link(path) {
+                Ok(()) => {}
+                Err(Errno(libc::EEXIST)) => return Ok(None),
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(held.is_in_place().then_some(held))
+    }
+
+    fn is_in_place(&self) -> bool {
+        let found = sys::stat_path(&self.path);
+        found.is_ok_and(|found| found.is_some_and(|stat| stat.identity == self.identity))
+    }
+}
+
+impl Drop for Held {
+    /// The path goes while the lock is still held (rule L4).
+    fn drop(&mut self) {
+        if self.fork_generation == sys::fork_generation() && self.is_in_place() {
+            let _ = sys::unlink_path(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    fn unique() -> BufferName {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+        BufferName::new(&format!("locks-{}-{count}", std::process::id())).unwrap()
+    }
+
+    fn paths(name: &BufferName) -> [String; 2] {
+        folders().map(|folder| path(&folder, name))
+    }
+
+    fn exist(name: &BufferName) -> [bool; 2] {
+        paths(name).map(|path| std::fs::exists(path).unwrap())
+    }
+
+    /// Rule L1: both families of peers find the buffer locked, and both files go in the end.
+    #[test]
+    fn l1_both_lock_files_are_held_for_life() {
+        let name = unique();
+        assert!(!is_held(&name));
+        let locks = Locks::acquire(&name, 0o600).unwrap();
+        assert!(is_held(&name) && locks.are_in_place() && !locks.were_left_over());
+        for path in paths(&name) {
+            assert!(!LockFile::open(&path).unwrap().try_lock().unwrap(), "{path}");
+        }
+        let error = Locks::acquire(&name, 0o600).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AlreadyRunning);
+        assert!(locks.are_in_place());
+        drop(locks);
+        assert_eq!(exist(&name), [false, false]);
+    }
+
+    /// Rule L1: each lock alone keeps a second reader out, and its try leaves no trace.
+    #[test]
+    fn l1_one_foreign_lock_is_enough_to_be_refused() {
+        for foreign in 0..2 {
+            let name = unique();
+            drop(Locks::acquire(&name, 0o600).unwrap());
+            let path = &paths(&name)[foreign];
+            std::fs::write(path, "").unwrap();
+            let file = LockFile::open(path).unwrap();
+            assert!(file.try_lock().unwrap());
+            let error = Locks::acquire(&name, 0o600).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::AlreadyRunning);
+            assert_eq!(exist(&name), [foreign == 0, foreign == 1]);
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+
+    /// Rule L3: a lock that a scanner holds for a moment is waited for, and a file that was deleted
+    /// after it was opened is not taken for a lock.
+    #[test]
+    fn l3_a_scanner_that_locks_unlocks_and_deletes_is_survived() {
+        let name = unique();
+        drop(Locks::acquire(&name, 0o600).unwrap());
+        let path = paths(&name)[0].clone();
+        std::fs::write(&path, "").unwrap();
+        let scanner = LockFile::open(&path).unwrap();
+        assert!(scanner.try_lock().unwrap());
+        let scan = std::thread::spawn(move || {
+            std::thread::sleep(PAUSE * 3);
+            drop(scanner);
+            std::fs::remove_file(&path).unwrap();
+        });
+        // Either it finds the file unlocked before it is deleted, and notices in `are_in_place`, or
+        // it makes a new one.
+        let locks = Locks::acquire(&name, 0o600).unwrap();
+        scan.join().unwrap();
+        assert!(locks.are_in_place() || locks.were_left_over());
+        drop(locks);
+        assert_eq!(exist(&name), [false, false]);
+    }
+
+    /// Rule L6: what was there before is left where it is when the buffer turns out to be in use.
+    #[test]
+    fn l6_giving_up_leaves_the_files_of_others() {
+        let name = unique();
+        drop(Locks::acquire(&name, 0o600).unwrap());
+        let [common, _] = paths(&name);
+        std::fs::write(&common, "").unwrap();
+        let locks = Locks::acquire(&name, 0o600).unwrap();
+        assert!(locks.were_left_over());
+        locks.give_up();
+        assert_eq!(exist(&name), [true, false]);
+        std::fs::remove_file(common).unwrap();
+    }
+
+    /// Rule L7: whatever stands in the lock folders for a moment does not end in `.lock` before it is
+    /// locked. A file without a name stands nowhere; the name of the fall-back is checked here.
+    #[test]
+    fn l7_no_helper_file_ends_in_lock() {
+        let [folder, _] = folders();
+        sys::make_directories(&folder).unwrap();
+        let mut file = LockFile::create_hidden(&folder, 0o600).unwrap();
+        let visible = || {
+            let mine = format!(".new-{}", std::process::id());
+            let names = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name());
+            names.filter(|name| name.to_string_lossy().starts_with(&mine)).count()
+        };
+        assert_eq!(visible(), 0);
+        let path = format!("{folder}/.{}.new", unique());
+        file.link(&path).unwrap();
+        assert_eq!(file.link(&path), Err(Errno(libc::EEXIST)));
+        std::fs::remove_file(path).unwrap();
+    }
+}

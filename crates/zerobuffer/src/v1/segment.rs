@@ -1,0 +1,256 @@
+//! One segment with its two semaphores: what the creating and the attaching side have in common.
+
+use super::frame;
+use super::layout::{Geometry, OIEB, oieb};
+use super::words::{Headers, Oieb};
+use crate::error::{Error, Result};
+use crate::memory::{MemoryProvider, SharedMemory, SharedMemoryView};
+use crate::name::BufferName;
+use crate::sys::{self, Errno, Identity, Semaphore};
+
+/// Where the segment's bytes come from.
+#[derive(Debug)]
+pub(super) enum Home {
+    /// A shared-memory object of the buffer's name.
+    Named(SharedMemory),
+    /// Memory that the user supplied; peers that look for the name do not find it.
+    Supplied(SharedMemoryView),
+}
+
+impl Home {
+    fn map(&self, offset: u64, size: u64) -> Result<SharedMemoryView> {
+        match self {
+            Self::Named(memory) => memory.map(offset as usize, size as usize),
+            Self::Supplied(view) => view.map(offset as usize, size as usize),
+        }
+    }
+}
+
+/// A named semaphore and which file it is.
+#[derive(Debug)]
+pub(super) struct NamedSemaphore {
+    object: String,
+    identity: Identity,
+    pub(super) semaphore: Semaphore,
+}
+
+impl NamedSemaphore {
+    /// Creates it with value 0. A leftover of the name is replaced, never used again: its tokens
+    /// would stand for frames of another life (rule L5).
+    pub(super) fn create(object: String, mode: u32) -> Result<Self> {
+        unlink_semaphore(&object)?;
+        let semaphore = Semaphore::create_new(&object, mode).map_err(|errno| match errno {
+            Errno(libc::ENOSPC | libc::ENOMEM) => {
+                Error::NoSpace { object: object.clone(), needed: 32 }
+            }
+            errno => errno.on("create", &object),
+        })?;
+        let stat = Semaphore::stat(&object).map_err(|errno| errno.on("look up", &object))?;
+        // Gone already: a peer's scan; the creator notices that it is not named, and starts over.
+        let nowhere = Identity { device: 0, inode: 0 };
+        let identity = stat.map_or(nowhere, |stat| stat.identity);
+        Ok(Self { object, identity, semaphore })
+    }
+
+    /// Opens one that exists; `None` if there is none.
+    pub(super) fn open(object: String, owner: u32) -> Result<Option<Self>> {
+        let file = match Semaphore::open_file(&object) {
+            Ok(file) => file,
+            Err(Errno(libc::ENOENT)) => return Ok(None),
+            Err(errno) => return Err(errno.on("open", &object)),
+        };
+        let stat = file.stat().map_err(|errno| errno.on("look at", &object))?;
+        if stat.uid != owner {
+            return Err(foreign(&object, stat.uid, "its owner is not the one expected"));
+        }
+        if !Semaphore::is_semaphore(&stat) {
+            return Err(foreign(&object, stat.uid, "it is not a semaphore"));
+        }
+        let semaphore = Semaphore::map(&file).map_err(|errno| errno.on("map", &object))?;
+        Ok(Some(Self { object, identity: stat.identity, semaphore }))
+    }
+
+    /// Whether the name still stands for this semaphore.
+    pub(super) fn is_named(&self) -> bool {
+        let found = Semaphore::stat(&self.object);
+        found.is_ok_and(|found| found.is_some_and(|stat| stat.identity == self.identity))
+    }
+
+    /// Removes the name, unless it stands for something else by now.
+    pub(super) fn unlink(&self) {
+        if self.is_named() {
+            let _ = Semaphore::unlink(&self.object);
+        }
+    }
+}
+
+/// Removes a semaphore's name; a missing one is fine.
+pub(super) fn unlink_semaphore(object: &str) -> Result<()> {
+    match Semaphore::unlink(object) {
+        Ok(()) | Err(Errno(libc::ENOENT)) => Ok(()),
+        Err(errno) => Err(errno.on("unlink", object)),
+    }
+}
+
+/// A mapped segment in which this process has a role.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) name: BufferName,
+    pub(super) geometry: Geometry,
+    pub(super) control: Oieb,
+    /// The ring, as bytes and as frame headers.
+    pub(super) payload: SharedMemoryView,
+    pub(super) headers: Headers,
+    metadata: SharedMemoryView,
+    pub(super) data_ready: NamedSemaphore,
+    pub(super) space_freed: NamedSemaphore,
+    home: Home,
+    fork_generation: u32,
+}
+
+impl Segment {
+    /// The views of `home`, all of which is mapped, as `geometry` divides it.
+    pub(super) fn new(
+        name: &BufferName,
+        home: Home,
+        geometry: Geometry,
+        data_ready: NamedSemaphore,
+        space_freed: NamedSemaphore,
+    ) -> Result<Self> {
+        let payload = home.map(geometry.payload_offset(), geometry.payload_size)?;
+        Ok(Self {
+            name: name.clone(),
+            geometry,
+            control: Oieb::new(home.map(0, OIEB)?),
+            headers: Headers::new(payload.clone()),
+            payload,
+            metadata: home.map(OIEB, geometry.metadata_size)?,
+            data_ready,
+            space_freed,
+            home,
+            fork_generation: sys::fork_generation(),
+        })
+    }
+
+    /// # Errors
+    /// `WrongProcess` in a forked child, which has no mapping.
+    #[inline]
+    pub(super) fn check_process(&self) -> Result<()> {
+        if self.is_ours() { Ok(()) } else { Err(Error::WrongProcess) }
+    }
+
+    #[inline]
+    pub(super) fn is_ours(&self) -> bool {
+        self.fork_generation == sys::fork_generation()
+    }
+
+    pub(super) fn writer_pid(&self) -> u64 {
+        self.control.load(oieb::WRITER_PID)
+    }
+
+    pub(super) fn reader_pid(&self) -> u64 {
+        self.control.load(oieb::READER_PID)
+    }
+
+    /// Whether the buffer's name stands for another segment by now (rule P4). A name that is gone is
+    /// no proof of anything. Supplied memory has no name.
+    pub(super) fn is_replaced(&self) -> bool {
+        match &self.home {
+            Home::Named(memory) => {
+                let found = sys::stat_object(memory.object()).ok().flatten();
+                found.is_some_and(|found| {
+                    memory.stat().is_ok_and(|own| own.identity != found.identity)
+                })
+            }
+            Home::Supplied(_) => false,
+        }
+    }
+
+    /// Whether all names stand for these objects.
+    pub(super) fn is_named(&self) -> bool {
+        let segment = match &self.home {
+            Home::Named(memory) => memory.is_named().unwrap_or(false),
+            Home::Supplied(_) => true,
+        };
+        segment && self.data_ready.is_named() && self.space_freed.is_named()
+    }
+
+    /// Gives a hidden segment its name; false if the name is taken.
+    pub(super) fn publish(&self) -> Result<bool> {
+        let Home::Named(memory) = &self.home else { return Ok(true) };
+        match memory.publish() {
+            Ok(()) => Ok(true),
+            Err(Errno(libc::EEXIST)) => Ok(false),
+            Err(errno) => Err(errno.on("publish", memory.object())),
+        }
+    }
+
+    /// Removes the names, the segment's first, those that still are this segment's.
+    pub(super) fn unlink(&self) {
+        if let Home::Named(memory) = &self.home {
+            let _ = memory.unlink();
+        }
+        self.data_ready.unlink();
+        self.space_freed.unlink();
+    }
+
+    /// Writes the metadata; in the deployed peers' order, so that who sees the count sees the bytes.
+    ///
+    /// # Errors
+    /// `MetadataAlreadyWritten`; `EmptyFrame` for no bytes, which C++ and Python readers fail on;
+    /// `TooLarge`.
+    pub(super) fn write_metadata(&self, bytes: &[u8]) -> Result<()> {
+        let max = self.geometry.metadata_size.saturating_sub(8);
+        if self.control.load(oieb::METADATA_WRITTEN_BYTES) > 0 {
+            return Err(Error::MetadataAlreadyWritten);
+        }
+        if bytes.is_empty() {
+            return Err(Error::EmptyFrame);
+        }
+        if bytes.len() as u64 > max {
+            return Err(Error::TooLarge { asked: bytes.len() as u64, max });
+        }
+        let written = 8 + bytes.len() as u64;
+        frame::write_block(&self.metadata, 0, &(bytes.len() as u64).to_le_bytes());
+        frame::write_block(&self.metadata, 8, bytes);
+        self.control.store(oieb::METADATA_WRITTEN_BYTES, written);
+        self.control.store(oieb::METADATA_FREE_BYTES, self.geometry.metadata_size - written);
+        Ok(())
+    }
+
+    /// A copy of the metadata; `None` if none was written.
+    ///
+    /// # Errors
+    /// `ProtocolViolation` for lengths that do not fit the block.
+    pub(super) fn read_metadata(&self) -> Result<Option<Vec<u8>>> {
+        let written = self.control.load(oieb::METADATA_WRITTEN_BYTES);
+        if written == 0 {
+            return Ok(None);
+        }
+        let violation =
+            |field, observed, allowed| Err(Error::ProtocolViolation { field, observed, allowed });
+        let size = self.geometry.metadata_size;
+        if !(8..=size).contains(&written) {
+            return violation("oieb.metadata_written_bytes", written, size);
+        }
+        let prefix = frame::read_block(&self.metadata, 0, 8);
+        let len = u64::from_le_bytes(prefix.try_into().expect("eight bytes"));
+        if len > written - 8 {
+            return violation("metadata length", len, written - 8);
+        }
+        Ok(Some(frame::read_block(&self.metadata, 8, len)))
+    }
+}
+
+pub(super) fn foreign(object: &str, uid: u32, reason: &'static str) -> Error {
+    Error::ForeignObject { object: object.to_owned(), uid, reason }
+}
+
+/// Why an object that exists could not be opened.
+pub(super) fn open_error(errno: Errno, object: &str) -> Error {
+    if errno == Errno(libc::ELOOP) {
+        let stat = sys::stat_object(object).ok().flatten();
+        return foreign(object, stat.map_or(u32::MAX, |stat| stat.uid), "it is a symbolic link");
+    }
+    errno.on("open", object)
+}
