@@ -82,6 +82,8 @@ mod atomics;
 mod config;
 mod error;
 #[cfg(not(loom))]
+mod handler;
+#[cfg(not(loom))]
 mod liveness;
 #[cfg(not(loom))]
 pub mod memory;
@@ -99,6 +101,8 @@ mod wait;
 pub use config::{BufferConfig, ClientConfig, ServerConfig};
 pub use error::{Error, ErrorKind, LostRequest, RequestState, Result};
 #[cfg(not(loom))]
+pub use handler::HandlerOutcome;
+#[cfg(not(loom))]
 pub use name::{ChannelName, MAX_NAME_LEN};
 #[cfg(not(loom))]
 pub use v2::client::{
@@ -106,5 +110,5 @@ pub use v2::client::{
     ResponseReceiver, SharedClient,
 };
 #[cfg(not(loom))]
-pub use v2::server::{Frame, HandlerOutcome, OwnedRequest, Request, Server};
+pub use v2::server::{Frame, OwnedRequest, Request, Server};
 pub use wait::WaitStrategy;

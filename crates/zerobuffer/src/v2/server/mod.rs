@@ -6,10 +6,10 @@ mod guards;
 mod worker;
 
 pub use guards::{Frame, OwnedRequest, Request};
-pub use worker::HandlerOutcome;
 
 use crate::config::ServerConfig;
 use crate::error::{Error, Result};
+use crate::handler::HandlerOutcome;
 use crate::name::ChannelName;
 use crate::sys;
 use crate::wait::Deadline;

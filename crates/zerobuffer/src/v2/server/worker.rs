@@ -4,9 +4,9 @@ use super::acceptor::Acceptor;
 use super::channel::ServerChannel;
 use super::guards::{Frame, status};
 use crate::error::{Error, Result};
+use crate::handler::{HandlerOutcome, panic_message};
 use crate::v2::ring::Taken;
 use crate::wait::Deadline;
-use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
@@ -14,27 +14,6 @@ use std::time::Duration;
 
 /// The pause before another try to make a segment that could not be made.
 const RETRY: Duration = Duration::from_millis(100);
-
-/// What a handler returns: nothing, or a `Result` whose error is the client's.
-pub trait HandlerOutcome {
-    /// `Err` with the message for the client if the handler failed.
-    ///
-    /// # Errors
-    /// The handler's own.
-    fn into_result(self) -> std::result::Result<(), String>;
-}
-
-impl HandlerOutcome for () {
-    fn into_result(self) -> std::result::Result<(), String> {
-        Ok(())
-    }
-}
-
-impl<E: Display> HandlerOutcome for std::result::Result<(), E> {
-    fn into_result(self) -> std::result::Result<(), String> {
-        self.map_err(|error| error.to_string())
-    }
-}
 
 /// Starts the threads that run `handler` on what `acceptor` takes.
 pub(super) fn spawn<H, O>(
@@ -146,12 +125,7 @@ fn handle<O: HandlerOutcome>(
         Ok(Ok(())) => frame.publish(status::OK),
         Ok(Err(message)) => frame.publish_failure(status::HANDLER_ERROR, &message),
         Err(panic) => {
-            let message = panic
-                .downcast_ref::<&str>()
-                .copied()
-                .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-                .unwrap_or("the handler panicked");
-            frame.publish_failure(status::HANDLER_PANIC, message);
+            frame.publish_failure(status::HANDLER_PANIC, panic_message(&*panic));
         }
     }
 }
