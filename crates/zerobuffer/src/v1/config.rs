@@ -17,10 +17,10 @@ use std::time::Duration;
 /// ```
 #[derive(Debug, Clone)]
 pub struct ReaderConfig {
-    pub(super) buffer: BufferConfig,
-    pub(super) mode: u32,
-    pub(super) liveness: Liveness,
-    pub(super) wait: WaitStrategy,
+    pub(in crate::v1) buffer: BufferConfig,
+    pub(in crate::v1) mode: u32,
+    pub(in crate::v1) liveness: Liveness,
+    pub(in crate::v1) wait: WaitStrategy,
 }
 
 impl Default for ReaderConfig {
@@ -78,11 +78,11 @@ impl From<BufferConfig> for ReaderConfig {
 /// ```
 #[derive(Debug, Clone)]
 pub struct WriterConfig {
-    pub(super) write_timeout: Duration,
-    pub(super) liveness: Liveness,
-    pub(super) wait: WaitStrategy,
-    pub(super) owner: Option<u32>,
-    pub(super) restart_sequence: bool,
+    pub(in crate::v1) write_timeout: Duration,
+    pub(in crate::v1) liveness: Liveness,
+    pub(in crate::v1) wait: WaitStrategy,
+    pub(in crate::v1) owner: Option<u32>,
+    pub(in crate::v1) restart_sequence: bool,
 }
 
 impl Default for WriterConfig {

@@ -203,6 +203,23 @@ impl Reader {
     /// Removes the buffer, as dropping does. Frames that are held stay valid.
     pub fn close(self) {}
 
+    /// Whether a token waits to be taken: there is, most probably, a frame.
+    pub(super) fn has_token(&self) -> bool {
+        self.core.segment.is_ours()
+            && self.core.segment.data_ready.semaphore.value().is_some_and(|value| value > 0)
+    }
+
+    /// Makes room for the next writer's metadata, if there is no writer. Deployed readers never do:
+    /// there the first writer's metadata is the last one's as well.
+    pub(super) fn forget_writer(&self) {
+        let control = &self.core.segment.control;
+        let written = control.load(oieb::METADATA_WRITTEN_BYTES);
+        if self.core.segment.is_ours() && self.core.segment.writer_pid() == 0 && written > 0 {
+            control.store(oieb::METADATA_FREE_BYTES, self.core.segment.geometry.metadata_size);
+            control.replace(oieb::METADATA_WRITTEN_BYTES, written, 0);
+        }
+    }
+
     /// The id in the header's writer field; 0 if there is none.
     pub(super) fn writer_pid(&self) -> u64 {
         self.core.segment.writer_pid()
@@ -314,7 +331,7 @@ impl Core {
     ) -> std::result::Result<Arrival, Unready> {
         let semaphore = &self.segment.data_ready.semaphore;
         let turn = Turn { core: self, stop, token: Cell::new(false), look: Cell::new(false) };
-        self.waiter.wait(semaphore, deadline, SLICE, &turn, || {
+        self.waiter.wait(semaphore, deadline, &turn, || {
             if turn.token.take() || semaphore.try_wait() {
                 return Some(Arrival::Token);
             }
@@ -454,6 +471,10 @@ impl Watch for Turn<'_> {
     fn probe(&self) -> Peer {
         self.look.set(true);
         self.core.probe()
+    }
+
+    fn slice(&self) -> Duration {
+        SLICE
     }
 
     fn stopped(&self) -> bool {

@@ -115,7 +115,7 @@ impl Writer {
     #[inline]
     pub fn write_frame(&mut self, data: &[u8]) -> Result<u64> {
         let mut claim = self.claim(data.len(), self.write_timeout, None)?;
-        claim.data_mut(&self.attached.segment.payload).copy_from_slice(data);
+        self.data_mut(&mut claim).copy_from_slice(data);
         self.commit(claim)
     }
 
@@ -129,14 +129,12 @@ impl Writer {
         Ok(FrameBuffer { writer: self, claim })
     }
 
-    /// As [`acquire`](Self::acquire), but waits as long as the reader lives, or until `stop` is set.
-    pub(super) fn acquire_unless(
-        &mut self,
-        len: usize,
-        stop: &AtomicBool,
-    ) -> Result<FrameBuffer<'_>> {
-        let claim = self.claim(len, Duration::MAX, Some(stop))?;
-        Ok(FrameBuffer { writer: self, claim })
+    /// The bytes of a claim of this writer's.
+    pub(super) fn data_mut<'g>(&'g self, claim: &'g mut Claim) -> &'g mut [u8] {
+        match self.attached.segment.is_ours() {
+            true => claim.data_mut(&self.attached.segment.payload),
+            false => &mut [],
+        }
     }
 
     /// Describes the stream, once in the buffer's life; to be called before the first frame.
@@ -195,11 +193,6 @@ impl Writer {
         self.attached.segment.reader_pid()
     }
 
-    /// The longest mix of frames that always fits half of: see `Writer`.
-    pub(super) fn payload_size(&self) -> u64 {
-        self.attached.segment.geometry.payload_size
-    }
-
     // ---- writing ----
 
     /// Whether writing makes sense at all.
@@ -219,7 +212,12 @@ impl Writer {
 
     /// Finds room for a frame, waiting until one deadline for all of it (rule T3).
     #[inline]
-    fn claim(&mut self, len: usize, timeout: Duration, stop: Option<&AtomicBool>) -> Result<Claim> {
+    pub(super) fn claim(
+        &mut self,
+        len: usize,
+        timeout: Duration,
+        stop: Option<&AtomicBool>,
+    ) -> Result<Claim> {
         self.check()?;
         // Once in a while, even if there always is room: the reader of an orphaned ring never makes
         // any, and until then every frame would be lost (rules L10 and P4).
@@ -245,16 +243,15 @@ impl Writer {
         let free = Cell::new(0);
         let turn = Turn { writer: self, stop };
         // Tokens that have piled up are taken one by one; the account says whether there is room.
-        let waited = self.waiter.wait(semaphore, deadline, SLICE, &turn, || {
-            match self.ring.shortage(claim) {
+        let waited =
+            self.waiter.wait(semaphore, deadline, &turn, || match self.ring.shortage(claim) {
                 Ok(None) => Some(Ok(())),
                 Ok(Some(shortage)) => {
                     free.set(shortage);
                     None
                 }
                 Err(error) => Some(Err(error)),
-            }
-        });
+            });
         waited.unwrap_or_else(|unready| match unready {
             Unready::Gone(peer) => end_of(peer),
             _ => Err(self.full(claim, free.get())),
@@ -272,7 +269,7 @@ impl Writer {
     }
 
     #[inline]
-    fn commit(&mut self, claim: Claim) -> Result<u64> {
+    pub(super) fn commit(&mut self, claim: Claim) -> Result<u64> {
         self.check()?;
         let sequence = self.ring.commit(claim);
         // One token for one frame, always: deployed readers act on tokens alone (rule R10).
@@ -284,11 +281,14 @@ impl Writer {
 
     fn look_at_reader(&self) -> Peer {
         let segment = &self.attached.segment;
-        match segment.reader_pid() {
-            0 => Peer::Closed,
-            pid if !self.attached.reader.is_reader_alive(pid) => Peer::Died,
-            _ if segment.is_replaced() => Peer::Died,
-            _ => Peer::Alive,
+        let pid = segment.reader_pid();
+        let is_there =
+            pid != 0 && self.attached.reader.is_reader_alive(pid) && !segment.is_replaced();
+        match is_there {
+            true => Peer::Alive,
+            // It may have closed, and another one come, since its id was read.
+            false if segment.reader_pid() == 0 => Peer::Closed,
+            false => Peer::Died,
         }
     }
 }
@@ -325,6 +325,10 @@ impl Watch for Turn<'_> {
         self.writer.look_at_reader()
     }
 
+    fn slice(&self) -> Duration {
+        SLICE
+    }
+
     fn stopped(&self) -> bool {
         self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
     }
@@ -343,10 +347,7 @@ pub struct FrameBuffer<'w> {
 impl FrameBuffer<'_> {
     /// The frame's bytes, in shared memory; empty in a forked child.
     pub fn data_mut(&mut self) -> &mut [u8] {
-        match self.writer.attached.segment.is_ours() {
-            true => self.claim.data_mut(&self.writer.attached.segment.payload),
-            false => &mut [],
-        }
+        self.writer.data_mut(&mut self.claim)
     }
 
     /// The frame's length in bytes.

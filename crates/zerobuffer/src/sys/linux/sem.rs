@@ -1,7 +1,7 @@
 //! Named semaphores of glibc: a 32-byte file `/dev/shm/sem.{name}` that holds a `sem_t`.
 
+use super::c_name;
 use super::shm::{Mapping, ShmFile, check, stat_object};
-use super::{c_name, last_errno};
 use crate::sys::{Errno, ObjectStat, Waited};
 
 unsafe extern "C" {
@@ -24,31 +24,18 @@ pub(crate) struct Semaphore {
 
 impl Semaphore {
     /// Creates the semaphore with value 0; fails with EEXIST if the name is taken.
+    ///
+    /// The file gets its name when it is complete, so nobody ever sees a half-made semaphore. `sem_open`
+    /// does the same by way of a temporary name, which stays for ever if the process is killed then.
     pub(crate) fn create_new(name: &str, mode: u32) -> Result<Self, Errno> {
-        let c_name = c_name(name)?;
-        // sem_open links a finished file into place, so nobody ever sees a half-made semaphore.
-        // SAFETY: `c_name` is NUL-terminated; mode and value follow as O_CREAT demands.
-        let sem = unsafe {
-            libc::sem_open(
-                c_name.as_ptr(),
-                libc::O_CREAT | libc::O_EXCL,
-                0o600 as libc::c_uint,
-                0 as libc::c_uint,
-            )
-        };
-        if sem == libc::SEM_FAILED {
-            return Err(last_errno());
-        }
-        // SAFETY: `sem` came from sem_open just now and is not used after this.
-        unsafe { libc::sem_close(sem) };
-        let opened = Self::open_file(name).and_then(|file| {
-            file.set_mode(mode)?;
-            Self::map(&file)
-        });
-        if opened.is_err() {
-            let _ = Self::unlink(name);
-        }
-        opened
+        let file = ShmFile::create_hidden(mode)?;
+        file.reserve(size_of::<libc::sem_t>() as u64)?;
+        let semaphore = Self::map(&file)?;
+        // SAFETY: `raw` points to a mapped sem_t that nobody else knows of yet. A semaphore that is
+        // shared between processes is the same as a named one.
+        check(unsafe { libc::sem_init(semaphore.raw(), 1, 0) })?;
+        file.publish(&file_name(name))?;
+        Ok(semaphore)
     }
 
     /// What the semaphore's name stands for; `None` if it stands for nothing.

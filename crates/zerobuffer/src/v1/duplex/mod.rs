@@ -1,0 +1,46 @@
+//! Requests and responses over two buffers: `{channel}_request`, which the server reads, and
+//! `{channel}_response`, which the client reads.
+//!
+//! Nothing in the data says which response answers which request: the nth response answers the nth
+//! request (rule X1). Our server sends exactly one response for each request, in order, and closes the
+//! channel rather than leave one out. Deployed servers leave it to their handlers, so with those a
+//! client can only count.
+
+mod client;
+mod config;
+mod server;
+mod worker;
+
+pub use client::{DuplexClient, DuplexResponse, OwnedDuplexResponse, RequestBuffer};
+pub use config::{DuplexClientConfig, DuplexServerConfig};
+pub use server::{Draft, DuplexServer, DuplexServerStatistics, Reply, Request};
+
+use crate::error::Result;
+use crate::memory::{MemoryProvider, SharedMemory};
+use crate::name::BufferName;
+use crate::v1::layout::{OIEB, SIZE_AND_VERSION, oieb};
+use crate::v1::liveness::{Liveness, PeerWatch};
+use crate::v1::words::Oieb;
+
+/// Whether a server of the two-buffer channel `channel` is there, ours or a deployed one: its request
+/// buffer is complete and its reader alive.
+///
+/// ```
+/// assert!(!zerobuffer::v1::is_duplex_server_running("nobody-serves-this")?);
+/// # Ok::<(), zerobuffer::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::BadName`](crate::Error::BadName). A buffer that cannot be opened is not there.
+pub fn is_duplex_server_running(channel: &str) -> Result<bool> {
+    let name = BufferName::request(channel)?;
+    let Ok(mut memory) = SharedMemory::open_object(&name.segment()) else { return Ok(false) };
+    if memory.stat()?.size < OIEB {
+        return Ok(false);
+    }
+    memory.map_file(OIEB as usize)?;
+    let header = Oieb::new(memory.map(0, OIEB as usize)?);
+    let pid = header.load(oieb::READER_PID);
+    let is_version_1 = header.load(oieb::SIZE_AND_VERSION) << 24 == SIZE_AND_VERSION << 24;
+    Ok(is_version_1 && pid != 0 && PeerWatch::new(Liveness::Pid, &name).is_reader_alive(pid))
+}

@@ -1,0 +1,356 @@
+//! The server: reads requests, and writes exactly one response to each, in order.
+
+use super::config::DuplexServerConfig;
+use super::worker::{Shared, Worker};
+use crate::error::{Error, Result};
+use crate::handler::HandlerOutcome;
+use crate::name::BufferName;
+use crate::sys;
+use crate::v1::reader::Frame;
+use crate::v1::ring::Claim;
+use crate::v1::writer::Writer;
+use crate::wait::Deadline;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// What a server has done so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DuplexServerStatistics {
+    /// Clients whose response buffer was attached to.
+    pub clients: u64,
+    /// Requests that the handler ran on.
+    pub requests: u64,
+    /// Responses sent.
+    pub responses: u64,
+    /// Requests on which the handler failed.
+    pub failures: u64,
+    /// Requests of clients that were gone before their turn.
+    pub dropped: u64,
+}
+
+/// A server of a two-buffer channel, for our clients and deployed ones, one after the other.
+///
+/// | handler | use |
+/// |---|---|
+/// | [`start_immutable`](Self::start_immutable) | the response is new data |
+/// | [`start_mutable`](Self::start_mutable) | the response is the request, edited |
+///
+/// Both copy: the response lies in another buffer than the request. The in-place
+/// [`Server`](crate::Server) does not.
+///
+/// ```
+/// use std::time::Duration;
+/// use zerobuffer::{BufferConfig, v1};
+///
+/// let name = format!("doc-v1-server-{}", std::process::id());
+/// let mut server = v1::DuplexServer::create(&name, BufferConfig::new(0, 1 << 16))?;
+/// server.start_immutable(|request: &v1::Request, reply: &mut v1::Reply| {
+///     reply.write(&request.len().to_le_bytes())
+/// })?;
+///
+/// let client = v1::DuplexClient::connect(&name, Duration::from_secs(5))?;
+/// let response = client.call(b"four", Duration::from_secs(5))?;
+/// assert_eq!(response.data(), 4_usize.to_le_bytes());
+/// # Ok::<(), zerobuffer::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct DuplexServer {
+    channel: String,
+    /// `None` once the background thread has it, or after the end.
+    worker: Option<Worker>,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+    stop_timeout: Duration,
+    fork_generation: u32,
+}
+
+impl DuplexServer {
+    /// Creates the request buffer of `channel`; clients find it as soon as this returns.
+    ///
+    /// Takes a [`BufferConfig`](crate::BufferConfig), or a [`DuplexServerConfig`] for more than sizes.
+    ///
+    /// # Errors
+    /// As [`Reader::create`](crate::v1::Reader::create).
+    pub fn create(channel: &str, config: impl Into<DuplexServerConfig>) -> Result<Self> {
+        let config = config.into();
+        let stop_timeout = config.stop_timeout;
+        let names = (BufferName::request(channel)?, BufferName::response(channel)?);
+        let shared = Arc::new(Shared::default());
+        let worker = Worker::create(names, config, Arc::clone(&shared))?;
+        Ok(Self {
+            channel: channel.to_owned(),
+            worker: Some(worker),
+            shared,
+            thread: None,
+            stop_timeout,
+            fork_generation: sys::fork_generation(),
+        })
+    }
+
+    /// The channel's name.
+    pub fn name(&self) -> &str {
+        &self.channel
+    }
+
+    /// Runs `handler` on every request, in the background, until [`stop`](Self::stop). It writes the
+    /// response by [`Reply::write`] or [`Reply::acquire`], exactly once.
+    ///
+    /// If it fails, panics, or writes nothing, what
+    /// [`failure_response`](DuplexServerConfig::failure_response) makes is sent instead; without that
+    /// the client's channel is closed, because a response that is left out would shift all later ones.
+    ///
+    /// # Errors
+    /// [`Error::InvalidState`] if it was started or stopped before; [`Error::System`] if a thread
+    /// cannot be made.
+    pub fn start_immutable<H, O>(&mut self, mut handler: H) -> Result<()>
+    where
+        H: FnMut(&Request<'_>, &mut Reply<'_>) -> O + Send + 'static,
+        O: HandlerOutcome,
+    {
+        self.start(move |request, reply| handler(request, reply).into_result())
+    }
+
+    /// As [`start_immutable`](Self::start_immutable), but the handler edits a copy of the request, which
+    /// lies in the response buffer already, and has the request's length.
+    ///
+    /// # Errors
+    /// As [`start_immutable`](Self::start_immutable).
+    pub fn start_mutable<H, O>(&mut self, mut handler: H) -> Result<()>
+    where
+        H: FnMut(&mut Draft<'_>) -> O + Send + 'static,
+        O: HandlerOutcome,
+    {
+        self.start(move |request, reply| {
+            let data = reply.acquire(request.len()).map_err(|error| error.to_string())?;
+            data.copy_from_slice(request.data());
+            handler(&mut Draft { request, data }).into_result()
+        })
+    }
+
+    fn start<H>(&mut self, handler: H) -> Result<()>
+    where
+        H: FnMut(&Request<'_>, &mut Reply<'_>) -> std::result::Result<(), String> + Send + 'static,
+    {
+        self.check_process()?;
+        let worker = self.worker.take().ok_or(Error::InvalidState {
+            reason: "the server was started or stopped before; create another one",
+        })?;
+        let name = format!("zerobuffer-{}", self.channel);
+        let thread = std::thread::Builder::new().name(name.clone());
+        let spawned = thread.spawn(move || worker.serve(handler));
+        self.thread = Some(spawned.map_err(|error| Error::System {
+            operation: "start a thread",
+            object: name,
+            errno: error.raw_os_error().unwrap_or(0),
+        })?);
+        Ok(())
+    }
+
+    /// Whether the background thread is serving. False before it is started, after
+    /// [`stop`](Self::stop), and if the server had to give up (`stop` then says why).
+    pub fn is_running(&self) -> bool {
+        !self.shared.is_stopping()
+            && self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    /// Whether a client's response buffer is attached to at this moment.
+    pub fn is_client_connected(&self) -> bool {
+        self.shared.is_connected()
+    }
+
+    /// What was done so far.
+    pub fn statistics(&self) -> DuplexServerStatistics {
+        self.shared.statistics()
+    }
+
+    /// Stops: takes no more requests, lets a running handler finish within
+    /// [`stop_timeout`](DuplexServerConfig::stop_timeout), and removes the request buffer. Called again
+    /// it does nothing.
+    ///
+    /// # Errors
+    /// What made the background thread give up before, if anything did; [`Error::WrongProcess`].
+    pub fn stop(&mut self) -> Result<()> {
+        self.check_process()?;
+        self.shared.stop();
+        self.worker = None;
+        if let Some(thread) = self.thread.take() {
+            let deadline = Deadline::after(self.stop_timeout);
+            while !thread.is_finished() && !deadline.left().is_zero() {
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            if thread.is_finished() {
+                let _ = thread.join();
+            }
+        }
+        self.shared.take_failure().map_or(Ok(()), Err)
+    }
+
+    fn check_process(&self) -> Result<()> {
+        match self.fork_generation == sys::fork_generation() {
+            true => Ok(()),
+            false => Err(Error::WrongProcess),
+        }
+    }
+}
+
+impl Drop for DuplexServer {
+    fn drop(&mut self) {
+        // In a forked child this is `WrongProcess`, and nothing is touched.
+        let _ = self.stop();
+    }
+}
+
+/// A request, read where the client put it.
+#[derive(Debug)]
+pub struct Request<'s> {
+    frame: &'s Frame<'s>,
+    metadata: &'s [u8],
+}
+
+impl<'s> Request<'s> {
+    pub(super) fn new(frame: &'s Frame<'s>, metadata: &'s [u8]) -> Self {
+        Self { frame, metadata }
+    }
+
+    /// The request's bytes, in shared memory.
+    pub fn data(&self) -> &[u8] {
+        self.frame.data()
+    }
+
+    /// The request's length in bytes.
+    pub fn len(&self) -> usize {
+        self.frame.len()
+    }
+
+    /// Whether the request has no bytes; only C# clients can send such.
+    pub fn is_empty(&self) -> bool {
+        self.frame.is_empty()
+    }
+
+    /// The request's sequence number, as its client counts.
+    pub fn sequence(&self) -> u64 {
+        self.frame.sequence()
+    }
+
+    /// What the client has published about itself; empty if nothing.
+    pub fn metadata(&self) -> &[u8] {
+        self.metadata
+    }
+}
+
+/// The response that a handler is writing: once, by one of the two calls.
+#[derive(Debug)]
+pub struct Reply<'s> {
+    writer: &'s mut Writer,
+    claim: Option<Claim>,
+    stop: &'s AtomicBool,
+    /// The client is gone, or the server is to stop: nothing can be sent any more.
+    broken: bool,
+}
+
+impl<'s> Reply<'s> {
+    pub(super) fn new(writer: &'s mut Writer, stop: &'s AtomicBool) -> Self {
+        Self { writer, claim: None, stop, broken: false }
+    }
+
+    /// Copies `data` into the response.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire).
+    pub fn write(&mut self, data: &[u8]) -> Result<()> {
+        self.acquire(data.len())?.copy_from_slice(data);
+        Ok(())
+    }
+
+    /// A response of `len` bytes, to be filled in place; it is sent when the handler returns. Its bytes
+    /// hold whatever was there before: write all of them. Waits for room as long as the client lives.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] or [`Error::WouldNeverFit`] if the client's buffer cannot take it;
+    /// [`Error::EmptyFrame`]; [`Error::InvalidState`] if the response was written before;
+    /// [`Error::PeerClosed`] or [`Error::PeerDied`] if the client is gone; [`Error::Full`] when the
+    /// server is being stopped.
+    pub fn acquire(&mut self, len: usize) -> Result<&mut [u8]> {
+        if self.claim.is_some() {
+            return Err(Error::InvalidState { reason: "a request has exactly one response" });
+        }
+        let claimed = self.writer.claim(len, Duration::MAX, Some(self.stop));
+        let claim = claimed.inspect_err(|error| self.note(error))?;
+        Ok(self.writer.data_mut(self.claim.insert(claim)))
+    }
+
+    fn note(&mut self, error: &Error) {
+        let is_about_the_frame = matches!(
+            error,
+            Error::TooLarge { .. } | Error::WouldNeverFit { .. } | Error::EmptyFrame
+        );
+        if !is_about_the_frame {
+            self.broken = true;
+        }
+    }
+
+    /// Whether nothing can be sent any more.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Whether there is a response.
+    pub(super) fn is_written(&self) -> bool {
+        self.claim.is_some()
+    }
+
+    /// Takes the response back: nothing of it is sent.
+    pub(super) fn discard(&mut self) {
+        self.claim = None;
+    }
+
+    /// Sends the response.
+    pub(super) fn send(self) -> Result<u64> {
+        match self.claim {
+            Some(claim) => self.writer.commit(claim),
+            None => Err(Error::EmptyFrame),
+        }
+    }
+}
+
+/// A copy of the request that becomes the response.
+#[derive(Debug)]
+pub struct Draft<'s> {
+    request: &'s Request<'s>,
+    data: &'s mut [u8],
+}
+
+impl Draft<'_> {
+    /// The response's bytes: the request's, as far as they are not edited.
+    pub fn data(&self) -> &[u8] {
+        self.data
+    }
+
+    /// The response's bytes, to be edited.
+    pub fn data_mut(&mut self) -> &mut [u8] {
+        self.data
+    }
+
+    /// The length in bytes, which stays as it is.
+    pub fn len(&self) -> usize {
+        self.data.len()
+    }
+
+    /// Never: a response has at least one byte.
+    pub fn is_empty(&self) -> bool {
+        self.data.is_empty()
+    }
+
+    /// The request's sequence number, as its client counts.
+    pub fn sequence(&self) -> u64 {
+        self.request.sequence()
+    }
+
+    /// What the client has published about itself; empty if nothing.
+    pub fn metadata(&self) -> &[u8] {
+        self.request.metadata()
+    }
+}

@@ -1,0 +1,297 @@
+//! The server's background thread: whose requests these are, and where their responses go.
+
+use super::config::DuplexServerConfig;
+use super::server::{DuplexServerStatistics, Reply, Request};
+use crate::error::{Error, Result};
+use crate::handler::panic_message;
+use crate::name::BufferName;
+use crate::v1::WriterConfig;
+use crate::v1::reader::{Frame, Reader};
+use crate::v1::writer::Writer;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How often the server looks for a client's response buffer: while a client is there that waits for
+/// it, while there is none, and while all is well.
+const TICK_CLIENT: Duration = Duration::from_millis(1);
+const TICK_IDLE: Duration = Duration::from_millis(10);
+const TICK_SERVING: Duration = Duration::from_millis(100);
+/// The pause before another try to make a request buffer that could not be made.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// What a handler came to.
+type Outcome = std::result::Result<(), String>;
+
+/// What the server and its thread share.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    stop: AtomicBool,
+    connected: AtomicBool,
+    statistics: Mutex<DuplexServerStatistics>,
+    failure: Mutex<Option<Error>>,
+}
+
+impl Shared {
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn statistics(&self) -> DuplexServerStatistics {
+        *self.count()
+    }
+
+    pub(super) fn take_failure(&self) -> Option<Error> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn fail(&self, error: Error) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    fn count(&self) -> MutexGuard<'_, DuplexServerStatistics> {
+        self.statistics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A client: where its responses go, and what it says about itself.
+#[derive(Debug)]
+struct Connection {
+    responses: Writer,
+    /// Read with the first request: clients set it before.
+    metadata: Option<Vec<u8>>,
+}
+
+impl Connection {
+    /// Whether the client's reader is still there, as its header says.
+    fn is_open(&self) -> bool {
+        !self.responses.is_closed()
+    }
+}
+
+/// The server's side of both buffers.
+#[derive(Debug)]
+pub(super) struct Worker {
+    shared: Arc<Shared>,
+    request_name: BufferName,
+    response_name: BufferName,
+    config: DuplexServerConfig,
+    /// First to be dropped: a client sees the end of the responses before that of the requests.
+    connection: Option<Connection>,
+    /// `None` while it is being made anew.
+    requests: Option<Reader>,
+}
+
+/// What becomes of the channel after a request.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    Serve,
+    /// The client is gone.
+    ClientGone,
+    /// A response could not be sent: the channel must be closed (rule X1).
+    Close,
+}
+
+impl Worker {
+    pub(super) fn create(
+        (request_name, response_name): (BufferName, BufferName),
+        config: DuplexServerConfig,
+        shared: Arc<Shared>,
+    ) -> Result<Self> {
+        let requests = Reader::create(request_name.as_str(), config.requests.clone())?;
+        Ok(Self {
+            shared,
+            request_name,
+            response_name,
+            config,
+            connection: None,
+            requests: Some(requests),
+        })
+    }
+
+    /// Serves one client after the other until the server is stopped.
+    pub(super) fn serve<H>(mut self, mut handler: H)
+    where
+        H: FnMut(&Request<'_>, &mut Reply<'_>) -> Outcome,
+    {
+        while !self.shared.is_stopping() {
+            let Some(requests) = self.requests.take() else {
+                self.make_requests();
+                continue;
+            };
+            let next = self.turn(&requests, &mut handler);
+            if next != Next::Serve {
+                self.disconnect();
+            }
+            if next != Next::Close {
+                self.requests = Some(requests);
+            }
+        }
+        self.disconnect();
+    }
+
+    /// Waits for one request and answers it, or looks after clients that come and go.
+    fn turn<H>(&mut self, requests: &Reader, handler: &mut H) -> Next
+    where
+        H: FnMut(&Request<'_>, &mut Reply<'_>) -> Outcome,
+    {
+        match requests.read_frame_unless(self.tick(requests), &self.shared.stop) {
+            Ok(frame) => self.answer(requests, &frame, handler),
+            Err(Error::Timeout { .. } | Error::NotConnectedYet { .. }) => {
+                self.look_for_client(requests);
+                Next::Serve
+            }
+            Err(Error::PeerClosed { .. } | Error::PeerDied { .. }) => {
+                // All its requests are read: whatever comes now is another client's.
+                requests.forget_writer();
+                std::thread::sleep(TICK_IDLE);
+                Next::ClientGone
+            }
+            // A client that breaks the protocol: the next one gets a new buffer.
+            Err(_) => Next::Close,
+        }
+    }
+
+    fn tick(&self, requests: &Reader) -> Duration {
+        match &self.connection {
+            Some(_) => TICK_SERVING,
+            None if requests.writer_pid() != 0 => TICK_CLIENT,
+            None => TICK_IDLE,
+        }
+    }
+
+    /// Makes the request buffer anew, after the former one was closed on a client.
+    fn make_requests(&mut self) {
+        match Reader::create(self.request_name.as_str(), self.config.requests.clone()) {
+            Ok(requests) => self.requests = Some(requests),
+            Err(error @ (Error::AlreadyRunning { .. } | Error::ForeignObject { .. })) => {
+                self.shared.fail(error);
+                self.shared.stop();
+            }
+            // For want of memory or descriptors.
+            Err(_) => std::thread::sleep(RETRY),
+        }
+    }
+
+    fn disconnect(&mut self) {
+        self.connection = None;
+        self.shared.connected.store(false, Ordering::Relaxed);
+    }
+
+    /// With no request at hand: notices that a client has left, and that another one has come. One that
+    /// was killed leaves its id in the response buffer, but not in the request buffer once another has
+    /// taken its place.
+    fn look_for_client(&mut self, requests: &Reader) {
+        let client = requests.writer_pid();
+        let is_left = |connection: &Connection| {
+            !connection.is_open() || client != 0 && connection.responses.reader_pid() != client
+        };
+        if self.connection.as_ref().is_some_and(is_left) {
+            self.disconnect();
+        }
+        if self.connection.is_none() {
+            self.connect(requests);
+        }
+    }
+
+    /// Attaches to the response buffer of the client whose requests these are: the one that the same
+    /// process reads. A crashed client's buffer is passed over until the new one takes its place.
+    fn connect(&mut self, requests: &Reader) {
+        let client = requests.writer_pid();
+        if client == 0 {
+            return;
+        }
+        let config = WriterConfig::new()
+            .liveness(self.config.requests.liveness)
+            .wait(self.config.requests.wait)
+            .restart_sequence(true);
+        let name = self.response_name.as_str();
+        if let Ok(responses) = Writer::connect_with(name, Duration::ZERO, config)
+            && responses.reader_pid() == client
+        {
+            self.connection = Some(Connection { responses, metadata: None });
+            self.shared.connected.store(true, Ordering::Relaxed);
+            self.shared.count().clients += 1;
+        }
+    }
+
+    /// Makes sure that the connection is that of the request's client. The first request of a deployed
+    /// client may come before its response buffer was seen; any other request without an open
+    /// connection is one that a client has left behind (rule X4).
+    fn find_client(&mut self, requests: &Reader, frame: &Frame<'_>) -> bool {
+        let is_current = |connection: &Connection| {
+            connection.is_open()
+                && (!frame.is_first()
+                    || connection.responses.reader_pid() == requests.writer_pid()
+                        && connection.responses.is_reader_connected())
+        };
+        if self.connection.as_ref().is_some_and(is_current) {
+            return true;
+        }
+        self.disconnect();
+        while frame.is_first() && requests.is_writer_connected() && !self.shared.is_stopping() {
+            self.connect(requests);
+            if self.connection.is_some() {
+                return true;
+            }
+            std::thread::sleep(TICK_CLIENT);
+        }
+        false
+    }
+
+    /// Runs the handler on one request and sends exactly one response.
+    fn answer<H>(&mut self, requests: &Reader, frame: &Frame<'_>, handler: &mut H) -> Next
+    where
+        H: FnMut(&Request<'_>, &mut Reply<'_>) -> Outcome,
+    {
+        if !self.find_client(requests, frame) {
+            self.shared.count().dropped += 1;
+            return Next::ClientGone;
+        }
+        let Some(connection) = &mut self.connection else { return Next::ClientGone };
+        let metadata = connection
+            .metadata
+            .get_or_insert_with(|| requests.metadata().ok().flatten().unwrap_or_default());
+        let request = Request::new(frame, metadata);
+        let mut reply = Reply::new(&mut connection.responses, &self.shared.stop);
+        self.shared.count().requests += 1;
+        // After a panic nothing is sent of what the handler left behind.
+        let outcome = catch_unwind(AssertUnwindSafe(|| handler(&request, &mut reply)))
+            .unwrap_or_else(|panic| Err(panic_message(&*panic).to_owned()));
+        let outcome = match outcome {
+            Ok(()) if !reply.is_written() => Err("the handler has sent nothing".to_owned()),
+            outcome => outcome,
+        };
+        if let Err(message) = outcome {
+            self.shared.count().failures += 1;
+            crate::trace::event!(buffer = %self.request_name, %message, "handler failed");
+            reply.discard();
+            if !reply.is_broken() && !write_failure(&self.config, &mut reply, &message) {
+                return Next::Close;
+            }
+        }
+        match reply.send() {
+            Ok(_) => {
+                self.shared.count().responses += 1;
+                Next::Serve
+            }
+            Err(_) => Next::ClientGone,
+        }
+    }
+}
+
+/// Writes the configured response to a failure; false if there is none that can be sent.
+fn write_failure(config: &DuplexServerConfig, reply: &mut Reply<'_>, message: &str) -> bool {
+    let Some(response) = &config.failure_response else { return false };
+    let bytes = catch_unwind(AssertUnwindSafe(|| response(message)));
+    bytes.is_ok_and(|bytes| reply.write(&bytes).is_ok())
+}

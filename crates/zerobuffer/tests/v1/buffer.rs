@@ -1,0 +1,888 @@
+//! Readers and writers in one process, and what they leave in the file system.
+
+use crate::support::{LONG, Unique, field, lock_folders, peek, poke, ring, set_tokens, tokens};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::{Duration, Instant};
+use zerobuffer::memory::{HeapMemory, MemoryProvider, SharedMemory};
+use zerobuffer::v1::{self, Liveness, Reader, ReaderConfig, Writer, WriterConfig};
+use zerobuffer::{BufferConfig, Error, ErrorKind};
+
+fn pair(name: &str, metadata: usize, payload: usize) -> (Reader, Writer) {
+    let reader = Reader::create(name, BufferConfig::new(metadata, payload)).unwrap();
+    let writer = Writer::connect(name, LONG).unwrap();
+    (reader, writer)
+}
+
+fn poll(reader: &Reader) -> Vec<u8> {
+    reader.read_frame(Duration::ZERO).unwrap().data().to_vec()
+}
+
+/// Section 1.2 and scenario 12.2: sizes, offsets and initial values on the wire.
+#[test]
+fn a_new_buffer_has_the_header_that_deployed_writers_expect() {
+    let name = Unique::new("header");
+    let reader = Reader::create(&name, BufferConfig::new(100, 1000)).unwrap();
+    assert_eq!(std::fs::metadata(format!("/dev/shm/{}", &*name)).unwrap().len(), 1280);
+    let words: Vec<u64> = (0..16).map(|word| peek(&name, word * 8)).collect();
+    let pid = u64::from(std::process::id());
+    assert_eq!(words[..6], [128 | 1 << 32, 128, 128, 0, 1024, 1024]);
+    assert_eq!(words[6..], [0, 0, 0, 0, 0, pid, 0, 0, 0, 0]);
+    // Appendix B: value and waiters, then 0x80 for shared, in 32 bytes.
+    let semaphore = std::fs::read(crate::support::semaphore_path(&name, 'w')).unwrap();
+    let mut expected = [0; 32];
+    expected[8] = 0x80;
+    assert_eq!(semaphore, expected);
+    assert_eq!((tokens(&name, 'w'), tokens(&name, 'r')), (0, 0));
+    assert!(reader.is_in_place());
+}
+
+/// Scenarios 1.1 and 3.1 to 3.3, section 3.1.
+#[test]
+fn metadata_is_written_once_and_read_whole() {
+    let name = Unique::new("metadata");
+    let (reader, mut writer) = pair(&name, 100, 1024);
+    assert_eq!(reader.metadata().unwrap(), None);
+    assert_eq!(writer.set_metadata(&[]).unwrap_err().kind(), ErrorKind::EmptyFrame);
+    let error = writer.set_metadata(&[0; 121]).unwrap_err();
+    assert!(matches!(error, Error::TooLarge { asked: 121, max: 120 }));
+    writer.set_metadata(b"hello").unwrap();
+    assert_eq!(
+        (peek(&name, field::METADATA_WRITTEN), peek(&name, field::METADATA_FREE)),
+        (13, 115)
+    );
+    assert_eq!(reader.metadata().unwrap().unwrap(), b"hello");
+    assert_eq!(writer.set_metadata(b"x").unwrap_err().kind(), ErrorKind::MetadataAlreadyWritten);
+    drop(writer);
+    let mut second = Writer::connect(&name, LONG).unwrap();
+    assert_eq!(second.set_metadata(b"x").unwrap_err().kind(), ErrorKind::MetadataAlreadyWritten);
+}
+
+/// Scenario 4.3.
+#[test]
+fn a_buffer_without_metadata_carries_frames() {
+    let name = Unique::new("no-metadata");
+    let (reader, mut writer) = pair(&name, 0, 1024);
+    assert_eq!(writer.set_metadata(b"x").unwrap_err().kind(), ErrorKind::TooLarge);
+    writer.write_frame(b"frame").unwrap();
+    assert_eq!(poll(&reader), b"frame");
+}
+
+/// Metadata lengths that a peer has made up.
+#[test]
+fn metadata_that_does_not_fit_its_block_is_a_violation() {
+    let name = Unique::new("bad-metadata");
+    let (reader, mut writer) = pair(&name, 64, 1024);
+    writer.set_metadata(b"x").unwrap();
+    for written in [1, 7, 65, u64::MAX] {
+        poke(&name, field::METADATA_WRITTEN, written);
+        assert_eq!(reader.metadata().unwrap_err().kind(), ErrorKind::ProtocolViolation);
+    }
+    poke(&name, field::METADATA_WRITTEN, 64);
+    poke(&name, 128, 57);
+    assert_eq!(reader.metadata().unwrap_err().kind(), ErrorKind::ProtocolViolation);
+    // A length of 0 is what C# readers return as an empty span.
+    poke(&name, 128, 0);
+    assert_eq!(reader.metadata().unwrap().unwrap(), b"");
+}
+
+/// Scenarios 1.2, 1.4, 1.5, 4.1, 6.4 and 7.4 in one process.
+#[test]
+fn frames_of_all_sizes_arrive_in_order() {
+    let name = Unique::new("sizes");
+    let (reader, mut writer) = pair(&name, 0, 64 << 20);
+    for (index, size) in [100, 1024, 10240, 1, 4096, 1 << 20, 10 << 20].into_iter().enumerate() {
+        let mut buffer = writer.acquire(size).unwrap();
+        assert_eq!(buffer.len(), size);
+        buffer.data_mut().fill(index as u8 + 1);
+        assert_eq!(buffer.commit().unwrap(), index as u64 + 1);
+    }
+    assert_eq!(tokens(&name, 'w'), 7, "scenario 4.2: one token for each frame");
+    for (index, size) in [100, 1024, 10240, 1, 4096, 1 << 20, 10 << 20].into_iter().enumerate() {
+        let frame = reader.read_frame(Duration::ZERO).unwrap();
+        assert_eq!((frame.sequence(), frame.len()), (index as u64 + 1, size));
+        assert!(frame.data().iter().all(|byte| *byte == index as u8 + 1));
+    }
+    let statistics = (reader.statistics(), writer.statistics());
+    assert_eq!((statistics.0.frames, statistics.1.frames), (7, 7));
+    assert_eq!(statistics.0.bytes, statistics.1.bytes);
+}
+
+/// Scenarios 1.3 and 4.10: a full ring, and one read makes room.
+#[test]
+fn a_full_ring_is_an_error_with_numbers_and_one_read_makes_room() {
+    let name = Unique::new("full");
+    let (reader, mut writer) = pair(&name, 0, 10240);
+    writer.set_write_timeout(Duration::from_millis(50));
+    while writer.write_frame(&[1; 1008]).is_ok() {}
+    assert_eq!(writer.statistics().frames, 10);
+    let start = Instant::now();
+    let error = writer.write_frame(&[1; 1008]).unwrap_err();
+    assert!(matches!(error, Error::Full { needed: 1024, free: 0, in_flight: 10 }), "{error}");
+    assert!(start.elapsed() >= Duration::from_millis(50));
+    poll(&reader);
+    writer.write_frame(&[1; 1008]).unwrap();
+}
+
+/// Scenarios 4.4, 4.6, 4.7 and 5.7.
+#[test]
+fn the_longest_frames_fit_exactly_and_again() {
+    let name = Unique::new("exact");
+    let (reader, mut writer) = pair(&name, 0, 10240);
+    assert_eq!(writer.max_frame_size(), 10224);
+    for _ in 0..3 {
+        writer.write_frame(&[7; 10224]).unwrap();
+        assert_eq!(peek(&name, field::WRITE_POS), 0);
+        assert_eq!(poll(&reader), [7; 10224]);
+    }
+    assert!(matches!(writer.write_frame(&[7; 10225]), Err(Error::TooLarge { max: 10224, .. })));
+    assert_eq!(writer.write_frame(&[]).unwrap_err().kind(), ErrorKind::EmptyFrame);
+    drop((reader, writer));
+
+    let (reader, mut writer) = pair(&name, 0, 64);
+    writer.write_frame(b"x").unwrap();
+    assert_eq!(peek(&name, field::FREE), 64 - 17);
+    poll(&reader);
+    assert!(matches!(writer.write_frame(&[7; 49]), Err(Error::TooLarge { max: 48, .. })));
+}
+
+/// Scenario 5.5, by a look at the shared bytes: marker, account, jump.
+#[test]
+fn a_wrap_lies_in_shared_memory_as_deployed_readers_expect() {
+    let name = Unique::new("wrap");
+    let (reader, mut writer) = pair(&name, 64, 1024);
+    writer.write_frame(&[1; 908]).unwrap();
+    poll(&reader);
+    writer.write_frame(&[2; 200]).unwrap();
+    assert_eq!(ring(&name, 924, 16), [0; 16]);
+    assert_eq!(ring(&name, 0, 16), [200, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
+    let account = [field::WRITE_POS, field::WRITTEN_COUNT, field::FREE].map(|f| peek(&name, f));
+    assert_eq!(account, [216, 3, 1024 - 100 - 216]);
+    assert_eq!(poll(&reader), [2; 200]);
+    assert_eq!([field::READ_POS, field::READ_COUNT].map(|f| peek(&name, f)), [216, 3]);
+}
+
+/// Rule R6 through the guards: held frames stay whole, in any order of drops, and beyond the reader.
+#[test]
+fn r6_held_frames_stay_whole_and_may_outlive_the_reader() {
+    let name = Unique::new("held");
+    let (reader, mut writer) = pair(&name, 0, 1024);
+    writer.set_write_timeout(Duration::ZERO);
+    writer.write_frame(&[1; 496]).unwrap();
+    writer.write_frame(&[2; 496]).unwrap();
+    let first = reader.read_frame(Duration::ZERO).unwrap();
+    let second = reader.read_frame(Duration::ZERO).unwrap();
+    drop(second);
+    assert_eq!(writer.write_frame(&[3; 496]).unwrap_err().kind(), ErrorKind::Full);
+    let first = first.into_owned();
+    drop(reader);
+    assert_eq!(first.data(), [1; 496]);
+    assert_eq!(writer.write_frame(&[3; 496]).unwrap_err().kind(), ErrorKind::PeerClosed);
+    drop(first);
+    assert!(name.traces().is_empty());
+}
+
+/// Rule R12: the writer keeps the tokens for freed space few, and the reader stops adding to a crowd.
+#[test]
+fn r12_space_tokens_neither_pile_up_nor_overflow() {
+    let name = Unique::new("overflow");
+    let (reader, mut writer) = pair(&name, 0, 10240);
+    for _ in 0..500 {
+        writer.write_frame(&[1; 100]).unwrap();
+        poll(&reader);
+    }
+    assert!(tokens(&name, 'r') <= 1, "a deployed pair would be at 500");
+    set_tokens(&name, 'r', i32::MAX as u32);
+    for _ in 0..3 {
+        writer.write_frame(&[1; 100]).unwrap();
+        poll(&reader);
+    }
+    assert_eq!(tokens(&name, 'r'), i32::MAX as u32 - 3);
+    // A writer that has to wait spends the crowd, and sees the space all the same.
+    set_tokens(&name, 'r', 1000);
+    while peek(&name, field::FREE) >= 1024 {
+        writer.write_frame(&[1; 1008]).unwrap();
+    }
+    poll(&reader);
+    writer.write_frame(&[1; 1008]).unwrap();
+}
+
+/// Rule R13: a second writer goes on with the first one's sequence.
+#[test]
+fn r13_a_new_writer_continues_the_sequence() {
+    let name = Unique::new("continue");
+    let (reader, mut writer) = pair(&name, 0, 1024);
+    for sequence in 1..=5 {
+        assert_eq!(writer.write_frame(&[1; 90]).unwrap(), sequence);
+    }
+    drop(writer);
+    poll(&reader);
+    // With unread frames, and without.
+    let mut writer = Writer::connect(&name, LONG).unwrap();
+    assert_eq!(writer.write_frame(&[2; 90]).unwrap(), 6);
+    drop(writer);
+    (0..5).for_each(|_| assert!(!poll(&reader).is_empty()));
+    let mut writer = Writer::connect(&name, LONG).unwrap();
+    assert_eq!((writer.next_sequence(), writer.write_frame(&[3; 90]).unwrap()), (7, 7));
+    assert_eq!(poll(&reader), [3; 90]);
+    assert_eq!(reader.statistics().restarts, 0);
+    drop(writer);
+    // Bytes that lead nowhere: only by an explicit choice.
+    let file =
+        std::fs::OpenOptions::new().write(true).open(format!("/dev/shm/{}", &*name)).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0xee; 1024], 128).unwrap();
+    let error = Writer::connect(&name, Duration::ZERO).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SequenceUnknown);
+    assert_eq!(peek(&name, field::WRITER_PID), 0, "the claim was undone");
+    let config = WriterConfig::new().restart_sequence(true);
+    let mut writer = Writer::connect_with(&name, Duration::ZERO, config).unwrap();
+    assert_eq!(writer.write_frame(&[4; 90]).unwrap(), 1);
+    let frame = reader.read_frame(Duration::ZERO).unwrap();
+    assert!(frame.is_first() && reader.statistics().restarts == 1);
+}
+
+/// Rule R14, and section 3.3: an abandoned buffer costs neither space nor a sequence number.
+#[test]
+fn r14_a_dropped_buffer_sends_nothing() {
+    let name = Unique::new("abandoned");
+    let (reader, mut writer) = pair(&name, 0, 1024);
+    drop(writer.acquire(500).unwrap());
+    assert_eq!(writer.write_frame(b"first").unwrap(), 1);
+    assert_eq!(poll(&reader), b"first");
+    assert_eq!(peek(&name, field::FREE), 1024);
+}
+
+/// Rule R15: the first bad frame makes every later call fail with the same error.
+#[test]
+fn r15_a_broken_frame_poisons_the_reader_with_its_reason() {
+    let name = Unique::new("poison");
+    let (reader, mut writer) = pair(&name, 0, 1024);
+    writer.write_frame(&[1; 10]).unwrap();
+    // A sequence gap, written into the frame before it is read (scenario 6.1).
+    poke(&name, 128 + 8, 5);
+    for _ in 0..2 {
+        let error = reader.read_frame(Duration::ZERO).unwrap_err();
+        assert!(matches!(error, Error::SequenceGap { expected: 1, found: 5 }), "{error}");
+    }
+    poke(&name, 128 + 8, 1);
+    assert_eq!(reader.read_frame(Duration::ZERO).unwrap_err().kind(), ErrorKind::SequenceGap);
+}
+
+/// Rule R10 with real semaphores: surplus tokens are dropped, also by the thousand, within the time.
+#[test]
+fn r10_a_flood_of_surplus_tokens_does_not_hold_a_reader_up() {
+    let name = Unique::new("flood");
+    let (reader, mut writer) = pair(&name, 0, 1024);
+    set_tokens(&name, 'w', 2000);
+    let start = Instant::now();
+    let error = reader.read_frame(Duration::from_millis(50)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(start.elapsed() < Duration::from_secs(2));
+    assert_eq!(reader.statistics().spurious_tokens, 2000);
+    set_tokens(&name, 'w', i32::MAX as u32);
+    let start = Instant::now();
+    let error = reader.read_frame(Duration::from_millis(50)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(start.elapsed() < Duration::from_secs(2));
+    set_tokens(&name, 'w', 0);
+    writer.write_frame(b"still fine").unwrap();
+    assert_eq!(poll(&reader), b"still fine");
+}
+
+/// Rule R11: a frame whose token was lost comes at the end of a slice, and its late token is dropped.
+#[test]
+fn r11_a_frame_without_a_token_is_found() {
+    let name = Unique::new("lost-token");
+    let (reader, mut writer) = pair(&name, 0, 1024);
+    writer.write_frame(b"quiet").unwrap();
+    set_tokens(&name, 'w', 0);
+    assert_eq!(reader.read_frame(LONG).unwrap().data(), b"quiet");
+    assert_eq!(reader.statistics().missing_tokens, 1);
+    set_tokens(&name, 'w', 1);
+    assert_eq!(reader.read_frame(Duration::ZERO).unwrap_err().kind(), ErrorKind::Timeout);
+    // And at once when its writer is gone.
+    writer.write_frame(b"last").unwrap();
+    set_tokens(&name, 'w', 0);
+    drop(writer);
+    assert_eq!(poll(&reader), b"last");
+    assert_eq!(reader.read_frame(Duration::ZERO).unwrap_err().kind(), ErrorKind::PeerClosed);
+}
+
+/// Rule R4: a write position at the very end, as C++ and Python writers leave it.
+#[test]
+fn r4_a_write_position_at_the_end_is_taken_as_the_beginning() {
+    let name = Unique::new("at-end");
+    let (reader, mut writer) = pair(&name, 0, 1024);
+    writer.write_frame(&[1; 1008]).unwrap();
+    drop(writer);
+    poll(&reader);
+    poke(&name, field::WRITE_POS, 1024);
+    let mut writer = Writer::connect(&name, LONG).unwrap();
+    assert_eq!(writer.write_frame(b"next").unwrap(), 2);
+    assert_eq!(poll(&reader), b"next");
+}
+
+/// Rules R8 and R17, scenario 5.1: headers that cannot be are refused.
+#[test]
+fn r8_r17_a_writer_believes_no_header_without_checking() {
+    let name = Unique::new("bad-header");
+    let reader = Reader::create(&name, BufferConfig::new(64, 1024)).unwrap();
+    let try_with = |field, value| {
+        let before = peek(&name, field);
+        poke(&name, field, value);
+        let error = Writer::connect(&name, Duration::ZERO).unwrap_err();
+        poke(&name, field, before);
+        assert_eq!(peek(&name, field::WRITER_PID), 0);
+        error.kind()
+    };
+    for (field, value) in [
+        (field::SIZE_AND_VERSION, 64 | 1 << 32),
+        (field::SIZE_AND_VERSION, 128 | 2 << 32),
+        // Rule X7: releases before 1.1.
+        (field::SIZE_AND_VERSION, 128),
+        (field::METADATA_SIZE, 65),
+        (field::PAYLOAD_SIZE, 1088),
+        (field::PAYLOAD_SIZE, u64::MAX - 63),
+    ] {
+        assert_eq!(try_with(field, value), ErrorKind::Incompatible, "{field} {value}");
+    }
+    for field in [field::FREE, field::WRITE_POS, field::READ_POS] {
+        assert_eq!(try_with(field, 1025), ErrorKind::ProtocolViolation);
+    }
+    assert_eq!(try_with(field::SIZE_AND_VERSION, 0), ErrorKind::NotRunning);
+    assert_eq!(try_with(field::READER_PID, 0), ErrorKind::NotRunning);
+    // A writer that died between its position and the account.
+    assert_eq!(try_with(field::WRITE_POS, 100), ErrorKind::ProtocolViolation);
+    assert!(Writer::connect(&name, Duration::ZERO).is_ok());
+    drop(reader);
+}
+
+/// Rule L5: what a Python reader has left is replaced, whatever its value.
+#[test]
+fn l5_semaphores_of_another_life_are_never_used_again() {
+    let name = Unique::new("old-semaphores");
+    drop(Reader::create(&name, BufferConfig::default()).unwrap());
+    for which in ['w', 'r'] {
+        let mut bytes = [0; 32];
+        bytes[0] = 7;
+        bytes[8] = 0x80;
+        std::fs::write(crate::support::semaphore_path(&name, which), bytes).unwrap();
+    }
+    let reader = Reader::create(&name, BufferConfig::default()).unwrap();
+    assert_eq!((tokens(&name, 'w'), tokens(&name, 'r')), (0, 0));
+    drop(reader);
+}
+
+/// Rule L4: the names go before the pid, the lock last; and nobody else's are touched.
+#[test]
+fn l4_closing_touches_only_what_is_ours() {
+    let name = Unique::new("close");
+    let reader = Reader::create(&name, BufferConfig::default()).unwrap();
+    // Somebody replaces the segment, and a semaphore, under a live reader.
+    let segment = format!("/dev/shm/{}", &*name);
+    std::fs::remove_file(&segment).unwrap();
+    std::fs::write(&segment, "foreign").unwrap();
+    let semaphore = crate::support::semaphore_path(&name, 'r');
+    std::fs::remove_file(&semaphore).unwrap();
+    std::fs::write(&semaphore, "foreign").unwrap();
+    assert!(!reader.is_in_place());
+    drop(reader);
+    let mut traces = name.traces();
+    traces.sort();
+    assert_eq!(traces, [semaphore.clone(), segment.clone()]);
+    std::fs::remove_file(segment).unwrap();
+    std::fs::remove_file(semaphore).unwrap();
+}
+
+/// Rule L12: a try that fails leaves no claim behind.
+#[test]
+fn l12_a_failed_attach_leaves_no_claim() {
+    let name = Unique::new("no-claim");
+    let reader = Reader::create(&name, BufferConfig::default()).unwrap();
+    for which in ['w', 'r'] {
+        let path = crate::support::semaphore_path(&name, which);
+        let aside = format!("{path}.aside");
+        std::fs::rename(&path, &aside).unwrap();
+        let error = Writer::connect(&name, Duration::ZERO).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotRunning);
+        assert_eq!(peek(&name, field::WRITER_PID), 0);
+        std::fs::rename(&aside, &path).unwrap();
+    }
+    assert!(Writer::connect(&name, Duration::ZERO).is_ok());
+    drop(reader);
+}
+
+/// Rule L13, scenario 2.4: one writer; and one that was replaced does not go on writing.
+#[test]
+fn l13_one_writer_at_a_time() {
+    let name = Unique::new("one-writer");
+    let (reader, mut writer) = pair(&name, 0, 1024);
+    let error = Writer::connect(&name, Duration::from_millis(20)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Busy);
+    writer.write_frame(b"mine").unwrap();
+    poke(&name, field::WRITER_PID, 1);
+    assert_eq!(writer.write_frame(b"no more").unwrap_err().kind(), ErrorKind::Busy);
+    drop(writer);
+    // Rule P6: the other writer's claim stays.
+    assert_eq!(peek(&name, field::WRITER_PID), 1);
+    assert_eq!(poll(&reader), b"mine");
+    assert_eq!(tokens(&name, 'w'), 0, "rule R10: nothing is posted on closing");
+}
+
+/// Rule P6 for the reader.
+#[test]
+fn p6_a_reader_clears_only_its_own_pid() {
+    let name = Unique::new("own-pid");
+    let config = BufferConfig::new(0, 1024);
+    let mut memory = HeapMemory::new();
+    memory.allocate(v1::segment_size(&config).unwrap()).unwrap();
+    let reader = Reader::create_in(&name, &memory, config.clone()).unwrap();
+    let view = memory.map(0x58, 8).unwrap();
+    // SAFETY: the word lies in memory that is ours, and is aligned.
+    let pid = unsafe { std::sync::atomic::AtomicU64::from_ptr(view.as_ptr().cast()) };
+    pid.store(1, std::sync::atomic::Ordering::SeqCst);
+    drop(reader);
+    assert_eq!(pid.load(std::sync::atomic::Ordering::SeqCst), 1);
+    let reader = Reader::create_in(&name, &memory, config).unwrap();
+    drop(reader);
+    assert_eq!(pid.load(std::sync::atomic::Ordering::SeqCst), 0);
+}
+
+/// Rule L14: the mode is what was asked for, whatever the umask, and the umask is not touched.
+#[test]
+fn l14_modes_are_explicit_and_the_umask_is_left_alone() {
+    let umask = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        status.lines().find(|line| line.starts_with("Umask")).map(str::to_owned)
+    };
+    let before = umask();
+    for mode in [0o600, 0o666] {
+        let name = Unique::new("mode");
+        let config = ReaderConfig::new(BufferConfig::default()).mode(mode);
+        let reader = Reader::create(&name, config).unwrap();
+        let traces = name.traces();
+        assert_eq!(traces.len(), 5, "{traces:?}");
+        for path in traces {
+            let found = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+            assert_eq!(found, mode, "{path}");
+        }
+        drop(reader);
+    }
+    assert_eq!(umask(), before);
+}
+
+/// Rules L2, L11 and L16, scenario 11.1: whoever looks at any moment sees no buffer, or all of it.
+#[test]
+fn l11_a_buffer_appears_whole_a_thousand_times() {
+    let name = Unique::new("whole");
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let mut seen = 0;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let Ok(file) = std::fs::File::open(format!("/dev/shm/{}", &*name)) else {
+                    continue;
+                };
+                let mut header = [0; 128];
+                std::os::unix::fs::FileExt::read_exact_at(&file, &mut header, 0).unwrap();
+                let word = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().unwrap());
+                assert_eq!(word(0), 128 | 1 << 32);
+                assert_eq!((word(0x20), word(0x28)), (1024, 1024));
+                let metadata = file.metadata().unwrap();
+                assert_eq!((metadata.len(), metadata.blocks() > 0), (128 + 64 + 1024, true));
+                seen += 1;
+            }
+            seen
+        });
+        for _ in 0..1000 {
+            let reader = Reader::create(&name, BufferConfig::new(64, 1024)).unwrap();
+            assert!(reader.is_in_place());
+            let writer = Writer::connect(&name, Duration::ZERO).unwrap();
+            drop((writer, reader));
+            assert!(name.traces().is_empty());
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(watcher.join().unwrap() > 0);
+    });
+}
+
+/// Scenario 11.5 and rule L12: a writer that keeps trying meets only "not there" and "busy".
+#[test]
+fn a_writer_that_keeps_connecting_never_sees_a_half_made_buffer() {
+    let name = Unique::new("keeps-trying");
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let connector = scope.spawn(|| {
+            let mut connected = 0;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                match Writer::connect(&name, Duration::ZERO) {
+                    Ok(mut writer) => {
+                        connected += 1;
+                        match writer.write_frame(b"frame") {
+                            Ok(_) | Err(Error::PeerClosed { .. }) => {}
+                            Err(error) => panic!("{error}"),
+                        }
+                    }
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::NotRunning, "{error}"),
+                }
+            }
+            connected
+        });
+        for _ in 0..300 {
+            let reader = Reader::create(&name, BufferConfig::new(64, 1024)).unwrap();
+            std::thread::sleep(Duration::from_micros(300));
+            drop(reader);
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(connector.join().unwrap() > 0);
+    });
+}
+
+/// Scenario 4.11 and rule L1: of readers that race for a name exactly one wins.
+#[test]
+fn one_of_four_racing_readers_wins_each_time() {
+    for _ in 0..20 {
+        let name = Unique::new("race");
+        let barrier = std::sync::Barrier::new(4);
+        let winners: Vec<Option<Reader>> = std::thread::scope(|scope| {
+            let racers: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| {
+                        barrier.wait();
+                        match Reader::create(&name, BufferConfig::new(64, 1024)) {
+                            Ok(reader) => Some(reader),
+                            Err(Error::AlreadyRunning { .. }) => None,
+                            Err(error) => panic!("{error}"),
+                        }
+                    })
+                })
+                .collect();
+            racers.into_iter().map(|racer| racer.join().unwrap()).collect()
+        });
+        let winners: Vec<Reader> = winners.into_iter().flatten().collect();
+        assert_eq!(winners.len(), 1);
+        assert!(winners[0].is_in_place());
+        assert!(Writer::connect(&name, Duration::ZERO).is_ok());
+    }
+}
+
+/// Rule T3: one deadline, although tokens keep coming.
+#[test]
+fn t3_a_write_keeps_its_deadline_while_tokens_trickle_in() {
+    let name = Unique::new("deadline");
+    let (reader, mut writer) = pair(&name, 0, 10240);
+    writer.set_write_timeout(Duration::from_millis(300));
+    (0..10).for_each(|_| assert!(writer.write_frame(&[1; 1008]).is_ok()));
+    let held = reader.read_frame(Duration::ZERO).unwrap();
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..9 {
+                std::thread::sleep(Duration::from_millis(60));
+                drop(reader.read_frame(Duration::ZERO).unwrap());
+                set_tokens(&name, 'r', 1);
+            }
+        });
+        assert_eq!(writer.write_frame(&[1; 1008]).unwrap_err().kind(), ErrorKind::Full);
+        let took = start.elapsed();
+        assert!(
+            took >= Duration::from_millis(300) && took < Duration::from_millis(500),
+            "{took:?}"
+        );
+    });
+    drop(held);
+}
+
+/// Rule T4: zero looks once, and a frame that is there comes; no timeout waits for ever.
+#[test]
+fn t4_zero_polls_and_none_waits() {
+    let name = Unique::new("poll");
+    let (reader, mut writer) = pair(&name, 0, 1024);
+    let start = Instant::now();
+    assert_eq!(reader.read_frame(Duration::ZERO).unwrap_err().kind(), ErrorKind::Timeout);
+    assert!(start.elapsed() < Duration::from_millis(50));
+    writer.write_frame(b"there").unwrap();
+    assert_eq!(poll(&reader), b"there");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(250));
+            writer.write_frame(b"late").unwrap();
+        });
+        assert_eq!(reader.read_frame(None).unwrap().data(), b"late");
+    });
+    // The longest timeout that there is does not overflow.
+    writer.write_frame(b"max").unwrap();
+    assert_eq!(reader.read_frame(Duration::MAX).unwrap().data(), b"max");
+}
+
+/// Rules T5 and R11: not connected yet, timeout, closed; frames before the end; and a next writer.
+#[test]
+fn t5_the_outcomes_of_a_read_are_told_apart() {
+    let name = Unique::new("outcomes");
+    let reader = Reader::create(&name, BufferConfig::new(64, 1024)).unwrap();
+    let kind = |timeout| reader.read_frame(Duration::from_millis(timeout)).unwrap_err().kind();
+    assert_eq!((kind(0), kind(20)), (ErrorKind::NotConnectedYet, ErrorKind::NotConnectedYet));
+    let error = reader.wait_for_writer(Duration::from_millis(20)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotConnectedYet);
+    let mut writer = Writer::connect(&name, LONG).unwrap();
+    assert!(reader.is_writer_connected() && reader.wait_for_writer(Duration::ZERO).is_ok());
+    assert_eq!((kind(0), kind(20)), (ErrorKind::Timeout, ErrorKind::Timeout));
+    writer.write_frame(b"last words").unwrap();
+    drop(writer);
+    assert_eq!(poll(&reader), b"last words");
+    let start = Instant::now();
+    assert_eq!((kind(10_000), kind(0)), (ErrorKind::PeerClosed, ErrorKind::PeerClosed));
+    assert!(start.elapsed() < Duration::from_secs(5), "the end is told at once");
+    assert!(!reader.is_writer_connected());
+    let mut writer = Writer::connect(&name, LONG).unwrap();
+    assert_eq!(kind(0), ErrorKind::Timeout);
+    writer.write_frame(b"again").unwrap();
+    assert_eq!(poll(&reader), b"again");
+    assert!(writer.is_reader_connected());
+    drop(reader);
+    assert!(!writer.is_reader_connected());
+    assert_eq!(writer.write_frame(b"x").unwrap_err().kind(), ErrorKind::PeerClosed);
+}
+
+/// Rule P2: by its lock, a reader is alive although its pid means nothing here.
+#[test]
+fn p2_a_reader_of_another_pid_namespace_is_known_by_its_lock() {
+    let name = Unique::new("namespace");
+    let reader = Reader::create(&name, BufferConfig::new(64, 1024)).unwrap();
+    let nobody = 1 << 30;
+    poke(&name, field::READER_PID, nobody);
+    let error = Writer::connect(&name, Duration::ZERO).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotRunning);
+    for liveness in [Liveness::Lock, Liveness::None] {
+        let config = WriterConfig::new().liveness(liveness);
+        let mut writer = Writer::connect_with(&name, Duration::ZERO, config).unwrap();
+        writer.write_frame(b"over the wall").unwrap();
+        assert!(writer.is_reader_connected());
+        assert_eq!(poll(&reader), b"over the wall");
+    }
+    let config = WriterConfig::new().liveness(Liveness::Lock);
+    let writer = Writer::connect_with(&name, Duration::ZERO, config).unwrap();
+    // The reader's death frees its locks; its names stay.
+    let segment = format!("/dev/shm/{}", &*name);
+    std::fs::hard_link(&segment, format!("{segment}.kept")).unwrap();
+    drop(reader);
+    std::fs::rename(format!("{segment}.kept"), &segment).unwrap();
+    poke(&name, field::READER_PID, nobody);
+    std::thread::sleep(Duration::from_millis(1100));
+    assert!(!writer.is_reader_connected(), "its locks are free");
+    drop(writer);
+    std::fs::remove_file(segment).unwrap();
+}
+
+/// Rule P4: a writer whose buffer was replaced under it stops within a slice.
+#[test]
+fn p4_a_replaced_buffer_is_noticed() {
+    let name = Unique::new("replaced");
+    let (reader, mut writer) = pair(&name, 0, 1 << 20);
+    writer.write_frame(b"fine").unwrap();
+    let segment = format!("/dev/shm/{}", &*name);
+    let aside = format!("{segment}.aside");
+    std::fs::rename(&segment, &aside).unwrap();
+    writer.write_frame(b"a name that is gone proves nothing").unwrap();
+    std::fs::write(&segment, [0; 128]).unwrap();
+    assert!(!writer.is_reader_connected());
+    crate::support::until("the notice", || {
+        matches!(writer.write_frame(b"x"), Err(Error::PeerDied { .. }))
+    });
+    std::fs::rename(aside, segment).unwrap();
+    drop(reader);
+}
+
+/// Leftovers, garbage and squatters: what is surely a dead buffer's is removed, all else is left alone.
+#[test]
+fn only_what_was_a_buffer_is_taken_over() {
+    let refused = |name: &Unique| {
+        let error = Reader::create(name, BufferConfig::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ForeignObject, "{error}");
+        assert_eq!(name.traces().len(), 1, "{:?}", name.traces());
+    };
+    let path = |name: &Unique| format!("/dev/shm/{}", &**name);
+    // Somebody's file, and a version 2 segment: not ours to remove.
+    for content in [&b"somebody's"[..], &[88; 4096]] {
+        let name = Unique::new("garbage");
+        std::fs::write(path(&name), content).unwrap();
+        refused(&name);
+        assert_eq!(std::fs::read(path(&name)).unwrap(), content);
+        // With the traces of a buffer of that name it is a broken buffer.
+        std::fs::write(crate::support::semaphore_path(&name, 'w'), [0; 32]).unwrap();
+        drop(Reader::create(&name, BufferConfig::default()).unwrap());
+    }
+    let name = Unique::new("symlink");
+    std::os::unix::fs::symlink("/etc/hostname", path(&name)).unwrap();
+    refused(&name);
+    std::fs::remove_file(path(&name)).unwrap();
+    // What a deployed reader leaves when it dies while creating: no bytes, or only zeros.
+    for content in [&b""[..], &[0; 4096]] {
+        let name = Unique::new("half-made");
+        std::fs::write(path(&name), content).unwrap();
+        drop(Reader::create(&name, BufferConfig::default()).unwrap());
+    }
+    // A closed reader's (pid 0), and a dead one's, also with another size and version.
+    for (version, pid) in [(1_u64, 0_u64), (1, 1 << 30), (0, 1 << 30)] {
+        let name = Unique::new("dead");
+        let mut header = [0; 1280];
+        header[..8].copy_from_slice(&(128 | version << 32).to_le_bytes());
+        header[0x58..0x60].copy_from_slice(&pid.to_le_bytes());
+        std::fs::write(path(&name), header).unwrap();
+        drop(Reader::create(&name, BufferConfig::default()).unwrap());
+    }
+    // A live one without locks (rule L1 seen from the other side): never.
+    let name = Unique::new("alive");
+    let mut header = [0; 1280];
+    header[..8].copy_from_slice(&(128_u64 | 1 << 32).to_le_bytes());
+    header[0x58..0x60].copy_from_slice(&1_u64.to_le_bytes());
+    std::fs::write(path(&name), header).unwrap();
+    let error = Reader::create(&name, BufferConfig::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyRunning);
+    assert_eq!(v1::remove_leftovers(&name).unwrap_err().kind(), ErrorKind::AlreadyRunning);
+    assert_eq!(name.traces(), [path(&name)]);
+    std::fs::remove_file(path(&name)).unwrap();
+}
+
+/// A semaphore that is none does not kill a writer by SIGBUS.
+#[test]
+fn a_squatted_semaphore_is_refused() {
+    let name = Unique::new("bad-semaphore");
+    let reader = Reader::create(&name, BufferConfig::default()).unwrap();
+    let semaphore = crate::support::semaphore_path(&name, 'w');
+    std::fs::rename(&semaphore, format!("{semaphore}.aside")).unwrap();
+    std::fs::write(&semaphore, "").unwrap();
+    let error = Writer::connect(&name, Duration::ZERO).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ForeignObject);
+    assert_eq!(peek(&name, field::WRITER_PID), 0);
+    std::fs::rename(format!("{semaphore}.aside"), &semaphore).unwrap();
+    drop(reader);
+}
+
+/// Rule L6: leftovers are removed by name, on demand, and only if both sides are dead.
+#[test]
+fn l6_leftovers_are_removed_only_when_both_sides_are_dead() {
+    let name = Unique::new("leftovers");
+    let path = format!("/dev/shm/{}", &*name);
+    let leave = |writer_pid: u64| {
+        let mut header = [0; 1280];
+        header[..8].copy_from_slice(&(128_u64 | 1 << 32).to_le_bytes());
+        header[0x50..0x58].copy_from_slice(&writer_pid.to_le_bytes());
+        header[0x58..0x60].copy_from_slice(&(1_u64 << 30).to_le_bytes());
+        std::fs::write(&path, header).unwrap();
+        std::fs::write(crate::support::semaphore_path(&name, 'w'), [0; 32]).unwrap();
+        std::fs::create_dir_all("/tmp/zerobuffer").unwrap();
+        std::fs::write(format!("/tmp/zerobuffer/{}.lock", &*name), "").unwrap();
+    };
+    leave(1);
+    assert_eq!(v1::remove_leftovers(&name).unwrap_err().kind(), ErrorKind::Busy);
+    assert_eq!(name.traces().len(), 3, "all left as found, for who comes later");
+    leave(1 << 30);
+    assert!(v1::remove_leftovers(&name).unwrap());
+    assert!(name.traces().is_empty());
+    assert!(!v1::remove_leftovers(&name).unwrap());
+    let reader = Reader::create(&name, BufferConfig::default()).unwrap();
+    assert_eq!(v1::remove_leftovers(&name).unwrap_err().kind(), ErrorKind::AlreadyRunning);
+    assert!(reader.is_in_place());
+}
+
+/// Rule L1: a C# reader's lock, and a C++ or Python reader's, each keep ours out.
+#[test]
+fn l1_readers_of_all_languages_exclude_ours() {
+    for folder in lock_folders() {
+        let name = Unique::new("foreign-lock");
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = format!("{folder}/{}.lock", &*name);
+        let file = std::fs::File::create(&path).unwrap();
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
+        // SAFETY: the descriptor is open.
+        assert_eq!(unsafe { libc::flock(fd, libc::LOCK_EX | libc::LOCK_NB) }, 0);
+        let error = Reader::create(&name, BufferConfig::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AlreadyRunning);
+        assert_eq!(name.traces(), [path.clone()]);
+        std::fs::remove_file(path).unwrap();
+    }
+}
+
+/// The proposal's external memory: heap, a shared segment of another name, a window in the middle.
+#[test]
+fn reader_and_writer_run_over_supplied_memory() {
+    let config = BufferConfig::new(64, 4096);
+    let size = v1::segment_size(&config).unwrap();
+    let name = Unique::new("supplied");
+    let exchange = |memory: &dyn MemoryProvider| {
+        let reader = Reader::create_in(&name, memory, config.clone()).unwrap();
+        let missing = !std::fs::exists(format!("/dev/shm/{}", &*name)).unwrap();
+        assert!(missing && reader.is_in_place());
+        let mut writer = Writer::connect_in(&name, memory, Duration::ZERO).unwrap();
+        writer.set_metadata(b"m").unwrap();
+        for round in 0..200_u32 {
+            writer.write_frame(&round.to_le_bytes().repeat(300)).unwrap();
+            let frame = reader.read_frame(Duration::ZERO).unwrap();
+            assert_eq!(frame.data(), round.to_le_bytes().repeat(300));
+        }
+        assert_eq!(reader.metadata().unwrap().unwrap(), b"m");
+        drop(reader);
+        assert_eq!(writer.write_frame(b"x").unwrap_err().kind(), ErrorKind::PeerClosed);
+    };
+    let mut heap = HeapMemory::new();
+    heap.allocate(size + 640).unwrap();
+    exchange(&heap);
+    exchange(&heap.map(640, size).unwrap());
+    let shared_name = Unique::new("supplied-elsewhere");
+    let mut shared = SharedMemory::create(&shared_name, 0o600).unwrap();
+    shared.allocate(size).unwrap();
+    exchange(&shared);
+    shared.unlink().unwrap();
+    // Too small, at an odd address, not there yet, and by the configuration.
+    let small = heap.map(0, size - 1).unwrap();
+    let error = Reader::create_in(&name, &small, config.clone()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TooLarge);
+    let odd = heap.map(4, size).unwrap();
+    let error = Reader::create_in(&name, &odd, config.clone()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BadConfig);
+    let empty = HeapMemory::new();
+    let error = Reader::create_in(&name, &empty, config).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidState);
+    let over = BufferConfig::over(64, heap.map(0, size).unwrap());
+    assert_eq!(Reader::create(&name, over).unwrap_err().kind(), ErrorKind::Unsupported);
+}
+
+/// Scenarios 8.1, 8.3, 12.3 and 12.4: names of every kind, their objects, and their end.
+#[test]
+fn names_of_every_kind_make_the_five_objects() {
+    let unique = Unique::new("names");
+    let long = format!("{}{}", &*unique, "x".repeat(245 - unique.len()));
+    let names = [
+        format!("{}.dotted.lock", &*unique),
+        format!("{} spaced ü", &*unique),
+        format!("{}-a5e0c1d2-0f7f-4a57-8a53-8a0e0d6f1c2b", &*unique),
+        long,
+    ];
+    for name in names {
+        let (reader, mut writer) = pair(&name, 0, 1024);
+        writer.write_frame(b"x").unwrap();
+        assert_eq!(poll(&reader), b"x");
+        assert_eq!(unique.traces().len(), 5, "{:?}", unique.traces());
+        drop((reader, writer));
+        assert!(unique.traces().is_empty());
+    }
+    for name in ["", ".", "..", "a/b", &"x".repeat(246)] {
+        let error = Reader::create(name, BufferConfig::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BadName);
+    }
+}
+
+/// Scenario 4.12: a writer before its reader fails cleanly, or waits.
+#[test]
+fn a_writer_waits_for_its_reader_as_long_as_it_is_told() {
+    let name = Unique::new("early");
+    let error = Writer::connect(&name, Duration::from_millis(20)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotRunning);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| Writer::connect(&name, LONG).unwrap());
+        std::thread::sleep(Duration::from_millis(50));
+        let reader = Reader::create(&name, BufferConfig::default()).unwrap();
+        drop(writer.join().unwrap());
+        drop(reader);
+    });
+}

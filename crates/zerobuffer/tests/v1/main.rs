@@ -1,0 +1,7 @@
+//! Version 1 from outside: one process, two processes, duplex channels. The tables of
+//! `docs/testing-v1.md` say which test shows which rule.
+
+mod buffer;
+mod duplex;
+mod process;
+mod support;
