@@ -245,7 +245,10 @@ fn r13_a_new_writer_continues_the_sequence() {
 fn r14_a_dropped_buffer_sends_nothing() {
     let name = Unique::new("abandoned");
     let (reader, mut writer) = pair(&name, 0, 1024);
-    drop(writer.acquire(500).unwrap());
+    let mut buffer = writer.acquire(500).unwrap();
+    buffer.data_mut().fill(0xff);
+    // Not committed.
+    let _ = buffer;
     assert_eq!(writer.write_frame(b"first").unwrap(), 1);
     assert_eq!(poll(&reader), b"first");
     assert_eq!(peek(&name, field::FREE), 1024);
@@ -798,7 +801,7 @@ fn l1_readers_of_all_languages_exclude_ours() {
         assert_eq!(unsafe { libc::flock(fd, libc::LOCK_EX | libc::LOCK_NB) }, 0);
         let error = Reader::create(&name, BufferConfig::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AlreadyRunning);
-        assert_eq!(name.traces(), [path.clone()]);
+        assert_eq!(name.traces(), std::slice::from_ref(&path));
         std::fs::remove_file(path).unwrap();
     }
 }

@@ -9,20 +9,20 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Long enough for a busy machine.
-pub const LONG: Duration = Duration::from_secs(20);
+pub(crate) const LONG: Duration = Duration::from_secs(20);
 
 /// A name that nobody else uses. When it goes, nothing of that name may be left anywhere.
-pub struct Unique(String);
+pub(crate) struct Unique(String);
 
 impl Unique {
-    pub fn new(tag: &str) -> Self {
+    pub(crate) fn new(tag: &str) -> Self {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let count = COUNTER.fetch_add(1, Ordering::Relaxed);
         Self(format!("zbt-{tag}-{}-{count}", std::process::id()))
     }
 
     /// All files whose name holds this one.
-    pub fn traces(&self) -> Vec<String> {
+    pub(crate) fn traces(&self) -> Vec<String> {
         lock_folders()
             .into_iter()
             .chain(["/dev/shm".to_owned()])
@@ -38,7 +38,7 @@ impl Unique {
     }
 
     /// Removes the semaphores that a Python reader never removes (rule L5), and says how many.
-    pub fn remove_python_semaphores(&self) -> usize {
+    pub(crate) fn remove_python_semaphores(&self) -> usize {
         let semaphores =
             self.traces().into_iter().filter(|path| path.starts_with("/dev/shm/sem.sem-"));
         semaphores.map(|path| std::fs::remove_file(path).unwrap()).count()
@@ -65,41 +65,41 @@ impl Drop for Unique {
     }
 }
 
-pub fn lock_folders() -> [String; 2] {
+pub(crate) fn lock_folders() -> [String; 2] {
     let temporary = std::env::var("TMPDIR").unwrap_or_else(|_| "/tmp".to_owned());
     ["/tmp/zerobuffer".to_owned(), format!("{temporary}/zerobuffer/locks")]
 }
 
 /// The fields of the header, by their offsets.
-pub mod field {
-    pub const SIZE_AND_VERSION: u64 = 0x00;
-    pub const METADATA_SIZE: u64 = 0x08;
-    pub const METADATA_FREE: u64 = 0x10;
-    pub const METADATA_WRITTEN: u64 = 0x18;
-    pub const PAYLOAD_SIZE: u64 = 0x20;
-    pub const FREE: u64 = 0x28;
-    pub const WRITE_POS: u64 = 0x30;
-    pub const READ_POS: u64 = 0x38;
-    pub const WRITTEN_COUNT: u64 = 0x40;
-    pub const READ_COUNT: u64 = 0x48;
-    pub const WRITER_PID: u64 = 0x50;
-    pub const READER_PID: u64 = 0x58;
+pub(crate) mod field {
+    pub(crate) const SIZE_AND_VERSION: u64 = 0x00;
+    pub(crate) const METADATA_SIZE: u64 = 0x08;
+    pub(crate) const METADATA_FREE: u64 = 0x10;
+    pub(crate) const METADATA_WRITTEN: u64 = 0x18;
+    pub(crate) const PAYLOAD_SIZE: u64 = 0x20;
+    pub(crate) const FREE: u64 = 0x28;
+    pub(crate) const WRITE_POS: u64 = 0x30;
+    pub(crate) const READ_POS: u64 = 0x38;
+    pub(crate) const WRITTEN_COUNT: u64 = 0x40;
+    pub(crate) const READ_COUNT: u64 = 0x48;
+    pub(crate) const WRITER_PID: u64 = 0x50;
+    pub(crate) const READER_PID: u64 = 0x58;
 }
 
 /// A word of a buffer's header.
-pub fn peek(name: &str, field: u64) -> u64 {
+pub(crate) fn peek(name: &str, field: u64) -> u64 {
     let mut word = [0; 8];
     open(name).read_exact_at(&mut word, field).unwrap();
     u64::from_le_bytes(word)
 }
 
 /// Writes a word of a buffer's header, as a broken peer would.
-pub fn poke(name: &str, field: u64, value: u64) {
+pub(crate) fn poke(name: &str, field: u64, value: u64) {
     open(name).write_all_at(&value.to_le_bytes(), field).unwrap();
 }
 
 /// Bytes of the ring.
-pub fn ring(name: &str, position: u64, len: usize) -> Vec<u8> {
+pub(crate) fn ring(name: &str, position: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     let start = 128 + peek(name, field::METADATA_SIZE);
     open(name).read_exact_at(&mut bytes, start + position).unwrap();
@@ -112,24 +112,24 @@ fn open(name: &str) -> std::fs::File {
 }
 
 /// The file of the semaphore that counts frames (`w`) or freed space (`r`).
-pub fn semaphore_path(name: &str, which: char) -> String {
+pub(crate) fn semaphore_path(name: &str, which: char) -> String {
     format!("/dev/shm/sem.sem-{which}-{name}")
 }
 
 /// The value of a semaphore, as it lies in its file.
-pub fn tokens(name: &str, which: char) -> u32 {
+pub(crate) fn tokens(name: &str, which: char) -> u32 {
     let bytes = std::fs::read(semaphore_path(name, which)).unwrap();
     u32::from_le_bytes(bytes[..4].try_into().unwrap())
 }
 
-pub fn set_tokens(name: &str, which: char, value: u32) {
+pub(crate) fn set_tokens(name: &str, which: char, value: u32) {
     let path = semaphore_path(name, which);
     let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
     file.write_all_at(&value.to_le_bytes(), 0).unwrap();
 }
 
 /// Waits for a condition.
-pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < LONG, "{what} did not come");
@@ -138,10 +138,10 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// Bytes that depend on the frame's number, for frames of any length.
-pub struct Pattern(Vec<u8>);
+pub(crate) struct Pattern(Vec<u8>);
 
 impl Pattern {
-    pub fn new(longest: usize) -> Self {
+    pub(crate) fn new(longest: usize) -> Self {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let bytes = (0..longest + 256).map(|_| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -150,21 +150,21 @@ impl Pattern {
         Self(bytes.collect())
     }
 
-    pub fn frame(&self, number: u64, len: usize) -> &[u8] {
+    pub(crate) fn frame(&self, number: u64, len: usize) -> &[u8] {
         let start = (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize;
         &self.0[start..start + len]
     }
 }
 
 /// A sequence of numbers that two processes can repeat.
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed | 1)
     }
 
-    pub fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -174,14 +174,14 @@ impl Random {
 
 /// A second process that takes orders on its standard input and answers on its standard output, one
 /// line each. It is killed when it goes.
-pub struct Peer {
+pub(crate) struct Peer {
     child: Child,
     orders: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
 }
 
 impl Peer {
-    pub fn spawn(command: &mut Command) -> Self {
+    pub(crate) fn spawn(command: &mut Command) -> Self {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -193,7 +193,7 @@ impl Peer {
     }
 
     /// This test program itself, in the role of `role`.
-    pub fn role(role: &str, arguments: &[&str]) -> Self {
+    pub(crate) fn role(role: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["process::child_process", "--exact", "--nocapture"]);
         command.env("ZEROBUFFER_TEST_ROLE", role);
@@ -201,18 +201,18 @@ impl Peer {
         Self::spawn(&mut command)
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    pub fn tell(&mut self, order: &str) {
+    pub(crate) fn tell(&mut self, order: &str) {
         let orders = self.orders.as_mut().expect("still open");
         writeln!(orders, "{order}").unwrap();
         orders.flush().unwrap();
     }
 
     /// The next answer; lines of the test harness are passed over.
-    pub fn hear(&mut self) -> String {
+    pub(crate) fn hear(&mut self) -> String {
         loop {
             let mut line = String::new();
             let read = self.answers.read_line(&mut line).unwrap();
@@ -223,23 +223,23 @@ impl Peer {
         }
     }
 
-    pub fn expect(&mut self, answer: &str) {
+    pub(crate) fn expect(&mut self, answer: &str) {
         let heard = self.hear();
         assert_eq!(heard, answer);
     }
 
-    pub fn ask(&mut self, order: &str) -> String {
+    pub(crate) fn ask(&mut self, order: &str) -> String {
         self.tell(order);
         self.hear()
     }
 
     /// Kills it, and leaves it unburied: a zombie.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
     }
 
     /// Lets it finish by itself.
-    pub fn finish(mut self) {
+    pub(crate) fn finish(mut self) {
         self.orders = None;
         let status = self.child.wait().unwrap();
         assert!(status.success(), "{status}");
@@ -254,14 +254,14 @@ impl Drop for Peer {
 }
 
 /// For a child process: the next order; `None` once the parent has gone.
-pub fn order() -> Option<String> {
+pub(crate) fn order() -> Option<String> {
     let mut line = String::new();
     let read = std::io::stdin().read_line(&mut line).unwrap();
     (read > 0).then(|| line.trim_end().to_owned())
 }
 
 /// For a child process: an answer. The harness may have begun a line.
-pub fn answer(text: &str) {
+pub(crate) fn answer(text: &str) {
     let mut out = std::io::stdout();
     writeln!(out, "\n> {text}").unwrap();
     out.flush().unwrap();
