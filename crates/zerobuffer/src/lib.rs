@@ -82,6 +82,8 @@ mod atomics;
 mod config;
 mod error;
 #[cfg(not(loom))]
+mod factory;
+#[cfg(not(loom))]
 mod handler;
 #[cfg(not(loom))]
 mod liveness;
@@ -100,6 +102,11 @@ mod wait;
 #[cfg(not(loom))]
 pub use config::{BufferConfig, ClientConfig, ServerConfig};
 pub use error::{Error, ErrorKind, LostRequest, RequestState, Result};
+#[cfg(not(loom))]
+pub use factory::{
+    DuplexChannelFactory, DuplexClient, DuplexRequestBuffer, DuplexResponse, ImmutableDuplexServer,
+    MutableDuplexServer,
+};
 #[cfg(not(loom))]
 pub use handler::HandlerOutcome;
 #[cfg(not(loom))]
