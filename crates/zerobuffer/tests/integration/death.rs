@@ -1,11 +1,11 @@
 //! kill -9 of either side at every step, as the survivor sees it.
 
 use crate::harness::{LONG, Peer, SOON, Scene, eventually, fails, scene};
-use crate::peer::{Op, edited, op};
+use crate::peer::{Op, edited, op, strategy};
 use crate::work::{self, Rng};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use zerobuffer::{Client, Error, ErrorKind, LostRequest, RequestState};
+use zerobuffer::{Client, ClientConfig, Error, ErrorKind, LostRequest, RequestState};
 
 #[track_caller]
 fn lost<T>(outcome: Result<T, Error>) -> Option<LostRequest> {
@@ -57,19 +57,25 @@ fn a_server_killed_while_it_makes_its_segment_leaves_nothing_in_the_way() {
 #[test]
 fn requests_that_a_killed_server_had_not_taken_are_not_started() {
     scene(|t| {
-        let server = t.server("handler=none");
-        let client = t.client();
-        let sent: Vec<_> = (0..3).map(|n| client.send_request(&[n; 100]).unwrap()).collect();
-        t.kill(server);
-        for sequence in sent {
-            let state = RequestState::NotStarted;
-            let expected = Some(LostRequest { sequence, state });
-            assert_eq!(lost(client.receive_response_for(sequence, SOON)), expected);
+        for wait in ["park", "spin", "both"] {
+            not_taken(t, ClientConfig::new().wait(strategy(wait)));
         }
-        assert_eq!(lost(client.receive_response(SOON)), None);
-        assert_eq!(lost(client.send_request(&[1])), None);
-        assert!(!client.is_server_connected());
     });
+}
+
+fn not_taken(t: &Scene, config: ClientConfig) {
+    let server = t.server("handler=none");
+    let client = t.client_with(config);
+    let sent: Vec<_> = (0..3).map(|n| client.send_request(&[n; 100]).unwrap()).collect();
+    t.kill(server);
+    for sequence in sent {
+        let state = RequestState::NotStarted;
+        let expected = Some(LostRequest { sequence, state });
+        assert_eq!(lost(client.receive_response_for(sequence, SOON)), expected);
+    }
+    assert_eq!(lost(client.receive_response(SOON)), None);
+    assert_eq!(lost(client.send_request(&[1])), None);
+    assert!(!client.is_server_connected());
 }
 
 #[test]
@@ -389,5 +395,46 @@ fn clients_killed_at_random_moments_leave_the_server_in_order() {
             next_client_is_served(t);
         }
         server.stop();
+    });
+}
+
+#[test]
+fn clients_killed_while_they_attach_leave_the_server_in_order() {
+    scene(|t| {
+        let server = t.server("");
+        let mut rng = Rng(work::seed());
+        for n in 0..30 {
+            let mut client = t.peer("role=client");
+            client.expect("ready");
+            client.say("connect");
+            if n % 2 == 0 {
+                client.say("close");
+            }
+            std::thread::sleep(Duration::from_micros(rng.below(2_000) as u64));
+            client.kill();
+            next_client_is_served(t);
+        }
+        server.stop();
+    });
+}
+
+#[test]
+fn the_last_answer_of_a_server_that_dies_is_never_lost_and_never_wrong() {
+    scene(|t| {
+        // The handler's own process dies at about the time of the answer, before, in or after it.
+        for n in 0..20 {
+            let server = t.server("handler=ops wait=park");
+            let mut client = t.client();
+            let request = op(Op::DieLater, 0, 200 + n * 1000);
+            match client.call(&request, LONG) {
+                Ok(answer) => assert_eq!(answer.data(), edited(&request)),
+                Err(error) => {
+                    let state = error.lost_request().map(|lost| lost.state);
+                    assert_eq!(state, Some(RequestState::InDoubt), "{error:?}");
+                }
+            }
+            assert!(server.wait().code().is_none(), "killed");
+            t.expect_leftovers();
+        }
     });
 }

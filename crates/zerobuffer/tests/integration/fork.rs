@@ -39,6 +39,19 @@ fn the_death_of_a_server_is_seen_although_its_forked_child_lives_on() {
 }
 
 #[test]
+fn a_program_that_a_server_has_started_does_not_keep_it_alive() {
+    scene(|t| {
+        let mut forker = t.peer("role=forker what=starter");
+        forker.expect("ready");
+        let client = t.client();
+        t.adopt(forker.ask("fork", "child").parse().unwrap());
+        t.kill(forker);
+        fails(client.receive_response(SOON), ErrorKind::PeerDied);
+        t.server("").stop();
+    });
+}
+
+#[test]
 fn the_death_of_a_client_is_seen_although_its_forked_child_lives_on() {
     scene(|t| {
         let server = t.server("");
@@ -81,6 +94,16 @@ pub(crate) fn forker(words: &Words) {
             let server = Server::create(&name, BufferConfig::new(0, 4096)).unwrap();
             say("ready");
             fork_on_command();
+            drop(server);
+        }
+        "starter" => {
+            let server = Server::create(&name, BufferConfig::new(0, 4096)).unwrap();
+            say("ready");
+            for _ in std::io::stdin().lines() {
+                // Not waited for: it outlives this process.
+                let mut sleep = std::process::Command::new("sleep");
+                say(&format!("child {}", sleep.arg("60").spawn().unwrap().id()));
+            }
             drop(server);
         }
         "client" => {

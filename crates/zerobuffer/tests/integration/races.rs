@@ -2,9 +2,10 @@
 
 use crate::harness::{LONG, Peer, SOON, fails, names, scene};
 use crate::peer::{self, Words, say};
-use crate::work;
+use crate::work::{self, Rng};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use zerobuffer::{BufferConfig, Client, ErrorKind, Frame, Server};
+use zerobuffer::{BufferConfig, Client, Error, ErrorKind, Frame, Server};
 
 /// A server that is created and dropped on command, at an agreed time.
 pub(crate) fn racer(words: &Words) {
@@ -163,5 +164,69 @@ fn a_client_waits_for_a_server_that_is_not_there_yet() {
         client.ask("call len=100000 seed=1", "ok");
         client.stop();
         server.stop();
+    });
+}
+
+#[test]
+fn four_clients_that_come_and_go_at_the_same_time_all_get_their_turns() {
+    scene(|t| {
+        let server = t.server("workers=2");
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                scope.spawn(move || {
+                    for n in 0..50 {
+                        let mut client = Client::connect(t.name(), LONG).unwrap();
+                        let (len, seed) = (n * 50, thread * 1000 + n as u64);
+                        let answer = client.call(&work::bytes(len, seed), LONG).unwrap();
+                        work::check(answer.data(), len, seed);
+                    }
+                });
+            }
+        });
+        server.stop();
+    });
+}
+
+#[test]
+fn clients_come_and_go_while_servers_are_killed_and_stopped() {
+    scene(|t| {
+        let done = &AtomicBool::new(false);
+        let mut rng = Rng(work::seed());
+        std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..3)
+                .map(|thread| {
+                    scope.spawn(move || {
+                        let mut served = 0;
+                        while !done.load(Ordering::Relaxed) {
+                            let mut client = match Client::connect(t.name(), LONG) {
+                                Ok(client) => client,
+                                Err(error) => panic!("{error:?}"),
+                            };
+                            match client.call(&work::bytes(500, thread), LONG) {
+                                Ok(answer) => {
+                                    work::check(answer.data(), 500, thread);
+                                    served += 1;
+                                }
+                                Err(Error::PeerDied { .. } | Error::PeerClosed { .. }) => {}
+                                Err(error) => panic!("{error:?}"),
+                            }
+                        }
+                        served
+                    })
+                })
+                .collect();
+            for n in 0..20 {
+                let server = t.server(&format!("workers={}", 1 + n % 3));
+                std::thread::sleep(Duration::from_micros(rng.below(20_000) as u64));
+                if n % 2 == 0 { t.kill(server) } else { server.stop() }
+            }
+            done.store(true, Ordering::Relaxed);
+            // For those that are waiting for one.
+            let server = t.server("");
+            for client in clients {
+                assert!(client.join().unwrap() > 0);
+            }
+            server.stop();
+        });
     });
 }

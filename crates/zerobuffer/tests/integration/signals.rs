@@ -1,9 +1,9 @@
 //! Signals, stopped processes, and a single CPU.
 
-use crate::harness::{LONG, fails, scene};
-use crate::peer::{Op, edited, op};
-use std::time::Duration;
-use zerobuffer::ErrorKind;
+use crate::harness::{LONG, SOON, fails, scene};
+use crate::peer::{Op, edited, op, strategy};
+use std::time::{Duration, Instant};
+use zerobuffer::{ClientConfig, ErrorKind};
 
 #[test]
 fn one_thousand_signals_a_second_change_nothing_on_either_side() {
@@ -45,6 +45,47 @@ fn a_stopped_server_is_slow_and_not_dead() {
         drop(client);
         server.stop();
     });
+}
+
+#[test]
+fn a_call_ends_at_its_deadline_and_not_before() {
+    scene(|t| {
+        for wait in ["park", "spin", "both"] {
+            let mut server = t.server("handler=ops");
+            let config = ClientConfig::new().wait(strategy(wait));
+            let mut client = t.client_with(config.send_timeout(Duration::from_millis(60)));
+            let stuck = client.send_request(&op(Op::Gate, 0, 40_000)).unwrap();
+            server.expect("gate");
+            for ms in [1, 9, 10, 11, 60] {
+                let timeout = Duration::from_millis(ms);
+                let start = Instant::now();
+                fails(client.call(&[0; 100], timeout), ErrorKind::Timeout);
+                ends_at(start, timeout);
+                let start = Instant::now();
+                fails(client.receive_response(timeout), ErrorKind::Timeout);
+                ends_at(start, timeout);
+                // Of the whole ring.
+                let start = Instant::now();
+                fails(client.call(&[0; 65_000], timeout), ErrorKind::Full);
+                ends_at(start, timeout);
+            }
+            let start = Instant::now();
+            fails(client.send_request(&[0; 65_000]), ErrorKind::Full);
+            ends_at(start, Duration::from_millis(60));
+            server.say("open");
+            // The longest time there is, from now on.
+            drop(client.receive_response_for(stuck, Duration::MAX).unwrap());
+            drop(client.call(&op(Op::Edit, 0, 100), Duration::MAX).unwrap());
+            drop(client);
+            server.stop();
+        }
+    });
+}
+
+#[track_caller]
+fn ends_at(start: Instant, timeout: Duration) {
+    let elapsed = start.elapsed();
+    assert!(elapsed >= timeout && elapsed < timeout + SOON * 4, "{elapsed:?} for {timeout:?}");
 }
 
 #[test]
