@@ -47,6 +47,8 @@ pub(crate) enum Op {
     DieLater = 9,
     /// Panics with a value that is no message.
     PanicOddly = 10,
+    /// Panics with a value that panics when it is dropped.
+    PanicTwice = 11,
 }
 
 /// A request for a handler of the kind `ops`, `len` bytes long.
@@ -82,7 +84,7 @@ pub(crate) fn say(line: &str) {
 /// | alarm | 1: a signal without SA_RESTART for every thread, 1,000 times a second |
 /// | quiet | 1: no messages about panics |
 ///
-/// and for a server: payload, block, metadata, workers, wait, mode, stop (ms), handler (f, ops, none).
+/// and for a server: payload, block, metadata, workers, wait, mode, stop (ms), handler (f, ops, keep, none).
 /// What a client is made of it learns with the command `connect`.
 pub(crate) fn run(description: &str) {
     let words = Words::new(description);
@@ -219,6 +221,7 @@ fn serve(words: &Words, before: Census) {
     match words.find::<String>("handler").as_deref().unwrap_or("f") {
         "f" => server.start(|frame: &mut Frame<'_>| work::edit(frame.data_mut())),
         "ops" => server.start(operate),
+        "keep" => server.start(|_: &mut Frame<'_>| drop(CALLS.fetch_add(1, Ordering::Relaxed))),
         // Alive, but takes nothing.
         "none" => Ok(()),
         handler => panic!("no handler {handler}"),
@@ -244,7 +247,7 @@ fn serve(words: &Words, before: Census) {
     }
 }
 
-/// How often the `ops` handler ran.
+/// How often the handler `ops` or `keep` ran.
 static CALLS: AtomicU64 = AtomicU64::new(0);
 static GATE: Gate = Gate { opened: Mutex::new(0), changed: Condvar::new() };
 
@@ -310,10 +313,19 @@ fn operate(frame: &mut Frame<'_>) -> Result<(), String> {
             });
         }
         10 => std::panic::panic_any(arg),
+        11 => std::panic::panic_any(Bomb),
         _ => {}
     }
     work::edit(frame.data_mut());
     Ok(())
+}
+
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("dropped");
+    }
 }
 
 fn die() {

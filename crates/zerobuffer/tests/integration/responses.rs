@@ -44,6 +44,7 @@ fn responses_are_given_back_in_any_order_and_from_any_thread() {
                 });
             }
         }
+        assert_eq!(client.in_flight(), 0);
         // Nothing of the ring is lost.
         let all = client.max_request_size();
         let sequence = client.send_request(&work::bytes(all, 9)).unwrap();

@@ -226,6 +226,28 @@ fn a_client_starts_over_with_a_server_that_lives() {
 }
 
 #[test]
+fn starting_over_later_still_reports_what_was_in_flight() {
+    scene(|t| {
+        let mut server = t.server("handler=ops");
+        let mut client = t.client();
+        let stuck = client.send_request(&op(Op::Gate, 0, 100)).unwrap();
+        server.expect("gate");
+        // Its one thread is busy: nobody makes a new segment yet.
+        for _ in 0..3 {
+            let error = client.reconnect(Duration::from_millis(5)).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Busy | ErrorKind::NotRunning), "{error:?}");
+        }
+        server.say("open");
+        let report = client.reconnect(LONG).unwrap();
+        let state = RequestState::InDoubt;
+        assert_eq!(report.lost, [LostRequest { sequence: stuck, state }]);
+        assert_eq!(client.in_flight(), 0);
+        drop(client);
+        server.stop();
+    });
+}
+
+#[test]
 fn threads_keep_calling_across_five_kills() {
     scene(|t| {
         let mut server = Some(t.server("handler=ops workers=2"));

@@ -151,3 +151,40 @@ fn length(rng: &mut Rng, largest: usize, ring: usize) -> usize {
         _ => rng.below(largest.min(64) + 1),
     }
 }
+
+/// A header that the server would take for a frame of `sequence`, if it ever looked there.
+fn forged(sequence: u64) -> [u8; 64] {
+    let mut line = [0; 64];
+    let words = [8, sequence, sequence << 8 | 1, 1 | 32 << 32];
+    for (at, word) in line.chunks_exact_mut(8).zip(words) {
+        at.copy_from_slice(&u64::to_le_bytes(word));
+    }
+    line
+}
+
+#[test]
+fn payload_that_looks_like_headers_is_never_taken_for_frames() {
+    scene(|t| {
+        for ring in [1024, 4096] {
+            let mut server = t.server(&format!("handler=keep payload={ring}"));
+            let client = t.client();
+            let mut rng = Rng(work::seed());
+            for sequence in 1..=3000 {
+                let len = rng.below(ring - 64) / 64 * 64 + 64;
+                let mut buffer = client.acquire_request_buffer(len.min(ring - 64)).unwrap();
+                // Every line claims to be one of the next frames.
+                for (n, line) in buffer.data_mut().chunks_exact_mut(64).enumerate() {
+                    line.copy_from_slice(&forged(sequence + 1 + n as u64 % 6));
+                }
+                let sent = buffer.data_mut().to_vec();
+                assert_eq!(buffer.commit().unwrap(), sequence);
+                let answer = client.receive_response(LONG).unwrap();
+                assert_eq!(answer.sequence(), sequence);
+                assert!(answer.data() == sent, "request {sequence}");
+            }
+            drop(client);
+            assert_eq!(server.ask("calls", ""), "3000");
+            server.stop();
+        }
+    });
+}
