@@ -23,6 +23,15 @@ impl<E: Display> HandlerOutcome for std::result::Result<(), E> {
     }
 }
 
+/// Drops what a handler panicked with. Should that panic in turn, the thread lives on all the same.
+pub(crate) fn drop_quietly(panic: Box<dyn std::any::Any + Send>) {
+    let drop_it = std::panic::AssertUnwindSafe(|| drop(panic));
+    if let Err(again) = std::panic::catch_unwind(drop_it) {
+        // Somebody means it.
+        std::mem::forget(again);
+    }
+}
+
 /// The message in a handler's panic.
 pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
     panic

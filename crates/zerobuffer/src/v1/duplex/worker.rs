@@ -3,7 +3,7 @@
 use super::config::DuplexServerConfig;
 use super::server::{DuplexServerStatistics, Reply, Request};
 use crate::error::{Error, Result};
-use crate::handler::panic_message;
+use crate::handler::{drop_quietly, panic_message};
 use crate::name::BufferName;
 use crate::v1::WriterConfig;
 use crate::v1::reader::{Frame, Reader};
@@ -266,7 +266,11 @@ impl Worker {
         self.shared.count().requests += 1;
         // After a panic nothing is sent of what the handler left behind.
         let outcome = catch_unwind(AssertUnwindSafe(|| handler(&request, &mut reply)))
-            .unwrap_or_else(|panic| Err(panic_message(&*panic).to_owned()));
+            .unwrap_or_else(|panic| {
+                let message = panic_message(&*panic).to_owned();
+                drop_quietly(panic);
+                Err(message)
+            });
         let outcome = match outcome {
             Ok(()) if !reply.is_written() => Err("the handler has sent nothing".to_owned()),
             outcome => outcome,

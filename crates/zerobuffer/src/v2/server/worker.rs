@@ -4,7 +4,7 @@ use super::acceptor::Acceptor;
 use super::channel::ServerChannel;
 use super::guards::{Frame, status};
 use crate::error::{Error, Result};
-use crate::handler::{HandlerOutcome, panic_message};
+use crate::handler::{HandlerOutcome, drop_quietly, panic_message};
 use crate::v2::ring::Taken;
 use crate::wait::Deadline;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -126,6 +126,7 @@ fn handle<O: HandlerOutcome>(
         Ok(Err(message)) => frame.publish_failure(status::HANDLER_ERROR, &message),
         Err(panic) => {
             frame.publish_failure(status::HANDLER_PANIC, panic_message(&*panic));
+            drop_quietly(panic);
         }
     }
 }
