@@ -149,6 +149,10 @@ impl Client {
 
     /// Requests in flight: sent, and their bytes not back in the ring yet.
     pub fn in_flight(&self) -> usize {
+        if self.channel.segment.is_ours() {
+            // Responses given back on other threads wait for this one to take their bytes back.
+            self.channel.ring.reclaim();
+        }
         self.channel.ring.in_flight() as usize
     }
 
