@@ -298,6 +298,11 @@ impl ClientChannel {
         self.peer()
     }
 
+    /// Whether this end was closed.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
     /// Closes this end in good order: gives up what is not answered, says so, and lets go. Responses
     /// that are still held stay readable; their memory goes with the last of them.
     ///

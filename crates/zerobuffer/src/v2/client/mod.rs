@@ -106,6 +106,8 @@ pub struct Client {
     channel: Attached,
     name: ChannelName,
     config: ClientConfig,
+    /// What a connection that was given up had in flight, while there is no new one.
+    given_up: Vec<LostRequest>,
     /// One thread at a time: the ring's account is kept without locks.
     not_sync: PhantomData<Cell<()>>,
 }
@@ -129,7 +131,7 @@ impl Client {
     pub fn connect_with(name: &str, timeout: Duration, config: ClientConfig) -> Result<Self> {
         let name = ChannelName::new(name)?;
         let channel = ClientChannel::attach(&name, &config, &Deadline::after(timeout))?;
-        Ok(Self { channel, name, config, not_sync: PhantomData })
+        Ok(Self { channel, name, config, given_up: Vec::new(), not_sync: PhantomData })
     }
 
     /// The channel's name.
@@ -315,7 +317,8 @@ impl Client {
     /// or finds no room in time, is among the lost ones with all that come after it.
     ///
     /// # Errors
-    /// As [`connect`](Self::connect), and the client is as before: try again later.
+    /// As [`connect`](Self::connect): try again later. Nothing is forgotten meanwhile, but a connection
+    /// to a server that lives is closed by then.
     pub fn reconnect(&mut self, timeout: Duration) -> Result<Reconnected> {
         self.reconnect_by(&Deadline::after(timeout))
     }
@@ -323,17 +326,23 @@ impl Client {
     fn reconnect_by(&mut self, deadline: &Deadline) -> Result<Reconnected> {
         self.channel.segment.check_process()?;
         let server_gone = self.channel.peer() != Peer::Alive || self.channel.probe() != Peer::Alive;
-        let pending: Vec<u64> = self.channel.ring.pending().collect();
         if !server_gone {
+            // It may be at work on any of them.
+            let in_doubt = |sequence| LostRequest { sequence, state: RequestState::InDoubt };
+            self.given_up = self.channel.ring.pending().map(in_doubt).collect();
             self.channel.close();
         }
         let channel = ClientChannel::attach(&self.name, &self.config, deadline)?;
         let former = std::mem::replace(&mut self.channel, channel);
-        let mut report = Reconnected::default();
+        let lost = std::mem::take(&mut self.given_up);
+        // After giving up, answers that were there are still pending in the table.
+        let started_over = former.is_closed();
+        let pending = former.ring.pending().filter(|_| !started_over);
+        let mut report = Reconnected { resent: Vec::new(), lost };
         let mut stuck = false;
         for sequence in pending {
             let mut lost = former.ring.fate_after_death(sequence);
-            if !server_gone || former.ring.is_answered(sequence) {
+            if former.ring.is_answered(sequence) {
                 lost.state = RequestState::InDoubt;
             }
             let wanted = self.config.resend_not_started && !stuck;
