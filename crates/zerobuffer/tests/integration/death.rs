@@ -36,7 +36,7 @@ fn a_server_killed_while_it_makes_its_segment_leaves_nothing_in_the_way() {
     scene(|t| {
         t.expect_leftovers();
         let mut rng = Rng(work::seed());
-        for _ in 0..10 {
+        for _ in 0..10 * work::factor() {
             let mut server = t.peer("role=server payload=67108864");
             if rng.below(4) == 0 {
                 // Once in a while exactly when it is ready.
@@ -363,7 +363,7 @@ fn both_sides_killed_in_any_order_leave_nothing_in_the_way_of_the_next_pair() {
 fn servers_killed_at_random_moments_never_answer_wrongly() {
     scene(|t| {
         let mut rng = Rng(work::seed());
-        for n in 0..15 {
+        for n in 0..15 * work::factor() {
             let server = t.server(&format!("handler=ops payload=65536 workers={}", 1 + n % 2));
             let mut client = t.client();
             let delay = Duration::from_micros(rng.below(15_000) as u64);
@@ -387,7 +387,7 @@ fn clients_killed_at_random_moments_leave_the_server_in_order() {
     scene(|t| {
         let server = t.server("payload=65536 workers=2");
         let mut rng = Rng(work::seed());
-        for _ in 0..15 {
+        for _ in 0..15 * work::factor() {
             let mut client = t.client_peer("");
             client.say("calls count=1000000 largest=30000 seed=3");
             std::thread::sleep(Duration::from_micros(rng.below(15_000) as u64));
@@ -403,7 +403,7 @@ fn clients_killed_while_they_attach_leave_the_server_in_order() {
     scene(|t| {
         let server = t.server("");
         let mut rng = Rng(work::seed());
-        for n in 0..30 {
+        for n in 0..30 * work::factor() {
             let mut client = t.peer("role=client");
             client.expect("ready");
             client.say("connect");
@@ -422,10 +422,10 @@ fn clients_killed_while_they_attach_leave_the_server_in_order() {
 fn the_last_answer_of_a_server_that_dies_is_never_lost_and_never_wrong() {
     scene(|t| {
         // The handler's own process dies at about the time of the answer, before, in or after it.
-        for n in 0..20 {
+        for n in 0..20 * work::factor() as usize {
             let server = t.server("handler=ops wait=park");
             let mut client = t.client();
-            let request = op(Op::DieLater, 0, 200 + n * 1000);
+            let request = op(Op::DieLater, 0, 200 + n % 20 * 1000);
             match client.call(&request, LONG) {
                 Ok(answer) => assert_eq!(answer.data(), edited(&request)),
                 Err(error) => {

@@ -1,7 +1,7 @@
 //! A test's scene: a channel name of its own, its child processes, a watchdog, and the look at what is
 //! left at the end.
 
-use crate::peer;
+use crate::{peer, work};
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write as _};
 use std::os::unix::process::CommandExt;
@@ -37,9 +37,10 @@ pub(crate) fn scene(body: impl FnOnce(&Scene) + Send + 'static) {
             resume_unwind(panic);
         }
     });
-    if finished.recv_timeout(WATCHDOG) == Err(RecvTimeoutError::Timeout) {
+    let patience = WATCHDOG * work::factor();
+    if finished.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
         scene.sweep();
-        panic!("hangs: not finished after {WATCHDOG:?} (channel {})", scene.name);
+        panic!("hangs: not finished after {patience:?} (channel {})", scene.name);
     }
     if let Err(panic) = thread.join() {
         resume_unwind(panic);

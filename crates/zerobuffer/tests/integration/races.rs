@@ -41,7 +41,7 @@ fn of_eight_servers_that_race_for_a_name_exactly_one_wins_and_keeps_its_objects(
     scene(|t| {
         let mut racers: Vec<Peer> = (0..8).map(|_| t.peer("role=racer payload=4096")).collect();
         racers.iter_mut().for_each(|racer| drop(racer.expect("ready")));
-        for round in 0..100 {
+        for round in 0..100 * work::factor() {
             if round % 2 == 1 {
                 leave_behind(t.name());
             }
@@ -215,7 +215,7 @@ fn clients_come_and_go_while_servers_are_killed_and_stopped() {
                     })
                 })
                 .collect();
-            for n in 0..20 {
+            for n in 0..20 * work::factor() {
                 let server = t.server(&format!("workers={}", 1 + n % 3));
                 std::thread::sleep(Duration::from_micros(rng.below(20_000) as u64));
                 if n % 2 == 0 { t.kill(server) } else { server.stop() }

@@ -73,12 +73,13 @@ fn ten_thousand_mixed_sizes_wrap_in_every_way_when_spinning_first() {
 fn mixed_sizes(t: &Scene, wait: &str) {
     let seed = work::seed();
     let rings = [64, 128, 192, 256, 320, 448, 1024, 4160, 16_384, 131_072];
+    let count = 10_000 / rings.len() * work::factor() as usize;
     for (n, ring) in rings.into_iter().enumerate() {
         // The same name each time: also ten servers, one after the other.
         let server = t.server(&format!("payload={ring} wait={wait}"));
         let config = ClientConfig::new().wait(strategy(wait));
         let eager = t.client_with(config.send_timeout(Duration::ZERO));
-        pipeline(&eager, ring, 10_000 / rings.len(), seed + n as u64);
+        pipeline(&eager, ring, count, seed + n as u64);
         t.expect_few_tokens();
         drop(eager);
         server.stop();

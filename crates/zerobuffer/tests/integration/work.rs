@@ -30,6 +30,11 @@ pub(crate) fn seed() -> u64 {
     seed
 }
 
+/// How many times as long the random tests are to run: `ZEROBUFFER_TEST_FACTOR`, or once.
+pub(crate) fn factor() -> u32 {
+    std::env::var("ZEROBUFFER_TEST_FACTOR").map_or(1, |factor| factor.parse().expect("a number"))
+}
+
 /// `len` bytes that depend on `seed` alone.
 pub(crate) fn bytes(len: usize, seed: u64) -> Vec<u8> {
     let mut rng = Rng(seed);
