@@ -185,6 +185,11 @@ fn read_geometry(
     if size != OIEB {
         return Err(incompatible(object, "OIEB size", size, OIEB).into());
     }
+    // Deployed readers fill the header under its name, field by field, this one last; and clear it
+    // when they close.
+    if header.load(oieb::READER_PID) == 0 {
+        return Err(not_running(name, "it is being made, or closed"));
+    }
     // Releases before 1.1 wrote 0 and other duplex frames (rule X7).
     if major != 1 {
         return Err(incompatible(object, "major version", major, 1).into());

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Between two looks at the peer while something waits for it (rule T6).
-pub(super) const SLICE: Duration = Duration::from_millis(100);
+/// Between two looks at the peer while something waits for it (rule T6). Short, because a Python reader
+/// that is restarted before our side has let go of its former buffer fails for good (rule L10).
+pub(super) const SLICE: Duration = Duration::from_millis(20);
 /// Between two looks at a lock: each look can make a reader that is just being created fail (rule P2).
 const LOCK_PAUSE: Duration = Duration::from_secs(1);
 

@@ -194,8 +194,17 @@ impl Peer {
 
     /// This test program itself, in the role of `role`.
     pub(crate) fn role(role: &str, arguments: &[&str]) -> Self {
+        Self::start("process::child_process", role, arguments)
+    }
+
+    /// This test program itself, in the role of a test that does nothing without arguments.
+    pub(crate) fn role_of(test: &str, arguments: &[&str]) -> Self {
+        Self::start(test, "", arguments)
+    }
+
+    fn start(test: &str, role: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["process::child_process", "--exact", "--nocapture"]);
+        command.args([test, "--exact", "--nocapture"]);
         command.env("ZEROBUFFER_TEST_ROLE", role);
         command.env("ZEROBUFFER_TEST_ARGUMENTS", arguments.join("\n"));
         Self::spawn(&mut command)
@@ -236,6 +245,12 @@ impl Peer {
     /// Kills it, and leaves it unburied: a zombie.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
+    }
+
+    /// Kills it, and buries it: deployed peers take a zombie for alive.
+    pub(crate) fn kill_and_bury(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// Lets it finish by itself.

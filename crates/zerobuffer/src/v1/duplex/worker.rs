@@ -17,7 +17,7 @@ use std::time::Duration;
 /// it, while there is none, and while all is well.
 const TICK_CLIENT: Duration = Duration::from_millis(1);
 const TICK_IDLE: Duration = Duration::from_millis(10);
-const TICK_SERVING: Duration = Duration::from_millis(100);
+const TICK_SERVING: Duration = Duration::from_millis(20);
 /// The pause before another try to make a request buffer that could not be made.
 const RETRY: Duration = Duration::from_millis(100);
 

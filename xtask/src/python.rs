@@ -1,0 +1,49 @@
+//! The deployed version 1 peer that is tested against: the Python package, in a virtual environment of
+//! its own.
+
+use anyhow::{Context, Result, ensure};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const PACKAGES: [&str; 2] = ["zerobuffer-ipc==1.3.0", "posix-ipc==1.3.2"];
+
+/// Whether the package is there and can do atomic additions; without libatomic it loses bytes of its
+/// account under load, which would be counted against us.
+const CHECK: &str = "import zerobuffer, zerobuffer.oieb_view as view, sys; \
+                     sys.exit(0 if view._fetch_add_8 else 'libatomic is missing: apt-get install libatomic1')";
+
+/// Makes `target/venv-v1` if it is not there, and returns its interpreter. The interop tests find it by
+/// the variable `ZEROBUFFER_V1_PYTHON`:
+/// `cargo test -p zerobuffer --features interop --test v1_interop`.
+pub(crate) fn v1_venv() -> Result<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has a parent")?;
+    let environment = root.join("target/venv-v1");
+    let python = environment.join("bin/python");
+    if !check(&python).is_ok_and(|output| output.status.success()) {
+        make(&environment, &python)?;
+        let output = check(&python)?;
+        let reason = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "the version 1 peer does not work: {}", reason.trim());
+    }
+    Ok(python)
+}
+
+fn check(python: &Path) -> Result<std::process::Output> {
+    let mut command = Command::new(python);
+    command.args(["-c", CHECK]);
+    command.output().with_context(|| format!("{} cannot be started", python.display()))
+}
+
+fn make(environment: &Path, python: &Path) -> Result<()> {
+    let mut venv = Command::new("python3");
+    run(venv.args(["-m", "venv", "--clear"]).arg(environment))
+        .context("python3 with its venv module is needed: apt-get install python3-venv")?;
+    let mut pip = Command::new(python);
+    run(pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(PACKAGES))
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("{command:?} cannot be started"))?;
+    ensure!(status.success(), "{command:?} failed ({status})");
+    Ok(())
+}
