@@ -1,5 +1,7 @@
 //! `cargo xtask`: everything that CI does, runnable at home.
 
+mod packages;
+mod python;
 mod shm;
 mod steps;
 
@@ -22,6 +24,8 @@ enum Task {
     Lint,
     /// The loom models of the ring and of waiting.
     Loom,
+    /// The tests against the deployed peer of version 1, which is installed under target/.
+    Interop,
 }
 
 fn main() -> Result<()> {
@@ -29,5 +33,6 @@ fn main() -> Result<()> {
         Task::Test => steps::test(),
         Task::Lint => steps::lint(),
         Task::Loom => steps::loom(),
+        Task::Interop => steps::interop(),
     }
 }

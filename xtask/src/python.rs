@@ -1,6 +1,7 @@
 //! The deployed version 1 peer that is tested against: the Python package, in a virtual environment of
 //! its own.
 
+use crate::packages::apt_install;
 use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,7 +21,10 @@ pub(crate) fn v1_venv() -> Result<PathBuf> {
     let environment = root.join("target/venv-v1");
     let python = environment.join("bin/python");
     if !check(&python).is_ok_and(|output| output.status.success()) {
-        make(&environment, &python)?;
+        if make(&environment, &python).is_err() || !check(&python)?.status.success() {
+            apt_install(&["python3-venv", "libatomic1"])?;
+            make(&environment, &python)?;
+        }
         let output = check(&python)?;
         let reason = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "the version 1 peer does not work: {}", reason.trim());

@@ -1,5 +1,6 @@
 //! The steps of `cargo xtask test`, in their order.
 
+use crate::python;
 use crate::shm::Snapshot;
 use anyhow::{Context, Result, ensure};
 use std::process::Command;
@@ -12,6 +13,7 @@ pub(crate) fn test() -> Result<()> {
     lint()?;
     step("unit, model and integration tests", cargo("test --workspace"))?;
     step("tests with tracing", cargo("test -p zerobuffer --features tracing --lib"))?;
+    interop()?;
     loom()?;
     unsupported()?;
     bench()?;
@@ -23,10 +25,18 @@ pub(crate) fn test() -> Result<()> {
 /// Formatting, lints and documentation.
 pub(crate) fn lint() -> Result<()> {
     step("format", cargo("fmt --all --check"))?;
-    step("lints", cargo("clippy --workspace --all-targets -- -D warnings"))?;
+    let lints = "clippy --workspace --all-targets --all-features -- -D warnings";
+    step("lints", cargo(lints))?;
     let mut doc = cargo("doc --workspace --no-deps --document-private-items");
     doc.env("RUSTDOCFLAGS", "-D warnings");
     step("documentation", doc)
+}
+
+/// Version 1 against the peer that others have deployed.
+pub(crate) fn interop() -> Result<()> {
+    let mut test = cargo("test -p zerobuffer --features interop --test v1_interop");
+    test.env("ZEROBUFFER_V1_PYTHON", python::v1_venv()?);
+    step("version 1 against the deployed Python peer", test)
 }
 
 /// The loom models, negative controls among them.

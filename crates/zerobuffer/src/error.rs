@@ -377,8 +377,8 @@ impl fmt::Display for Error {
             ),
             Self::ForeignObject { object, uid, reason } => write!(
                 f,
-                "{object} (owner uid {uid}) is not used: {reason}; name its owner in the configuration \
-                 if you trust it, or choose another channel name"
+                "{object} (owner uid {uid}) is not used: {reason}; remove it if it is yours to \
+                 remove, expect its owner if you trust them, or choose another channel name"
             ),
             Self::Incompatible { object, field, found, expected } => write!(
                 f,
@@ -401,7 +401,9 @@ impl fmt::Display for Error {
             Self::PeerDied { request } => write_end(f, "the peer process died", request),
             Self::PeerClosed { request } => write_end(f, "the peer closed the channel", request),
             Self::HandlerFailed { sequence, status, message } => {
-                write!(f, "the handler failed on request {sequence} (status {status}): {message}")
+                // The peer's text must not move a terminal's cursor.
+                let shown = message.replace(|c: char| c.is_control() && c != '\n' && c != '\t', "\u{fffd}");
+                write!(f, "the handler failed on request {sequence} (status {status}): {shown}")
             }
             Self::ProtocolViolation { field, observed, allowed } => write!(
                 f,

@@ -89,7 +89,8 @@ fn try_attach(
     if !segment.is_fresh() {
         return Err(busy());
     }
-    if segment.load(REQUEST + oieb::READER_PID) == 0 {
+    let server_pids = [REQUEST + oieb::READER_PID, RESPONSE + oieb::WRITER_PID];
+    if server_pids.into_iter().any(|pid| segment.load(pid) == 0) {
         return Err(not_running("it is being closed"));
     }
     if !Role::Server.is_held(&segment.memory)? || !segment.memory.is_named()? {
@@ -164,17 +165,8 @@ fn wait_until_made(
     loop {
         // Acquire: pairs with the Release in `create`: all initial values are visible.
         let found = words.at(REQUEST + oieb::SIZE_AND_VERSION).load(Ordering::Acquire);
-        let (size, major) = (found as u32, found >> 32 & 0xff);
-        match (size, major) {
-            (0, _) => {}
-            (88, 2) => return Ok(()),
-            (88, major) => {
-                return Err(incompatible(memory.object(), "major version", major, 2));
-            }
-            (size, _) => {
-                let expected = u64::from(SIZE_AND_VERSION as u32);
-                return Err(incompatible(memory.object(), "OIEB size", size.into(), expected));
-            }
+        if found as u32 != 0 {
+            return check_version(memory, found);
         }
         if deadline.left().is_zero() || !Role::Server.is_held(memory)? || !memory.is_named()? {
             return Err(not_running("its segment is being made"));
@@ -183,27 +175,46 @@ fn wait_until_made(
     }
 }
 
+/// Checks the first word of an OIEB; minor, patch and reserved version bytes may be anything.
+fn check_version(memory: &SharedMemory, found: u64) -> std::result::Result<(), Refusal> {
+    let (size, major) = (u64::from(found as u32), found >> 32 & 0xff);
+    let (expected_size, expected_major) = (SIZE_AND_VERSION & 0xffff_ffff, SIZE_AND_VERSION >> 32);
+    let (field, found, expected) = if size != expected_size {
+        ("OIEB size", size, expected_size)
+    } else if major != expected_major {
+        ("major version", major, expected_major)
+    } else {
+        return Ok(());
+    };
+    Err(Error::Incompatible { object: memory.object().to_owned(), field, found, expected }.into())
+}
+
 /// Reads the sizes once and checks them.
 fn read_geometry(memory: &SharedMemory) -> std::result::Result<Geometry, Refusal> {
     let words = Words::new(memory.map(0, METADATA)?);
     let read = |offset: usize| words.at(offset).load(Ordering::Acquire);
+    check_version(memory, read(RESPONSE + oieb::SIZE_AND_VERSION))?;
     let payload = read(REQUEST + oieb::PAYLOAD_SIZE);
     let same = read(RESPONSE + oieb::PAYLOAD_SIZE);
     if same != payload {
         return Err(violation("OIEB_Response.payload_size", same, payload));
     }
-    let second = read(RESPONSE + oieb::SIZE_AND_VERSION);
-    if second != read(REQUEST + oieb::SIZE_AND_VERSION) {
-        return Err(incompatible(
-            memory.object(),
-            "OIEB_Response.oieb_size",
-            second,
-            SIZE_AND_VERSION,
-        ));
+    let request = read(REQUEST + oieb::METADATA_SIZE);
+    let response = read(RESPONSE + oieb::METADATA_SIZE);
+    // One at a time, so that the error names the field; what is left is their sum.
+    let largest = isize::MAX as u64;
+    for (field, sizes, observed, allowed) in [
+        ("OIEB_Request.payload_size", (0, 0, payload), payload, u64::from(u32::MAX) * 64),
+        ("OIEB_Request.metadata_size", (request, 0, 64), request, largest),
+        ("OIEB_Response.metadata_size", (0, response, 64), response, largest),
+        ("OIEB_Response.metadata_size", (request, response, payload), response, largest),
+    ] {
+        if Geometry::new(sizes.0, sizes.1, sizes.2).is_none() {
+            return Err(violation(field, observed, allowed));
+        }
     }
-    let metadata = [REQUEST, RESPONSE].map(|block| read(block + oieb::METADATA_SIZE));
-    Geometry::new(metadata[0], metadata[1], payload)
-        .ok_or_else(|| violation("payload or metadata size", payload, u64::from(u32::MAX) * 64))
+    Geometry::new(request, response, payload)
+        .ok_or_else(|| violation("OIEB_Request.payload_size", payload, largest))
 }
 
 fn is_fresh(memory: &SharedMemory, geometry: &Geometry) -> Result<bool> {
@@ -225,10 +236,6 @@ fn open_semaphore(object: &str, owner: u32) -> Result<Semaphore> {
         return Err(foreign(object, stat.uid, "it is not a semaphore"));
     }
     Semaphore::map(&file).map_err(|errno| errno.on("map", object))
-}
-
-fn incompatible(object: &str, field: &'static str, found: u64, expected: u64) -> Refusal {
-    Refusal::Final(Error::Incompatible { object: object.to_owned(), field, found, expected })
 }
 
 fn violation(field: &'static str, observed: u64, allowed: u64) -> Refusal {

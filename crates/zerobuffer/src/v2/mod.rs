@@ -16,3 +16,6 @@ mod frame;
 mod segment;
 #[cfg(not(loom))]
 pub(crate) mod server;
+
+#[cfg(all(test, not(any(loom, zerobuffer_unsupported))))]
+mod tests;

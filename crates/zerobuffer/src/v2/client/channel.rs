@@ -327,7 +327,12 @@ impl Watch for ClientChannel {
         match self.ended.load(Ordering::Relaxed) {
             CLOSED => Peer::Closed,
             DIED => Peer::Died,
-            _ if self.segment.load(REQUEST + oieb::READER_PID) == 0 => self.ended(Peer::Closed),
+            _ if [REQUEST + oieb::READER_PID, RESPONSE + oieb::WRITER_PID]
+                .into_iter()
+                .any(|pid| self.segment.load(pid) == 0) =>
+            {
+                self.ended(Peer::Closed)
+            }
             _ => Peer::Alive,
         }
     }

@@ -1,6 +1,6 @@
 //! Takes requests from one client after the other.
 
-use super::channel::{ServerChannel, poison};
+use super::channel::ServerChannel;
 use crate::atomics::{AtomicBool, Ordering};
 use crate::config::ServerConfig;
 use crate::error::{Error, Result};
@@ -109,7 +109,12 @@ impl Acceptor {
                 channel.ring.take().map(|take| (take != Take::Nothing).then_some(take)).transpose()
             });
             match taken {
-                Ok(Ok(Take::Request(taken))) => return Ok(taken),
+                Ok(Ok(Take::Request(taken))) => {
+                    return match channel.load_client_metadata() {
+                        Ok(()) => Ok(taken),
+                        Err(error) => Err(self.poison(channel, error)),
+                    };
+                }
                 Ok(Ok(_)) => {
                     wake(&channel.segment.semaphores.space_available);
                     // A client can publish what needs no work for ever; the deadline holds all the same.
@@ -118,16 +123,20 @@ impl Acceptor {
                         return Err(timed_out(deadline));
                     }
                 }
-                Ok(Err(violation)) => {
-                    poison(channel);
-                    crate::trace::event!(channel = %self.name, ?violation, "client poisoned");
-                    return Err(violation.into());
-                }
+                Ok(Err(violation)) => return Err(self.poison(channel, violation.into())),
                 Err(Unready::Gone(peer)) => self.after_client(peer, deadline)?,
                 Err(Unready::Stopped) => {}
                 Err(Unready::Timeout) => return Err(timed_out(deadline)),
             }
         }
+    }
+
+    /// The client broke the protocol: nothing more is taken from it.
+    #[cold]
+    fn poison(&self, channel: &ServerChannel, error: Error) -> Error {
+        channel.poison();
+        crate::trace::event!(channel = %self.name, %error, "client poisoned");
+        error
     }
 
     /// The client has closed, or is gone: makes a new segment, as soon as it has let go of this one.

@@ -46,11 +46,22 @@ impl ServerChannel {
         Ok(Self { segment, ring, client_metadata: OnceLock::new(), poisoned })
     }
 
-    /// The client's metadata. It is complete before the first request, and copied once.
+    /// Copies the client's metadata, once. It is complete before the first request.
+    ///
+    /// # Errors
+    /// `ProtocolViolation` for lengths that do not fit the block.
+    #[inline]
+    pub(super) fn load_client_metadata(&self) -> Result<()> {
+        if self.client_metadata.get().is_none() {
+            let metadata = self.segment.read_metadata(Block::Request)?;
+            self.client_metadata.get_or_init(|| metadata);
+        }
+        Ok(())
+    }
+
+    /// The client's metadata, once a request has been taken.
     pub(super) fn client_metadata(&self) -> &[u8] {
-        // Nonsense in the lengths hurts nobody but the client that wrote it.
-        self.client_metadata
-            .get_or_init(|| self.segment.read_metadata(Block::Request).unwrap_or_default())
+        self.client_metadata.get().map_or(&[], Vec::as_slice)
     }
 
     #[inline]
@@ -71,6 +82,13 @@ impl ServerChannel {
         self.segment.store(RESPONSE + oieb::WRITER_PID, 0);
         wake(&self.segment.semaphores.response_ready);
         wake(&self.segment.semaphores.space_available);
+    }
+
+    /// Marks the channel as not to be used any more after a violation; the client, if it still looks,
+    /// finds it closed.
+    pub(super) fn poison(&self) {
+        self.poisoned.store(true, Ordering::Relaxed);
+        self.announce_end();
     }
 
     /// Orderly stop, once everything that was taken is answered: announces the end, gives the client
@@ -123,10 +141,9 @@ struct Reader<'s>(&'s ServerChannel);
 
 impl Watch for Reader<'_> {
     fn peer(&self) -> Peer {
-        match self.0.segment.load(REQUEST + oieb::WRITER_PID) {
-            0 => Peer::Closed,
-            _ => Peer::Alive,
-        }
+        let pids = [REQUEST + oieb::WRITER_PID, RESPONSE + oieb::READER_PID];
+        let closed = pids.into_iter().any(|pid| self.0.segment.load(pid) == 0);
+        if closed { Peer::Closed } else { Peer::Alive }
     }
 
     fn probe(&self) -> Peer {
@@ -139,11 +156,4 @@ impl Watch for Reader<'_> {
     fn slice(&self) -> Duration {
         STOP_SLICE
     }
-}
-
-/// Marks the channel as not to be used any more after a violation; the client, if it still looks,
-/// finds it closed.
-pub(super) fn poison(channel: &ServerChannel) {
-    channel.poisoned.store(true, Ordering::Relaxed);
-    channel.announce_end();
 }
