@@ -288,6 +288,22 @@ pub(crate) fn pipelined(round: &Round) -> Result<f64> {
     Ok(1e9 / ns)
 }
 
+/// `count` round trips of eight bytes, each end doing its part when it is its turn.
+pub(crate) fn step(count: u64) -> Result<()> {
+    let spec = ServerSpec::new(SMALL_RING, Wait::Spin, Work::Increment);
+    let mut server = spec.create()?;
+    let client = Client::connect(&spec.name, TIMEOUT)?;
+    for number in 0..count {
+        let sequence = client.send_request(&number.to_le_bytes())?;
+        let mut request = server.receive(TIMEOUT)?;
+        spec.work.on(request.data_mut());
+        request.respond();
+        let response = client.receive_response_for(sequence, TIMEOUT)?;
+        ensure!(response.data() == (number + 1).to_le_bytes(), "a wrong answer");
+    }
+    Ok(())
+}
+
 /// P6: bytes of the segment of a channel for one frame each way, as the file system tells.
 pub(crate) fn segment_bytes(_: &Round) -> Result<f64> {
     let spec = ServerSpec::new(FRAME_RING, Wait::Default, Work::Nothing);

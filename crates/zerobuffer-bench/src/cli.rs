@@ -39,6 +39,10 @@ pub(crate) enum Command {
     /// The other end of a measurement; started by the benchmark itself.
     #[command(hide = true)]
     Peer { spec: String },
+    /// Both ends in turn on one thread: nobody waits, so the instructions of a round trip can be
+    /// counted, for example with callgrind.
+    #[command(hide = true)]
+    Step { count: u64 },
 }
 
 #[cfg(test)]

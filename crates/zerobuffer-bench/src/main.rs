@@ -35,6 +35,7 @@ use clap::Parser;
 fn main() -> Result<()> {
     match cli::Args::parse() {
         cli::Args { command: Some(cli::Command::Peer { spec }), .. } => peer::run(&spec),
+        cli::Args { command: Some(cli::Command::Step { count }), .. } => channel::step(count),
         args => measure(&args),
     }
 }
