@@ -3,6 +3,7 @@
 use super::c_name;
 use super::shm::{Mapping, ShmFile, check, stat_object};
 use crate::sys::{Errno, ObjectStat, Waited};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 unsafe extern "C" {
     /// glibc 2.30 and later; not in every release of the libc crate.
@@ -70,12 +71,16 @@ impl Semaphore {
     }
 
     /// The number of tokens, or `None` if the peer has written nonsense there.
+    ///
+    /// It is asked with every message, so it is read where glibc keeps it since version 2.21: in the
+    /// low half of the first word (protocol v2, appendix B, and a test below).
     #[inline]
     pub(crate) fn value(&self) -> Option<i32> {
-        let mut value = 0;
-        // SAFETY: `raw` points to a mapped sem_t for the life of `self`, glibc reads it atomically.
-        let result = unsafe { libc::sem_getvalue(self.raw(), &mut value) };
-        (result == 0).then_some(value)
+        // SAFETY: `raw` points to a mapped sem_t for the life of `self`, which starts at a page; every
+        // process accesses its first word through glibc's atomic operations, or as here.
+        let value = unsafe { AtomicU32::from_ptr(self.raw().cast()) };
+        // Relaxed, as in sem_getvalue: the fence before is the caller's.
+        i32::try_from(value.load(Ordering::Relaxed)).ok()
     }
 
     /// Adds a token. A full semaphore (EOVERFLOW) counts as success: tokens are hints.
@@ -113,4 +118,25 @@ impl Semaphore {
 /// glibc keeps the semaphore `/x` in the shared-memory file `/sem.x`.
 fn file_name(name: &str) -> String {
     format!("/sem.{}", name.trim_start_matches('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_value_is_the_one_that_glibc_tells() {
+        let name = format!("/sem-value-test-{}", std::process::id());
+        let semaphore = Semaphore::create_new(&name, 0o600).unwrap();
+        Semaphore::unlink(&name).unwrap();
+        for tokens in 0..3 {
+            let mut told = -1;
+            // SAFETY: `raw` points to a mapped sem_t, and `told` can be written.
+            unsafe { libc::sem_getvalue(semaphore.raw(), &mut told) };
+            assert_eq!((semaphore.value(), told), (Some(tokens), tokens));
+            semaphore.post();
+        }
+        assert_eq!(semaphore.wait_until(0), Waited::Token);
+        assert_eq!(semaphore.value(), Some(2));
+    }
 }
