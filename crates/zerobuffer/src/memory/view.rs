@@ -44,6 +44,7 @@ impl SharedMemoryView {
     }
 
     /// The length in bytes; 0 after `unmap`.
+    #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
@@ -56,6 +57,7 @@ impl SharedMemoryView {
     /// The address of the first byte. It is valid for [`len`](Self::len) bytes for as long as a view
     /// of this memory lives. Other threads and processes may change the bytes at any time: read and
     /// write them with atomics, or under an agreement about who owns what.
+    #[inline]
     pub fn as_ptr(&self) -> *mut u8 {
         self.base.as_ptr()
     }

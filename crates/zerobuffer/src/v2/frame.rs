@@ -12,6 +12,7 @@ use crate::memory::SharedMemoryView;
 
 impl Claim {
     /// The bytes to be filled: the first `len` of the claim's capacity.
+    #[inline]
     pub(crate) fn data_mut<'g>(
         &'g mut self,
         payload: &'g SharedMemoryView,
@@ -27,6 +28,7 @@ impl Claim {
 
 impl Taken {
     /// The first `len` bytes of the request's slot.
+    #[inline]
     pub(crate) fn data<'g>(&'g self, payload: &'g SharedMemoryView, len: u64) -> &'g [u8] {
         let bytes = range(payload, self.data_start(), len.min(self.capacity()));
         // SAFETY: as in `data_mut`, with a shared borrow.
@@ -34,6 +36,7 @@ impl Taken {
     }
 
     /// The first `len` bytes of the request's slot, to be edited in place.
+    #[inline]
     pub(crate) fn data_mut<'g>(
         &'g mut self,
         payload: &'g SharedMemoryView,
@@ -49,6 +52,7 @@ impl Taken {
 
 impl Held {
     /// The response's bytes.
+    #[inline]
     pub(crate) fn data<'g>(&'g self, payload: &'g SharedMemoryView) -> &'g [u8] {
         let bytes = range(payload, self.data_start(), self.len);
         // SAFETY: `range` has checked that the bytes lie in the mapping, which `payload` keeps alive
@@ -82,6 +86,7 @@ pub(crate) fn read_block(view: &SharedMemoryView, offset: u64, len: u64) -> Vec<
 
 /// The address of `len` bytes at `start`, checked to be inside of the view. Ranges come from this
 /// side's own records, so the check never fails; it stands here because everything below relies on it.
+#[inline]
 fn range(view: &SharedMemoryView, start: u64, len: u64) -> (*mut u8, usize) {
     let size = view.len() as u64;
     assert!(start <= size && len <= size - start, "slot outside of the segment");

@@ -119,6 +119,7 @@ impl Shape {
 }
 
 /// The smallest multiple of `to` (a power of two) that is at least `value`.
+#[inline]
 pub(crate) const fn align_up(value: u64, to: u64) -> u64 {
     (value + to - 1) & !(to - 1)
 }
@@ -146,6 +147,13 @@ impl Demand {
         Ok(Self { capacity, alignment })
     }
 
+    /// A demand for any place.
+    #[inline]
+    pub(crate) const fn anywhere(capacity: u64) -> Self {
+        Self { capacity, alignment: 1 }
+    }
+
+    #[inline]
     pub(crate) fn capacity(self) -> u64 {
         self.capacity
     }

@@ -33,17 +33,27 @@ mod mapped {
         /// The word at byte `offset`.
         ///
         /// # Panics
-        /// If the word is not aligned or not inside; callers compute offsets from checked geometry
-        /// and from their own records, never from what the peer wrote.
+        /// As [`Words::array`].
         #[inline]
         pub(crate) fn at(&self, offset: usize) -> &AtomicU64 {
-            let inside = self.view.len().checked_sub(8).is_some_and(|last| offset <= last);
+            let [word] = self.array(offset);
+            word
+        }
+
+        /// `N` words from byte `offset` on, checked once.
+        ///
+        /// # Panics
+        /// If they are not aligned or not inside; callers compute offsets from checked geometry
+        /// and from their own records, never from what the peer wrote.
+        #[inline]
+        pub(crate) fn array<const N: usize>(&self, offset: usize) -> &[AtomicU64; N] {
+            let inside = self.view.len().checked_sub(8 * N).is_some_and(|last| offset <= last);
             assert!(inside && offset.is_multiple_of(8), "word outside of the segment");
-            // SAFETY: the eight bytes at `offset` lie inside of the view (asserted), which stays
-            // mapped for as long as `self` lives; base and offset are multiples of 8, so the word is
+            // SAFETY: the words at `offset` lie inside of the view (asserted), which stays
+            // mapped for as long as `self` lives; base and offset are multiples of 8, so they are
             // aligned; and in this process the bytes of words are only accessed through atomics:
             // slices (`v2::frame`) cover the data of a slot and the metadata, never a header or OIEB.
-            unsafe { AtomicU64::from_ptr(self.view.as_ptr().add(offset).cast()) }
+            unsafe { &*self.view.as_ptr().add(offset).cast() }
         }
     }
 }
@@ -65,8 +75,13 @@ mod modelled {
         }
 
         pub(crate) fn at(&self, offset: usize) -> &AtomicU64 {
+            let [word] = self.array(offset);
+            word
+        }
+
+        pub(crate) fn array<const N: usize>(&self, offset: usize) -> &[AtomicU64; N] {
             assert!(offset.is_multiple_of(8), "words must be aligned");
-            &self.words[offset / 8]
+            self.words[offset / 8..][..N].try_into().expect("N words")
         }
     }
 }

@@ -52,11 +52,13 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
+    #[inline]
     pub(crate) fn after(timeout: Duration) -> Self {
         Self { timeout, at: std::cell::Cell::new(None) }
     }
 
     /// The timeout as it was asked for.
+    #[inline]
     pub(crate) fn timeout(&self) -> Duration {
         self.timeout
     }
@@ -143,6 +145,27 @@ impl Waiter {
         }
     }
 
+    /// The first part of WAIT alone, for a cheap look: whether `news` came within the time that one
+    /// spins without a clock. If not, [`Waiter::wait`] is to follow.
+    #[inline]
+    pub(crate) fn spin(&self, news: impl Fn() -> bool) -> bool {
+        for turn in 0..self.burst() {
+            if turn > 0 {
+                spin_hint();
+            }
+            if news() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// How often one looks between two looks at the clock.
+    #[inline]
+    fn burst(&self) -> u32 {
+        if self.strategy == WaitStrategy::Park || self.alone { 1 } else { BURST }
+    }
+
     /// WAIT: until `cond` gives something, looking at least once, and once more before it reports
     /// anything else. `semaphore` is what the peer wakes us by.
     #[inline]
@@ -153,7 +176,7 @@ impl Waiter {
         watch: &impl Watch,
         mut cond: impl FnMut() -> Option<T>,
     ) -> Result<T, Unready> {
-        let burst = if self.strategy == WaitStrategy::Park || self.alone { 1 } else { BURST };
+        let burst = self.burst();
         if let Some(value) = look(burst, &mut cond) {
             return Ok(value);
         }

@@ -93,6 +93,12 @@ impl ClientChannel {
         })))
     }
 
+    /// What [`ClientChannel::check`] finds no fault with.
+    #[inline]
+    fn is_usable(&self) -> bool {
+        self.segment.is_ours() && self.violation.get().is_none()
+    }
+
     /// Whether the channel can be used at all, by this process.
     #[inline]
     pub(super) fn check(&self) -> Result<()> {
@@ -110,15 +116,35 @@ impl ClientChannel {
 
     // ---- sending ----
 
-    /// Finds room for `demand`, waiting until the deadline.
+    /// Whether nothing that is known speaks against sending.
+    #[inline]
+    fn may_send(&self) -> bool {
+        self.is_usable()
+            && !self.claiming.load(Ordering::Relaxed)
+            // A server that is known to be gone takes nothing more. That it has just gone is not asked
+            // here, on the way of every request: whoever waits for the answer finds out.
+            && self.ended.load(Ordering::Relaxed) == RUNNING
+    }
+
+    /// Finds room for `demand`, waiting until the deadline, and notes that a claim is open.
+    #[inline]
     pub(super) fn claim(&self, demand: Demand, deadline: &Deadline) -> Result<Claim> {
+        let at_once = self.may_send().then(|| self.ring.claim_at_once(demand)).flatten();
+        let claim = match at_once {
+            Some(claim) => claim,
+            None => self.wait_for_room(demand, deadline)?,
+        };
+        self.claiming.store(true, Ordering::Relaxed);
+        Ok(claim)
+    }
+
+    #[cold]
+    fn wait_for_room(&self, demand: Demand, deadline: &Deadline) -> Result<Claim> {
         self.check()?;
         if self.claiming.load(Ordering::Relaxed) {
             return Err(Error::ClaimOpen);
         }
-        // A server that is known to be gone takes nothing more. That it has just gone is not asked
-        // here, on the way of every request: whoever waits for the answer finds out.
-        if self.ended.load(Ordering::Relaxed) != RUNNING {
+        if !self.may_send() {
             return Err(end_error(self.peer(), None));
         }
         let semaphore = &self.segment.semaphores.space_available;
@@ -136,19 +162,23 @@ impl ClientChannel {
             Err(error) => Some(Err(error)),
         };
         let waited = self.space.wait(semaphore, deadline, self, step);
-        let claim = waited.unwrap_or_else(|unready| {
+        waited.unwrap_or_else(|unready| {
             let (needed, free) = shortage;
             Err(match unready {
                 Unready::Gone(peer) => end_error(peer, None),
                 _ => Error::Full { needed, free, in_flight: self.ring.in_flight() },
             })
-        })?;
-        self.claiming.store(true, Ordering::Relaxed);
-        Ok(claim)
+        })
     }
 
+    #[inline(always)]
     pub(super) fn commit(&self, claim: Claim, len: u64) -> u64 {
         self.claiming.store(false, Ordering::Relaxed);
+        self.publish(claim, len)
+    }
+
+    #[inline(always)]
+    fn publish(&self, claim: Claim, len: u64) -> u64 {
         let sequence = self.ring.commit(claim, len);
         wake(&self.segment.semaphores.request_ready);
         sequence
@@ -158,24 +188,50 @@ impl ClientChannel {
         self.claiming.store(false, Ordering::Relaxed);
     }
 
-    pub(super) fn send(&self, data: &[u8], deadline: &Deadline) -> Result<u64> {
+    /// The usual case of [`ClientChannel::send`]: there is room. `None`: nothing was sent.
+    #[inline(always)]
+    pub(super) fn send_at_once(&self, data: &[u8]) -> Option<u64> {
+        if !self.may_send() {
+            return None;
+        }
         let len = data.len() as u64;
-        let mut claim = self.claim(Demand::new(len, 1)?, deadline)?;
+        let claim = self.ring.claim_at_once(Demand::anywhere(len))?;
+        Some(self.fill_and_publish(claim, data))
+    }
+
+    #[cold]
+    pub(super) fn send_slowly(&self, data: &[u8], deadline: &Deadline) -> Result<u64> {
+        let claim = self.wait_for_room(Demand::anywhere(data.len() as u64), deadline)?;
+        Ok(self.fill_and_publish(claim, data))
+    }
+
+    #[inline(always)]
+    fn fill_and_publish(&self, mut claim: Claim, data: &[u8]) -> u64 {
+        let len = data.len() as u64;
         claim.data_mut(&self.segment.payload, len).copy_from_slice(data);
-        Ok(self.commit(claim, len))
+        self.publish(claim, len)
     }
 
     // ---- receiving ----
 
+    /// The usual case of [`ClientChannel::receive_for`]: a good answer comes while one spins.
+    #[inline(always)]
+    pub(super) fn receive_at_once(&self, sequence: u64) -> Option<Held> {
+        let came = self.is_usable() && self.responses.spin(|| self.ring.has_news_of(sequence));
+        if came { self.ring.collect(sequence) } else { None }
+    }
+
     /// Waits for the answer to one request; when the deadline passes, the request is given up.
-    #[inline]
+    #[cold]
     pub(super) fn receive_for(&self, sequence: u64, deadline: &Deadline) -> Result<Held> {
+        self.check()?;
         let looked = self.await_response(deadline, self, || self.look(sequence));
         self.settle(sequence, deadline, looked)
     }
 
     /// A look at one request, and no more: nothing is given up.
     pub(super) fn poll_for(&self, sequence: u64) -> Result<Held> {
+        self.check()?;
         match self.look(sequence) {
             Some(looked) => self.settle(sequence, &Deadline::after(Duration::ZERO), Ok(looked)),
             None => match self.probe() {
@@ -187,7 +243,6 @@ impl ClientChannel {
     }
 
     /// What there is to say about a request, if it is no longer waiting.
-    #[inline]
     pub(super) fn look(&self, sequence: u64) -> Option<Looked> {
         match self.ring.look(sequence) {
             Ok(Look::Waiting) => None,
@@ -236,7 +291,6 @@ impl ClientChannel {
         }
     }
 
-    #[inline]
     pub(super) fn await_response<T>(
         &self,
         deadline: &Deadline,
@@ -247,7 +301,6 @@ impl ClientChannel {
     }
 
     /// Hands a response out, or turns a failed one into its error and gives the slot back.
-    #[inline]
     fn accept(&self, held: Held) -> Result<Held> {
         if held.status == 0 {
             return Ok(held);
@@ -257,7 +310,7 @@ impl ClientChannel {
         Err(Error::HandlerFailed { sequence: held.sequence, status: held.status, message })
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn release(&self, held: &Held) {
         if !self.segment.is_ours() {
             return;

@@ -25,11 +25,13 @@ pub struct RequestBuffer<'c> {
 }
 
 impl<'c> RequestBuffer<'c> {
+    #[inline]
     pub(super) fn new(channel: &'c ClientChannel, claim: Claim, len: u64) -> Self {
         Self { channel, claim: Some(claim), len, not_send: PhantomData }
     }
 
     /// The request's bytes, in shared memory; empty in a forked child.
+    #[inline]
     pub fn data_mut(&mut self) -> &mut [u8] {
         match &mut self.claim {
             Some(claim) if self.channel.segment.is_ours() => {
@@ -40,6 +42,7 @@ impl<'c> RequestBuffer<'c> {
     }
 
     /// The request's length in bytes.
+    #[inline]
     pub fn len(&self) -> usize {
         self.len as usize
     }
@@ -50,6 +53,7 @@ impl<'c> RequestBuffer<'c> {
     }
 
     /// The most bytes that request or response may have.
+    #[inline]
     pub fn capacity(&self) -> usize {
         self.claim.as_ref().map_or(0, Claim::capacity) as usize
     }
@@ -71,6 +75,7 @@ impl<'c> RequestBuffer<'c> {
     ///
     /// # Errors
     /// [`Error::WrongProcess`] in a forked child.
+    #[inline]
     pub fn commit(mut self) -> Result<u64> {
         self.channel.check()?;
         let claim = self.claim.take().ok_or(Error::WrongProcess)?;
@@ -99,6 +104,7 @@ pub struct Response<'c> {
 }
 
 impl<'c> Response<'c> {
+    #[inline]
     pub(super) fn new(channel: &'c Arc<ClientChannel>, held: Held) -> Self {
         Self { channel, held, not_send: PhantomData }
     }
@@ -114,7 +120,7 @@ impl<'c> Response<'c> {
 }
 
 impl Drop for Response<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         self.channel.release(&self.held);
     }
@@ -129,6 +135,7 @@ pub struct OwnedResponse {
 
 impl OwnedResponse {
     /// `channel` must be concurrent.
+    #[inline]
     pub(super) fn new(channel: Arc<ClientChannel>, held: Held) -> Self {
         debug_assert!(channel.ring.is_concurrent());
         Self { channel, held }
@@ -155,16 +162,19 @@ macro_rules! response_methods {
             }
 
             /// The answer's length in bytes.
+            #[inline]
             pub fn len(&self) -> usize {
                 self.held.len as usize
             }
 
             /// Whether the answer has no bytes.
+            #[inline]
             pub fn is_empty(&self) -> bool {
                 self.held.len == 0
             }
 
             /// The sequence number of the request that this is the answer to.
+            #[inline]
             pub fn sequence(&self) -> u64 {
                 self.held.sequence
             }

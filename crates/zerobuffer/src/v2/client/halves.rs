@@ -1,9 +1,8 @@
 //! A client's two halves, for two threads.
 
 use super::channel::ClientChannel;
-use super::{RequestBuffer, RequestLayout, Response, acquire, receive_for, receive_next};
+use super::{RequestBuffer, RequestLayout, Response, acquire, receive_for, receive_next, send};
 use crate::error::Result;
-use crate::wait::Deadline;
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -31,7 +30,7 @@ impl RequestSender<'_> {
     /// # Errors
     /// The same.
     pub fn send_request(&self, data: &[u8]) -> Result<u64> {
-        self.channel.send(data, &Deadline::after(self.send_timeout))
+        send(self.channel, data, self.send_timeout)
     }
 
     /// As [`Client::acquire_request_buffer`](super::Client::acquire_request_buffer).

@@ -61,6 +61,7 @@ impl RequestLayout {
         self
     }
 
+    #[inline]
     fn demand(self, size: usize) -> Result<Demand> {
         Demand::new(self.capacity.max(size) as u64, self.alignment as u64)
     }
@@ -169,8 +170,9 @@ impl Client {
     /// [`Error::Full`] if there is no room within the configured send timeout; [`Error::TooLarge`] if
     /// there never is; [`Error::ClaimOpen`] while a request buffer is open; [`Error::PeerDied`],
     /// [`Error::PeerClosed`], [`Error::ProtocolViolation`], [`Error::WrongProcess`].
+    #[inline]
     pub fn send_request(&self, data: &[u8]) -> Result<u64> {
-        self.channel.send(data, &Deadline::after(self.config.send_timeout))
+        send(&self.channel, data, self.config.send_timeout)
     }
 
     /// A buffer of `size` bytes in the ring, to be filled in place and committed.
@@ -193,6 +195,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`send_request`](Self::send_request).
+    #[inline]
     pub fn acquire_request_buffer(&self, size: usize) -> Result<RequestBuffer<'_>> {
         self.acquire_request_buffer_with(size, RequestLayout::default())
     }
@@ -202,6 +205,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`send_request`](Self::send_request); [`Error::BadConfig`] for an impossible alignment.
+    #[inline]
     pub fn acquire_request_buffer_with(
         &self,
         size: usize,
@@ -232,6 +236,7 @@ impl Client {
     /// # Errors
     /// As [`receive_response`](Self::receive_response); [`Error::UnknownSequence`] if no such request
     /// is waiting for an answer.
+    #[inline(always)]
     pub fn receive_response_for(&self, sequence: u64, timeout: Duration) -> Result<Response<'_>> {
         receive_for(&self.channel, sequence, timeout)
     }
@@ -246,24 +251,31 @@ impl Client {
     ///
     /// # Errors
     /// As [`send_request`](Self::send_request) and [`receive_response`](Self::receive_response).
-    #[inline]
+    #[inline(always)]
     pub fn call(&mut self, data: &[u8], timeout: Duration) -> Result<Response<'_>> {
-        let deadline = Deadline::after(timeout);
-        let held = match call(&self.channel, data, &deadline) {
-            Err(error) if self.may_resend(&error) => self.call_again(data, &deadline)?,
-            outcome => outcome?,
+        let sent = self.channel.send_at_once(data);
+        let at_once = sent.and_then(|sequence| self.channel.receive_at_once(sequence));
+        let held = match at_once {
+            Some(held) => held,
+            None => self.call_slowly(data, sent, timeout)?,
         };
         Ok(Response::new(&self.channel, held))
     }
 
+    /// A call from where it stands: sent as `sent`, or not yet.
     #[cold]
-    fn call_again(&mut self, data: &[u8], deadline: &Deadline) -> Result<Held> {
+    fn call_slowly(&mut self, data: &[u8], sent: Option<u64>, timeout: Duration) -> Result<Held> {
+        let deadline = Deadline::after(timeout);
+        let mut outcome = match sent {
+            Some(sequence) => self.channel.receive_for(sequence, &deadline),
+            None => call(&self.channel, data, &deadline),
+        };
         loop {
-            self.reconnect_by(deadline)?;
-            match call(&self.channel, data, deadline) {
-                Err(error) if self.may_resend(&error) => {}
+            match outcome {
+                Err(error) if self.may_resend(&error) => self.reconnect_by(&deadline)?,
                 outcome => return outcome,
-            }
+            };
+            outcome = call(&self.channel, data, &deadline);
         }
     }
 
@@ -382,12 +394,20 @@ fn is_not_started(error: &Error) -> bool {
     }
 }
 
-#[inline]
 fn call(channel: &ClientChannel, data: &[u8], deadline: &Deadline) -> Result<Held> {
-    let sequence = channel.send(data, deadline)?;
+    let sequence = channel.send_slowly(data, deadline)?;
     channel.receive_for(sequence, deadline)
 }
 
+#[inline(always)]
+fn send(channel: &ClientChannel, data: &[u8], timeout: Duration) -> Result<u64> {
+    match channel.send_at_once(data) {
+        Some(sequence) => Ok(sequence),
+        None => channel.send_slowly(data, &Deadline::after(timeout)),
+    }
+}
+
+#[inline]
 fn acquire(
     channel: &ClientChannel,
     size: usize,
@@ -398,17 +418,19 @@ fn acquire(
     Ok(RequestBuffer::new(channel, claim, size as u64))
 }
 
-#[inline]
+#[inline(always)]
 fn receive_for(
     channel: &Arc<ClientChannel>,
     sequence: u64,
     timeout: Duration,
 ) -> Result<Response<'_>> {
-    channel.check()?;
     let held = if timeout.is_zero() {
         channel.poll_for(sequence)?
     } else {
-        channel.receive_for(sequence, &Deadline::after(timeout))?
+        match channel.receive_at_once(sequence) {
+            Some(held) => held,
+            None => channel.receive_for(sequence, &Deadline::after(timeout))?,
+        }
     };
     Ok(Response::new(channel, held))
 }

@@ -230,7 +230,10 @@ fn receive(
     channel.check()?;
     if config.wait == WaitStrategy::Spin {
         // Nobody waits on the semaphore.
-        return channel.receive_for(sequence, deadline);
+        return match channel.receive_at_once(sequence) {
+            Some(held) => Ok(held),
+            None => channel.receive_for(sequence, deadline),
+        };
     }
     let crowd = &connection.receivers;
     loop {

@@ -1,7 +1,7 @@
 //! The client's side of the ring: claim, commit, look, release, cancel, reclaim.
 
 use super::table::{Fate, Table};
-use super::{Ring, Violation, add};
+use super::{Fields, Ring, Violation, count};
 use crate::atomics::{AtomicBool, AtomicU64, Ordering};
 use crate::error::{Error, LostRequest, RequestState, Result};
 use crate::v2::layout::{
@@ -30,6 +30,8 @@ pub(crate) struct ClientRing {
     used: AtomicU64,
     /// All ring bytes ever published, modulo 2^64.
     written: AtomicU64,
+    /// Responses given back.
+    returned: AtomicU64,
     marker: Marker,
     /// No sequence below is pending; where `next_ready` begins to look.
     scan_from: AtomicU64,
@@ -59,11 +61,13 @@ pub(crate) struct Claim {
 
 impl Claim {
     /// Where the data goes, from the start of the ring.
+    #[inline]
     pub(crate) fn data_start(&self) -> u64 {
         self.position + u64::from(self.shape.data_offset)
     }
 
     /// Bytes of data that fit.
+    #[inline]
     pub(crate) fn capacity(&self) -> u64 {
         self.shape.capacity()
     }
@@ -94,6 +98,15 @@ pub(crate) struct Held {
 }
 
 impl Held {
+    /// What the header says about an answer. Read once, and only used once the request is ours:
+    /// before, another thread may have collected it and the place may hold something else.
+    #[inline(always)]
+    fn read(header: Fields<'_, 4>, sequence: u64, position: u64, data_offset: u16) -> Self {
+        let len = header.at(slot::PAYLOAD_SIZE).load(Ordering::Relaxed);
+        let status = Shape::from_word(header.at(slot::SHAPE).load(Ordering::Relaxed)).status;
+        Self { sequence, position, data_offset, len, status }
+    }
+
     /// Moves the ownership out of a guard that is forgotten right after.
     pub(crate) fn transfer(&mut self) -> Self {
         let Self { sequence, position, data_offset, len, status } = *self;
@@ -101,6 +114,7 @@ impl Held {
     }
 
     /// Where the data lies, from the start of the ring.
+    #[inline]
     pub(crate) fn data_start(&self) -> u64 {
         self.position + u64::from(self.data_offset)
     }
@@ -132,6 +146,7 @@ impl ClientRing {
             head: AtomicU64::new(1),
             used: AtomicU64::new(0),
             written: AtomicU64::new(0),
+            returned: AtomicU64::new(0),
             marker: Marker::default(),
             scan_from: AtomicU64::new(1),
             concurrent: AtomicBool::new(false),
@@ -144,6 +159,7 @@ impl ClientRing {
         self.concurrent.store(true, Ordering::Relaxed);
     }
 
+    #[inline]
     pub(crate) fn is_concurrent(&self) -> bool {
         self.concurrent.load(Ordering::Relaxed)
     }
@@ -165,6 +181,9 @@ impl ClientRing {
     /// Looks for a place for `demand`; changes nothing, unless it drains the ring for a frame that
     /// fits no other way.
     pub(crate) fn try_claim(&self, demand: Demand) -> Result<ClaimStep> {
+        if let Some(claim) = self.claim_at_once(demand) {
+            return Ok(ClaimStep::Ready(claim));
+        }
         self.reclaim();
         let next = self.next.load(Ordering::Relaxed);
         if next > MAX_SEQUENCE {
@@ -201,9 +220,30 @@ impl ClientRing {
         Ok(ClaimStep::Ready(Claim { position: at, shape, alignment: demand.alignment(), wraps }))
     }
 
+    /// The usual case of [`ClientRing::try_claim`]: room at the write position without any ado.
+    #[inline(always)]
+    pub(crate) fn claim_at_once(&self, demand: Demand) -> Option<Claim> {
+        if self.is_concurrent() {
+            // Otherwise whoever gives a response back does it.
+            self.reclaim();
+        }
+        let position = self.position.load(Ordering::Relaxed);
+        let next = self.next.load(Ordering::Relaxed);
+        let free = self.ring.size - self.used.load(Ordering::Relaxed);
+        let len = demand.slot_len(position)?;
+        let in_table = next - self.head.load(Ordering::Relaxed);
+        let fits = len <= free && len <= self.ring.size - position;
+        if !fits || in_table >= self.table.len() || next > MAX_SEQUENCE {
+            return None;
+        }
+        let data_offset = demand.data_offset(position) as u16;
+        let shape = Shape { stride: (len / 64) as u32, data_offset, status: 0 };
+        Some(Claim { position, shape, alignment: demand.alignment(), wraps: false })
+    }
+
     /// Publishes `claim`, which the latest [`ClientRing::try_claim`] found, with `len` bytes of data in
     /// place. Returns its sequence.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn commit(&self, claim: Claim, len: u64) -> u64 {
         debug_assert!(len <= claim.capacity());
         let sequence = self.next.load(Ordering::Relaxed);
@@ -211,20 +251,20 @@ impl ClientRing {
             self.publish_marker(sequence);
         }
         let Claim { position, shape, alignment, .. } = claim;
-        self.write_header(position, len, sequence, shape);
-        let next_position = self.advance(position, shape.len());
+        let (next_position, free) = self.advance(position, shape.len());
         self.table.entry(sequence).enter(sequence, position, shape, alignment);
         // Release: pairs with the Acquire of a receiving thread, which then finds the entry. Before
         // the publication, so that its answer is never looked for in vain.
         self.next.store(sequence + 1, Ordering::Release);
+        let header = self.write_header(position, len, sequence, shape);
         // Release: pairs with the Acquire in `ServerRing::take`; header, data and terminator first.
-        self.ring.state(position).store(Phase::Request.of(sequence), Ordering::Release);
+        header.at(slot::STATE).store(Phase::Request.of(sequence), Ordering::Release);
         // Release: pairs with the Acquire in `state_of`.
         self.committed.store(sequence, Ordering::Release);
         self.position.store(next_position, Ordering::Relaxed);
-        self.account_published(shape.len());
-        let count = self.ring.control.at(REQUEST + oieb::PAYLOAD_WRITTEN_COUNT);
-        count.store(sequence, Ordering::Release);
+        self.account_published(shape.len(), free);
+        let written_count = self.ring.account().at(REQUEST + oieb::PAYLOAD_WRITTEN_COUNT);
+        written_count.store(sequence, Ordering::Release);
         sequence
     }
 
@@ -234,48 +274,58 @@ impl ClientRing {
         let len = self.ring.size - position;
         let shape =
             Shape { stride: (len / 64) as u32, data_offset: slot::HEADER as u16, status: 0 };
-        self.write_header(position, 0, 0, shape);
-        self.advance(position, len);
+        let (_, free) = self.advance(position, len);
+        let header = self.write_header(position, 0, 0, shape);
         self.marker.position.store(position, Ordering::Relaxed);
         self.marker.sequence.store(sequence, Ordering::Relaxed);
         // Release: pairs with the Acquire in `ServerRing::take`; header and terminator first.
-        self.ring.state(position).store(Phase::Wrap.of(sequence), Ordering::Release);
+        header.at(slot::STATE).store(Phase::Wrap.of(sequence), Ordering::Release);
         self.position.store(0, Ordering::Relaxed);
-        self.account_published(len);
+        self.account_published(len, free);
     }
 
-    fn write_header(&self, position: u64, len: u64, sequence_number: u64, shape: Shape) {
-        let header = |field| self.ring.header(position, field);
-        header(slot::PAYLOAD_SIZE).store(len, Ordering::Relaxed);
-        header(slot::SEQUENCE_NUMBER).store(sequence_number, Ordering::Relaxed);
-        header(slot::SHAPE).store(shape.to_word(), Ordering::Relaxed);
+    #[inline]
+    fn write_header(
+        &self,
+        position: u64,
+        len: u64,
+        sequence_number: u64,
+        shape: Shape,
+    ) -> Fields<'_, 4> {
+        let header = self.ring.slot(position);
+        header.at(slot::PAYLOAD_SIZE).store(len, Ordering::Relaxed);
+        header.at(slot::SEQUENCE_NUMBER).store(sequence_number, Ordering::Relaxed);
+        header.at(slot::SHAPE).store(shape.to_word(), Ordering::Relaxed);
+        header
     }
 
-    /// Counts `len` bytes at `position` as used and terminates what follows, if that is free.
-    fn advance(&self, position: u64, len: u64) -> u64 {
+    /// Counts `len` bytes at `position` as used and terminates what follows, if that is free. Returns
+    /// the next position, and how many bytes are free then.
+    #[inline]
+    fn advance(&self, position: u64, len: u64) -> (u64, u64) {
         let used = self.used.load(Ordering::Relaxed) + len;
         self.used.store(used, Ordering::Relaxed);
         let next = self.ring.after(position, len);
         if used < self.ring.size {
             self.ring.terminate(next);
         }
-        next
+        (next, self.ring.size - used)
     }
 
-    fn account_published(&self, len: u64) {
-        self.account_free();
+    #[inline]
+    fn account_published(&self, len: u64, free: u64) {
+        self.account_free(free);
         let written = self.written.load(Ordering::Relaxed).wrapping_add(len);
         self.written.store(written, Ordering::Relaxed);
-        self.ring
-            .control
-            .at(REQUEST + oieb::PAYLOAD_WRITTEN_BYTES)
-            .store(written, Ordering::Release);
+        let word = self.ring.account().at(REQUEST + oieb::PAYLOAD_WRITTEN_BYTES);
+        word.store(written, Ordering::Release);
     }
 
-    fn account_free(&self) {
-        let free = self.ring.size - self.used.load(Ordering::Relaxed);
+    #[inline]
+    fn account_free(&self, free: u64) {
+        let account = self.ring.account();
         for block in [REQUEST, RESPONSE] {
-            self.ring.control.at(block + oieb::PAYLOAD_FREE_BYTES).store(free, Ordering::Release);
+            account.at(block + oieb::PAYLOAD_FREE_BYTES).store(free, Ordering::Release);
         }
     }
 
@@ -302,40 +352,81 @@ impl ClientRing {
             head += 1;
         }
         if freed > 0 {
-            self.head.store(head, Ordering::Relaxed);
-            self.used.store(self.used.load(Ordering::Relaxed) - freed, Ordering::Relaxed);
-            self.account_free();
+            self.reclaimed(head, freed);
         }
     }
 
+    /// Counts `freed` bytes as free again; `head` is the oldest request that is left.
+    #[inline]
+    fn reclaimed(&self, head: u64, freed: u64) {
+        self.head.store(head, Ordering::Relaxed);
+        let used = self.used.load(Ordering::Relaxed) - freed;
+        self.used.store(used, Ordering::Relaxed);
+        self.account_free(self.ring.size - used);
+    }
+
+    #[inline]
     fn is_reclaimable(&self, sequence: u64) -> bool {
         let entry = self.table.entry(sequence);
+        entry.is(sequence, Fate::Returned)
+            || (entry.is(sequence, Fate::Abandoned) && self.is_abandoned_for_good(sequence))
+    }
+
+    /// Whether the bytes of an abandoned request are free; swallows its late answer.
+    #[cold]
+    fn is_abandoned_for_good(&self, sequence: u64) -> bool {
+        let entry = self.table.entry(sequence);
+        // Acquire: pairs with the Release of the server's skip, or of `give_back`.
+        let state = self.ring.state(entry.position()).load(Ordering::Acquire);
+        if state == Phase::Response.of(sequence) {
+            self.swallow(sequence);
+        }
+        // Still abandoned with the state RELEASED: the server has skipped it. While another
+        // thread swallows the answer the fate is Held, and the entry is not ours yet.
         match entry.fate(sequence) {
-            Some(Fate::Returned) => true,
-            Some(Fate::Abandoned) => {
-                // Acquire: pairs with the Release of the server's skip, or of `give_back`.
-                let state = self.ring.state(entry.position()).load(Ordering::Acquire);
-                if state == Phase::Response.of(sequence) {
-                    self.swallow(sequence);
-                }
-                // Still abandoned with the state RELEASED: the server has skipped it. While another
-                // thread swallows the answer the fate is Held, and the entry is not ours yet.
-                match entry.fate(sequence) {
-                    Some(Fate::Abandoned) => state == Phase::Released.of(sequence),
-                    fate => fate == Some(Fate::Returned),
-                }
-            }
-            _ => false,
+            Some(Fate::Abandoned) => state == Phase::Released.of(sequence),
+            fate => fate == Some(Fate::Returned),
         }
     }
 
     // ---- receiving ----
 
-    /// Looks for the answer to `sequence`, and takes it if it is there.
+    /// Whether a [`ClientRing::look`] at `sequence` would find something else than `Waiting`; cheap
+    /// enough to be asked all the time.
     #[inline]
-    pub(crate) fn look(&self, sequence: u64) -> std::result::Result<Look, Violation> {
+    pub(crate) fn has_news_of(&self, sequence: u64) -> bool {
+        let position = self.table.entry(sequence).position();
+        // Acquire: pairs with the Release in `ServerRing::answer`.
+        self.ring.state(position).load(Ordering::Acquire) != Phase::Request.of(sequence)
+    }
+
+    /// The usual case of [`ClientRing::look`]: takes the answer to `sequence`, if it is there and
+    /// good.
+    #[inline(always)]
+    pub(crate) fn collect(&self, sequence: u64) -> Option<Held> {
         let entry = self.table.entry(sequence);
-        if entry.fate(sequence) != Some(Fate::Pending) {
+        if !entry.is(sequence, Fate::Pending) {
+            return None;
+        }
+        let (position, shape) = (entry.position(), entry.shape());
+        let header = self.ring.slot(position);
+        // Acquire: pairs with the Release in `ServerRing::answer`; then the data is ours to read.
+        if header.at(slot::STATE).load(Ordering::Acquire) != Phase::Response.of(sequence) {
+            return None;
+        }
+        let held = Held::read(header, sequence, position, shape.data_offset);
+        let good = held.status == 0 && held.len <= shape.capacity();
+        let ours = || entry.change(sequence, Fate::Pending, Fate::Held, self.is_concurrent());
+        (good && ours()).then_some(held)
+    }
+
+    /// Looks for the answer to `sequence`, and takes it if it is there.
+    pub(crate) fn look(&self, sequence: u64) -> std::result::Result<Look, Violation> {
+        if let Some(held) = self.collect(sequence) {
+            return Ok(Look::Ready(held));
+        }
+        let entry = self.table.entry(sequence);
+        if !entry.is(sequence, Fate::Pending) {
             return Ok(Look::Unknown);
         }
         let (position, shape) = (entry.position(), entry.shape());
@@ -343,28 +434,22 @@ impl ClientRing {
         if state == Phase::Request.of(sequence) {
             return Ok(Look::Waiting);
         }
-        // Read once, and only used once the request is ours: before, another thread may have
-        // collected it and the place may hold something else.
-        let len = self.ring.header(position, slot::PAYLOAD_SIZE).load(Ordering::Relaxed);
-        let answered =
-            Shape::from_word(self.ring.header(position, slot::SHAPE).load(Ordering::Relaxed));
+        let header = self.ring.slot(position);
+        let held = Held::read(header, sequence, position, shape.data_offset);
         if !entry.change(sequence, Fate::Pending, Fate::Held, self.is_concurrent()) {
             return Ok(Look::Unknown);
         }
+        let violation = |field, observed, allowed| Err(Violation { field, observed, allowed });
         if state != Phase::Response.of(sequence) {
-            let allowed = Phase::Response.of(sequence);
-            return Err(Violation { field: "frame.state", observed: state, allowed });
+            return violation("frame.state", state, Phase::Response.of(sequence));
         }
-        if len > shape.capacity() {
-            let allowed = shape.capacity();
-            return Err(Violation { field: "frame.payload_size", observed: len, allowed });
+        if held.len > shape.capacity() {
+            return violation("frame.payload_size", held.len, shape.capacity());
         }
-        let Shape { status, .. } = answered;
-        Ok(Look::Ready(Held { sequence, position, data_offset: shape.data_offset, len, status }))
+        Ok(Look::Ready(held))
     }
 
     /// The state word of a request that is in the table.
-    #[inline]
     fn state_of(&self, sequence: u64, position: u64) -> u64 {
         let request = Phase::Request.of(sequence);
         // Acquire: pairs with the Release in `ServerRing::answer`; then the data is ours to read.
@@ -420,21 +505,32 @@ impl ClientRing {
     }
 
     /// Gives back a slot that [`ClientRing::look`] took.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn release(&self, held: &Held) {
         self.give_back(held.sequence, held.position);
-        self.table.entry(held.sequence).set(held.sequence, Fate::Returned);
-        if !self.is_concurrent() {
-            self.reclaim();
+        let entry = self.table.entry(held.sequence);
+        entry.set(held.sequence, Fate::Returned);
+        if self.is_concurrent() {
+            return;
         }
+        let is_oldest = self.head.load(Ordering::Relaxed) == held.sequence;
+        if is_oldest && self.marker.sequence.load(Ordering::Relaxed) == 0 {
+            // The usual case of `reclaim`: one slot, and no marker.
+            self.reclaimed(held.sequence + 1, entry.shape().len());
+            if held.sequence + 1 == self.next.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+        self.reclaim();
     }
 
     /// RELEASED and the count: what the server and monitors see of a response that is done with.
+    #[inline]
     fn give_back(&self, sequence: u64, position: u64) {
         // Release: what was read of the slot was read before anybody may write it again.
         self.ring.state(position).store(Phase::Released.of(sequence), Ordering::Release);
-        let count = self.ring.control.at(RESPONSE + oieb::PAYLOAD_READ_COUNT);
-        add(count, 1, self.is_concurrent());
+        let word = self.ring.account().at(RESPONSE + oieb::PAYLOAD_READ_COUNT);
+        count(word, &self.returned, 1, self.is_concurrent());
     }
 
     /// Gives up a request: no answer to it will be delivered. False if there is nothing to give up
@@ -497,7 +593,7 @@ impl ClientRing {
     pub(crate) fn fate_after_death(&self, sequence: u64) -> LostRequest {
         // Acquire: the server is gone, and its last stores are visible.
         let taken =
-            self.ring.control.at(REQUEST + oieb::PAYLOAD_READ_COUNT).load(Ordering::Acquire);
+            self.ring.account().at(REQUEST + oieb::PAYLOAD_READ_COUNT).load(Ordering::Acquire);
         let state = if sequence > taken { RequestState::NotStarted } else { RequestState::InDoubt };
         LostRequest { sequence, state }
     }
@@ -516,7 +612,7 @@ impl ClientRing {
             return None;
         }
         let (position, shape) = (entry.position(), entry.shape());
-        let len = self.ring.header(position, slot::PAYLOAD_SIZE).load(Ordering::Relaxed);
+        let len = self.ring.slot(position).at(slot::PAYLOAD_SIZE).load(Ordering::Relaxed);
         let data_offset = shape.data_offset;
         let held = Held { sequence, position, data_offset, len, status: 0 };
         let demand = Demand::new(shape.capacity(), entry.alignment()).ok()?;

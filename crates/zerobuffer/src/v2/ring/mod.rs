@@ -21,7 +21,7 @@ mod table;
 pub(crate) use client::{Claim, ClaimStep, ClientRing, Held, Look};
 pub(crate) use server::{ServerRing, Take, Taken};
 
-use super::layout::{EMPTY, Geometry, slot};
+use super::layout::{EMPTY, Geometry, METADATA, slot};
 use super::words::Words;
 use crate::atomics::{AtomicU64, Ordering};
 use crate::error::Error;
@@ -55,16 +55,22 @@ impl Ring {
         Self { control, payload, size: geometry.payload_size }
     }
 
-    /// The word at `field` of the slot at `position`.
+    /// The header of the slot at `position`.
     #[inline]
-    fn header(&self, position: u64, field: usize) -> &AtomicU64 {
-        self.payload.at(position as usize + field)
+    fn slot(&self, position: u64) -> Fields<'_, 4> {
+        Fields(self.payload.array(position as usize))
     }
 
     /// The commit word of the slot at `position`.
     #[inline]
     fn state(&self, position: u64) -> &AtomicU64 {
-        self.header(position, slot::STATE)
+        self.payload.at(position as usize + slot::STATE)
+    }
+
+    /// Both OIEBs: the public account.
+    #[inline]
+    fn account(&self) -> Fields<'_, { METADATA / 8 }> {
+        Fields(self.control.array(0))
     }
 
     /// Where a slot of `len` bytes at `position` ends; the end of the ring is its beginning.
@@ -82,16 +88,31 @@ impl Ring {
     }
 }
 
-/// Adds to a counter that is this side's alone. Plain load and store suffice, and spare the line's
-/// transfer a locked instruction, unless several threads of this side may count at the same time.
+/// Words that were checked to be inside of the segment together, found by their byte offset.
+#[derive(Clone, Copy)]
+struct Fields<'r, const N: usize>(&'r [AtomicU64; N]);
+
+impl<'r, const N: usize> Fields<'r, N> {
+    #[inline]
+    fn at(self, offset: usize) -> &'r AtomicU64 {
+        &self.0[offset / 8]
+    }
+}
+
+/// Adds to a counter of this side in the segment, whose value `private` knows as well.
+///
+/// A thread that is alone stores without loading: the other side's counters lie in the same line, and
+/// a load would wait until the line is here. Several threads add, and so agree on the sum.
 ///
 /// Release: a counter follows the state change that it reports; readers use Acquire.
 #[inline]
-fn add(counter: &AtomicU64, amount: u64, concurrent: bool) {
+fn count(counter: &AtomicU64, private: &AtomicU64, amount: u64, concurrent: bool) {
     if concurrent {
+        private.fetch_add(amount, Ordering::Relaxed);
         counter.fetch_add(amount, Ordering::Release);
     } else {
-        let sum = counter.load(Ordering::Relaxed).wrapping_add(amount);
+        let sum = private.load(Ordering::Relaxed).wrapping_add(amount);
+        private.store(sum, Ordering::Relaxed);
         counter.store(sum, Ordering::Release);
     }
 }

@@ -1,6 +1,6 @@
 //! The server's side of the ring: take and answer.
 
-use super::{Ring, Violation, add};
+use super::{Ring, Violation, count};
 use crate::atomics::{AtomicBool, AtomicU64, Ordering, compiler_fence, store_over};
 use crate::v2::layout::{Geometry, Phase, REQUEST, RESPONSE, Shape, oieb, slot};
 use crate::v2::words::Words;
@@ -20,6 +20,8 @@ pub(crate) struct ServerRing {
     wrapped: AtomicBool,
     /// Responses published.
     answered: AtomicU64,
+    /// Bytes answered, skipped or retired, modulo 2^64.
+    written: AtomicU64,
     concurrent: AtomicBool,
 }
 
@@ -42,11 +44,13 @@ impl Taken {
     }
 
     /// Where the data lies, from the start of the ring.
+    #[inline]
     pub(crate) fn data_start(&self) -> u64 {
         self.position + u64::from(self.shape.data_offset)
     }
 
     /// Bytes that an answer may have.
+    #[inline]
     pub(crate) fn capacity(&self) -> u64 {
         self.shape.capacity()
     }
@@ -70,6 +74,7 @@ impl ServerRing {
             expected: AtomicU64::new(1),
             wrapped: AtomicBool::new(false),
             answered: AtomicU64::new(0),
+            written: AtomicU64::new(0),
             concurrent: AtomicBool::new(false),
         }
     }
@@ -80,18 +85,52 @@ impl ServerRing {
         self.concurrent.store(true, Ordering::Relaxed);
     }
 
+    /// Whether nothing has been passed yet.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.expected.load(Ordering::Relaxed) == 1 && !self.wrapped.load(Ordering::Relaxed)
+    }
+
     /// Responses published so far.
     pub(crate) fn answered(&self) -> u64 {
         self.answered.load(Ordering::Relaxed)
     }
 
-    /// Looks at the server's position, and takes the request there or passes what needs no work.
+    /// Whether a [`ServerRing::take`] would probably find something else than `Nothing`; cheap enough
+    /// to be asked all the time.
     #[inline]
-    pub(crate) fn take(&self) -> Result<Take, Violation> {
+    pub(crate) fn has_news(&self) -> bool {
+        let (_, expected, state) = self.next_state();
+        // A conforming client leaves no other phases of that sequence here.
+        state >> 8 == expected
+    }
+
+    /// Position and sequence of the next slot, and its state word.
+    #[inline]
+    fn next_state(&self) -> (u64, u64, u64) {
         let position = self.position.load(Ordering::Relaxed);
         let expected = self.expected.load(Ordering::Relaxed);
         // Acquire: pairs with the Release of `ClientRing::commit`, `publish_marker` and `cancel`.
-        let state = self.ring.state(position).load(Ordering::Acquire);
+        (position, expected, self.ring.state(position).load(Ordering::Acquire))
+    }
+
+    /// The usual case of [`ServerRing::take`]: takes the next request, if it is there.
+    #[inline(always)]
+    pub(crate) fn take_at_once(&self) -> Option<Taken> {
+        let (position, expected, state) = self.next_state();
+        if state != Phase::Request.of(expected) {
+            return None;
+        }
+        let taken = self.checked_header(position, expected, Phase::Request).ok()?;
+        self.pass(&taken);
+        Some(taken)
+    }
+
+    /// Looks at the server's position, and takes the request there or passes what needs no work.
+    pub(crate) fn take(&self) -> Result<Take, Violation> {
+        if let Some(taken) = self.take_at_once() {
+            return Ok(Take::Request(taken));
+        }
+        let (position, expected, state) = self.next_state();
         let phase = [Phase::Request, Phase::Cancelled, Phase::Wrap]
             .into_iter()
             .find(|phase| phase.of(expected) == state);
@@ -105,15 +144,7 @@ impl ServerRing {
             self.skip(position, expected, taken.shape.len());
             return Ok(Take::Skipped);
         }
-        let read_count = self.ring.control.at(REQUEST + oieb::PAYLOAD_READ_COUNT);
-        // Release costs nothing on x86 and keeps this store behind those of the request before it.
-        read_count.store(expected, Ordering::Release);
-        // After a death every store that was executed is visible; the fence keeps the compiler from
-        // moving stores to the data before the count that puts the request in doubt.
-        compiler_fence(Ordering::SeqCst);
-        self.wrapped.store(false, Ordering::Relaxed);
-        self.position.store(self.ring.after(position, taken.shape.len()), Ordering::Relaxed);
-        self.expected.store(expected + 1, Ordering::Relaxed);
+        self.pass(&taken);
         if phase == Phase::Cancelled {
             self.skip(position, expected, taken.shape.len());
             return Ok(Take::Skipped);
@@ -121,14 +152,31 @@ impl ServerRing {
         Ok(Take::Request(taken))
     }
 
+    /// Counts a frame as seen, and goes on to the slot behind it.
+    #[inline(always)]
+    fn pass(&self, taken: &Taken) {
+        let Taken { sequence, position, shape, .. } = *taken;
+        let read_count = self.ring.account().at(REQUEST + oieb::PAYLOAD_READ_COUNT);
+        // Release costs nothing on x86 and keeps this store behind those of the request before it.
+        read_count.store(sequence, Ordering::Release);
+        // After a death every store that was executed is visible; the fence keeps the compiler from
+        // moving stores to the data before the count that puts the request in doubt.
+        compiler_fence(Ordering::SeqCst);
+        self.wrapped.store(false, Ordering::Relaxed);
+        self.position.store(self.ring.after(position, shape.len()), Ordering::Relaxed);
+        self.expected.store(sequence + 1, Ordering::Relaxed);
+    }
+
     /// Reads the header's fields once and checks them.
+    #[inline(always)]
     fn checked_header(
         &self,
         position: u64,
         expected: u64,
         phase: Phase,
     ) -> Result<Taken, Violation> {
-        let read = |field| self.ring.header(position, field).load(Ordering::Relaxed);
+        let header = self.ring.slot(position);
+        let read = |field| header.at(field).load(Ordering::Relaxed);
         let len = read(slot::PAYLOAD_SIZE);
         let sequence_number = read(slot::SEQUENCE_NUMBER);
         let shape = Shape::from_word(read(slot::SHAPE));
@@ -166,24 +214,25 @@ impl ServerRing {
     }
 
     /// Publishes the answer: `len` bytes in place, and 0 or a failure code.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn answer(&self, taken: &Taken, len: u64, status: u16) {
         debug_assert!(len <= taken.capacity());
-        let header = |field| self.ring.header(taken.position, field);
-        header(slot::PAYLOAD_SIZE).store(len, Ordering::Relaxed);
-        header(slot::SHAPE).store(Shape { status, ..taken.shape }.to_word(), Ordering::Relaxed);
+        let header = self.ring.slot(taken.position);
+        header.at(slot::PAYLOAD_SIZE).store(len, Ordering::Relaxed);
+        let shape = Shape { status, ..taken.shape };
+        header.at(slot::SHAPE).store(shape.to_word(), Ordering::Relaxed);
         // Release: pairs with the Acquire in `ClientRing::look`; data, length and status first. The
         // client may be cancelling at this moment.
-        store_over(header(slot::STATE), Phase::Response.of(taken.sequence));
+        store_over(header.at(slot::STATE), Phase::Response.of(taken.sequence));
         self.account(taken.shape.len());
-        let concurrent = self.concurrent.load(Ordering::Relaxed);
-        add(self.ring.control.at(RESPONSE + oieb::PAYLOAD_WRITTEN_COUNT), 1, concurrent);
-        add(&self.answered, 1, concurrent);
+        let word = self.ring.account().at(RESPONSE + oieb::PAYLOAD_WRITTEN_COUNT);
+        count(word, &self.answered, 1, self.concurrent.load(Ordering::Relaxed));
     }
 
+    #[inline]
     fn account(&self, len: u64) {
-        let written = self.ring.control.at(RESPONSE + oieb::PAYLOAD_WRITTEN_BYTES);
-        add(written, len, self.concurrent.load(Ordering::Relaxed));
+        let word = self.ring.account().at(RESPONSE + oieb::PAYLOAD_WRITTEN_BYTES);
+        count(word, &self.written, len, self.concurrent.load(Ordering::Relaxed));
     }
 }
 
@@ -196,6 +245,6 @@ impl ServerRing {
     }
 
     pub(crate) fn ring_header(&self, position: u64, field: usize) -> &AtomicU64 {
-        self.ring.header(position, field)
+        self.ring.slot(position).at(field)
     }
 }

@@ -18,6 +18,7 @@ pub(super) enum Fate {
 }
 
 impl Fate {
+    #[inline]
     fn of(self, sequence: u64) -> u64 {
         sequence << 8 | self as u64
     }
@@ -44,6 +45,7 @@ pub(super) struct Entry {
 
 impl Entry {
     /// Enters a request. Called by the one who commits, while nobody knows of the sequence yet.
+    #[inline]
     pub(super) fn enter(&self, sequence: u64, position: u64, shape: Shape, alignment: u64) {
         let shape = Shape { status: alignment.trailing_zeros() as u16, ..shape };
         self.position.store(position, Ordering::Relaxed);
@@ -59,7 +61,15 @@ impl Entry {
         Fate::from_word(self.fate.load(Ordering::Acquire), sequence)
     }
 
+    /// Whether `fate` is the fate of `sequence`.
+    #[inline]
+    pub(super) fn is(&self, sequence: u64, fate: Fate) -> bool {
+        // Acquire: as in `fate`.
+        self.fate.load(Ordering::Acquire) == fate.of(sequence)
+    }
+
     /// Changes the fate; only for the one who alone may do so (the holder of a guard).
+    #[inline]
     pub(super) fn set(&self, sequence: u64, to: Fate) {
         // Release: whatever was done with the slot's bytes comes before their next use; pairs with
         // the Acquire in `fate`, by which `reclaim` learns that they are free.
@@ -67,6 +77,7 @@ impl Entry {
     }
 
     /// Changes the fate if it still is `from`; exactly one of several who try succeeds.
+    #[inline]
     pub(super) fn change(&self, sequence: u64, from: Fate, to: Fate, concurrent: bool) -> bool {
         let (from, to) = (from.of(sequence), to.of(sequence));
         if concurrent {
@@ -81,11 +92,13 @@ impl Entry {
         }
     }
 
+    #[inline]
     pub(super) fn position(&self) -> u64 {
         self.position.load(Ordering::Relaxed)
     }
 
     /// Length, capacity and data offset of the slot; the status means nothing.
+    #[inline]
     pub(super) fn shape(&self) -> Shape {
         Shape::from_word(self.shape.load(Ordering::Relaxed))
     }
@@ -114,6 +127,7 @@ impl Table {
     }
 
     /// The most requests that can be in flight.
+    #[inline]
     pub(super) fn len(&self) -> u64 {
         self.entries.len() as u64
     }

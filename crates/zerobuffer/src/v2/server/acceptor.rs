@@ -37,6 +37,7 @@ impl Shared {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    #[inline]
     pub(super) fn is_stopping(&self) -> bool {
         // Acquire: pairs with the Release in `stop`.
         self.stop.load(Ordering::Acquire)
@@ -78,6 +79,7 @@ impl Acceptor {
     }
 
     /// The segment that the latest request came from.
+    #[inline]
     pub(super) fn channel(&self) -> Option<&Arc<ServerChannel>> {
         self.channel.as_ref()
     }
@@ -88,7 +90,27 @@ impl Acceptor {
     /// `Timeout`; `InvalidState` once the server is stopping; `ProtocolViolation`, after which the next
     /// call waits until that client has gone; `AlreadyRunning`, `NoSpace` … if a new segment is needed
     /// and cannot be made, which the next call tries again.
+    #[inline(always)]
     pub(super) fn next(&mut self, deadline: &Deadline) -> Result<Taken> {
+        match self.next_at_once() {
+            Some(taken) => Ok(taken),
+            None => self.wait_for_next(deadline),
+        }
+    }
+
+    /// The usual case: a request comes while one spins, and nothing else is to be done.
+    #[inline(always)]
+    fn next_at_once(&self) -> Option<Taken> {
+        let channel = self.channel.as_ref()?;
+        let usable = channel.segment.is_ours() && !channel.poisoned.load(Ordering::Relaxed);
+        if !usable || self.shared.is_stopping() || !self.waiter.spin(|| channel.ring.has_news()) {
+            return None;
+        }
+        channel.ring.take_at_once()
+    }
+
+    #[cold]
+    fn wait_for_next(&mut self, deadline: &Deadline) -> Result<Taken> {
         let mut skipped = 0_u32;
         loop {
             if self.shared.is_stopping() {

@@ -46,6 +46,7 @@ pub struct Frame<'s> {
 }
 
 impl<'s> Frame<'s> {
+    #[inline]
     pub(super) fn new(channel: &'s Arc<ServerChannel>, taken: Taken) -> Self {
         Self { len: taken.len, home: Home::Borrowed(channel), taken, answered: false }
     }
@@ -71,11 +72,13 @@ impl<'s> Frame<'s> {
     }
 
     /// The length in bytes: the request's, until it is changed for the answer.
+    #[inline]
     pub fn len(&self) -> usize {
         self.len as usize
     }
 
     /// Whether there are no bytes.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -103,6 +106,7 @@ impl<'s> Frame<'s> {
     }
 
     /// The request's sequence number; its answer carries the same one.
+    #[inline]
     pub fn sequence(&self) -> u64 {
         self.taken.sequence
     }
@@ -112,6 +116,7 @@ impl<'s> Frame<'s> {
         self.home.client_metadata()
     }
 
+    #[inline(always)]
     pub(super) fn publish(&mut self, status: u16) {
         self.answered = true;
         if self.home.segment.is_ours() {
@@ -145,6 +150,7 @@ pub struct Request<'s> {
 }
 
 impl<'s> Request<'s> {
+    #[inline]
     pub(super) fn new(frame: Frame<'s>) -> Self {
         Self { frame, not_send: PhantomData }
     }
@@ -176,6 +182,7 @@ macro_rules! request_methods {
     ([$($lifetime:lifetime)?] $type:ty => $frame:ty) => {
         impl $(<$lifetime>)? $type {
             /// Answers with the frame's bytes as they are now.
+            #[inline(always)]
             pub fn respond(mut self) {
                 self.frame.publish(status::OK);
             }
@@ -190,18 +197,21 @@ macro_rules! request_methods {
         impl $(<$lifetime>)? Deref for $type {
             type Target = $frame;
 
+            #[inline]
             fn deref(&self) -> &Self::Target {
                 &self.frame
             }
         }
 
         impl $(<$lifetime>)? DerefMut for $type {
+            #[inline]
             fn deref_mut(&mut self) -> &mut Self::Target {
                 &mut self.frame
             }
         }
 
         impl $(<$lifetime>)? Drop for $type {
+            #[inline]
             fn drop(&mut self) {
                 if !self.frame.answered {
                     let message = "the request was dropped unanswered";

@@ -156,6 +156,7 @@ impl Server {
     /// nothing more is taken from it; [`Error::InvalidState`] if a handler was started, or after
     /// `stop`; [`Error::AlreadyRunning`] or [`Error::NoSpace`] if a new segment is needed for the next
     /// client and cannot be made.
+    #[inline(always)]
     pub fn receive(&mut self, timeout: Duration) -> Result<Request<'_>> {
         self.check_process()?;
         const NO_PULL: Error =
@@ -203,6 +204,7 @@ impl Server {
         }
     }
 
+    #[inline]
     fn check_process(&self) -> Result<()> {
         if self.fork_generation == sys::fork_generation() {
             Ok(())

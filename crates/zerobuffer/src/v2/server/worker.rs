@@ -112,7 +112,7 @@ fn carries_on(acceptor: &Acceptor, error: Error) -> bool {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn handle<O: HandlerOutcome>(
     channel: &Arc<ServerChannel>,
     taken: Taken,
