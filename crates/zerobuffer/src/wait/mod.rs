@@ -297,3 +297,76 @@ pub(crate) fn hint(semaphore: &Semaphore) {
 
 #[cfg(all(test, loom))]
 mod models;
+
+#[cfg(all(test, not(loom), not(zerobuffer_unsupported)))]
+mod tests {
+    use super::*;
+    use crate::atomics::AtomicBool;
+    use std::cell::Cell;
+
+    fn semaphore(name: &str) -> Semaphore {
+        let name = format!("/zb-unit-{name}-{}", std::process::id());
+        let semaphore = Semaphore::create_new(&name, 0o600).unwrap();
+        Semaphore::unlink(&name).unwrap();
+        semaphore
+    }
+
+    /// Publishes, and is gone before anybody looks again.
+    #[derive(Default)]
+    struct LastWords {
+        published: AtomicBool,
+        only_a_probe_tells: bool,
+        probes: Cell<u32>,
+    }
+
+    impl LastWords {
+        fn end(&self) -> Peer {
+            self.published.store(true, Ordering::Release);
+            Peer::Died
+        }
+    }
+
+    impl Watch for LastWords {
+        fn peer(&self) -> Peer {
+            if self.only_a_probe_tells { Peer::Alive } else { self.end() }
+        }
+
+        fn probe(&self) -> Peer {
+            self.probes.set(self.probes.get() + 1);
+            if self.only_a_probe_tells { self.end() } else { Peer::Alive }
+        }
+
+        fn slice(&self) -> Duration {
+            Duration::from_millis(5)
+        }
+    }
+
+    #[test]
+    fn what_a_peer_published_last_is_delivered_before_its_end_is_reported() {
+        let semaphore = semaphore("last");
+        for only_a_probe_tells in [false, true] {
+            let peer = LastWords { only_a_probe_tells, ..LastWords::default() };
+            let cond = || peer.published.load(Ordering::Acquire).then_some(());
+            let deadline = Deadline::after(Duration::from_secs(20));
+            let waiter = Waiter::new(WaitStrategy::Park);
+            assert_eq!(waiter.wait(&semaphore, &deadline, &peer, cond), Ok(()));
+        }
+    }
+
+    #[test]
+    fn waits_shorter_than_a_slice_probe_once_in_a_slice() {
+        let semaphore = semaphore("short");
+        let peer = LastWords { only_a_probe_tells: true, ..LastWords::default() };
+        let waiter = Waiter::new(WaitStrategy::SpinThenPark);
+        let start = std::time::Instant::now();
+        let mut waits = 0;
+        while start.elapsed() < Duration::from_millis(50) {
+            let deadline = Deadline::after(Duration::ZERO);
+            let end = waiter.wait(&semaphore, &deadline, &peer, || None::<()>);
+            assert!(matches!(end, Err(Unready::Timeout | Unready::Gone(Peer::Died))), "{end:?}");
+            waits += 1;
+        }
+        let probes = peer.probes.get();
+        assert!((1..=11).contains(&probes) && waits > probes, "{probes} probes in {waits} waits");
+    }
+}
