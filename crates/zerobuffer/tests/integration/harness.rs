@@ -118,6 +118,7 @@ impl Scene {
 
     /// A process that is no child of this one, to be killed at the end.
     pub(crate) fn adopt(&self, pid: i32) {
+        assert!(pid > 0, "{pid} stands for more than one process");
         self.pids.lock().unwrap_or_else(PoisonError::into_inner).push(pid);
     }
 

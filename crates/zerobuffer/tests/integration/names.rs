@@ -1,8 +1,9 @@
 //! Names: leftovers, names that are taken by something else, names that vanish.
 
-use crate::harness::{LONG, SOON, Scene, fails, names, scene};
+use crate::harness::{LONG, SOON, Scene, eventually, fails, names, scene};
 use crate::work;
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -168,14 +169,16 @@ fn impostor(t: &Scene, words: &[(usize, u64)], size: usize) -> fs::File {
     }
     fs::write(segment(t.name()), bytes).unwrap();
     let file = fs::File::options().read(true).write(true).open(segment(t.name())).unwrap();
-    // SAFETY: an all-zero flock is valid, and the descriptor is open.
-    unsafe {
-        use std::os::fd::AsRawFd;
-        let mut lock: libc::flock = std::mem::zeroed();
-        lock.l_type = libc::F_WRLCK as libc::c_short;
-        lock.l_len = 1;
-        assert_eq!(libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &lock), 0);
-    }
+    // The former impostor may live on for a moment in a child that another test is starting.
+    eventually("the lock on byte 0", || {
+        // SAFETY: an all-zero flock is valid, and the descriptor is open.
+        unsafe {
+            let mut lock: libc::flock = std::mem::zeroed();
+            lock.l_type = libc::F_WRLCK as libc::c_short;
+            lock.l_len = 1;
+            libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &lock) == 0
+        }
+    });
     file
 }
 
@@ -292,9 +295,7 @@ fn a_server_whose_names_went_to_another_one_touches_nothing_of_it() {
         works(&mut client);
         drop(client);
         // The old one gives up when it finds the name taken.
-        crate::harness::eventually("the end of the old server", || {
-            old.ask("running", "") == "false"
-        });
+        eventually("the end of the old server", || old.ask("running", "") == "false");
         let mut client = t.client();
         assert_eq!(client.server_metadata(), b"new");
         assert!(old.ask("stop", "failed").starts_with("AlreadyRunning"));
