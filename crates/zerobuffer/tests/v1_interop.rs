@@ -262,7 +262,9 @@ fn s1_7_five_thousand_frames_their_writer_our_reader() {
     }
     assert!(writer.hear().parse::<f64>().is_ok());
     assert_eq!(peek(&name, field::FREE), 10240);
-    assert_eq!(reader.statistics().spurious_tokens, 0);
+    // A writer that loses its CPU between account and token makes one of each.
+    let statistics = reader.statistics();
+    assert_eq!(statistics.spurious_tokens, statistics.missing_tokens);
 }
 
 #[test]

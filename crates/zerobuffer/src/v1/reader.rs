@@ -22,6 +22,9 @@ use std::time::Duration;
 /// (rule R12).
 const MAX_SPACE_TOKENS: i32 = 1 << 20;
 
+/// After so many slices without a token, a frame is looked for without one (rule R11).
+const LOOK_EVERY: u32 = 10;
+
 /// A reader: it creates the buffer, owns it, and removes it when dropped.
 ///
 /// Frames are read where the writer put them. Several can be held at the same time and dropped in any
@@ -321,7 +324,7 @@ impl Core {
         }
     }
 
-    /// Waits for a token; without one, looks for a published frame once in a slice and at the end of
+    /// Waits for a token; without one, looks for a published frame once in a while and at the end of
     /// the writer (rules R11 and T6).
     #[inline]
     fn wait(
@@ -330,7 +333,13 @@ impl Core {
         stop: Option<&AtomicBool>,
     ) -> std::result::Result<Arrival, Unready> {
         let semaphore = &self.segment.data_ready.semaphore;
-        let turn = Turn { core: self, stop, token: Cell::new(false), look: Cell::new(false) };
+        let turn = Turn {
+            core: self,
+            stop,
+            token: Cell::new(false),
+            look: Cell::new(false),
+            probes: Cell::new(0),
+        };
         self.waiter.wait(semaphore, deadline, &turn, || {
             if turn.token.take() || semaphore.try_wait() {
                 return Some(Arrival::Token);
@@ -457,6 +466,8 @@ struct Turn<'t> {
     token: Cell<bool>,
     /// It is time to look for a frame without a token.
     look: Cell<bool>,
+    /// How often the writer was probed.
+    probes: Cell<u32>,
 }
 
 impl Watch for Turn<'_> {
@@ -469,8 +480,13 @@ impl Watch for Turn<'_> {
     }
 
     fn probe(&self) -> Peer {
-        self.look.set(true);
-        self.core.probe()
+        let peer = self.core.probe();
+        self.probes.set(self.probes.get() + 1);
+        // A live writer between its account and its token is given more time than a dead one.
+        if peer != Peer::Alive || self.probes.get() % LOOK_EVERY == 0 {
+            self.look.set(true);
+        }
+        peer
     }
 
     fn slice(&self) -> Duration {
