@@ -483,7 +483,7 @@ impl Watch for Turn<'_> {
         let peer = self.core.probe();
         self.probes.set(self.probes.get() + 1);
         // A live writer between its account and its token is given more time than a dead one.
-        if peer != Peer::Alive || self.probes.get() % LOOK_EVERY == 0 {
+        if peer != Peer::Alive || self.probes.get().is_multiple_of(LOOK_EVERY) {
             self.look.set(true);
         }
         peer

@@ -194,7 +194,8 @@ fn a_killed_reader_ends_a_blocked_write() {
     let start = Instant::now();
     writer.expect("PeerDied");
     assert!(start.elapsed() < Duration::from_millis(600));
-    assert_eq!(name.traces().len(), 5, "a kill leaves all of it");
+    // A deployed reader that starts elsewhere at this moment may sweep up the unlocked lock file.
+    assert_eq!(name.traces_in_shm().len(), 3, "a kill leaves all of it");
     drop(writer);
     assert!(zerobuffer::v1::remove_leftovers(&name).unwrap());
 }

@@ -37,6 +37,11 @@ impl Unique {
             .collect()
     }
 
+    /// Those of them that are shared memory.
+    pub(crate) fn traces_in_shm(&self) -> Vec<String> {
+        self.traces().into_iter().filter(|path| path.starts_with("/dev/shm/")).collect()
+    }
+
     /// Removes the semaphores that a Python reader never removes (rule L5), and says how many.
     pub(crate) fn remove_python_semaphores(&self) -> usize {
         let semaphores =
