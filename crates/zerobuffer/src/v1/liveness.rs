@@ -18,12 +18,13 @@ const LOCK_PAUSE: Duration = Duration::from_secs(1);
 #[non_exhaustive]
 pub enum Liveness {
     /// By the peer's process id, as the deployed peers do. Right where both sides see the same process
-    /// ids; a zombie counts as dead, another user's process as alive.
+    /// ids, and wrong both ways where they do not; a zombie counts as dead, another user's process as
+    /// alive.
     #[default]
     Pid,
     /// A reader is alive while it holds one of its lock files: right across containers that share /tmp
-    /// and /dev/shm but not their process ids. Writers hold no lock, so a reader notices only a writer
-    /// that closes.
+    /// and /dev/shm but not their process ids. Writers hold no lock, so a writer that does not close
+    /// keeps its place until the reader is made anew.
     Lock,
     /// Nobody is ever taken for dead: for containers that share nothing but /dev/shm.
     None,

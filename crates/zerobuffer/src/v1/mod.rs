@@ -1,6 +1,37 @@
-//! Protocol version 1: the deployed dual-buffer ring.
+//! Protocol version 1: one-way buffers, and duplex channels made of two, as they are deployed in C++,
+//! C# and Python programs. Use it to talk to those; between programs of this library the in-place
+//! channel ([`Server`](crate::Server), [`Client`](crate::Client)) copies nothing and tells more.
 //!
-//! draft
+//! | I want to | use |
+//! |---|---|
+//! | receive frames | [`Reader`], which creates the buffer |
+//! | send frames | [`Writer`], which attaches to it |
+//! | answer requests | [`DuplexServer`] |
+//! | send requests | [`DuplexClient`] |
+//!
+//! # What holds
+//!
+//! A frame is delivered whole and in order, or an error says why not; nothing is believed that a peer
+//! wrote without checking it. A buffer has its name only while all of it is there, and is removed
+//! without touching anybody else's. Nobody waits beyond a deadline, and a peer's death is noticed in
+//! milliseconds ([`Liveness`]).
+//!
+//! # What the protocol does not give
+//!
+//! - Which response answers which request: they are counted (rule X1 of `docs/protocol-v1.md`). A
+//!   deployed server whose handler fails shifts all later responses; see
+//!   [`DuplexClient::is_desynchronised`].
+//! - More than one writer, one client, one server of a name.
+//! - Frames of no bytes, and any mix of frames longer than half of the ring: see
+//!   [`Error::WouldNeverFit`](crate::Error::WouldNeverFit).
+//! - Proof of life across pid namespaces, beyond what [`Liveness`] offers.
+//! - Other systems: the layout of semaphores is glibc's on 64-bit Linux (rules L17 to L19); elsewhere
+//!   every way in fails with [`Error::Unsupported`](crate::Error::Unsupported).
+//!
+//! # Trust
+//!
+//! As for the whole crate: slices of shared bytes are handed out because the protocol gives them to one
+//! side at a time, and only the same user can open a buffer unless [`ReaderConfig::mode`] says otherwise.
 
 mod attach;
 mod config;

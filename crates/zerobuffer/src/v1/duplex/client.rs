@@ -87,7 +87,7 @@ impl DuplexClient {
         // What a former client left must not be answered to us.
         await_or_not_running(channel, &deadline, || requests.is_drained())?;
         if !config.metadata.is_empty() {
-            requests.set_metadata(&config.metadata)?;
+            set_metadata(&mut requests, &config.metadata, &deadline)?;
         }
         let responses = Reader::create(response_name.as_str(), config.responses.clone())?;
         // Only a server that has attached will answer (rule X3).
@@ -326,6 +326,19 @@ impl DuplexClient {
                 Error::Timeout { waited: deadline.timeout(), what: "waiting for the response" }
             }
             error => error,
+        }
+    }
+}
+
+/// Our server forgets a former client's metadata when it notices that it is gone; a deployed one never
+/// does.
+fn set_metadata(requests: &mut Writer, metadata: &[u8], deadline: &Deadline) -> Result<()> {
+    loop {
+        match requests.set_metadata(metadata) {
+            Err(Error::MetadataAlreadyWritten) if !deadline.left().is_zero() => {
+                std::thread::sleep(PAUSE);
+            }
+            outcome => return outcome,
         }
     }
 }

@@ -183,13 +183,14 @@ fn r2_a_frame_that_can_never_be_placed_is_refused_at_once() {
 #[test]
 fn r5_an_empty_frame_of_csharp_is_no_marker() {
     let mut pair = Pair::new(1024);
-    pair.poke(0, 0, 1);
+    pair.pass(100);
+    pair.poke(116, 0, 2);
     pair.account(16);
     pair.tokens += 1;
     let taken = pair.read().unwrap().unwrap();
-    assert_eq!((taken.len, taken.sequence), (0, 1));
+    assert_eq!((taken.len, taken.sequence), (0, 2));
     pair.reader.release(&taken);
-    assert_eq!((pair.get(oieb::PAYLOAD_READ_POS), pair.free()), (16, 1024));
+    assert_eq!((pair.get(oieb::PAYLOAD_READ_POS), pair.free()), (132, 1024));
     assert_eq!(pair.write(0, 0).unwrap_err().kind(), ErrorKind::EmptyFrame);
 }
 
