@@ -315,10 +315,15 @@ impl ClientChannel {
         if !self.segment.is_ours() {
             return;
         }
+        let concurrent = self.ring.is_concurrent();
+        if concurrent && self.is_closed() {
+            // A response that outlives its client: there is nobody to give it back to.
+            return;
+        }
         self.ring.release(held);
         // Its only waiter, a server that stops, looks again every slice.
         hint(&self.segment.semaphores.response_consumed);
-        if self.ring.is_concurrent() {
+        if concurrent {
             // A claim of another thread may wait for this space.
             wake(&self.segment.semaphores.space_available);
         }
