@@ -102,7 +102,10 @@ impl Acceptor {
     #[inline(always)]
     fn next_at_once(&self) -> Option<Taken> {
         let channel = self.channel.as_ref()?;
-        let usable = channel.segment.is_ours() && !channel.poisoned.load(Ordering::Relaxed);
+        // A client's first request is not usual: with it come the client's metadata.
+        let usable = channel.segment.is_ours()
+            && channel.has_client_metadata()
+            && !channel.poisoned.load(Ordering::Relaxed);
         if !usable || self.shared.is_stopping() || !self.waiter.spin(|| channel.ring.has_news()) {
             return None;
         }

@@ -46,13 +46,18 @@ impl ServerChannel {
         Ok(Self { segment, ring, client_metadata: OnceLock::new(), poisoned })
     }
 
+    /// Whether the client's metadata were copied.
+    #[inline]
+    pub(super) fn has_client_metadata(&self) -> bool {
+        self.client_metadata.get().is_some()
+    }
+
     /// Copies the client's metadata, once. It is complete before the first request.
     ///
     /// # Errors
     /// `ProtocolViolation` for lengths that do not fit the block.
-    #[inline]
     pub(super) fn load_client_metadata(&self) -> Result<()> {
-        if self.client_metadata.get().is_none() {
+        if !self.has_client_metadata() {
             let metadata = self.segment.read_metadata(Block::Request)?;
             self.client_metadata.get_or_init(|| metadata);
         }
