@@ -14,7 +14,7 @@ fn a_server_that_stops_finishes_what_it_has_taken_and_says_that_the_rest_is_not_
         let slow = op(Op::Sleep, 150, 1000);
         let first = client.send_request(&slow).unwrap();
         let queued: Vec<_> = (0..3).map(|_| client.send_request(&[0; 100]).unwrap()).collect();
-        std::thread::sleep(Duration::from_millis(40));
+        eventually("the first is taken", || server.ask("calls", "") == "1");
         server.say("stop");
         let answer = client.receive_response_for(first, LONG).unwrap();
         assert_eq!(answer.data(), edited(&slow));
