@@ -33,7 +33,7 @@ struct Held {
     fork_generation: u32,
     /// The lock lives as long as the file is open. A forked child closes its copy at birth, and the
     /// descriptor is not inherited by programs (rules L15 and P5).
-    file: LockFile,
+    _file: LockFile,
 }
 
 fn folders() -> [String; 2] {
@@ -119,28 +119,39 @@ impl Held {
         path: &str,
         mode: u32,
     ) -> std::result::Result<Option<Self>, Errno> {
-        let (file, found) = match LockFile::open(path) {
-            Ok(file) => (file, true),
-            Err(Errno(libc::ENOENT)) => (LockFile::create_hidden(folder, mode)?, false),
-            Err(errno) => return Err(errno),
-        };
+        match LockFile::open(path) {
+            Ok(file) => Self::lock(file, path, true),
+            Err(Errno(libc::ENOENT)) => {
+                Self::lock(LockFile::create_hidden(folder, mode)?, path, false)
+            }
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Locks a file that was found under `path`, or one that is to get this name. A lock on a file that
+    /// was deleted meanwhile would keep nobody out (rule L3).
+    fn lock(
+        mut file: LockFile,
+        path: &str,
+        found: bool,
+    ) -> std::result::Result<Option<Self>, Errno> {
         if !file.try_lock()? {
             return Ok(None);
         }
-        let mut held = Self {
-            path: path.to_owned(),
-            identity: file.stat()?.identity,
-            found,
-            fork_generation: sys::fork_generation(),
-            file,
-        };
         if !found {
-            match held.file.link(path) {
+            match file.link(path) {
                 Ok(()) => {}
                 Err(Errno(libc::EEXIST)) => return Ok(None),
                 Err(errno) => return Err(errno),
             }
         }
+        let held = Self {
+            path: path.to_owned(),
+            identity: file.stat()?.identity,
+            found,
+            fork_generation: sys::fork_generation(),
+            _file: file,
+        };
         Ok(held.is_in_place().then_some(held))
     }
 
@@ -235,6 +246,25 @@ mod tests {
         assert!(locks.are_in_place() || locks.were_left_over());
         drop(locks);
         assert_eq!(exist(&name), [false, false]);
+    }
+
+    /// Rule L3: a file that was deleted between opening and locking is no lock.
+    #[test]
+    fn l3_a_deleted_file_is_not_taken_for_a_lock() {
+        let name = unique();
+        drop(Locks::acquire(&name, 0o600).unwrap());
+        let path = &paths(&name)[0];
+        std::fs::write(path, "").unwrap();
+        let file = LockFile::open(path).unwrap();
+        std::fs::remove_file(path).unwrap();
+        assert!(Held::lock(file, path, true).unwrap().is_none());
+        std::fs::write(path, "").unwrap();
+        let file = LockFile::open(path).unwrap();
+        std::fs::remove_file(path).unwrap();
+        std::fs::write(path, "another's").unwrap();
+        assert!(Held::lock(file, path, true).unwrap().is_none());
+        assert_eq!(std::fs::read(path).unwrap(), b"another's");
+        std::fs::remove_file(path).unwrap();
     }
 
     /// Rule L6: what was there before is left where it is when the buffer turns out to be in use.

@@ -12,6 +12,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 const PAUSE: Duration = Duration::from_millis(1);
+/// Long enough for a server to notice that there is no client.
+const METADATA_PAUSE: Duration = Duration::from_millis(40);
 
 /// A client of a two-buffer channel, of our server or a deployed one.
 ///
@@ -78,17 +80,10 @@ impl DuplexClient {
         config: DuplexClientConfig,
     ) -> Result<Self> {
         let deadline = Deadline::after(timeout);
-        let request_name = BufferName::request(channel)?;
         let response_name = BufferName::response(channel)?;
         // First the requests, then the responses (rule X2): a deployed server looks for the response
         // buffer every 100 ms, and ours as soon as it sees a client.
-        let mut requests =
-            Writer::connect_with(request_name.as_str(), deadline.left(), config.requests.clone())?;
-        // What a former client left must not be answered to us.
-        await_or_not_running(channel, &deadline, || requests.is_drained())?;
-        if !config.metadata.is_empty() {
-            set_metadata(&mut requests, &config.metadata, &deadline)?;
-        }
+        let requests = connect_requests(channel, &config, &deadline)?;
         let responses = Reader::create(response_name.as_str(), config.responses.clone())?;
         // Only a server that has attached will answer (rule X3).
         await_or_not_running(channel, &deadline, || responses.is_writer_connected())?;
@@ -330,15 +325,30 @@ impl DuplexClient {
     }
 }
 
-/// Our server forgets a former client's metadata when it notices that it is gone; a deployed one never
-/// does.
-fn set_metadata(requests: &mut Writer, metadata: &[u8], deadline: &Deadline) -> Result<()> {
+/// Attaches to the request buffer, as its only user.
+fn connect_requests(
+    channel: &str,
+    config: &DuplexClientConfig,
+    deadline: &Deadline,
+) -> Result<Writer> {
+    let name = BufferName::request(channel)?;
     loop {
-        match requests.set_metadata(metadata) {
+        let writer_config = config.requests.clone();
+        let mut requests = Writer::connect_with(name.as_str(), deadline.left(), writer_config)?;
+        // What a former client left must not be answered to us.
+        await_or_not_running(channel, deadline, || requests.is_drained())?;
+        if config.metadata.is_empty() {
+            return Ok(requests);
+        }
+        match requests.set_metadata(&config.metadata) {
+            Ok(()) => return Ok(requests),
+            // Our server forgets a former client's metadata once it sees that there is no client; a
+            // deployed one never does.
             Err(Error::MetadataAlreadyWritten) if !deadline.left().is_zero() => {
-                std::thread::sleep(PAUSE);
+                drop(requests);
+                std::thread::sleep(METADATA_PAUSE.min(deadline.left()));
             }
-            outcome => return outcome,
+            Err(error) => return Err(error),
         }
     }
 }

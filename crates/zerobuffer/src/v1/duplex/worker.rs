@@ -296,6 +296,11 @@ impl Worker {
 /// Writes the configured response to a failure; false if there is none that can be sent.
 fn write_failure(config: &DuplexServerConfig, reply: &mut Reply<'_>, message: &str) -> bool {
     let Some(response) = &config.failure_response else { return false };
-    let bytes = catch_unwind(AssertUnwindSafe(|| response(message)));
-    bytes.is_ok_and(|bytes| reply.write(&bytes).is_ok())
+    match catch_unwind(AssertUnwindSafe(|| response(message))) {
+        Ok(bytes) => reply.write(&bytes).is_ok(),
+        Err(panic) => {
+            drop_quietly(panic);
+            false
+        }
+    }
 }
