@@ -1,19 +1,22 @@
 //! The command line: what can be asked, and its help.
 
+pub(crate) mod stream;
+
 use crate::filters::{Area, Filter, Key};
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
+use stream::{ReaderArgs, RelayArgs, WriterArgs};
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  done, and every answer was right
-  1  an answer was wrong
-  2  wrong use: an option, a value, a channel name
-  3  no server on that channel
-  4  the other side died or closed the channel
-  5  the channel has a server, or a client, already
-  6  no answer, or no room, within --timeout
+  0  done, and every answer and frame was right
+  1  an answer or a frame was wrong
+  2  wrong use: an option, a value, a name
+  3  nobody on the other side: no server, no reader, no writer
+  4  the other side died or closed
+  5  somebody has that role on the channel or buffer already
+  6  no answer, no frame or no room in time
   7  the server's filter refused the frame
   8  a file cannot be read or written
   9  the system or the channel's size does not allow it
@@ -21,7 +24,7 @@ Exit codes:
 
 The reference is docs/command.md.";
 
-/// In-place duplex channels over shared memory: another process edits your data where it lies.
+/// Channels over shared memory: another process edits your data where it lies.
 #[derive(Debug, Parser)]
 #[command(name = "zerobuffer", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
@@ -35,7 +38,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 pub(crate) struct Common {
     /// Print JSON for programs instead of text for people
-    #[arg(long, global = true, display_order = 100)]
+    #[arg(long, visible_alias = "json-output", global = true, display_order = 100)]
     pub(crate) json: bool,
     /// Say on standard error what happens to the channel (twice: everything)
     #[arg(short, long, global = true, action = clap::ArgAction::Count, display_order = 101)]
@@ -50,6 +53,12 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Send a picture or raw bytes to a server, and write the answer
     Call(CallArgs),
+    /// Write frames with a known pattern into a version 1 buffer
+    Writer(WriterArgs),
+    /// Make a version 1 buffer, read its frames and check them
+    Reader(ReaderArgs),
+    /// Move the frames of one version 1 buffer into another one
+    Relay(RelayArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }

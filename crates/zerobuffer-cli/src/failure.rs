@@ -112,6 +112,18 @@ impl Failure {
         Self { exit: Exit::Signal(signal), kind, message, hint: None }
     }
 
+    /// The same failure in other words.
+    pub(crate) fn reworded(mut self, message: String) -> Self {
+        self.message = message;
+        self
+    }
+
+    /// The same failure, and how far things had come.
+    pub(crate) fn with(mut self, so_far: &str) -> Self {
+        self.message = format!("{}; {so_far}", self.message);
+        self
+    }
+
     /// The same failure, with advice.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -152,8 +164,8 @@ impl From<Error> for Failure {
 
 fn exit_of(kind: ErrorKind) -> Exit {
     match kind {
-        ErrorKind::BadName | ErrorKind::BadConfig => Exit::Usage,
-        ErrorKind::NotRunning => Exit::NoServer,
+        ErrorKind::BadName | ErrorKind::BadConfig | ErrorKind::EmptyFrame => Exit::Usage,
+        ErrorKind::NotRunning | ErrorKind::NotConnectedYet => Exit::NoServer,
         ErrorKind::PeerDied | ErrorKind::PeerClosed => Exit::PeerGone,
         ErrorKind::Busy | ErrorKind::AlreadyRunning => Exit::Taken,
         ErrorKind::Timeout | ErrorKind::Full => Exit::Timeout,

@@ -41,6 +41,13 @@ impl fmt::Display for Filter {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Key(Vec<u8>);
 
+impl Key {
+    /// The key that inverts each byte.
+    pub(crate) fn ones() -> Self {
+        Self(vec![0xff])
+    }
+}
+
 impl FromStr for Key {
     type Err = String;
 

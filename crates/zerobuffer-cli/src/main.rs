@@ -1,4 +1,5 @@
-//! The `zerobuffer` command: serve a filter over an in-place channel, call it, see it work.
+//! The `zerobuffer` command: serve a filter over a duplex channel, call it, see it work; write, read
+//! and relay the frames of version 1 buffers.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -6,6 +7,8 @@ mod commands;
 mod drawing;
 mod failure;
 mod filters;
+mod interrupt;
+mod pattern;
 mod picture;
 mod report;
 
@@ -22,6 +25,9 @@ fn main() -> ExitCode {
         Command::Demo(args) => commands::demo::run(args, &cli.common, &report),
         Command::Serve(args) => commands::serve::run(args, &report),
         Command::Call(args) => commands::call::run(args, &report),
+        Command::Writer(args) => commands::stream::writer::run(args, &report),
+        Command::Reader(args) => commands::stream::reader::run(args, &report),
+        Command::Relay(args) => commands::stream::relay::run(args, &report),
         Command::Completions(args) => commands::completions::run(args),
     };
     match outcome {

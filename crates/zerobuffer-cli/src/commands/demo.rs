@@ -6,14 +6,12 @@ use crate::args::{Common, DemoArgs};
 use crate::drawing;
 use crate::failure::{Exit, Failure};
 use crate::filters::{Chain, Filter};
+use crate::interrupt::{Interrupt, SLICE};
 use crate::picture::{self, Picture, Shape};
 use crate::report::{Latencies, LatencyRecord, Progress, Report, checksum, count, time};
 use comfy_table::{Table, presets};
 use serde::Serialize;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use zerobuffer::{ChannelName, Client, ClientConfig, Error, Response};
 
@@ -25,8 +23,6 @@ const DIFFERENT_FRAMES: u64 = 8;
 const METADATA: u64 = 64;
 /// How long an answer may take.
 const LIMIT: Duration = Duration::from_secs(30);
-/// Between two looks at whether somebody has pressed Ctrl-C.
-const SLICE: Duration = Duration::from_millis(100);
 
 /// What `demo --json` says.
 #[derive(Debug, Serialize)]
@@ -116,27 +112,6 @@ fn server_options(args: &DemoArgs, common: &Common, payload: u64) -> Vec<String>
     options.extend(args.spoil.map(|every| format!("--spoil={every}")));
     options.extend((0..common.verbose).map(|_| "-v".to_owned()));
     options
-}
-
-/// Ctrl-C and its relatives, noticed between two steps so that everything is put away first.
-struct Interrupt(Arc<AtomicUsize>);
-
-impl Interrupt {
-    fn listen() -> Result<Self, Failure> {
-        let signal = Arc::new(AtomicUsize::new(0));
-        for number in [SIGINT, SIGTERM, SIGHUP] {
-            signal_hook::flag::register_usize(number, Arc::clone(&signal), number as usize)
-                .map_err(|error| Failure::system(format!("cannot listen for signals: {error}")))?;
-        }
-        Ok(Self(signal))
-    }
-
-    fn check(&self) -> Result<(), Failure> {
-        match self.0.load(Ordering::Relaxed) {
-            0 => Ok(()),
-            signal => Err(Failure::interrupted(signal as u8)),
-        }
-    }
 }
 
 /// What the answers must be, from the same filters in this process.
@@ -331,7 +306,7 @@ mod tests {
         let picture = drawing::draw(40, 24);
         let options = ImageOptions { radius: None, area: None };
         let chain = Chain::new(&FILTERS, None, &options).unwrap();
-        let interrupt = Interrupt(Arc::new(AtomicUsize::new(0)));
+        let interrupt = Interrupt::never();
         let Ok(expected) = Expected::compute(&picture, &chain, 100, &interrupt) else {
             panic!("nothing interrupts this");
         };

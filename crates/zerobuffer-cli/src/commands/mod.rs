@@ -5,3 +5,4 @@ mod child;
 pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod serve;
+pub(crate) mod stream;

@@ -1,0 +1,88 @@
+//! `zerobuffer writer`: frames with a known pattern, into a buffer that a reader has made.
+
+use super::{Patience, Stop, Tally, failure, finish};
+use crate::args::stream::WriterArgs;
+use crate::failure::{ErrorRecord, Exit, Failure};
+use crate::interrupt::Interrupt;
+use crate::report::Report;
+use serde::Serialize;
+
+/// What `writer --json` says: the fields of the deployed tools, and `ok`, `total_bytes`, `error`.
+#[derive(Debug, Serialize)]
+struct WriterRecord<'a> {
+    ok: bool,
+    operation: &'static str,
+    buffer_name: &'a str,
+    frames_written: u64,
+    frame_size: usize,
+    metadata_size: usize,
+    total_bytes: u64,
+    duration_seconds: f64,
+    throughput_mbps: f64,
+    errors: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorRecord>,
+}
+
+/// Writes the frames.
+pub(crate) fn run(args: &WriterArgs, report: &Report) -> Result<Exit, Failure> {
+    let interrupt = Interrupt::listen()?;
+    let mut tally = Tally::default();
+    let mut metadata_size = 0;
+    let failed = write(args, &interrupt, &mut tally, &mut metadata_size).err();
+    let record = WriterRecord {
+        ok: failed.is_none(),
+        operation: "write",
+        buffer_name: &args.name,
+        frames_written: tally.frames,
+        frame_size: args.size,
+        metadata_size,
+        total_bytes: tally.bytes,
+        duration_seconds: tally.seconds(),
+        throughput_mbps: tally.throughput(),
+        errors: failed.iter().map(|failure| failure.message.clone()).collect(),
+        error: failed.as_ref().map(|failure| failure.record().error),
+    };
+    finish(report, &record, tally.in_words("wrote"), failed)
+}
+
+fn write(
+    args: &WriterArgs,
+    interrupt: &Interrupt,
+    tally: &mut Tally,
+    metadata_size: &mut usize,
+) -> Result<(), Failure> {
+    let metadata = metadata(args)?;
+    let patience = Patience { limit: args.timeout_ms, interrupt };
+    let explain = |stop| failure(stop, &args.name, &patience);
+    let mut writer = patience.connect(&args.name).map_err(explain)?;
+    if !metadata.is_empty() {
+        writer.set_metadata(&metadata).map_err(|error| explain(Stop::Failed(error)))?;
+        *metadata_size = metadata.len();
+    }
+    for number in 0..args.frames {
+        if number > 0 && number.is_multiple_of(args.batch_size) {
+            interrupt.sleep(args.delay_ms);
+        }
+        tally.begin();
+        let written = patience
+            .write(&mut writer, args.size, |data| args.pattern.fill(number, data))
+            .map_err(explain);
+        if let Err(failure) = written {
+            let so_far = format!("{} of {} frames are written", tally.frames, args.frames);
+            return Err(failure.with(&so_far));
+        }
+        tally.add(args.size);
+    }
+    Ok(())
+}
+
+fn metadata(args: &WriterArgs) -> Result<Vec<u8>, Failure> {
+    match (&args.metadata, &args.metadata_file) {
+        (Some(text), _) => Ok(text.clone().into_bytes()),
+        (None, Some(path)) => {
+            std::fs::read(path).map_err(|error| Failure::file("read", path, error))
+        }
+        (None, None) => Ok(Vec::new()),
+    }
+}
