@@ -4,4 +4,5 @@ mod call;
 mod demo;
 mod options;
 mod serve;
+mod stream;
 mod support;

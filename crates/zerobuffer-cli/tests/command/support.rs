@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -38,16 +38,25 @@ impl Drop for Name {
     }
 }
 
-/// The names in /dev/shm that belong to a channel.
+/// The names in /dev/shm, and of lock files, that belong to a channel or a version 1 buffer.
 pub(crate) fn in_shm(name: &str) -> Vec<String> {
-    let objects = [
-        format!("{name}_duplex"),
-        format!("sem.sem-request-ready-{name}"),
-        format!("sem.sem-response-ready-{name}"),
-        format!("sem.sem-response-consumed-{name}"),
-        format!("sem.sem-space-available-{name}"),
-    ];
-    objects.into_iter().filter(|object| PathBuf::from("/dev/shm").join(object).exists()).collect()
+    let mut paths: Vec<String> =
+        ["request-ready", "response-ready", "response-consumed", "space-available"]
+            .map(|role| format!("/dev/shm/sem.sem-{role}-{name}"))
+            .into();
+    paths.push(format!("/dev/shm/{name}_duplex"));
+    let temporary = std::env::var("TMPDIR").unwrap_or("/tmp".to_owned());
+    for buffer in [name.to_owned(), format!("{name}_request"), format!("{name}_response")] {
+        paths.extend([
+            format!("/dev/shm/{buffer}"),
+            format!("/dev/shm/sem.sem-w-{buffer}"),
+            format!("/dev/shm/sem.sem-r-{buffer}"),
+            format!("/tmp/zerobuffer/{buffer}.lock"),
+            format!("{temporary}/zerobuffer/locks/{buffer}.lock"),
+        ]);
+    }
+    paths.retain(|path| Path::new(path).exists());
+    paths
 }
 
 pub(crate) fn zerobuffer(args: &[&str]) -> Command {
