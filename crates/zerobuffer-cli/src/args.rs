@@ -99,20 +99,25 @@ Examples:
   zerobuffer serve thumbs --filter grayscale
   zerobuffer serve cameras --filter blur,redact --box 100,80,320,200 --payload 64MiB --workers 2
   zerobuffer serve secret --filter xor --key 5a1f
+  zerobuffer serve legacy --filter invert --two-buffers
 
 echo, invert and xor work on bytes of any length. blur, grayscale and redact need the picture's
 size in the client's metadata, which `zerobuffer call --image` sends.
-Clients are served one after the other.")]
+Clients are served one after the other. --two-buffers is protocol version 1, for clients that know
+nothing else: the answer is a copy of the request in another buffer.")]
 pub(crate) struct ServeArgs {
     /// The channel's name: 1 to 200 of A-Z a-z 0-9 . _ - and no leading dot
     pub(crate) name: String,
     /// What to do with each frame, in place; several apply in their order
     #[arg(long, value_enum, value_delimiter = ',', required = true)]
     pub(crate) filter: Vec<Filter>,
-    /// Size of the ring that all frames in flight share
+    /// Serve over two buffers, protocol version 1: edit a copy of each frame
+    #[arg(long)]
+    pub(crate) two_buffers: bool,
+    /// Size of the ring that all frames in flight share; with --two-buffers of that for requests
     #[arg(long, value_name = "BYTES", default_value = "32MiB", value_parser = parse_bytes)]
     pub(crate) payload: usize,
-    /// Size of each metadata block
+    /// Size of the metadata block of each direction that the server makes
     #[arg(long, value_name = "BYTES", default_value = "1KiB", value_parser = parse_bytes)]
     pub(crate) metadata: usize,
     /// Threads that run the filter on different frames at the same time

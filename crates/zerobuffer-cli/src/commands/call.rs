@@ -1,5 +1,6 @@
 //! `zerobuffer call`: one request, or the same one many times, and the answer in a file.
 
+use super::connect::Needs;
 use crate::args::CallArgs;
 use crate::failure::{Exit, Failure};
 use crate::picture::{self, Picture, Shape};
@@ -10,10 +11,12 @@ use serde::Serialize;
 use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use zerobuffer::{Client, ClientConfig, Error, RequestLayout};
+use zerobuffer::{DuplexClient, DuplexRequestBuffer, Error, RequestLayout};
 
 /// Room for an answer even to a request of a few bytes: a failed one carries its reason.
 const ROOM_FOR_A_REASON: usize = 448;
+/// Size of a buffer of its own for answers, if the request is not larger.
+const ROOM_FOR_OTHER_ANSWERS: usize = 4 << 20;
 
 /// What `call --json` says.
 #[derive(Debug, Serialize)]
@@ -21,6 +24,7 @@ struct CallRecord<'a> {
     ok: bool,
     command: &'static str,
     name: &'a str,
+    two_buffers: bool,
     requests: u64,
     differing_answers: u64,
     request_bytes: usize,
@@ -66,6 +70,7 @@ pub(crate) fn run(args: &CallArgs, report: &Report) -> Result<Exit, Failure> {
     let input = read(args)?;
     let client = connect(args, &input)?;
     let outcome = call(&client, args, &input.data)?;
+    let two_buffers = !client.is_in_place();
     drop(client);
     match input.shape {
         Some(shape) => save_picture(&args.out, shape, &outcome.answer)?,
@@ -75,7 +80,7 @@ pub(crate) fn run(args: &CallArgs, report: &Report) -> Result<Exit, Failure> {
     }
     // Data on standard output speaks for itself.
     if !to_stdout || outcome.differing > 0 || report.is_json() {
-        let record = record(args, &input, &outcome);
+        let record = record(args, &input, &outcome, two_buffers);
         report.result(&record, || in_words(args, &input, &outcome))?;
     }
     Ok(if outcome.differing == 0 { Exit::Done } else { Exit::WrongAnswer })
@@ -105,21 +110,33 @@ fn read(args: &CallArgs) -> Result<Input, Failure> {
     Ok(Input { data, shape: None })
 }
 
-fn connect(args: &CallArgs, input: &Input) -> Result<Client, Failure> {
-    let mut config = ClientConfig::new().send_timeout(args.timeout);
-    if let Some(shape) = input.shape {
-        config = config.metadata(shape.to_metadata());
-    }
-    Client::connect_with(&args.name, args.wait, config).map_err(|error| match error {
+fn connect(args: &CallArgs, input: &Input) -> Result<DuplexClient, Failure> {
+    let needs = Needs {
+        // A deployed server may answer with more than it was sent.
+        bytes: input.data.len().max(ROOM_FOR_OTHER_ANSWERS),
+        metadata: input.shape.map(|shape| shape.to_metadata().to_vec()).unwrap_or_default(),
+        send_timeout: args.timeout,
+    };
+    super::connect::connect(&args.name, args.wait, &needs).map_err(|error| match error {
         Error::TooLarge { .. } => Failure::from(error)
             .hint("a picture's size needs 24 bytes: start the server with --metadata 64 or more"),
         error => error.into(),
     })
 }
 
-fn call(client: &Client, args: &CallArgs, data: &[u8]) -> Result<Outcome, Failure> {
-    let room = data.len().max(ROOM_FOR_A_REASON).min(client.max_request_size());
-    let layout = RequestLayout::new().capacity(room);
+/// A buffer for the request, with room for its answer.
+fn acquire(client: &DuplexClient, len: usize) -> Result<DuplexRequestBuffer<'_>, Failure> {
+    Ok(match client {
+        DuplexClient::InPlace(client) => {
+            let room = len.max(ROOM_FOR_A_REASON).min(client.max_request_size());
+            let layout = RequestLayout::new().capacity(room);
+            DuplexRequestBuffer::InPlace(client.acquire_request_buffer_with(len, layout)?)
+        }
+        DuplexClient::TwoBuffers(_) => client.acquire_request_buffer(len)?,
+    })
+}
+
+fn call(client: &DuplexClient, args: &CallArgs, data: &[u8]) -> Result<Outcome, Failure> {
     let mut progress = Progress::new("requests", args.repeat);
     let mut latencies = Latencies::new();
     let mut answer: Option<Vec<u8>> = None;
@@ -127,7 +144,7 @@ fn call(client: &Client, args: &CallArgs, data: &[u8]) -> Result<Outcome, Failur
     let start = Instant::now();
     for _ in 0..args.repeat {
         let sent = Instant::now();
-        let mut buffer = client.acquire_request_buffer_with(data.len(), layout)?;
+        let mut buffer = acquire(client, data.len())?;
         buffer.data_mut().copy_from_slice(data);
         let sequence = buffer.commit()?;
         let response = client.receive_response_for(sequence, args.timeout)?;
@@ -156,11 +173,17 @@ fn rate(args: &CallArgs, outcome: &Outcome) -> f64 {
     args.repeat as f64 / outcome.took.as_secs_f64()
 }
 
-fn record<'a>(args: &'a CallArgs, input: &Input, outcome: &Outcome) -> CallRecord<'a> {
+fn record<'a>(
+    args: &'a CallArgs,
+    input: &Input,
+    outcome: &Outcome,
+    two_buffers: bool,
+) -> CallRecord<'a> {
     CallRecord {
         ok: outcome.differing == 0,
         command: "call",
         name: &args.name,
+        two_buffers,
         requests: args.repeat,
         differing_answers: outcome.differing,
         request_bytes: input.data.len(),

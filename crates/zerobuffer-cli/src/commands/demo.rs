@@ -71,7 +71,7 @@ pub(crate) fn run(args: &DemoArgs, common: &Common, report: &Report) -> Result<E
     // Goes before the server does, whatever happens.
     let config = ClientConfig::new().metadata(picture.shape.to_metadata());
     let client = Client::connect_with(name.as_str(), Duration::from_secs(5), config)?;
-    let segment = segment_path(&name);
+    let segment = segment_path(&name, false);
     let segment_bytes = std::fs::metadata(&segment)
         .map_err(|error| Failure::file("look at", Path::new(&segment), error))?
         .len();

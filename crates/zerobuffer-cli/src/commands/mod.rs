@@ -3,6 +3,7 @@
 pub(crate) mod call;
 mod child;
 pub(crate) mod completions;
+mod connect;
 pub(crate) mod demo;
 pub(crate) mod serve;
 pub(crate) mod stream;

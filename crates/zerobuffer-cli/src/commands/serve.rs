@@ -12,10 +12,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
-use zerobuffer::{BufferConfig, ChannelName, Frame, Server, ServerConfig};
+use zerobuffer::{
+    BufferConfig, ChannelName, DuplexChannelFactory, Error, Frame, MutableDuplexServer, Server,
+    ServerConfig, v1,
+};
 
 /// Between two looks at whether the server had to give up by itself.
 const LOOK: Duration = Duration::from_millis(250);
+/// Between two tries to remove what a killed process has left.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// What `serve --json` says on its way.
 #[derive(Debug, Serialize, Deserialize)]
@@ -29,6 +34,7 @@ pub(crate) enum Event {
         payload_bytes: usize,
         metadata_bytes: usize,
         workers: usize,
+        two_buffers: bool,
         segment: String,
     },
     /// Stopped in good order.
@@ -52,11 +58,9 @@ pub(crate) fn run(args: &ServeArgs, report: &Report) -> Result<Exit, Failure> {
     // Before anything exists in /dev/shm, so that no signal can leave it behind.
     let reasons = reasons_to_stop(args.stop_on_eof)?;
 
-    let buffer = BufferConfig::new(args.metadata, args.payload);
-    let config = ServerConfig::new(buffer).workers(args.workers);
-    let mut server = Server::create(name.as_str(), config)?;
     let tally = Arc::new(Tally::default());
-    server.start(handler(chain, Arc::clone(&tally), args.spoil))?;
+    let editor = Editor { chain, tally: Arc::clone(&tally), spoil: args.spoil };
+    let mut server = Running::start(args, &name, editor)?;
 
     let event = Event::Serving {
         name: args.name.clone(),
@@ -65,7 +69,8 @@ pub(crate) fn run(args: &ServeArgs, report: &Report) -> Result<Exit, Failure> {
         payload_bytes: args.payload,
         metadata_bytes: args.metadata,
         workers: args.workers,
-        segment: segment_path(&name),
+        two_buffers: args.two_buffers,
+        segment: segment_path(&name, args.two_buffers),
     };
     report.result(&event, || greeting(args))?;
 
@@ -76,28 +81,99 @@ pub(crate) fn run(args: &ServeArgs, report: &Report) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// The file of a channel's segment.
-pub(crate) fn segment_path(name: &ChannelName) -> String {
-    format!("/dev/shm{}", name.segment())
+/// The file of the segment that a channel's server makes.
+pub(crate) fn segment_path(name: &ChannelName, two_buffers: bool) -> String {
+    match two_buffers {
+        true => format!("/dev/shm/{name}_request"),
+        false => format!("/dev/shm{}", name.segment()),
+    }
 }
 
-fn handler(
+/// A server of either kind.
+enum Running {
+    InPlace(Box<Server>),
+    TwoBuffers(String, Box<MutableDuplexServer>),
+}
+
+impl Running {
+    fn start(args: &ServeArgs, name: &ChannelName, editor: Editor) -> Result<Self, Failure> {
+        let factory = DuplexChannelFactory::new();
+        let buffer = BufferConfig::new(args.metadata, args.payload);
+        let name = name.as_str();
+        if args.two_buffers {
+            if args.workers > 1 {
+                return Err(Failure::usage(
+                    "--two-buffers has one worker: its answers come in the order of the requests",
+                ));
+            }
+            let mut server = factory.create_mutable_server(name, buffer)?;
+            server.start(move |draft: &mut v1::Draft<'_>| {
+                let (metadata, sequence) = (draft.metadata().to_vec(), draft.sequence());
+                editor.edit(&metadata, sequence, draft.data_mut()).inspect_err(|reason| {
+                    // There is no other way to learn it: these channels do not carry reasons.
+                    tracing::warn!(sequence, reason, "frame refused, channel closed");
+                })
+            })?;
+            return Ok(Self::TwoBuffers(name.to_owned(), Box::new(server)));
+        }
+        let config = ServerConfig::new(buffer).workers(args.workers);
+        let mut server = factory.create_in_place_duplex_server(name, config)?;
+        server.start(move |frame: &mut Frame<'_>| {
+            // The metadata is borrowed from the frame that is to be edited: a copy of its few bytes.
+            let (metadata, sequence) = (frame.metadata().to_vec(), frame.sequence());
+            editor.edit(&metadata, sequence, frame.data_mut())
+        })?;
+        Ok(Self::InPlace(Box::new(server)))
+    }
+
+    fn is_running(&self) -> bool {
+        match self {
+            Self::InPlace(server) => server.is_running(),
+            Self::TwoBuffers(_, server) => server.is_running(),
+        }
+    }
+
+    fn stop(&mut self) -> Result<(), Failure> {
+        match self {
+            Self::InPlace(server) => server.stop()?,
+            Self::TwoBuffers(name, server) => {
+                server.stop()?;
+                sweep(&format!("{name}_response"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Removes what a killed process has left of a version 1 buffer, if it has. One that is just being
+/// killed holds its locks for a moment more.
+pub(crate) fn sweep(buffer: &str) {
+    for _ in 0..20 {
+        match v1::remove_leftovers(buffer) {
+            Err(Error::AlreadyRunning { .. } | Error::Busy { .. }) => std::thread::sleep(PAUSE),
+            _ => return,
+        }
+    }
+}
+
+/// What is done with each frame.
+struct Editor {
     chain: Chain,
     tally: Arc<Tally>,
     spoil: Option<u64>,
-) -> impl Fn(&mut Frame<'_>) -> Result<(), String> + Send + Sync + 'static {
-    move |frame| {
-        // The metadata is borrowed from the frame that is to be edited: a copy of its few bytes.
-        let metadata = frame.metadata().to_vec();
-        let outcome = chain.apply(&metadata, frame.data_mut());
-        let frames = tally.frames.fetch_add(1, Ordering::Relaxed) + 1;
-        tally.bytes.fetch_add(frame.len() as u64, Ordering::Relaxed);
+}
+
+impl Editor {
+    fn edit(&self, metadata: &[u8], sequence: u64, data: &mut [u8]) -> Result<(), String> {
+        let outcome = self.chain.apply(metadata, data);
+        let frames = self.tally.frames.fetch_add(1, Ordering::Relaxed) + 1;
+        self.tally.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
         if let Err(reason) = &outcome {
-            tally.refused.fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(sequence = frame.sequence(), reason, "frame refused");
+            self.tally.refused.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(sequence, reason, "frame refused");
         }
-        if spoil.is_some_and(|every| every > 0 && frames.is_multiple_of(every))
-            && let Some(byte) = frame.data_mut().last_mut()
+        if self.spoil.is_some_and(|every| every > 0 && frames.is_multiple_of(every))
+            && let Some(byte) = data.last_mut()
         {
             *byte ^= 1;
         }
@@ -131,7 +207,7 @@ fn reasons_to_stop(stop_on_eof: bool) -> Result<Receiver<&'static str>, Failure>
     Ok(reasons)
 }
 
-fn wait(server: &Server, reasons: &Receiver<&'static str>) -> &'static str {
+fn wait(server: &Running, reasons: &Receiver<&'static str>) -> &'static str {
     loop {
         match reasons.recv_timeout(LOOK) {
             Ok(reason) => return reason,
@@ -157,10 +233,11 @@ impl Tally {
 fn greeting(args: &ServeArgs) -> String {
     let filters: Vec<String> = args.filter.iter().map(ToString::to_string).collect();
     format!(
-        "serving {} with {} ({} bytes of ring); Ctrl-C stops",
+        "serving {} with {} ({} bytes of ring{}); Ctrl-C stops",
         args.name,
         filters.join(", "),
-        count(args.payload as u64)
+        count(args.payload as u64),
+        if args.two_buffers { " for requests, another one for answers" } else { "" }
     )
 }
 

@@ -6,3 +6,4 @@ mod options;
 mod serve;
 mod stream;
 mod support;
+mod two_buffers;
