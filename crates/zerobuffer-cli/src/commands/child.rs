@@ -85,9 +85,13 @@ impl Drop for ServerProcess {
     }
 }
 
-/// Removes what a killed server has left behind, by taking its place for a moment.
+/// Removes what a killed server of either kind has left behind.
 fn sweep(name: &str) {
+    // By taking its place for a moment.
     if let Ok(mut server) = Server::create(name, BufferConfig::new(0, 64)) {
         let _ = server.stop();
+    }
+    for buffer in ["request", "response"] {
+        super::serve::sweep(&format!("{name}_{buffer}"));
     }
 }

@@ -34,15 +34,30 @@ fn the_demo_writes_the_picture_and_its_answer() {
         ("channels", 3),
         ("frame_bytes", 40_500),
         ("segment_bytes", 4096 + 40_576),
-        ("two_buffers_bytes", 2 * (128 + 64 + 40_576)),
+        // Headers, the metadata of the requests, and two rings.
+        ("two_buffers_bytes", 2 * 128 + 64 + 2 * 40_576),
         ("bytes_copied", 0),
+        ("two_buffers_bytes_copied", 20 * 40_500),
         ("bytes_written_by_client", 20 * 40_500),
     ] {
         assert_eq!(said[key], value, "{key}");
     }
     assert_eq!(said["ok"], true);
-    assert!(said["round_trip_us"]["p50"].as_f64().unwrap() > 0.0);
-    assert!(said["frames_per_second"].as_f64().unwrap() > 0.0);
+    let two_buffers = &said["two_buffers"];
+    for (key, value) in [
+        ("right_answers", 20),
+        ("wrong_answers", 0),
+        ("segment_bytes", 2 * 128 + 64 + 2 * 40_576),
+        ("bytes_copied", 20 * 40_500),
+    ] {
+        assert_eq!(two_buffers[key], value, "{key}");
+    }
+    assert_eq!(two_buffers["segments"].as_array().unwrap().len(), 2);
+    assert!(two_buffers["server_pid"] != said["server_pid"]);
+    for measured in [&said, two_buffers] {
+        assert!(measured["round_trip_us"]["p50"].as_f64().unwrap() > 0.0);
+        assert!(measured["frames_per_second"].as_f64().unwrap() > 0.0);
+    }
 
     let before = image::open(said["before"].as_str().unwrap()).unwrap();
     let after = image::open(said["after"].as_str().unwrap()).unwrap();
@@ -63,7 +78,8 @@ fn the_demo_takes_a_picture_and_scales_it() {
         let out = folder.path("out");
         let args = ["--image", &input, "--frames", "3", "--out", &out, "--radius", "3"];
         let text = demo(&[&args, size].concat()).ok();
-        assert!(text.contains("3 of ") && text.contains("all answers right"), "{text}");
+        assert!(text.contains("3 frames of ") && text.contains("in place"), "{text}");
+        assert!(text.contains("two buffers") && text.matches("all right").count() == 2, "{text}");
         let before = image::open(folder.path("out/before.png")).unwrap();
         let after = image::open(folder.path("out/after.png")).unwrap();
         assert_eq!((before.width(), before.height()), sides);
@@ -87,7 +103,9 @@ fn wrong_answers_are_found_and_the_exit_code_says_so() {
     let args = ["--size", "64x40", "--frames", "20", "--out", &out, "--spoil", "6", "--json"];
     let ended = demo(&args);
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
-    assert_eq!((&ended.json()["ok"], &ended.json()["wrong_answers"]), (&false.into(), &3.into()));
+    let said = ended.json();
+    assert_eq!((&said["ok"], &said["wrong_answers"]), (&false.into(), &3.into()));
+    assert_eq!(said["two_buffers"]["wrong_answers"], 3);
 }
 
 #[test]
@@ -117,18 +135,20 @@ fn a_server_that_cannot_start_tells_why() {
     assert_eq!(ended.json()["ok"], false);
 }
 
-/// A demo that runs until something stops it, and its server's process.
-fn endless_demo(folder: &Folder) -> (Child, u32, String) {
+/// A demo that runs until something stops it, and its servers' processes: in place, two buffers.
+fn endless_demo(folder: &Folder) -> (Child, [u32; 2], String) {
     let out = folder.path("out");
     let args = ["demo", "--size", "300x200", "--frames", "100000000", "--out", &out];
     let child = zerobuffer(&args).spawn().unwrap();
     until("the first answer", || std::fs::exists(folder.path("out/after.png")).unwrap());
     let pid = child.id();
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-    let server = children.trim().parse().unwrap();
+    let servers: Vec<u32> =
+        children.split_whitespace().map(|child| child.parse().unwrap()).collect();
     let name = channel_of(pid.into());
-    assert_eq!(in_shm(&name).len(), 5);
-    (child, server, name)
+    // Segments and semaphores in place, and those and lock files of both buffers.
+    assert_eq!(in_shm(&name).len(), 5 + 2 * 5);
+    (child, servers.try_into().unwrap(), name)
 }
 
 fn is_running(pid: u32) -> bool {
@@ -139,32 +159,34 @@ fn is_running(pid: u32) -> bool {
 fn ctrl_c_and_sigterm_put_everything_away() {
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
         let folder = Folder::new();
-        let (child, server, name) = endless_demo(&folder);
+        let (child, servers, name) = endless_demo(&folder);
         kill(child.id(), signal);
         let ended: Ended = child.wait_with_output().unwrap().into();
         ended.failed(code, "interrupted");
         assert_eq!(in_shm(&name), [""; 0]);
-        assert!(!is_running(server));
+        assert!(!servers.iter().any(|server| is_running(*server)));
     }
 }
 
 #[test]
-fn a_killed_server_ends_the_demo_and_nothing_stays() {
-    let folder = Folder::new();
-    let (child, server, name) = endless_demo(&folder);
-    kill(server, "KILL");
-    let ended: Ended = child.wait_with_output().unwrap().into();
-    ended.failed(4, "the peer process died");
-    assert_eq!(in_shm(&name), [""; 0]);
+fn a_killed_server_of_either_kind_ends_the_demo_and_nothing_stays() {
+    for index in [0, 1] {
+        let folder = Folder::new();
+        let (child, servers, name) = endless_demo(&folder);
+        kill(servers[index], "KILL");
+        let ended: Ended = child.wait_with_output().unwrap().into();
+        ended.failed(4, "the peer process died");
+        assert_eq!(in_shm(&name), [""; 0]);
+    }
 }
 
 #[test]
-fn a_killed_demo_takes_its_server_with_it_and_nothing_stays() {
+fn a_killed_demo_takes_its_servers_with_it_and_nothing_stays() {
     let folder = Folder::new();
-    let (mut child, server, name) = endless_demo(&folder);
+    let (mut child, servers, name) = endless_demo(&folder);
     kill(child.id(), "KILL");
     wait(&mut child);
-    until("the server to go", || !is_running(server));
+    until("the servers to go", || !servers.iter().any(|server| is_running(*server)));
     assert_eq!(in_shm(&name), [""; 0]);
 }
 

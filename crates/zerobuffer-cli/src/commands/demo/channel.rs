@@ -1,0 +1,173 @@
+//! One of the demo's two channels: a server in a process of its own, a client, and what they did.
+
+use super::expected::{Expected, rows_of};
+use super::{FILTERS, METADATA};
+use crate::args::{Common, DemoArgs};
+use crate::commands::child::ServerProcess;
+use crate::commands::connect::{Needs, connect_to_two_buffers, two_buffer_ring};
+use crate::commands::serve::segment_path;
+use crate::failure::Failure;
+use crate::filters::Filter;
+use crate::interrupt::{Interrupt, SLICE};
+use crate::picture::{self, Picture};
+use crate::report::Latencies;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use zerobuffer::{ChannelName, Client, ClientConfig, DuplexClient, DuplexResponse, Error};
+
+/// How long an answer may take.
+const LIMIT: Duration = Duration::from_secs(30);
+/// How long it may take to attach to a server that is there.
+const ATTACH: Duration = Duration::from_secs(5);
+
+/// What is to be done.
+pub(super) struct Job<'j> {
+    pub(super) picture: &'j Picture,
+    pub(super) expected: &'j Expected,
+    pub(super) args: &'j DemoArgs,
+    pub(super) interrupt: &'j Interrupt,
+}
+
+/// What was done.
+pub(super) struct Done {
+    pub(super) wrong: u64,
+    /// Bytes of the answers that were not where the client had written the request.
+    pub(super) copied: u64,
+    /// From the commit to the answer.
+    pub(super) round_trips: Latencies,
+    /// Writing the frames, waiting for the answers, and reading them.
+    pub(super) busy: Duration,
+}
+
+/// A channel with its server.
+pub(super) struct Channel {
+    /// Goes before the server does, whatever happens.
+    client: DuplexClient,
+    server: ServerProcess,
+    /// The files in /dev/shm.
+    pub(super) segments: Vec<String>,
+    /// Their sizes in all.
+    pub(super) segment_bytes: u64,
+    pub(super) done: Done,
+}
+
+impl Channel {
+    /// Starts the server, which edits in place, or a copy in a second buffer, and attaches to it.
+    pub(super) fn open(
+        name: &ChannelName,
+        two_buffers: bool,
+        job: &Job<'_>,
+        common: &Common,
+    ) -> Result<Self, Failure> {
+        let bytes = job.picture.data.len();
+        let payload = if two_buffers { two_buffer_ring(bytes) } else { in_place_ring(bytes) };
+        let mut options = server_options(job.args, common, payload);
+        options.extend(two_buffers.then(|| "--two-buffers".to_owned()));
+        let server = ServerProcess::start(name.as_str(), &options)?;
+        let metadata = job.picture.shape.to_metadata();
+        let client = match two_buffers {
+            true => {
+                let needs = Needs { bytes, metadata: metadata.to_vec(), send_timeout: LIMIT };
+                let client = connect_to_two_buffers(name.as_str(), ATTACH, &needs)?;
+                DuplexClient::TwoBuffers(Box::new(client))
+            }
+            false => {
+                let config = ClientConfig::new().metadata(metadata);
+                DuplexClient::InPlace(Client::connect_with(name.as_str(), ATTACH, config)?)
+            }
+        };
+        let mut segments = vec![segment_path(name, two_buffers)];
+        segments.extend(two_buffers.then(|| format!("/dev/shm/{name}_response")));
+        let mut segment_bytes = 0;
+        for segment in &segments {
+            let metadata = std::fs::metadata(segment)
+                .map_err(|error| Failure::file("look at", Path::new(segment), error))?;
+            segment_bytes += metadata.len();
+        }
+        let round_trips = Latencies::new();
+        let done = Done { wrong: 0, copied: 0, round_trips, busy: Duration::ZERO };
+        Ok(Self { client, server, segments, segment_bytes, done })
+    }
+
+    pub(super) fn server_pid(&self) -> u32 {
+        self.server.pid()
+    }
+
+    /// Sends a frame, checks its answer, and shows that to `look`.
+    pub(super) fn send(
+        &mut self,
+        number: u64,
+        job: &Job<'_>,
+        look: impl FnOnce(&[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        job.interrupt.check()?;
+        let start = Instant::now();
+        let mut buffer = self.client.acquire_request_buffer(job.picture.data.len())?;
+        job.picture.scrolled_into(rows_of(number, job.picture.shape), buffer.data_mut());
+        let place = buffer.data_mut().as_ptr();
+        let sent = Instant::now();
+        let sequence = buffer.commit()?;
+        let response = answer(&self.client, job.interrupt)?;
+        let (done, data) = (&mut self.done, response.data());
+        done.round_trips.record(sent.elapsed());
+        let right = response.sequence() == sequence && job.expected.is_right(number, data);
+        done.wrong += u64::from(!right);
+        if data.as_ptr() != place {
+            done.copied += data.len() as u64;
+        }
+        done.busy += start.elapsed();
+        look(data)
+    }
+
+    /// Puts everything away, and returns what was done.
+    pub(super) fn close(self) -> Done {
+        drop(self.client);
+        self.server.stop();
+        self.done
+    }
+}
+
+/// The ring that holds one frame of this length at a time: a header of 64 bytes and the data, in units
+/// of 64 bytes.
+fn in_place_ring(bytes: usize) -> usize {
+    (64 + bytes).next_multiple_of(64)
+}
+
+/// The answer to the one request that is in flight.
+fn answer<'c>(
+    client: &'c DuplexClient,
+    interrupt: &Interrupt,
+) -> Result<DuplexResponse<'c>, Failure> {
+    let start = Instant::now();
+    loop {
+        match client.receive_response(SLICE) {
+            Err(Error::Timeout { .. }) if start.elapsed() < LIMIT => interrupt.check()?,
+            outcome => return Ok(outcome?),
+        }
+    }
+}
+
+/// The first frame, and its answer straight from shared memory.
+pub(super) fn save(job: &Job<'_>, answer: &[u8]) -> Result<(), Failure> {
+    let (folder, shape) = (&job.args.out, job.picture.shape);
+    picture::save(&folder.join("before.png"), shape, &job.picture.data)?;
+    if shape.bytes() != Some(answer.len()) {
+        return Ok(());
+    }
+    picture::save(&folder.join("after.png"), shape, answer)
+}
+
+fn server_options(args: &DemoArgs, common: &Common, payload: usize) -> Vec<String> {
+    let filters: Vec<String> = FILTERS.iter().map(Filter::to_string).collect();
+    let mut options = vec![
+        "--filter".to_owned(),
+        filters.join(","),
+        format!("--payload={payload}"),
+        format!("--metadata={METADATA}"),
+    ];
+    options.extend(args.image_options.radius.map(|radius| format!("--radius={radius}")));
+    options.extend(args.image_options.area.map(|area| format!("--box={area}")));
+    options.extend(args.spoil.map(|every| format!("--spoil={every}")));
+    options.extend((0..common.verbose).map(|_| "-v".to_owned()));
+    options
+}
