@@ -47,7 +47,7 @@ pub(crate) struct Common {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Blur and redact a picture in place in a second process, and check every answer
+    /// Blur and redact a picture in a second process, in place and over two buffers, and check it
     Demo(DemoArgs),
     /// Serve a filter on a channel until Ctrl-C or SIGTERM
     Serve(ServeArgs),
@@ -70,9 +70,10 @@ Examples:
   zerobuffer demo --image holiday.jpg --frames 500 --out /tmp/demo
   zerobuffer demo --size 3840x2160 --json
 
-The channel copies nothing: the client writes each frame where the server will edit it, and reads
-the answer there. Frame n is the picture moved down by n steps, so that no answer can pass for
-another one.")]
+In place the channel copies nothing: the client writes each frame where the server will edit it, and
+reads the answer there. The same frames go through a channel over two buffers, which copies, and the
+table shows what was measured on both. Frame n is the picture moved down by n steps, so that no
+answer can pass for another one.")]
 pub(crate) struct DemoArgs {
     /// A PNG or JPEG file to send [default: a picture that the program draws]
     #[arg(long, value_name = "FILE")]

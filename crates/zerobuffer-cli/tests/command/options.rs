@@ -7,7 +7,7 @@ use std::process::Stdio;
 fn bad_options_end_with_2_and_say_which() {
     let raw = ["--raw", "/dev/null", "--out", "/dev/null"];
     let call = |more: &[&'static str]| [&["call", "x"], &raw[..], more].concat();
-    let cases: [(Vec<&str>, &str); 18] = [
+    let cases: [(Vec<&str>, &str); 27] = [
         (vec![], "Usage"),
         (vec!["fly"], "fly"),
         (vec!["demo", "--size", "12"], "1280x720"),
@@ -26,6 +26,15 @@ fn bad_options_end_with_2_and_say_which() {
         (call(&["--image", "y"]), "cannot be used with"),
         (call(&["--wait=-1"]), "--wait"),
         (vec!["call", "x", "--image", "a.png", "--out", "b.gif"], "b.gif"),
+        (vec!["writer", "x", "--size", "0"], "at least one byte"),
+        (vec!["writer", "x", "--pattern", "stripes"], "sequential"),
+        (vec!["writer", "x", "--batch-size", "0"], "--batch-size"),
+        (vec!["writer", "x", "--delay-ms", "soon"], "milliseconds"),
+        (vec!["writer", "x", "-m", "a", "--metadata-file", "b"], "cannot be used with"),
+        (vec!["reader", "x", "--verify", "all"], "sequential"),
+        (vec!["reader", "x", "--buffer-size", "0"], "payload size of 0"),
+        (vec!["relay", "x"], "OUTPUT"),
+        (vec!["relay", "x", "y", "--transform", "reverse"], "invert"),
     ];
     for (args, words) in cases {
         run(&args).failed(2, words);
@@ -45,8 +54,17 @@ fn bad_names_are_refused_with_the_rule() {
 }
 
 #[test]
+fn bad_buffer_names_are_refused_with_the_rule() {
+    for name in ["", "a/b", "../x", ".", "..", &"x".repeat(246)] {
+        for command in ["reader", "writer"] {
+            run(&[command, name]).failed(2, "1 to 245 bytes without /");
+        }
+    }
+}
+
+#[test]
 fn every_command_has_help_with_examples() {
-    for command in ["demo", "serve", "call", "completions"] {
+    for command in ["demo", "serve", "call", "writer", "reader", "relay", "completions"] {
         let help = run(&[command, "--help"]).ok();
         assert!(help.contains(&format!("Examples:\n  zerobuffer {command}")), "{help}");
         assert!(!help.contains("--spoil"), "{help}");
