@@ -15,7 +15,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Role {
     /// Answers in one cache line (L1).
-    Line { fd: i32, hint: bool },
+    Line { fd: i32, pause: limits::Pause },
     /// Answers with semaphores (L2).
     Semaphores { fd: i32 },
     /// A zerobuffer server.
@@ -69,8 +69,8 @@ pub(crate) fn run(spec: &str) -> Result<()> {
     let Spec { role, cpu } = serde_json::from_str(spec)?;
     match role {
         Role::Server(spec) => channel::serve(&spec, cpu, ready_until_told),
-        Role::Line { fd, hint } => {
-            let line = limits::Line::inherit(fd, hint)?;
+        Role::Line { fd, pause } => {
+            let line = limits::Line::inherit(fd, pause)?;
             answer_until_told(cpu, move || line.answer())
         }
         Role::Semaphores { fd } => {
