@@ -3,7 +3,7 @@
 use crate::harness::{Round, histogram, per_operation};
 use crate::machine::Pinned;
 use crate::peer::{Peer, Role};
-use crate::work::{self, FRAME};
+use crate::work::{self, FRAME, Work};
 use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -15,9 +15,9 @@ use zerobuffer::{
 };
 
 /// For every call; far beyond what any of them takes.
-const TIMEOUT: Duration = Duration::from_secs(20);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 /// A ring for exactly one frame in flight: its bytes and the line of its header.
-const FRAME_RING: usize = FRAME + 64;
+pub(crate) const FRAME_RING: usize = FRAME + 64;
 /// A ring that a careless user might ask for: two frames, and a wrap marker behind every second one.
 const ROOMY_RING: usize = 16 << 20;
 /// Of the default configuration.
@@ -49,31 +49,6 @@ impl Wait {
             Self::Spin => WaitStrategy::Spin,
             Self::Park => WaitStrategy::Park,
             Self::Default => WaitStrategy::default(),
-        }
-    }
-}
-
-/// What the server does with a frame.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-enum Work {
-    /// Nothing: the bytes are not touched.
-    Nothing,
-    /// Adds one to the number in the first eight bytes.
-    Increment,
-    /// Inverts every byte.
-    Invert,
-}
-
-impl Work {
-    fn on(self, bytes: &mut [u8]) {
-        match self {
-            Self::Nothing => {}
-            Self::Increment => {
-                if let Some(number) = bytes.first_chunk_mut::<8>() {
-                    *number = (u64::from_le_bytes(*number) + 1).to_le_bytes();
-                }
-            }
-            Self::Invert => work::invert(bytes),
         }
     }
 }
@@ -125,6 +100,7 @@ fn start(server: &mut Server, work: Work) -> Result<()> {
             server.start(|frame: &mut Frame<'_>| Work::Increment.on(frame.data_mut()))?;
         }
         Work::Invert => server.start(|frame: &mut Frame<'_>| Work::Invert.on(frame.data_mut()))?,
+        Work::Redact => server.start(|frame: &mut Frame<'_>| Work::Redact.on(frame.data_mut()))?,
     }
     Ok(())
 }
@@ -236,16 +212,31 @@ pub(crate) fn frame_untouched_roomy(round: &Round) -> Result<f64> {
 
 /// P3: a frame filled here, inverted there, read here.
 pub(crate) fn frame_inverted(round: &Round) -> Result<f64> {
-    inverted_ns(round, FRAME_RING)
+    frame_ns(round, FRAME_RING, Work::Invert, inverted_frame())
+}
+
+/// P5's limit: a frame filled here, a twentieth of it edited there, read here.
+pub(crate) fn frame_redacted(round: &Round) -> Result<f64> {
+    frame_ns(round, FRAME_RING, Work::Redact, redacted_frame())
+}
+
+/// What the client reads of the first frame, inverted.
+pub(crate) fn inverted_frame() -> u64 {
+    work::expected(FRAME, 1, Work::Invert)
+}
+
+/// What the client reads of the first frame, redacted.
+pub(crate) fn redacted_frame() -> u64 {
+    work::expected(FRAME, 1, Work::Redact)
 }
 
 /// As P3, in a ring with room for two frames and a wrap marker.
 pub(crate) fn frame_inverted_roomy(round: &Round) -> Result<f64> {
-    inverted_ns(round, ROOMY_RING)
+    frame_ns(round, ROOMY_RING, Work::Invert, inverted_frame())
 }
 
-fn inverted_ns(round: &Round, ring: usize) -> Result<f64> {
-    let connection = Connection::open(round, &ServerSpec::new(ring, Wait::Spin, Work::Invert))?;
+fn frame_ns(round: &Round, ring: usize, work: Work, expected: u64) -> Result<f64> {
+    let connection = Connection::open(round, &ServerSpec::new(ring, Wait::Spin, work))?;
     let client = &connection.client;
     let call = |seed| -> Result<u64> {
         let mut buffer = client.acquire_request_buffer(FRAME)?;
@@ -253,7 +244,7 @@ fn inverted_ns(round: &Round, ring: usize) -> Result<f64> {
         let sequence = buffer.commit()?;
         Ok(work::read(client.receive_response_for(sequence, TIMEOUT)?.data()))
     };
-    ensure!(call(1)? == work::expected(FRAME, 1), "the frame came back wrong");
+    ensure!(call(1)? == expected, "the frame came back wrong");
     let mut seed = 1;
     per_operation(round.budget, |count| {
         for _ in 0..count {
@@ -314,13 +305,7 @@ pub(crate) fn segment_bytes(_: &Round) -> Result<f64> {
 }
 
 /// Of the memory comparison, each way.
-const METADATA: usize = 4096;
-
-/// What a channel of two buffers needs for the same: two times a control block of 128 bytes, metadata
-/// and payload. Computed, not measured.
-pub(crate) fn two_buffers_bytes(_: &Round) -> Result<f64> {
-    Ok((2 * (128 + METADATA + FRAME_RING)) as f64)
-}
+pub(crate) const METADATA: usize = 4096;
 
 /// Latencies of calls with eight bytes, both sides spinning.
 pub(crate) fn latency_spinning(round: &Round) -> Result<Histogram<u64>> {

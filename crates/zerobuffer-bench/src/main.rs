@@ -10,6 +10,7 @@
 //! | `figures` | what is measured against what, and the targets |
 //! | `limits` | L1 to L4: what the hardware and the operating system allow |
 //! | `channel` | the same through a zerobuffer channel |
+//! | `two_buffers` | the same through a channel of two buffers (version 1) |
 //! | `work` | what client and handler do with a frame |
 //! | `peer` | the other process |
 //! | `shared` | memory that both processes map, for the limits |
@@ -27,6 +28,7 @@ mod peer;
 mod report;
 mod shared;
 mod stats;
+mod two_buffers;
 mod work;
 
 use anyhow::{Result, ensure};

@@ -6,6 +6,7 @@
 use crate::channel::{self, ServerSpec};
 use crate::limits;
 use crate::machine::Pinned;
+use crate::two_buffers::{self, TwoBufferSpec};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -20,6 +21,8 @@ pub(crate) enum Role {
     Semaphores { fd: i32 },
     /// A zerobuffer server.
     Server(ServerSpec),
+    /// A server of two buffers.
+    TwoBuffers(TwoBufferSpec),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -69,6 +72,7 @@ pub(crate) fn run(spec: &str) -> Result<()> {
     let Spec { role, cpu } = serde_json::from_str(spec)?;
     match role {
         Role::Server(spec) => channel::serve(&spec, cpu, ready_until_told),
+        Role::TwoBuffers(spec) => two_buffers::serve(&spec, cpu, ready_until_told),
         Role::Line { fd, pause } => {
             let line = limits::Line::inherit(fd, pause)?;
             answer_until_told(cpu, move || line.answer())

@@ -1,6 +1,6 @@
 //! The output: a table for people, JSON for machines.
 
-use crate::figures;
+use crate::figures::{self, Target};
 use crate::machine::{Machine, commit};
 use crate::stats::{Summary, ratios};
 use anyhow::{Context, Result};
@@ -36,7 +36,7 @@ pub(crate) struct Figure {
     ratio: Option<f64>,
     ratio_min: Option<f64>,
     ratio_max: Option<f64>,
-    target: Option<f64>,
+    target: Option<Target>,
 }
 
 /// A latency distribution in nanoseconds.
@@ -165,8 +165,8 @@ fn figure_table(figures: &[Figure]) -> Table {
         let limit = figure.limit.zip(figure.limit_id.as_ref());
         let ratios = figure.ratio_min.zip(figure.ratio_max);
         let target = figure.target.zip(figure.ratio).map(|(target, ratio)| {
-            let verdict = if ratio <= target { "met" } else { "missed" };
-            format!("≤ {target} {verdict}")
+            let verdict = if target.is_met(ratio) { "met" } else { "missed" };
+            format!("{target} {verdict}")
         });
         [
             figure.id.clone(),

@@ -1,8 +1,39 @@
 //! What client and handler do with a frame: the same compiled functions in process (L3) and through a
 //! channel (P3), so that the ratio speaks of the channel alone.
 
+use serde::{Deserialize, Serialize};
+
 /// Bytes of a picture of 1920 x 1080 pixels in RGB.
 pub(crate) const FRAME: usize = 1920 * 1080 * 3;
+
+/// What the server does with a frame.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) enum Work {
+    /// Nothing: the bytes are not touched.
+    Nothing,
+    /// Adds one to the number in the first eight bytes.
+    Increment,
+    /// Inverts every byte.
+    Invert,
+    /// Blackens a twentieth of the bytes.
+    Redact,
+}
+
+impl Work {
+    #[inline]
+    pub(crate) fn on(self, bytes: &mut [u8]) {
+        match self {
+            Self::Nothing => {}
+            Self::Increment => {
+                if let Some(number) = bytes.first_chunk_mut::<8>() {
+                    *number = (u64::from_le_bytes(*number) + 1).to_le_bytes();
+                }
+            }
+            Self::Invert => invert(bytes),
+            Self::Redact => redact(bytes),
+        }
+    }
+}
 
 /// The client's part before the call: writes every byte.
 #[inline(never)]
@@ -22,6 +53,14 @@ pub(crate) fn invert(frame: &mut [u8]) {
     }
 }
 
+/// Another handler: changes a twentieth of the bytes, in the middle.
+#[inline(never)]
+pub(crate) fn redact(frame: &mut [u8]) {
+    let start = frame.len() / 20 * 9;
+    let end = start + frame.len() / 20;
+    frame[start..end].fill(0);
+}
+
 /// The client's part after the call: reads every byte.
 #[inline(never)]
 pub(crate) fn read(frame: &[u8]) -> u64 {
@@ -30,11 +69,11 @@ pub(crate) fn read(frame: &[u8]) -> u64 {
     rest.iter().fold(sum, |sum, byte| sum.wrapping_add(u64::from(*byte)))
 }
 
-/// What [`read`] finds after [`fill`] and [`invert`].
-pub(crate) fn expected(len: usize, seed: u64) -> u64 {
+/// What [`read`] finds after [`fill`] and the handler's work.
+pub(crate) fn expected(len: usize, seed: u64, work: Work) -> u64 {
     let mut frame = vec![0; len];
     fill(&mut frame, seed);
-    invert(&mut frame);
+    work.on(&mut frame);
     read(&frame)
 }
 
@@ -44,8 +83,9 @@ mod tests {
 
     #[test]
     fn the_sum_depends_on_every_step() {
-        let sum = expected(1003, 7);
-        assert_ne!(sum, expected(1003, 8));
+        let sum = expected(1003, 7, Work::Invert);
+        assert_ne!(sum, expected(1003, 8, Work::Invert));
+        assert_ne!(sum, expected(1003, 7, Work::Redact));
         let mut frame = vec![0; 1003];
         fill(&mut frame, 7);
         assert_ne!(sum, read(&frame));
