@@ -341,6 +341,26 @@ fn x4_one_client_after_the_other_is_served() {
     assert_eq!(server.statistics().clients, 10);
 }
 
+/// Rule X4: what a former client said about itself is not taken for the next one's.
+#[test]
+fn x4_a_client_without_metadata_does_not_inherit_any() {
+    let name = Unique::new("inherit");
+    let mut server = DuplexServer::create(&name, ring()).unwrap();
+    server
+        .start_immutable(|request: &Request, reply: &mut Reply| {
+            reply.write(&[request.metadata().len() as u8])
+        })
+        .unwrap();
+    for _ in 0..10 {
+        let config = DuplexClientConfig::new().metadata([7; 7]);
+        let client = DuplexClient::connect_with(&name, LONG, config).unwrap();
+        assert_eq!(client.call(b"who?", LONG).unwrap().data(), [7]);
+        drop(client);
+        let client = DuplexClient::connect(&name, LONG).unwrap();
+        assert_eq!(client.call(b"who?", LONG).unwrap().data(), [0]);
+    }
+}
+
 /// Rule X5: what is in flight is bounded by the response buffer.
 #[test]
 fn x5_requests_in_flight_are_bounded_by_the_response_buffer() {
