@@ -174,6 +174,11 @@ impl Writer {
         self.ring.next_sequence()
     }
 
+    /// Whether metadata is there, ours or a former writer's.
+    pub(super) fn has_metadata(&self) -> bool {
+        self.attached.segment.control.load(oieb::METADATA_WRITTEN_BYTES) > 0
+    }
+
     /// Whether the reader has taken everything.
     pub(super) fn is_drained(&self) -> bool {
         let control = &self.attached.segment.control;

@@ -14,6 +14,9 @@ use std::time::Duration;
 const PAUSE: Duration = Duration::from_millis(1);
 /// Long enough for a server to notice that there is no client.
 const METADATA_PAUSE: Duration = Duration::from_millis(40);
+/// How long a client without metadata waits for that of a former one to be forgotten. Deployed servers
+/// never forget it.
+const FORGETTING: Duration = Duration::from_millis(500);
 
 /// A client of a two-buffer channel, of our server or a deployed one.
 ///
@@ -332,13 +335,20 @@ fn connect_requests(
     deadline: &Deadline,
 ) -> Result<Writer> {
     let name = BufferName::request(channel)?;
+    let forgetting = Deadline::after(FORGETTING.min(deadline.left()));
     loop {
         let writer_config = config.requests.clone();
         let mut requests = Writer::connect_with(name.as_str(), deadline.left(), writer_config)?;
         // What a former client left must not be answered to us.
         await_or_not_running(channel, deadline, || requests.is_drained())?;
         if config.metadata.is_empty() {
-            return Ok(requests);
+            // A former client's would be taken for ours.
+            if !requests.has_metadata() || forgetting.left().is_zero() {
+                return Ok(requests);
+            }
+            drop(requests);
+            std::thread::sleep(METADATA_PAUSE.min(forgetting.left()));
+            continue;
         }
         match requests.set_metadata(&config.metadata) {
             Ok(()) => return Ok(requests),
