@@ -61,13 +61,5 @@ pub(super) fn connect_to_two_buffers(
         .send_timeout(needs.send_timeout)
         .metadata(needs.metadata.clone())
         .response_buffer(BufferConfig::new(0, two_buffer_ring(needs.bytes)));
-    let start = Instant::now();
-    loop {
-        let left = wait.saturating_sub(start.elapsed());
-        match v1::DuplexClient::connect_with(name, left, config.clone()) {
-            // Our server forgets the former client's within milliseconds.
-            Err(Error::MetadataAlreadyWritten) if !left.is_zero() => std::thread::sleep(PAUSE),
-            outcome => return outcome,
-        }
-    }
+    v1::DuplexClient::connect_with(name, wait, config)
 }
