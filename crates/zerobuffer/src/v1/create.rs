@@ -42,21 +42,31 @@ pub(super) struct Owned {
 pub(super) fn create(plan: &Plan<'_>) -> Result<Owned> {
     for _ in 0..MAX_TURNS {
         let locks = Locks::acquire(plan.name, plan.mode)?;
-        if let Err(error) = clear_leftover(plan, &locks) {
-            locks.give_up();
-            return Err(error);
-        }
-        // From here on everything that is undone is ours: the locks go with `owned` or by themselves.
-        if let Some(segment) = build(plan)? {
-            let owned = Owned { segment: Arc::new(segment), locks: Some(locks) };
-            // A scanning peer may have deleted something between two steps (rule L2).
-            if owned.is_in_place() {
-                return Ok(owned);
+        match clear_leftover(plan, &locks) {
+            Ok(()) => {
+                if let Some(owned) = build_owned(plan, locks)? {
+                    return Ok(owned);
+                }
+            }
+            Err(error) => {
+                locks.give_up();
+                // A process that is being killed loses its locks before its life.
+                if !matches!(error, Error::AlreadyRunning { .. }) {
+                    return Err(error);
+                }
             }
         }
         std::thread::sleep(PAUSE);
     }
     Err(Error::AlreadyRunning { name: plan.name.to_string() })
+}
+
+/// Makes the buffer under its locks; `None`, and all of it undone, if a scanning peer has deleted
+/// something between two steps (rule L2) or somebody else was faster.
+fn build_owned(plan: &Plan<'_>, locks: Locks) -> Result<Option<Owned>> {
+    let Some(segment) = build(plan)? else { return Ok(None) };
+    let owned = Owned { segment: Arc::new(segment), locks: Some(locks) };
+    Ok(Some(owned).filter(Owned::is_in_place))
 }
 
 impl Owned {

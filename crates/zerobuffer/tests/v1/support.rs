@@ -250,6 +250,12 @@ impl Peer {
     /// Kills it, and leaves it unburied: a zombie.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
+        // SAFETY: an all-zero siginfo is valid, and the call fills it.
+        let waited = unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            libc::waitid(libc::P_PID, self.pid(), &mut info, libc::WEXITED | libc::WNOWAIT)
+        };
+        assert_eq!(waited, 0);
     }
 
     /// Kills it, and buries it: deployed peers take a zombie for alive.
