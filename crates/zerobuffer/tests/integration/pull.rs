@@ -135,3 +135,22 @@ fn a_server_that_only_looks_serves_one_client_after_the_other() {
         }
     });
 }
+
+#[test]
+fn a_server_that_stops_waits_for_requests_in_other_hands() {
+    scene(|t| {
+        let mut server = t.own_server(1 << 16);
+        let mut client = t.client_peer("");
+        client.say("call len=100 seed=1");
+        let mut request = server.receive(LONG).unwrap().into_owned();
+        let worker = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(200));
+            work::edit(request.data_mut());
+            request.respond();
+        });
+        server.stop().unwrap();
+        client.expect("ok");
+        worker.join().unwrap();
+        client.stop();
+    });
+}

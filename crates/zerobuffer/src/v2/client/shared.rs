@@ -5,8 +5,10 @@ use super::{OwnedResponse, RequestLayout, is_not_started};
 use crate::config::ClientConfig;
 use crate::error::{Error, Result};
 use crate::name::ChannelName;
+use crate::sys;
 use crate::v2::ring::Held;
 use crate::wait::{Deadline, Peer, Unready, WaitStrategy, Watch};
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -50,6 +52,7 @@ struct Inner {
     connection: RwLock<Arc<Connection>>,
     /// Held by the one thread that attaches to a new server.
     reconnecting: Mutex<()>,
+    fork_generation: u32,
 }
 
 /// One connection, and what its threads need to take turns.
@@ -70,11 +73,19 @@ impl Connection {
 impl SharedClient {
     pub(super) fn new(name: ChannelName, config: ClientConfig, channel: Attached) -> Self {
         let connection = RwLock::new(Connection::new(channel));
-        Self { inner: Arc::new(Inner { name, config, connection, reconnecting: Mutex::new(()) }) }
+        let (reconnecting, fork_generation) = (Mutex::new(()), sys::fork_generation());
+        let inner = Inner { name, config, connection, reconnecting, fork_generation };
+        Self { inner: Arc::new(inner) }
     }
 
-    fn connection(&self) -> Arc<Connection> {
-        Arc::clone(&self.inner.connection.read().unwrap_or_else(PoisonError::into_inner))
+    /// # Errors
+    /// `WrongProcess` in a forked child, before any lock: another thread may have held it when the
+    /// process forked, and is not there to give it back.
+    fn connection(&self) -> Result<Arc<Connection>> {
+        if self.inner.fork_generation != sys::fork_generation() {
+            return Err(Error::WrongProcess);
+        }
+        Ok(Arc::clone(&self.inner.connection.read().unwrap_or_else(PoisonError::into_inner)))
     }
 
     /// The channel's name.
@@ -84,7 +95,7 @@ impl SharedClient {
 
     /// As [`Client::is_server_connected`](super::Client::is_server_connected).
     pub fn is_server_connected(&self) -> bool {
-        self.connection().channel.is_server_connected()
+        self.connection().is_ok_and(|connection| connection.channel.is_server_connected())
     }
 
     /// As [`Client::call`](super::Client::call). With [`ClientConfig::resend_not_started`] the request is sent again after a
@@ -110,7 +121,7 @@ impl SharedClient {
     ) -> Result<OwnedResponse> {
         let deadline = Deadline::after(timeout);
         loop {
-            let connection = self.connection();
+            let connection = self.connection()?;
             let outcome = send(&connection, size, layout, &mut fill, &deadline)
                 .and_then(|sequence| receive(&connection, &self.inner.config, sequence, &deadline));
             match outcome {
@@ -131,7 +142,7 @@ impl SharedClient {
         let deadline = Deadline::after(self.inner.config.send_timeout);
         let layout = RequestLayout::default();
         let fill = &mut |to: &mut [u8]| to.copy_from_slice(data);
-        send(&self.connection(), data.len(), layout, fill, &deadline)
+        send(&*self.connection()?, data.len(), layout, fill, &deadline)
     }
 
     /// As [`Client::receive_response_for`](super::Client::receive_response_for).
@@ -139,7 +150,7 @@ impl SharedClient {
     /// # Errors
     /// The same.
     pub fn receive_response_for(&self, sequence: u64, timeout: Duration) -> Result<OwnedResponse> {
-        let connection = self.connection();
+        let connection = self.connection()?;
         let held = if timeout.is_zero() {
             connection.channel.check()?;
             connection.channel.poll_for(sequence)?
@@ -152,8 +163,7 @@ impl SharedClient {
 
     /// As [`Client::cancel`](super::Client::cancel).
     pub fn cancel(&self, sequence: u64) -> bool {
-        let connection = self.connection();
-        connection.channel.segment.is_ours() && connection.channel.ring.cancel(sequence)
+        self.connection().is_ok_and(|connection| connection.channel.ring.cancel(sequence))
     }
 
     /// Attaches to the channel's present server if the former one has gone. Requests that are in flight
@@ -162,14 +172,13 @@ impl SharedClient {
     /// # Errors
     /// As [`Client::connect`](super::Client::connect), and the client is as before.
     pub fn reconnect(&self, timeout: Duration) -> Result<()> {
-        self.replace(&self.connection(), &Deadline::after(timeout))
+        self.replace(&self.connection()?, &Deadline::after(timeout))
     }
 
     /// Replaces the connection that failed, unless another thread has done so already.
     fn replace(&self, failed: &Arc<Connection>, deadline: &Deadline) -> Result<()> {
-        failed.channel.segment.check_process()?;
         let _turn = self.inner.reconnecting.lock().unwrap_or_else(PoisonError::into_inner);
-        if !Arc::ptr_eq(failed, &self.connection()) {
+        if !Arc::ptr_eq(failed, &self.connection()?) {
             return Ok(());
         }
         if failed.channel.is_server_connected() {
@@ -324,35 +333,80 @@ impl Crowd {
     }
 }
 
-/// One thread at a time, the others waiting with a deadline.
+/// One thread at a time, in the order in which they came, the others waiting with a deadline.
 #[derive(Debug, Default)]
 struct Gate {
-    taken: Mutex<bool>,
-    freed: Condvar,
+    queue: Mutex<Queue>,
+    moved: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    next_ticket: u64,
+    /// The first one is inside.
+    tickets: VecDeque<u64>,
 }
 
 impl Gate {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn enter(&self, deadline: &Deadline) -> Option<GateGuard<'_>> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        while *taken {
+        let mut queue = self.lock();
+        let ticket = queue.next_ticket;
+        queue.next_ticket += 1;
+        queue.tickets.push_back(ticket);
+        let guard = GateGuard { gate: self, ticket };
+        while queue.tickets.front() != Some(&ticket) {
             let left = deadline.left();
             if left.is_zero() {
+                drop(queue);
                 return None;
             }
-            taken = self.freed.wait_timeout(taken, left).unwrap_or_else(PoisonError::into_inner).0;
+            queue = self.moved.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        *taken = true;
-        Some(GateGuard { gate: self })
+        drop(queue);
+        Some(guard)
     }
 }
 
+/// A place in the queue, given up when dropped.
 struct GateGuard<'g> {
     gate: &'g Gate,
+    ticket: u64,
 }
 
 impl Drop for GateGuard<'_> {
     fn drop(&mut self) {
-        *self.gate.taken.lock().unwrap_or_else(PoisonError::into_inner) = false;
-        self.gate.freed.notify_one();
+        self.gate.lock().tickets.retain(|ticket| *ticket != self.ticket);
+        self.gate.moved.notify_all();
+    }
+}
+
+#[cfg(all(test, not(zerobuffer_unsupported)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gate_lets_threads_in_as_they_came_and_forgets_who_gave_up() {
+        let gate = Gate::default();
+        let order = Mutex::new(Vec::new());
+        let inside = gate.enter(&Deadline::after(Duration::ZERO)).unwrap();
+        assert!(gate.enter(&Deadline::after(Duration::from_millis(1))).is_none());
+        std::thread::scope(|scope| {
+            for number in 0..5 {
+                let (gate, order) = (&gate, &order);
+                scope.spawn(move || {
+                    let _inside = gate.enter(&Deadline::after(Duration::from_secs(60))).unwrap();
+                    order.lock().unwrap().push(number);
+                });
+                while gate.lock().tickets.len() < number + 2 {
+                    std::thread::yield_now();
+                }
+            }
+            drop(inside);
+        });
+        assert_eq!(*order.lock().unwrap(), [0, 1, 2, 3, 4]);
     }
 }

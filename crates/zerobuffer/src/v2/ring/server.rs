@@ -20,6 +20,8 @@ pub(crate) struct ServerRing {
     wrapped: AtomicBool,
     /// Responses published.
     answered: AtomicU64,
+    /// Cancelled requests passed over.
+    skipped: AtomicU64,
     /// Bytes answered, skipped or retired, modulo 2^64.
     written: AtomicU64,
     concurrent: AtomicBool,
@@ -74,6 +76,7 @@ impl ServerRing {
             expected: AtomicU64::new(1),
             wrapped: AtomicBool::new(false),
             answered: AtomicU64::new(0),
+            skipped: AtomicU64::new(0),
             written: AtomicU64::new(0),
             concurrent: AtomicBool::new(false),
         }
@@ -93,6 +96,12 @@ impl ServerRing {
     /// Responses published so far.
     pub(crate) fn answered(&self) -> u64 {
         self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Requests taken and not answered yet.
+    pub(crate) fn in_hand(&self) -> u64 {
+        let answered = self.answered() + self.skipped.load(Ordering::Relaxed);
+        (self.expected.load(Ordering::Relaxed) - 1).saturating_sub(answered)
     }
 
     /// Whether a [`ServerRing::take`] would probably find something else than `Nothing`; cheap enough
@@ -146,6 +155,7 @@ impl ServerRing {
         }
         self.pass(&taken);
         if phase == Phase::Cancelled {
+            self.skipped.store(self.skipped.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
             self.skip(position, expected, taken.shape.len());
             return Ok(Take::Skipped);
         }

@@ -18,6 +18,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+/// Between two looks at whether what was taken is answered, when a server stops.
+const LOOK: Duration = Duration::from_micros(200);
+
 /// A server of one channel: it creates the channel, and serves one client after the other.
 ///
 /// Either give it a handler, which runs in the background ([`start`](Self::start)), or take the
@@ -179,11 +182,18 @@ impl Server {
             return Ok(());
         }
         self.shared.stop();
-        self.join(&Deadline::after(self.stop_timeout));
+        let deadline = Deadline::after(self.stop_timeout);
+        self.join(&deadline);
         self.acceptor = None;
         let channel = self.shared.current().take();
         let closed = match channel {
-            Some(channel) => channel.close(&Deadline::after(self.stop_timeout)),
+            Some(channel) => {
+                // Requests that were made owned may still be in somebody's hands.
+                while channel.ring.in_hand() > 0 && !deadline.left().is_zero() {
+                    std::thread::sleep(LOOK);
+                }
+                channel.close(&Deadline::after(self.stop_timeout))
+            }
             None => Ok(()),
         };
         match self.shared.failure() {
@@ -196,7 +206,7 @@ impl Server {
     fn join(&mut self, deadline: &Deadline) {
         for thread in self.threads.drain(..) {
             while !thread.is_finished() && !deadline.left().is_zero() {
-                std::thread::sleep(Duration::from_micros(200));
+                std::thread::sleep(LOOK);
             }
             if thread.is_finished() {
                 let _ = thread.join();
