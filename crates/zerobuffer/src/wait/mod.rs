@@ -121,6 +121,8 @@ pub(crate) trait Watch {
 
 /// Looks between two looks at the clock.
 const BURST: u32 = 64;
+/// Looks at the beginning of a wait that are closer together.
+const SHORT: u32 = 32;
 /// The spinning time lies between these two; doubled when it was worth it, halved when not.
 const SPIN_MAX_NS: u64 = 50_000;
 const SPIN_MIN_NS: u64 = 1_000;
@@ -147,11 +149,16 @@ impl Waiter {
 
     /// The first part of WAIT alone, for a cheap look: whether `news` came within the time that one
     /// spins without a clock. If not, [`Waiter::wait`] is to follow.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn spin(&self, news: impl Fn() -> bool) -> bool {
         for turn in 0..self.burst() {
-            if turn > 0 {
+            if turn >= SHORT {
                 spin_hint();
+            } else if turn > 0 {
+                // As a pause: a spin hint may take 40 ns and more, which is most of a round trip. No
+                // pause at all is worse: looks that were speculated are thrown away when the line
+                // changes.
+                fence(Ordering::SeqCst);
             }
             if news() {
                 return true;

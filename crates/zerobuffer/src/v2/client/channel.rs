@@ -208,7 +208,8 @@ impl ClientChannel {
     #[inline(always)]
     fn fill_and_publish(&self, mut claim: Claim, data: &[u8]) -> u64 {
         let len = data.len() as u64;
-        claim.data_mut(&self.segment.payload, len).copy_from_slice(data);
+        // By the length of the source: where the compiler knows it, there is no call of memcpy.
+        claim.data_mut(&self.segment.payload, len)[..data.len()].copy_from_slice(data);
         self.publish(claim, len)
     }
 

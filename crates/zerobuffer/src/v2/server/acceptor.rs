@@ -84,23 +84,10 @@ impl Acceptor {
         self.channel.as_ref()
     }
 
-    /// Waits for the next request, of this client or one after it.
-    ///
-    /// # Errors
-    /// `Timeout`; `InvalidState` once the server is stopping; `ProtocolViolation`, after which the next
-    /// call waits until that client has gone; `AlreadyRunning`, `NoSpace` … if a new segment is needed
-    /// and cannot be made, which the next call tries again.
+    /// The usual case of [`Acceptor::next`]: a request comes while one spins, and nothing else is to
+    /// be done.
     #[inline(always)]
-    pub(super) fn next(&mut self, deadline: &Deadline) -> Result<Taken> {
-        match self.next_at_once() {
-            Some(taken) => Ok(taken),
-            None => self.wait_for_next(deadline),
-        }
-    }
-
-    /// The usual case: a request comes while one spins, and nothing else is to be done.
-    #[inline(always)]
-    fn next_at_once(&self) -> Option<Taken> {
+    pub(super) fn next_at_once(&self) -> Option<Taken> {
         let channel = self.channel.as_ref()?;
         // A client's first request is not usual: with it come the client's metadata.
         let usable = channel.segment.is_ours()
@@ -112,8 +99,14 @@ impl Acceptor {
         channel.ring.take_at_once()
     }
 
+    /// Waits for the next request, of this client or one after it.
+    ///
+    /// # Errors
+    /// `Timeout`; `InvalidState` once the server is stopping; `ProtocolViolation`, after which the next
+    /// call waits until that client has gone; `AlreadyRunning`, `NoSpace` … if a new segment is needed
+    /// and cannot be made, which the next call tries again.
     #[cold]
-    fn wait_for_next(&mut self, deadline: &Deadline) -> Result<Taken> {
+    pub(super) fn next(&mut self, deadline: &Deadline) -> Result<Taken> {
         let mut skipped = 0_u32;
         loop {
             if self.shared.is_stopping() {

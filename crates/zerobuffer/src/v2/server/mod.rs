@@ -165,7 +165,10 @@ impl Server {
         const NO_PULL: Error =
             Error::InvalidState { reason: "a handler has the requests, or the server was stopped" };
         let acceptor = self.acceptor.as_mut().ok_or(NO_PULL)?;
-        let taken = acceptor.next(&Deadline::after(timeout))?;
+        let taken = match acceptor.next_at_once() {
+            Some(taken) => taken,
+            None => acceptor.next(&Deadline::after(timeout))?,
+        };
         let channel = acceptor.channel().ok_or(NO_PULL)?;
         Ok(Request::new(Frame::new(channel, taken)))
     }

@@ -54,6 +54,10 @@ where
 /// One thread that takes and handles, without locks.
 fn serve_alone<O: HandlerOutcome>(mut acceptor: Acceptor, handler: &impl Fn(&mut Frame<'_>) -> O) {
     loop {
+        if let (Some(taken), Some(channel)) = (acceptor.next_at_once(), acceptor.channel()) {
+            handle(channel, taken, handler);
+            continue;
+        }
         let taken = acceptor.next(&Deadline::after(Duration::MAX));
         match (taken, acceptor.channel()) {
             (Ok(taken), Some(channel)) => handle(channel, taken, handler),
@@ -75,7 +79,10 @@ fn serve_in_turn<O: HandlerOutcome>(
 ) {
     loop {
         let mut turn = acceptor.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = turn.next(&Deadline::after(Duration::MAX));
+        let taken = match turn.next_at_once() {
+            Some(taken) => Ok(taken),
+            None => turn.next(&Deadline::after(Duration::MAX)),
+        };
         match (taken, turn.channel()) {
             (Ok(taken), Some(channel)) => {
                 let channel = Arc::clone(channel);
