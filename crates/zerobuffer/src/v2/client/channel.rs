@@ -188,7 +188,7 @@ impl ClientChannel {
         self.claiming.store(false, Ordering::Relaxed);
     }
 
-    /// The usual case of [`ClientChannel::send`]: there is room. `None`: nothing was sent.
+    /// The usual case of [`ClientChannel::send_slowly`]: there is room. `None`: nothing was sent.
     #[inline(always)]
     pub(super) fn send_at_once(&self, data: &[u8]) -> Option<u64> {
         if !self.may_send() {
