@@ -389,6 +389,15 @@ impl fmt::Display for Error {
                 "no space for {object}: it needs {needed} bytes of shared memory; free some in /dev/shm, \
                  enlarge it, or ask for a smaller payload"
             ),
+            _ => self.fmt_use(f),
+        }
+    }
+}
+
+impl Error {
+    /// What goes wrong with a channel that exists.
+    fn fmt_use(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::Timeout { waited, what } => write!(f, "timeout after {waited:?}: {what}"),
             Self::Full { needed, free, in_flight } => write!(
                 f,
@@ -428,6 +437,13 @@ impl fmt::Display for Error {
                 write!(f, "{operation} failed on {object}: {reason}")
             }
             Self::Unsupported { what } => write!(f, "not supported here: {what}"),
+            _ => self.fmt_version_1(f),
+        }
+    }
+
+    /// What only version 1 knows; everything else was said before.
+    fn fmt_version_1(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::WouldNeverFit { asked, max } => write!(
                 f,
                 "a frame of {asked} bytes can never be placed at the ring's present position (at most \
@@ -440,7 +456,9 @@ impl fmt::Display for Error {
                 f,
                 "frame {expected} is missing, frame {found} came instead; make the buffer anew"
             ),
-            Self::MetadataAlreadyWritten => f.write_str("metadata was written before; it is written once"),
+            Self::MetadataAlreadyWritten => {
+                f.write_str("metadata was written before; it is written once")
+            }
             Self::EmptyFrame => f.write_str("a version 1 frame has at least one byte"),
             Self::Desynchronised { reason } => {
                 write!(f, "answers can no longer be matched with requests: {reason}; connect again")
@@ -450,6 +468,7 @@ impl fmt::Display for Error {
                 "a former writer used buffer {name:?} and its last sequence number cannot be made out; \
                  restart the reader, or allow the writer to start again at 1"
             ),
+            other => write!(f, "{:?}", other.kind()),
         }
     }
 }

@@ -5,6 +5,7 @@ use super::shm::{Mapping, ShmFile, check, stat_object};
 use crate::sys::{Errno, ObjectStat, Waited};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+// SAFETY: the declaration is that of glibc's semaphore.h.
 unsafe extern "C" {
     /// glibc 2.30 and later; not in every release of the libc crate.
     fn sem_clockwait(
