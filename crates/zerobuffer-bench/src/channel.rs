@@ -198,9 +198,10 @@ pub(crate) fn small_untouched(round: &Round) -> Result<f64> {
     Connection::open(round, &spec)?.untouched_ns(round, 8)
 }
 
-/// P2, the large one: a frame that nobody touches.
+/// P2, the large one: a frame that nobody touches. In a ring for one frame the client would give it back
+/// in the very line that the server polls for the next one.
 pub(crate) fn frame_untouched(round: &Round) -> Result<f64> {
-    let spec = ServerSpec::new(FRAME_RING, Wait::Spin, Work::Nothing);
+    let spec = ServerSpec::new(2 * FRAME_RING, Wait::Spin, Work::Nothing);
     Connection::open(round, &spec)?.untouched_ns(round, FRAME)
 }
 
