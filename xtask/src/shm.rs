@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 /// The names in /dev/shm at one moment.
 pub(crate) struct Snapshot(BTreeSet<String>);
@@ -15,12 +16,23 @@ impl Snapshot {
         Ok(Self(names.collect::<Result<_>>()?))
     }
 
-    /// Fails if there are names of ours that were not there before. Other programs of the machine may
-    /// come and go.
+    /// Fails if there are names that were not there before. What other programs of the machine make
+    /// meanwhile has some seconds to go.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
-        let left: Vec<String> = Self::take()?.0.difference(&self.0).cloned().collect();
+        let mut left = self.new_names()?;
+        for _ in 0..50 {
+            if left.is_empty() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+            left.retain(|name| Path::new("/dev/shm").join(name).exists());
+        }
         ensure!(left.is_empty(), "the tests left in /dev/shm: {}", left.join(", "));
         println!("/dev/shm is as before ({} names)", self.0.len());
         Ok(())
+    }
+
+    fn new_names(&self) -> Result<Vec<String>> {
+        Ok(Self::take()?.0.difference(&self.0).cloned().collect())
     }
 }
