@@ -3,7 +3,7 @@
 use super::config::WriterConfig;
 use super::layout::{Geometry, OIEB, oieb};
 use super::liveness::PeerWatch;
-use super::ring::{WriterRing, last_sequence};
+use super::ring::{Used, WriterRing, last_sequence};
 use super::segment::{Home, NamedSemaphore, Segment, foreign, open_error};
 use super::words::Oieb;
 use crate::error::{Error, Result};
@@ -247,9 +247,10 @@ fn continue_ring(segment: &Segment, config: &WriterConfig) -> Attempt<WriterRing
             allowed: size - unread,
         }));
     }
-    let next = match segment.control.load(oieb::PAYLOAD_WRITTEN_COUNT) {
+    let written = segment.control.load(oieb::PAYLOAD_WRITTEN_COUNT);
+    let next = match written {
         0 => 1,
-        _ => match last_sequence(&segment.headers, size, read, write) {
+        _ => match last_sequence(&segment.headers, Used { size, read, write, written }) {
             Some(last) => last + 1,
             None if config.restart_sequence => 1,
             None => return Err(Error::SequenceUnknown { name: segment.name.to_string() }.into()),

@@ -179,13 +179,14 @@ impl Writer {
         self.attached.segment.control.load(oieb::METADATA_WRITTEN_BYTES) > 0
     }
 
-    /// Whether the reader has taken everything.
+    /// Whether the reader has taken everything and given it back.
     pub(super) fn is_drained(&self) -> bool {
         let control = &self.attached.segment.control;
         let size = self.attached.segment.geometry.payload_size;
+        let free = control.load(oieb::PAYLOAD_FREE_BYTES);
         let [write, read] = [oieb::PAYLOAD_WRITE_POS, oieb::PAYLOAD_READ_POS]
             .map(|offset| control.load(offset) % size);
-        write == read && control.load(oieb::PAYLOAD_FREE_BYTES) != 0
+        write == read && free == size
     }
 
     /// Whether the reader has closed the buffer, as the header says.

@@ -473,14 +473,14 @@ fn l14_modes_are_explicit_and_the_umask_is_left_alone() {
     assert_eq!(umask(), before);
 }
 
-/// Rules L2, L11 and L16, scenario 11.1: whoever looks at any moment sees no buffer, or all of it.
+/// Rules L2, L9, L11 and L16, scenario 11.1: whoever looks at any moment sees no buffer, or all of it.
 #[test]
 fn l11_a_buffer_appears_whole_a_thousand_times() {
     let name = Unique::new("whole");
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         let watcher = scope.spawn(|| {
-            let mut seen = 0;
+            let (mut seen, mut without_pid) = (0, 0);
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                 let Ok(file) = std::fs::File::open(format!("/dev/shm/{}", &*name)) else {
                     continue;
@@ -488,12 +488,20 @@ fn l11_a_buffer_appears_whole_a_thousand_times() {
                 let mut header = [0; 128];
                 std::os::unix::fs::FileExt::read_exact_at(&file, &mut header, 0).unwrap();
                 let word = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().unwrap());
+                if word(0x58) == 0 {
+                    // Rule L9: a segment without any pid has no name any more.
+                    let named = std::fs::metadata(format!("/dev/shm/{}", &*name));
+                    let own = file.metadata().unwrap().ino();
+                    assert!(named.map_or(true, |named| named.ino() != own));
+                    without_pid += 1;
+                }
                 assert_eq!(word(0), 128 | 1 << 32);
                 assert_eq!((word(0x20), word(0x28)), (1024, 1024));
                 let metadata = file.metadata().unwrap();
                 assert_eq!((metadata.len(), metadata.blocks() > 0), (128 + 64 + 1024, true));
                 seen += 1;
             }
+            println!("seen {seen} times, {without_pid} times after its end");
             seen
         });
         for _ in 0..1000 {

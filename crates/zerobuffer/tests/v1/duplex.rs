@@ -206,6 +206,14 @@ fn x1_a_late_response_is_swallowed_and_shown() {
     slow.store(false, Ordering::Relaxed);
     assert_eq!(client.call(b"third", LONG).unwrap().data(), b"third");
     assert!(!client.is_desynchronised());
+    // Also where any response will do.
+    slow.store(true, Ordering::Relaxed);
+    assert!(client.call(b"given up", Duration::from_millis(10)).is_err());
+    let next = client.send_request(b"next").unwrap();
+    slow.store(false, Ordering::Relaxed);
+    let response = client.receive_response(LONG).unwrap();
+    assert_eq!((response.sequence(), response.data()), (next, &b"next"[..]));
+    drop(response);
     // A look gives nothing up.
     slow.store(true, Ordering::Relaxed);
     let fourth = client.send_request(b"fourth").unwrap();

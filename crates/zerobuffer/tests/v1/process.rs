@@ -615,6 +615,29 @@ fn an_idle_server_uses_little_cpu() {
     peer.finish();
 }
 
+/// Rule X4 at its narrowest: a client sends its first request and goes, and the next one comes, both
+/// before the server looks. The next one gets the answer to its own request.
+#[test]
+fn x4_a_first_request_that_was_left_behind_is_not_answered_to_the_next_client() {
+    let name = Unique::new("duplex-stopped");
+    let mut server = Peer::role("duplex-server", &[&name]);
+    server.expect("ready");
+    for _ in 0..3 {
+        let first = DuplexClient::connect(&name, LONG).unwrap();
+        server.signal(libc::SIGSTOP);
+        first.send_request(b"left behind").unwrap();
+        drop(first);
+        std::thread::scope(|scope| {
+            let next = scope.spawn(|| DuplexClient::connect(&name, LONG).unwrap());
+            std::thread::sleep(Duration::from_millis(50));
+            server.signal(libc::SIGCONT);
+            let next = next.join().unwrap();
+            assert_eq!(next.call(b"mine", LONG).unwrap().data(), b"mine".map(|byte| !byte));
+        });
+    }
+    server.finish();
+}
+
 /// Rule P1 once more, for leftovers: a reader killed and unburied is dead to its successor.
 #[test]
 fn p1_a_zombie_does_not_keep_its_name() {

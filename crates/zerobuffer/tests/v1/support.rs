@@ -247,6 +247,11 @@ impl Peer {
         self.hear()
     }
 
+    pub(crate) fn signal(&self, signal: i32) {
+        // SAFETY: the process is our child, and not waited for yet.
+        assert_eq!(unsafe { libc::kill(self.pid() as i32, signal) }, 0);
+    }
+
     /// Kills it, and leaves it unburied: a zombie.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();

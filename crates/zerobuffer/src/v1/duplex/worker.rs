@@ -8,6 +8,7 @@ use crate::name::BufferName;
 use crate::v1::WriterConfig;
 use crate::v1::reader::{Frame, Reader};
 use crate::v1::writer::Writer;
+use crate::wait::Deadline;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +19,8 @@ use std::time::Duration;
 const TICK_CLIENT: Duration = Duration::from_millis(1);
 const TICK_IDLE: Duration = Duration::from_millis(10);
 const TICK_SERVING: Duration = Duration::from_millis(20);
+/// How long a first request waits for its client's response buffer to show.
+const FIRST_PATIENCE: Duration = Duration::from_millis(50);
 /// The pause before another try to make a request buffer that could not be made.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -224,9 +227,11 @@ impl Worker {
         }
     }
 
-    /// Makes sure that the connection is that of the request's client. The first request of a deployed
-    /// client may come before its response buffer was seen; any other request without an open
-    /// connection is one that a client has left behind (rule X4).
+    /// Makes sure that the connection is that of the request's client. A client has its response buffer
+    /// before it sends; the first request of a deployed one may come before that was seen here. Any
+    /// other request without an open connection is one that a client has left behind (rule X4), and so
+    /// is a first one whose response buffer does not show: our next client makes its own only when
+    /// everything is taken and given back.
     fn find_client(&mut self, requests: &Reader, frame: &Frame<'_>) -> bool {
         let is_current = |connection: &Connection| {
             connection.is_open()
@@ -238,14 +243,15 @@ impl Worker {
             return true;
         }
         self.disconnect();
+        let deadline = Deadline::after(FIRST_PATIENCE);
         while frame.is_first() && requests.is_writer_connected() && !self.shared.is_stopping() {
             self.connect(requests);
-            if self.connection.is_some() {
-                return true;
+            if self.connection.is_some() || deadline.left().is_zero() {
+                break;
             }
             std::thread::sleep(TICK_CLIENT);
         }
-        false
+        self.connection.is_some()
     }
 
     /// Runs the handler on one request and sends exactly one response.

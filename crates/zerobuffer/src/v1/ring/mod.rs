@@ -12,7 +12,7 @@ mod writer;
 pub use reader::ReaderStatistics;
 pub(crate) use reader::{Look, ReaderRing, Taken};
 pub use writer::WriterStatistics;
-pub(crate) use writer::{Claim, WriterRing, last_sequence};
+pub(crate) use writer::{Claim, Used, WriterRing, last_sequence};
 
 use super::words::Oieb;
 use crate::atomics::Ordering;

@@ -304,8 +304,13 @@ fn r13_a_restart_at_1_is_accepted_only_if_it_is_accounted_for() {
 fn r13_the_last_sequence_is_read_from_the_lap() {
     let last = |pair: &Pair| {
         let field = |field| pair.get(field);
-        let (read, write) = (field(oieb::PAYLOAD_READ_POS), field(oieb::PAYLOAD_WRITE_POS));
-        last_sequence(&pair.headers, pair.size, read, write)
+        let used = Used {
+            size: pair.size,
+            read: field(oieb::PAYLOAD_READ_POS),
+            write: field(oieb::PAYLOAD_WRITE_POS),
+            written: field(oieb::PAYLOAD_WRITTEN_COUNT),
+        };
+        last_sequence(&pair.headers, used)
     };
     let mut pair = Pair::new(1024);
     assert_eq!(last(&pair), None);
@@ -320,6 +325,32 @@ fn r13_the_last_sequence_is_read_from_the_lap() {
     let mut claim = pair.writer.claim(200).unwrap();
     claim.data_mut(&pair.payload).fill(0xff);
     let _ = claim;
+    assert_eq!(last(&pair), Some(2));
+    // The same with all frames read: the last one shows by its end, unless another may be meant.
+    let mut pair = Pair::new(1024);
+    pair.pass(184);
+    pair.pass(184);
+    pair.pass(484);
+    let mut claim = pair.writer.claim(300).unwrap();
+    claim.data_mut(&pair.payload).fill(0xff);
+    assert_eq!(last(&pair), Some(3));
+    pair.poke(600, 900 - 616, 2);
+    assert_eq!(last(&pair), None);
+    pair.poke(600, 900 - 616, 9);
+    assert_eq!(last(&pair), Some(3), "nine frames were not written");
+    // The same, and the writer died behind the marker, with a header at the beginning.
+    pair.poke(900, 0, 0);
+    pair.account(1024 - 900);
+    pair.control.store(oieb::PAYLOAD_WRITE_POS, 0);
+    pair.poke(0, 300, 4);
+    assert_eq!(last(&pair), Some(3));
+    // A writer that died in the middle of a wrap: marker, account and position, but no frame.
+    let mut pair = Pair::new(1024);
+    pair.pass(400);
+    pair.pass(300);
+    pair.poke(732, 0, 0);
+    pair.account(1024 - 732);
+    pair.control.store(oieb::PAYLOAD_WRITE_POS, 0);
     assert_eq!(last(&pair), Some(2));
     // Exact fit: the lap is the whole ring.
     let mut pair = Pair::new(1024);
@@ -430,7 +461,9 @@ fn follow_model(size: u64, steps: Vec<Step>) -> std::result::Result<(), TestCase
             Step::NewWriter => {
                 let read = pair.get(oieb::PAYLOAD_READ_POS);
                 let write = pair.get(oieb::PAYLOAD_WRITE_POS);
-                let last = last_sequence(&pair.headers, size, read, write).unwrap_or(0);
+                let written = pair.get(oieb::PAYLOAD_WRITTEN_COUNT);
+                let used = Used { size, read, write, written };
+                let last = last_sequence(&pair.headers, used).unwrap_or(0);
                 prop_assert_eq!(last + 1, next, "the new writer goes on");
                 let (control, headers) = (pair.control.clone(), pair.headers.clone());
                 pair.writer = WriterRing::new(control, headers, size, write, next);

@@ -133,26 +133,61 @@ impl WriterRing {
     }
 }
 
+/// What a used ring's header says, for [`last_sequence`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Used {
+    pub(crate) size: u64,
+    pub(crate) read: u64,
+    pub(crate) write: u64,
+    /// Frames and markers written: no sequence is larger.
+    pub(crate) written: u64,
+}
+
 /// The sequence of the last frame that was written to a used ring, as its bytes tell (rule R13).
 ///
 /// All frames since the last return to the beginning lie in a row from 0 to the write position,
-/// whether they were read or not, because nothing is written there before the next return. Only an
-/// abandoned buffer of a deployed peer, or of ours across a wrap, can have disturbed them; then the
-/// unread frames, which nobody may touch, may still lead there.
-pub(crate) fn last_sequence(headers: &Headers, size: u64, read: u64, write: u64) -> Option<u64> {
-    let write = if write == size { 0 } else { write };
+/// whether they were read or not. Only a claim across a wrap that was not committed can have disturbed
+/// them, since its bytes lie at the beginning. Then the unread frames, which nobody may touch, may
+/// still lead there; and without any, the last frame shows by ending where it must.
+pub(crate) fn last_sequence(headers: &Headers, used: Used) -> Option<u64> {
+    let Used { size, read, .. } = used;
+    let write = used.write % size;
     let end = if write == 0 { size } else { write };
-    walk(headers, size, 0, end).or_else(|| walk(headers, size, read, end))
+    walk(headers, size, 0, end).or_else(|| walk(headers, size, read, end)).or_else(|| {
+        // A writer that died behind a wrap has left its marker where everything was read.
+        let is_wrapping = write == 0
+            && size - read % size >= FRAME_HEADER
+            && headers.read(read % size) == FrameHeader::WRAP;
+        last_before(headers, if is_wrapping { read } else { end }, used.written)
+    })
 }
 
-/// The last of the sequences from `position` to exactly `end`; `None` if the way does not lead there.
+/// How far before its end the last frame is looked for.
+const SEARCH: u64 = 4 << 20;
+
+/// The sequence of the one frame that ends at `end`; `None` if several may.
+fn last_before(headers: &Headers, end: u64, written: u64) -> Option<u64> {
+    let last = end.checked_sub(FRAME_HEADER + 1)?;
+    let mut candidates = (end.saturating_sub(SEARCH)..=last)
+        .map(|position| (headers.read(position), end - position - FRAME_HEADER))
+        .filter(|(header, len)| header.len == *len && (1..=written).contains(&header.sequence));
+    let found = candidates.next()?.0.sequence;
+    candidates.next().is_none().then_some(found)
+}
+
+/// The last of the sequences from `position` to exactly `end`; `None` if the way does not lead there. To
+/// the end of the ring a marker leads as well, or a rest too short for one: a writer that died in the
+/// middle of a wrap has written nothing behind it.
 fn walk(headers: &Headers, size: u64, mut position: u64, end: u64) -> Option<u64> {
     let mut last = None;
     while position < end {
         if size - position < FRAME_HEADER {
-            return None;
+            return last.filter(|_| end == size);
         }
         let header = headers.read(position);
+        if header == FrameHeader::WRAP {
+            return last.filter(|_| end == size);
+        }
         // A writer that started again at 1 is a good successor of any other.
         let follows = last.is_none_or(|last: u64| last.checked_add(1) == Some(header.sequence));
         if header.sequence == 0 || header.len == 0 || !(follows || header.sequence == 1) {
