@@ -830,11 +830,12 @@ fn s8_4_their_scan_leaves_our_live_buffers_alone() {
                 assert_eq!(read(&reader), (1, 10));
             }
         });
+        let stopping = crate::support::StopAtEnd(&stop);
         for _ in 0..200 {
             assert_eq!(scanner.ask("create"), "ok");
             assert_eq!(scanner.ask("close"), "ok");
         }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        drop(stopping);
     });
     assert!(readers.iter().all(Reader::is_in_place));
     assert_eq!(theirs.remove_python_semaphores(), 2);

@@ -504,6 +504,7 @@ fn l11_a_buffer_appears_whole_a_thousand_times() {
             println!("seen {seen} times, {without_pid} times after its end");
             seen
         });
+        let stopping = crate::support::StopAtEnd(&stop);
         for _ in 0..1000 {
             let reader = Reader::create(&name, BufferConfig::new(64, 1024)).unwrap();
             assert!(reader.is_in_place());
@@ -511,7 +512,7 @@ fn l11_a_buffer_appears_whole_a_thousand_times() {
             drop((writer, reader));
             assert!(name.traces().is_empty());
         }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        drop(stopping);
         assert!(watcher.join().unwrap() > 0);
     });
 }
@@ -538,12 +539,13 @@ fn a_writer_that_keeps_connecting_never_sees_a_half_made_buffer() {
             }
             connected
         });
+        let stopping = crate::support::StopAtEnd(&stop);
         for _ in 0..300 {
             let reader = Reader::create(&name, BufferConfig::new(64, 1024)).unwrap();
             std::thread::sleep(Duration::from_micros(300));
             drop(reader);
         }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        drop(stopping);
         assert!(connector.join().unwrap() > 0);
     });
 }

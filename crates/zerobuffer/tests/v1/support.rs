@@ -142,6 +142,15 @@ pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// Sets a flag when it goes, also when its test fails: a thread that waits for it ends then.
+pub(crate) struct StopAtEnd<'f>(pub(crate) &'f std::sync::atomic::AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Bytes that depend on the frame's number, for frames of any length.
 pub(crate) struct Pattern(Vec<u8>);
 
