@@ -221,6 +221,23 @@ pub(crate) fn frame_redacted(round: &Round) -> Result<f64> {
     frame_ns(round, FRAME_RING, Work::Redact, redacted_frame())
 }
 
+/// Time of one frame through either kind of channel; the first answer is checked.
+pub(crate) fn checked_frames(
+    round: &Round,
+    expected: u64,
+    call: impl Fn(u64) -> Result<u64>,
+) -> Result<f64> {
+    ensure!(call(1)? == expected, "the frame came back wrong");
+    let mut seed = 1;
+    per_operation(round.budget, |count| {
+        for _ in 0..count {
+            seed += 1;
+            std::hint::black_box(call(seed)?);
+        }
+        Ok(())
+    })
+}
+
 /// What the client reads of the first frame, inverted.
 pub(crate) fn inverted_frame() -> u64 {
     work::expected(FRAME, 1, Work::Invert)
@@ -245,15 +262,7 @@ fn frame_ns(round: &Round, ring: usize, work: Work, expected: u64) -> Result<f64
         let sequence = buffer.commit()?;
         Ok(work::read(client.receive_response_for(sequence, TIMEOUT)?.data()))
     };
-    ensure!(call(1)? == expected, "the frame came back wrong");
-    let mut seed = 1;
-    per_operation(round.budget, |count| {
-        for _ in 0..count {
-            seed += 1;
-            std::hint::black_box(call(seed)?);
-        }
-        Ok(())
-    })
+    checked_frames(round, expected, call)
 }
 
 /// Requests of 64 bytes per second, 64 in flight.

@@ -1,12 +1,14 @@
 //! The same work through the project's own channel of two buffers (protocol version 1), whose mutable
 //! server edits a copy of the request in the response buffer.
 
-use crate::channel::{FRAME_RING, METADATA, TIMEOUT, inverted_frame, redacted_frame};
-use crate::harness::{Round, per_operation};
+use crate::channel::{
+    FRAME_RING, METADATA, TIMEOUT, checked_frames, inverted_frame, redacted_frame,
+};
+use crate::harness::Round;
 use crate::machine::Pinned;
 use crate::peer::{Peer, Role};
 use crate::work::{self, FRAME, Work};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU32, Ordering};
 use zerobuffer::{BufferConfig, WaitStrategy, v1};
@@ -74,15 +76,7 @@ fn round_trip_ns(round: &Round, work: Work, expected: u64) -> Result<f64> {
         let sequence = buffer.commit()?;
         Ok(work::read(client.receive_response_for(sequence, TIMEOUT)?.data()))
     };
-    ensure!(call(1)? == expected, "the frame came back wrong");
-    let mut seed = 1;
-    per_operation(round.budget, |count| {
-        for _ in 0..count {
-            seed += 1;
-            std::hint::black_box(call(seed)?);
-        }
-        Ok(())
-    })
+    checked_frames(round, expected, call)
 }
 
 /// P6: bytes of both buffers of a channel for one frame each way, as the file system tells.
