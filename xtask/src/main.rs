@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything that CI does, runnable at home.
 
+mod matrix;
 mod packages;
 mod python;
 mod shm;
@@ -26,6 +27,12 @@ enum Task {
     Loom,
     /// The tests against the deployed peer of version 1, which is installed under target/.
     Interop,
+    /// Every language's server with every language's client, as real processes.
+    Matrix {
+        /// Options of the driver, such as `--json FILE` or `--server rust`; `--help` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
 }
 
 fn main() -> Result<()> {
@@ -34,5 +41,6 @@ fn main() -> Result<()> {
         Task::Lint => steps::lint(),
         Task::Loom => steps::loom(),
         Task::Interop => steps::interop(),
+        Task::Matrix { options } => matrix::matrix(&options),
     }
 }

@@ -2,6 +2,7 @@
 //! its own.
 
 use crate::packages::apt_install;
+use crate::steps::root;
 use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,8 +18,7 @@ const CHECK: &str = "import zerobuffer, zerobuffer.oieb_view as view, sys; \
 /// the variable `ZEROBUFFER_V1_PYTHON`:
 /// `cargo test -p zerobuffer --features interop --test v1_interop`.
 pub(crate) fn v1_venv() -> Result<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has a parent")?;
-    let environment = root.join("target/venv-v1");
+    let environment = root().join("target/venv-v1");
     let python = environment.join("bin/python");
     if !check(&python).is_ok_and(|output| output.status.success()) {
         if make(&environment, &python).is_err() || !check(&python)?.status.success() {

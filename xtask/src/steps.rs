@@ -1,8 +1,10 @@
 //! The steps of `cargo xtask test`, in their order.
 
+use crate::matrix;
 use crate::python;
 use crate::shm::Snapshot;
 use anyhow::{Context, Result, ensure};
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -14,6 +16,7 @@ pub(crate) fn test() -> Result<()> {
     step("unit, model and integration tests", cargo("test --workspace"))?;
     step("tests with tracing", cargo("test -p zerobuffer --features tracing --lib"))?;
     interop()?;
+    matrix::matrix(&[])?;
     loom()?;
     unsupported()?;
     bench()?;
@@ -64,14 +67,19 @@ fn with_cfg(cfg: &str, arguments: &str) -> Command {
     command
 }
 
-fn cargo(arguments: &str) -> Command {
+pub(crate) fn cargo(arguments: &str) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments.split(' '));
     command
 }
 
+/// The repository's own folder.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the repository's folder")
+}
+
 /// Runs one step, and fails with its name.
-fn step(name: &str, mut command: Command) -> Result<()> {
+pub(crate) fn step(name: &str, mut command: Command) -> Result<()> {
     println!("\n=== {name}: {command:?}");
     let start = Instant::now();
     let status = command.status().with_context(|| format!("{name}: cannot be started"))?;

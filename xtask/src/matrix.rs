@@ -1,0 +1,38 @@
+//! Every language's server with every language's client: `tests/interop`.
+
+use crate::steps::{cargo, root, step};
+use anyhow::Result;
+
+/// A language's peer, as a server and as a client.
+struct Peer {
+    name: &'static str,
+    /// Builds it, installing what that needs, and returns the command that starts it.
+    build: fn() -> Result<String>,
+}
+
+/// All of them. A peer that cannot be built makes red cells, with the reason.
+const PEERS: [Peer; 1] = [Peer { name: "rust", build: rust }];
+
+/// Builds all peers and runs the driver with these further options.
+pub(crate) fn matrix(options: &[String]) -> Result<()> {
+    step("the matrix's driver", cargo("build --release -p zerobuffer-interop"))?;
+    let mut driver = std::process::Command::new(root().join("target/release/interop-matrix"));
+    for Peer { name, build } in PEERS {
+        match build() {
+            Ok(command) => driver.args(["--peer", &format!("{name}={command}")]),
+            Err(reason) => driver.args(["--missing", &format!("{name}={reason:#}")]),
+        };
+    }
+    driver.args(options);
+    step("every language with every other", driver)
+}
+
+/// The driver's own package holds it.
+fn rust() -> Result<String> {
+    Ok(quoted("target/release/interop-peer"))
+}
+
+/// A file of this folder, for a command.
+fn quoted(file: &str) -> String {
+    format!("'{}'", root().join(file).display())
+}
