@@ -4,6 +4,7 @@ mod matrix;
 mod packages;
 mod python;
 mod shm;
+mod soak;
 mod steps;
 
 use anyhow::Result;
@@ -33,6 +34,13 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
+    /// Kills real processes at random for as long as you like; `cargo xtask soak --help` tells how long.
+    #[command(disable_help_flag = true)]
+    Soak {
+        /// What the program `zerobuffer-soak` understands.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 fn main() -> Result<()> {
@@ -42,5 +50,6 @@ fn main() -> Result<()> {
         Task::Loom => steps::loom(),
         Task::Interop => steps::interop(),
         Task::Matrix { options } => matrix::matrix(&options),
+        Task::Soak { arguments } => soak::run(&arguments),
     }
 }

@@ -1,8 +1,7 @@
 //! The steps of `cargo xtask test`, in their order.
 
-use crate::matrix;
-use crate::python;
 use crate::shm::Snapshot;
+use crate::{matrix, python, soak};
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
 use std::process::Command;
@@ -17,6 +16,7 @@ pub(crate) fn test() -> Result<()> {
     step("tests with tracing", cargo("test -p zerobuffer --features tracing --lib"))?;
     interop()?;
     matrix::matrix(&[])?;
+    soak::brief()?;
     loom()?;
     unsupported()?;
     bench()?;

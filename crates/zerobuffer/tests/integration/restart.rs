@@ -217,9 +217,25 @@ fn a_client_starts_over_with_a_server_that_lives() {
             assert_eq!(report.lost, [LostRequest { sequence: kept, state }]);
             work::check(client.call(&work::bytes(90, seed), LONG).unwrap().data(), 90, seed);
         }
-        let client = client.into_shared();
+        drop(client);
+        server.stop();
+    });
+}
+
+#[test]
+fn reconnecting_one_thread_leaves_a_connection_that_works_to_the_others() {
+    scene(|t| {
+        let mut server = t.server("handler=ops workers=2");
+        let client = t.client().into_shared();
+        let call = client.clone();
+        let request = op(Op::Gate, 0, 100);
+        let expected = edited(&request);
+        let waiting = std::thread::spawn(move || call.call(&request, LONG));
+        server.expect("gate");
+        // As a thread does that was late to learn of a death, when another one has reconnected already.
         client.reconnect(SOON).unwrap();
-        work::check(client.call(&work::bytes(90, 1), LONG).unwrap().data(), 90, 1);
+        server.say("open");
+        assert_eq!(waiting.join().unwrap().unwrap().data(), expected);
         drop(client);
         server.stop();
     });

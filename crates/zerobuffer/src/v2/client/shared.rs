@@ -166,8 +166,10 @@ impl SharedClient {
         self.connection().is_ok_and(|connection| connection.channel.ring.cancel(sequence))
     }
 
-    /// Attaches to the channel's present server if the former one has gone. Requests that are in flight
-    /// on the former connection report its end to those who wait for them.
+    /// Attaches to the channel's present server if the former one has gone, or if the connection has no
+    /// sequence numbers left. Requests that are in flight on the former connection report its end to
+    /// those who wait for them. A connection that works is left as it is: each thread may call this
+    /// after an error, in whatever order they notice.
     ///
     /// # Errors
     /// As [`Client::connect`](super::Client::connect), and the client is as before.
@@ -182,6 +184,10 @@ impl SharedClient {
             return Ok(());
         }
         if failed.channel.is_server_connected() {
+            if !failed.channel.ring.is_exhausted() {
+                // Others have requests in flight there.
+                return Ok(());
+            }
             failed.channel.close();
         }
         let channel = ClientChannel::attach(&self.inner.name, &self.inner.config, deadline)?;

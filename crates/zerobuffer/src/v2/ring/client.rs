@@ -170,6 +170,11 @@ impl ClientRing {
         self.ring.size - if self.ring.size == 64 { slot::HEADER } else { 64 }
     }
 
+    /// Whether no sequence number is left to send with.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.next.load(Ordering::Relaxed) > MAX_SEQUENCE
+    }
+
     /// Requests sent and not reclaimed.
     pub(crate) fn in_flight(&self) -> u64 {
         let head = self.head.load(Ordering::Relaxed);

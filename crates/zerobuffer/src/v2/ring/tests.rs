@@ -368,7 +368,9 @@ fn the_last_sequence_number_is_used_and_the_next_claim_fails() {
     let last = crate::v2::layout::MAX_SEQUENCE;
     let mut world = World::starting_at(256, last - 1, 0);
     round_trip(&mut world, 8);
+    assert!(!world.client.is_exhausted());
     round_trip(&mut world, 8);
+    assert!(world.client.is_exhausted());
     let error = world.client.try_claim(Demand::new(8, 1).unwrap()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::SequenceExhausted);
 }

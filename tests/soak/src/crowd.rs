@@ -1,0 +1,65 @@
+//! Many threads that call through one connection.
+
+use crate::client::{Desk, LONG};
+use crate::delay::now;
+use crate::request::{HEAD, Op};
+use crate::tell::violation;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use zerobuffer::{Error, ErrorKind, SharedClient};
+
+const THREADS: u64 = 3;
+
+/// Works until it is over.
+pub(crate) fn run(desk: &Desk, client: SharedClient, rng: &mut fastrand::Rng) {
+    // The oldest server that a connection can be to.
+    let life = AtomicU64::new(desk.board.server_life().saturating_sub(3).max(1));
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            let (client, rng, life) = (client.clone(), rng.fork(), &life);
+            scope.spawn(move || work(desk, &client, rng, life));
+        }
+    });
+}
+
+fn work(desk: &Desk, client: &SharedClient, mut rng: fastrand::Rng, life: &AtomicU64) {
+    while !desk.is_over() {
+        let pause = match rng.u8(0..8) {
+            0 => Duration::from_micros(rng.u64(0..5000)),
+            _ => Duration::ZERO,
+        };
+        let timeout = if rng.u8(0..10) == 0 { Duration::from_millis(3) } else { LONG };
+        let op = if rng.u8(0..12) == 0 { Op::Fail } else { Op::Edit };
+        let len = HEAD + rng.usize(0..2000);
+        let sent = desk.request(op, pause, len, &mut rng);
+        let (began, known) = (now(), life.load(Ordering::Relaxed));
+        match desk.timed("a call", timeout, |timeout| client.call(&sent.bytes(), timeout)) {
+            Ok(answer) => {
+                let server = desk.answered(&sent, answer.data());
+                life.fetch_max(server, Ordering::Relaxed);
+            }
+            Err(Error::HandlerFailed { message, .. }) => desk.refused(&sent, &message),
+            Err(Error::Timeout { .. } | Error::Full { .. }) => desk.given_up(&sent, timeout),
+            Err(error) if error.kind() == ErrorKind::NotRunning && timeout < LONG => {}
+            Err(error) if error.kind() == ErrorKind::Busy && timeout < LONG => {}
+            Err(error) => {
+                if !matches!(error.kind(), ErrorKind::PeerDied | ErrorKind::PeerClosed) {
+                    violation(format!("unexpected: {error:?}"));
+                    return;
+                }
+                desk.server_is_gone(&error, known, false, began);
+                if let Some(lost) = error.lost_request() {
+                    desk.lost(&sent, lost);
+                }
+                while let Err(error) =
+                    desk.timed("reconnecting", LONG, |timeout| client.reconnect(timeout))
+                {
+                    if desk.not_there(&error).is_none() {
+                        return;
+                    }
+                }
+            }
+        }
+        std::thread::sleep(Duration::from_micros(rng.u64(0..10_000)));
+    }
+}

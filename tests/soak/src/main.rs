@@ -1,0 +1,146 @@
+//! Random kills with restarts, for as long as one likes: `cargo xtask soak`.
+//!
+//! Some channels ("lanes") are kept busy by a server process and a client process each. At random
+//! moments one of them, or both, is killed with SIGKILL, stopped in good order, or held up with SIGSTOP,
+//! and started again. Whoever survives says what it saw, and everything that it saw is judged:
+//!
+//! | promise | how it is judged |
+//! |---|---|
+//! | every answer is f of its own request, whole | all bytes are compared with what the client computes itself; the handler has checked the request's checksum before |
+//! | no answer without a handler that ran to its end | the handler's last act is a proof in the answer, and a mark in the journal |
+//! | answered at most once, handled at most once | the client's list of requests in flight; the journal, also for requests that were sent again after a restart |
+//! | `NotStarted`: the handler never saw it | the journal, which is mapped from a file and survives the kill |
+//! | nothing is lost unseen | each request ends in an answer, an error that names it, or a report of `reconnect` |
+//! | every call is back by its deadline | δ is 100 ms, and what the machine itself was late at that moment is granted on top: one thread per CPU measures that (`delay`) |
+//! | a death is reported if there was one, and only then | the controller notes each kill before it sends the signal |
+//! | semaphores hold two tokens at the most | their files, before every kill |
+//! | nothing is left behind | names, descriptors, threads and mappings of every process that ends in order, and at the end of the run |
+//! | other channels are untouched | a bystander whose objects must stay the very same and who must be served throughout |
+//! | no other signal ends a process | every exit status |
+//!
+//! The same seed gives the same plan of kills and the same requests; what the operating system makes of
+//! it differs from run to run.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `lane` | the plan of one channel: what is killed when |
+//! | `client`, `session`, `crowd` | the client process: its life, one thread's work, many threads' work |
+//! | `server` | the server process and its handler |
+//! | `request` | what is sent, what is answered, and how to tell |
+//! | `board` | the file that all processes of a lane map: kills and the journal |
+//! | `process`, `census`, `delay` | children, leaks, the machine's own lateness |
+//! | `report` | what was seen, and the verdict |
+#![deny(unsafe_code)]
+
+mod board;
+mod bystander;
+mod census;
+mod client;
+mod crowd;
+mod delay;
+mod lane;
+mod process;
+mod report;
+mod request;
+mod server;
+mod session;
+mod tell;
+
+use anyhow::{Result, ensure};
+use clap::{Args, Parser, Subcommand};
+use report::Report;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Kills the processes of some channels at random, and checks everything that the survivors see.
+#[derive(Parser)]
+#[command(args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    role: Option<Role>,
+    #[command(flatten)]
+    run: Run,
+}
+
+/// What is asked for on the command line.
+#[derive(Args, Debug)]
+struct Run {
+    /// So many kills at least; together with `--minutes` they are spread over that time.
+    #[arg(long, default_value_t = 500)]
+    kills: u64,
+    /// At least so long.
+    #[arg(long, default_value_t = 0.0)]
+    minutes: f64,
+    /// The plan of a former run.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Channels at the same time.
+    #[arg(long, default_value_t = 3)]
+    lanes: u64,
+    /// Where the figures go.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+/// What this program is to be in a child process.
+#[derive(Subcommand)]
+enum Role {
+    #[command(hide = true)]
+    Server(server::Options),
+    #[command(hide = true)]
+    Client(client::Options),
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse() {
+        Arguments { role: Some(Role::Server(options)), .. } => server::run(&options),
+        Arguments { role: Some(Role::Client(options)), .. } => client::run(&options),
+        Arguments { role: None, run } => soak(&run),
+    }
+}
+
+fn soak(run: &Run) -> Result<()> {
+    let seed = run.seed.unwrap_or_else(|| fastrand::u64(..) >> 16);
+    println!("replay the plan with --seed {seed} --kills {} --lanes {}", run.kills, run.lanes);
+    let report = Report::new(seed);
+    let folder = tempfile::tempdir()?;
+    let before = census::Census::take(&lane::common_name());
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        let bystander = scope.spawn(|| bystander::watch(&report));
+        let lanes: Vec<_> = (0..run.lanes)
+            .map(|number| {
+                let plan = lane::Plan {
+                    number,
+                    seed: seed.wrapping_add(number),
+                    kills: run.kills.div_ceil(run.lanes),
+                    time: Duration::from_secs_f64(run.minutes * 60.0),
+                    folder: folder.path(),
+                };
+                let report = &report;
+                scope.spawn(move || lane::run(&plan, report))
+            })
+            .collect();
+        while !lanes.iter().all(|lane| lane.is_finished()) {
+            std::thread::sleep(Duration::from_millis(200));
+            report.show_progress(start.elapsed());
+        }
+        report.finish();
+        for (number, lane) in lanes.into_iter().enumerate() {
+            if let Err(panic) = lane.join() {
+                report.violation(&format!("lane {number}: {}", process::panic_text(&*panic)));
+            }
+        }
+        let _ = bystander.join();
+    });
+    if let Some(changes) = before.changes(&lane::common_name()) {
+        report.violation(&format!("the controller has leaked: {changes}"));
+    }
+    let summary = report.summary(start.elapsed());
+    println!("{summary}");
+    if let Some(path) = &run.json {
+        std::fs::write(path, summary.to_json()?)?;
+    }
+    ensure!(summary.is_clean(), "something was lost, corrupt, leaked or late: see above");
+    Ok(())
+}
