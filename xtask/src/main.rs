@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything that CI does, runnable at home.
 
+mod header;
 mod matrix;
 mod packages;
 mod python;
@@ -26,6 +27,8 @@ enum Task {
     Lint,
     /// The loom models of the ring and of waiting.
     Loom,
+    /// Make the C header anew from the sources of the C interface.
+    Header,
     /// The tests against the deployed peer of version 1, which is installed under target/.
     Interop,
     /// Every language's server with every language's client, as real processes.
@@ -48,6 +51,7 @@ fn main() -> Result<()> {
         Task::Test => steps::test(),
         Task::Lint => steps::lint(),
         Task::Loom => steps::loom(),
+        Task::Header => header::write(),
         Task::Interop => steps::interop(),
         Task::Matrix { options } => matrix::matrix(&options),
         Task::Soak { arguments } => soak::run(&arguments),

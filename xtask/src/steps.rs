@@ -1,7 +1,7 @@
 //! The steps of `cargo xtask test`, in their order.
 
 use crate::shm::Snapshot;
-use crate::{matrix, python, soak};
+use crate::{header, matrix, python, soak};
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
 use std::process::Command;
@@ -12,6 +12,7 @@ pub(crate) fn test() -> Result<()> {
     let start = Instant::now();
     let shm = Snapshot::take()?;
     lint()?;
+    header::check()?;
     step("unit, model and integration tests", cargo("test --workspace"))?;
     step("tests with tracing", cargo("test -p zerobuffer --features tracing --lib"))?;
     interop()?;

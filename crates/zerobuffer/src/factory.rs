@@ -1,6 +1,6 @@
 //! One way in to every kind of duplex channel.
 
-use crate::config::ServerConfig;
+use crate::config::{ClientConfig, ServerConfig};
 use crate::error::{Error, Result};
 use crate::handler::HandlerOutcome;
 use crate::v1;
@@ -85,16 +85,47 @@ impl DuplexChannelFactory {
     /// # Errors
     /// As [`Client::connect`] and [`v1::DuplexClient::connect`].
     pub fn create_client(&self, name: &str, timeout: Duration) -> Result<DuplexClient> {
+        let two_buffers = v1::DuplexClientConfig::default();
+        self.create_client_with(name, timeout, ClientConfig::default(), two_buffers)
+    }
+
+    /// As [`create_client`](Self::create_client), with a configuration for each kind; the one that fits
+    /// is used.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use zerobuffer::{BufferConfig, ClientConfig, DuplexChannelFactory, v1};
+    ///
+    /// let factory = DuplexChannelFactory::new();
+    /// let name = format!("doc-factory-with-{}", std::process::id());
+    /// let _server = factory.create_in_place_duplex_server(&name, BufferConfig::new(64, 1 << 16))?;
+    ///
+    /// let in_place = ClientConfig::new().metadata("rgb24");
+    /// let two_buffers = v1::DuplexClientConfig::new().metadata("rgb24");
+    /// let client = factory.create_client_with(&name, Duration::ZERO, in_place, two_buffers)?;
+    /// assert!(client.is_in_place());
+    /// # Ok::<(), zerobuffer::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Client::connect_with`] and [`v1::DuplexClient::connect_with`].
+    pub fn create_client_with(
+        &self,
+        name: &str,
+        timeout: Duration,
+        in_place: ClientConfig,
+        two_buffers: v1::DuplexClientConfig,
+    ) -> Result<DuplexClient> {
         let start = Instant::now();
         loop {
             let left = timeout.saturating_sub(start.elapsed());
-            let error = match Client::connect(name, Duration::ZERO) {
+            let error = match Client::connect_with(name, Duration::ZERO, in_place.clone()) {
                 Ok(client) => return Ok(DuplexClient::InPlace(client)),
                 Err(error @ (Error::NotRunning { .. } | Error::Busy { .. })) => error,
                 Err(error) => return Err(error),
             };
             if v1::is_duplex_server_running(name)? {
-                let client = v1::DuplexClient::connect(name, left)?;
+                let client = v1::DuplexClient::connect_with(name, left, two_buffers)?;
                 return Ok(DuplexClient::TwoBuffers(Box::new(client)));
             }
             if left.is_zero() {

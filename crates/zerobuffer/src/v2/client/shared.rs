@@ -98,6 +98,23 @@ impl SharedClient {
         self.connection().is_ok_and(|connection| connection.channel.is_server_connected())
     }
 
+    /// What the present server has published about itself; empty if nothing, and in a forked child.
+    pub fn server_metadata(&self) -> Vec<u8> {
+        let connection = self.connection();
+        connection.map_or(Vec::new(), |connection| connection.channel.server_metadata.clone())
+    }
+
+    /// Requests in flight, of all threads together. Those whose responses were given back since a
+    /// request was sent last are still counted.
+    pub fn in_flight(&self) -> usize {
+        self.connection().map_or(0, |connection| connection.channel.ring.in_flight() as usize)
+    }
+
+    /// As [`Client::max_request_size`](super::Client::max_request_size).
+    pub fn max_request_size(&self) -> usize {
+        self.connection().map_or(0, |connection| connection.channel.ring.max_capacity() as usize)
+    }
+
     /// As [`Client::call`](super::Client::call). With [`ClientConfig::resend_not_started`] the request is sent again after a
     /// server's end whatever else is in flight.
     ///

@@ -1,0 +1,1089 @@
+/*
+ * zerobuffer.h: the C interface of zerobuffer, whose library is libzerobuffer.
+ *
+ * Made by `cargo xtask header` from the sources of crates/zerobuffer-ffi: do not edit.
+ *
+ * What holds for every function:
+ *
+ * - It returns ZB_OK, or why not; zb_last_error() then has the facts, for this thread. Functions that
+ *   return bool say false if they cannot tell.
+ * - Names are UTF-8 and end with a zero byte. Timeouts are nanoseconds: 0 looks once, ZB_FOREVER (or
+ *   any negative number) has no deadline.
+ * - Handles (zb_client, zb_server, zb_reader, zb_writer) are made by one function and freed by its
+ *   ..._close. Guards (zb_buffer, zb_view, zb_frame) are structs in your memory that say where bytes in
+ *   shared memory are, and whose; nothing is allocated for one. A guard may be moved, not duplicated.
+ * - Null pointers, wrong sizes, names and numbers, and guards that were used before are found and
+ *   refused. A handle that was closed, and a handle on two threads against its documentation, are not.
+ * - In a process that was forked off, every call fails with ZB_WRONG_PROCESS and closing touches
+ *   nothing.
+ */
+
+#ifndef ZEROBUFFER_H
+#define ZEROBUFFER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/**
+ * The version of this binary interface. Functions, statuses, and fields at the end of structs
+ * that start with their size may be added without a change of it.
+ */
+#define ZB_ABI_VERSION 1
+
+/**
+ * The error is not about a request that a peer's end left unanswered.
+ */
+#define ZB_REQUEST_NONE 0
+
+/**
+ * The handler never ran on the request: it is safe to send it again.
+ */
+#define ZB_REQUEST_NOT_STARTED 1
+
+/**
+ * The server had taken the request: its effects may or may not have happened.
+ */
+#define ZB_REQUEST_IN_DOUBT 2
+
+/**
+ * For a timeout: no deadline.
+ */
+#define ZB_FOREVER -1
+
+/**
+ * Spin for a while, then sleep. For nearly everybody.
+ */
+#define ZB_WAIT_DEFAULT 0
+
+/**
+ * Sleep at once: the least CPU time.
+ */
+#define ZB_WAIT_PARK 1
+
+/**
+ * Never sleep: the lowest latency, for a core that has nothing else to do.
+ */
+#define ZB_WAIT_SPIN 2
+
+/**
+ * A client finds out what kind of channel it is. An in-place channel comes first.
+ */
+#define ZB_CHANNEL_ANY 0
+
+/**
+ * Protocol version 2: the answer lies where the request was.
+ */
+#define ZB_CHANNEL_IN_PLACE 1
+
+/**
+ * Protocol version 1: the answer lies in a buffer of its own.
+ */
+#define ZB_CHANNEL_TWO_BUFFERS 2
+
+/**
+ * Requests are edited where they lie.
+ */
+#define ZB_SERVER_IN_PLACE 0
+
+/**
+ * Two buffers: the handler edits a copy of the request, which becomes the answer.
+ */
+#define ZB_SERVER_MUTABLE 1
+
+/**
+ * Two buffers: the handler reads the request and writes an answer with `zb_frame_reply`.
+ */
+#define ZB_SERVER_IMMUTABLE 2
+
+/**
+ * A handle is used by one thread at a time. The fastest.
+ */
+#define ZB_THREADS_ONE 0
+
+/**
+ * A handle is used by any number of threads at once.
+ */
+#define ZB_THREADS_MANY 1
+
+/**
+ * Version 1: the peer is alive as long as its process id is, as the deployed peers do it.
+ */
+#define ZB_LIVENESS_PID 0
+
+/**
+ * Version 1: a reader is alive as long as it holds its lock file; for containers that share /tmp.
+ */
+#define ZB_LIVENESS_LOCK 1
+
+/**
+ * Version 1: nobody is ever taken for dead; for containers that share nothing but /dev/shm.
+ */
+#define ZB_LIVENESS_NONE 2
+
+/**
+ * A client of one channel.
+ *
+ * Threads: with `ZB_THREADS_ONE`, the default, one thread at a time uses it, with the views and
+ * the buffer that come from it; which thread that is may change. With `ZB_THREADS_MANY` any
+ * number of threads use it at once, and only `zb_client_close` must be the last call.
+ */
+typedef struct zb_client zb_client;
+
+/**
+ * Version 1: a reader, which creates a buffer and owns it.
+ *
+ * Threads: any number may use it at once; each frame goes to one of them. `zb_reader_close` must
+ * be the last call.
+ */
+typedef struct zb_reader zb_reader;
+
+/**
+ * A server of one channel.
+ *
+ * Threads: one at a time uses it, and the frame received from it. Handlers run on threads of the
+ * library.
+ */
+typedef struct zb_server zb_server;
+
+/**
+ * Version 1: a writer, which attaches to a reader's buffer and fills it.
+ *
+ * Threads: one at a time.
+ */
+typedef struct zb_writer zb_writer;
+
+/**
+ * `ZB_OK`, or why a call failed. The numbers are stable, and the same in all languages.
+ */
+typedef int32_t zb_status;
+
+/**
+ * What there is to know about a failed call. Numbers that a status has no use for are 0, texts
+ * empty.
+ */
+typedef struct zb_error {
+  /**
+   * Bytes of this struct in the library in use. Fields may be added at its end.
+   */
+  size_t size;
+  /**
+   * The status that the call returned.
+   */
+  zb_status status;
+  /**
+   * `ZB_SYSTEM`: the error number, see errno(3).
+   */
+  int32_t os_error;
+  /**
+   * The request that the error is about: `ZB_HANDLER_FAILED`, `ZB_UNKNOWN_SEQUENCE`, and
+   * `ZB_PEER_DIED` or `ZB_PEER_CLOSED` if they are about one. Sequence numbers start at 1.
+   */
+  uint64_t sequence;
+  /**
+   * `ZB_PEER_DIED`, `ZB_PEER_CLOSED`: what is known of that request, `ZB_REQUEST_*`.
+   */
+  int32_t request_state;
+  /**
+   * `ZB_HANDLER_FAILED`: 1 error, 2 panic, 3 dropped unanswered, from 256 the application's.
+   */
+  uint32_t handler_status;
+  /**
+   * What was asked for, needed or found: bytes; nanoseconds for `ZB_TIMEOUT`; the owner's user
+   * id for `ZB_FOREIGN_OBJECT`.
+   */
+  uint64_t asked;
+  /**
+   * What is possible, free or expected instead.
+   */
+  uint64_t allowed;
+  /**
+   * `ZB_FULL`: requests sent and not given back yet.
+   */
+  uint64_t in_flight;
+  /**
+   * One sentence for a person, with what to do. Ends with a zero byte, as the other texts do.
+   */
+  const char *message;
+  /**
+   * Bytes of `message`.
+   */
+  size_t message_len;
+  /**
+   * The name of the channel, object, field or value that the error is about.
+   */
+  const char *subject;
+  /**
+   * Bytes of `subject`.
+   */
+  size_t subject_len;
+  /**
+   * What the handler said; the reason, rule, range or operation for other statuses.
+   */
+  const char *detail;
+  /**
+   * Bytes of `detail`.
+   */
+  size_t detail_len;
+} zb_error;
+
+/**
+ * What a server is made of. Set `size` to `sizeof(zb_server_config)` and the rest to zero, then
+ * change what is to differ: zero means the default, except for the two block sizes.
+ */
+typedef struct zb_server_config {
+  /**
+   * `sizeof(zb_server_config)`.
+   */
+  size_t size;
+  /**
+   * `ZB_SERVER_*`. Default: in place.
+   */
+  uint32_t kind;
+  /**
+   * Permission bits of the segment, as 0660. Default 0600: the same user only.
+   */
+  uint32_t mode;
+  /**
+   * Bytes of metadata for each direction; a message needs 8 more than its length.
+   */
+  size_t metadata_size;
+  /**
+   * Bytes of the ring. A frame of n bytes takes n + 64 of it, rounded up to a multiple of 64.
+   */
+  size_t payload_size;
+  /**
+   * `ZB_WAIT_*`: how the server waits for requests.
+   */
+  uint32_t wait;
+  /**
+   * In place: threads that `zb_server_start` runs the handler on. Default 1.
+   */
+  uint32_t workers;
+  /**
+   * In place: the server's metadata, which each client can read; null for none.
+   */
+  const uint8_t *metadata;
+  /**
+   * Bytes of `metadata`.
+   */
+  size_t metadata_len;
+  /**
+   * Nanoseconds that `zb_server_stop` waits for running handlers, and then for the client to
+   * read its answers. Default 2 s.
+   */
+  int64_t stop_timeout_ns;
+  /**
+   * Two buffers: `ZB_LIVENESS_*`.
+   */
+  uint32_t liveness;
+  /**
+   * Zero.
+   */
+  uint32_t reserved;
+} zb_server_config;
+
+/**
+ * A request in a server's hands: bytes in shared memory, to be edited where they lie.
+ *
+ * In a handler it is valid until the handler returns, and its bytes are then the answer. From
+ * `zb_server_receive` it is valid until `zb_frame_respond` or `zb_frame_fail`, one of which must
+ * come.
+ *
+ * Threads: in a handler, the handler's. A received one is used on the thread that uses the
+ * server, unless it was detached.
+ */
+typedef struct zb_frame {
+  /**
+   * The first byte. For the handler of an immutable server to read only.
+   */
+  uint8_t *data;
+  /**
+   * Bytes at `data`; `zb_frame_resize` changes it.
+   */
+  size_t len;
+  /**
+   * The most bytes that the answer can have.
+   */
+  size_t capacity;
+  /**
+   * The request's number, as its client counts.
+   */
+  uint64_t sequence;
+  /**
+   * The library's.
+   */
+  uint64_t opaque[3];
+} zb_frame;
+
+/**
+ * What a server runs on each request. It edits the frame, and returns 0; or it returns another
+ * number, or calls `zb_frame_fail`, and the client gets `ZB_HANDLER_FAILED`. It must not unwind:
+ * no exception, no `longjmp`.
+ *
+ * Threads: an in-place server with several workers calls it on several threads at once.
+ */
+typedef int32_t (*zb_handler)(struct zb_frame *frame, void *user);
+
+/**
+ * Frees what a handler uses.
+ */
+typedef void (*zb_release)(void *user);
+
+/**
+ * What a client is made of. Set `size` to `sizeof(zb_client_config)` and the rest to zero, then
+ * change what is to differ: zero means the default.
+ */
+typedef struct zb_client_config {
+  /**
+   * `sizeof(zb_client_config)`.
+   */
+  size_t size;
+  /**
+   * `ZB_CHANNEL_*`. Default: the client finds out.
+   */
+  uint32_t channel;
+  /**
+   * `ZB_THREADS_*`. Default: one at a time. Many is for in-place channels.
+   */
+  uint32_t threads;
+  /**
+   * `ZB_WAIT_*`: how the client waits for answers and for room.
+   */
+  uint32_t wait;
+  /**
+   * The most requests in flight, held answers included. Default 4096.
+   */
+  uint32_t max_in_flight;
+  /**
+   * Nanoseconds that sending waits for room. Default 5 s.
+   */
+  int64_t send_timeout_ns;
+  /**
+   * The client's metadata, which the handler finds in every frame; null for none.
+   */
+  const uint8_t *metadata;
+  /**
+   * Bytes of `metadata`.
+   */
+  size_t metadata_len;
+  /**
+   * In place, not zero: `zb_client_call` and `zb_client_reconnect` send requests again that a
+   * server's end left not started.
+   */
+  uint32_t resend_not_started;
+  /**
+   * Not zero: `owner` is set.
+   */
+  uint32_t has_owner;
+  /**
+   * The user id that must own the channel's objects. Default: the process's effective user.
+   */
+  uint32_t owner;
+  /**
+   * Two buffers: permission bits of the response buffer. Default 0600.
+   */
+  uint32_t mode;
+  /**
+   * Two buffers: `ZB_LIVENESS_*`.
+   */
+  uint32_t liveness;
+  /**
+   * Zero.
+   */
+  uint32_t reserved;
+  /**
+   * Two buffers: metadata bytes of the response buffer, which the client makes; 0 with
+   * `response_payload_size` 0: 4 KiB.
+   */
+  size_t response_metadata_size;
+  /**
+   * Two buffers: ring bytes of the response buffer. Default 4 MiB.
+   */
+  size_t response_payload_size;
+} zb_client_config;
+
+/**
+ * Bytes in shared memory that are the caller's to read, until `zb_view_release` gives them back.
+ *
+ * It may be moved in memory, as long as one copy of it is used. All zero, or after its release,
+ * it holds nothing, and releasing it does nothing.
+ *
+ * Threads: a view of a client for one thread is released on a thread that may use the client.
+ * After `zb_view_detach`, and if it comes from another handle, it may be released on any thread,
+ * and outlive its handle.
+ */
+typedef struct zb_view {
+  /**
+   * The first byte; not null as long as something is held.
+   */
+  const uint8_t *data;
+  /**
+   * Bytes at `data`.
+   */
+  size_t len;
+  /**
+   * The number of the request that this answers; of the frame, as its writer counts.
+   */
+  uint64_t sequence;
+  /**
+   * The library's.
+   */
+  uint64_t opaque[8];
+} zb_view;
+
+/**
+ * Bytes in shared memory that are the caller's to fill; then `zb_buffer_commit` sends them, or
+ * `zb_buffer_abandon` gives them up. They hold whatever was there before: write all of them.
+ *
+ * A handle has at most one open buffer. It belongs to the thread that may use the handle, and
+ * ends with it.
+ */
+typedef struct zb_buffer {
+  /**
+   * The first byte.
+   */
+  uint8_t *data;
+  /**
+   * Bytes to send: as asked for. A request may be made shorter, or longer up to `capacity`.
+   */
+  size_t len;
+  /**
+   * The most bytes that there is room for, here and for the answer.
+   */
+  size_t capacity;
+  /**
+   * The library's.
+   */
+  uint64_t opaque[2];
+} zb_buffer;
+
+/**
+ * A request that was sent again.
+ */
+typedef struct zb_resent {
+  /**
+   * Its number on the former connection.
+   */
+  uint64_t former;
+  /**
+   * Its number now.
+   */
+  uint64_t sequence;
+} zb_resent;
+
+/**
+ * A request that was not sent again.
+ */
+typedef struct zb_lost {
+  /**
+   * Its number on the former connection.
+   */
+  uint64_t sequence;
+  /**
+   * `ZB_REQUEST_NOT_STARTED` or `ZB_REQUEST_IN_DOUBT`.
+   */
+  int32_t state;
+  /**
+   * Zero.
+   */
+  uint32_t reserved;
+} zb_lost;
+
+/**
+ * What became of the requests of a former connection. Both lists are the client's: they are valid
+ * until it reconnects again or is closed.
+ */
+typedef struct zb_reconnected {
+  /**
+   * Requests that were sent again, in their order.
+   */
+  const struct zb_resent *resent;
+  /**
+   * How many.
+   */
+  size_t resent_count;
+  /**
+   * Requests that were not, in their order.
+   */
+  const struct zb_lost *lost;
+  /**
+   * How many.
+   */
+  size_t lost_count;
+} zb_reconnected;
+
+/**
+ * What there is to know about a client at this moment.
+ */
+typedef struct zb_client_state {
+  /**
+   * `sizeof(zb_client_state)`, set by the caller: no more than that is written.
+   */
+  size_t size;
+  /**
+   * The most bytes that a request can have.
+   */
+  size_t max_request_size;
+  /**
+   * Requests sent whose bytes are not back in the ring yet; with two buffers, whose answers
+   * have not come.
+   */
+  size_t in_flight;
+  /**
+   * 1 if the answer lies where the request was, 0 for two buffers.
+   */
+  uint32_t is_in_place;
+  /**
+   * Two buffers: 1 if answers may not match, because a request that was given up has no answer
+   * yet.
+   */
+  uint32_t is_desynchronised;
+} zb_client_state;
+
+/**
+ * What a version 1 reader is made of; see `zb_server_config` for how to fill it.
+ */
+typedef struct zb_reader_config {
+  /**
+   * `sizeof(zb_reader_config)`.
+   */
+  size_t size;
+  /**
+   * Bytes of metadata; a message needs 8 more than its length.
+   */
+  size_t metadata_size;
+  /**
+   * Bytes of the ring. A frame of n bytes takes n + 16 of it.
+   */
+  size_t payload_size;
+  /**
+   * Permission bits of the buffer. Default 0600.
+   */
+  uint32_t mode;
+  /**
+   * `ZB_WAIT_*`: how the reader waits for frames.
+   */
+  uint32_t wait;
+  /**
+   * `ZB_LIVENESS_*`: how it finds out that a writer is gone.
+   */
+  uint32_t liveness;
+  /**
+   * Zero.
+   */
+  uint32_t reserved;
+} zb_reader_config;
+
+/**
+ * What a version 1 writer is made of; see `zb_server_config` for how to fill it.
+ */
+typedef struct zb_writer_config {
+  /**
+   * `sizeof(zb_writer_config)`.
+   */
+  size_t size;
+  /**
+   * Nanoseconds that a write waits for room, in all. Default 5 s.
+   */
+  int64_t write_timeout_ns;
+  /**
+   * `ZB_WAIT_*`: how the writer waits for room.
+   */
+  uint32_t wait;
+  /**
+   * `ZB_LIVENESS_*`: how it finds out that the reader is gone.
+   */
+  uint32_t liveness;
+  /**
+   * Not zero: `owner` is set.
+   */
+  uint32_t has_owner;
+  /**
+   * Not zero: start again with sequence 1 on a used buffer whose last one cannot be made out.
+   */
+  uint32_t restart_sequence;
+  /**
+   * The user id that must own the buffer's objects. Default: the process's effective user.
+   */
+  uint32_t owner;
+  /**
+   * Zero.
+   */
+  uint32_t reserved;
+} zb_writer_config;
+
+/**
+ * It worked.
+ */
+#define ZB_OK 0
+
+/**
+ * The channel name breaks the rules for names.
+ */
+#define ZB_BAD_NAME 1
+
+/**
+ * A parameter or a configuration value is not possible; a null pointer is one such.
+ */
+#define ZB_BAD_CONFIG 2
+
+/**
+ * No server serves the channel; version 1: no reader has the buffer.
+ */
+#define ZB_NOT_RUNNING 3
+
+/**
+ * Another client has the channel; version 1: another writer the buffer.
+ */
+#define ZB_BUSY 4
+
+/**
+ * Another server serves the channel; version 1: another reader has the buffer.
+ */
+#define ZB_ALREADY_RUNNING 5
+
+/**
+ * The operating system refuses access to an object.
+ */
+#define ZB_PERMISSION_DENIED 6
+
+/**
+ * An object of that name exists, but is not ours or not what it should be.
+ */
+#define ZB_FOREIGN_OBJECT 7
+
+/**
+ * The segment speaks another protocol or version.
+ */
+#define ZB_INCOMPATIBLE 8
+
+/**
+ * There is not enough shared memory.
+ */
+#define ZB_NO_SPACE 9
+
+/**
+ * The deadline passed.
+ */
+#define ZB_TIMEOUT 10
+
+/**
+ * The ring had no room until the deadline.
+ */
+#define ZB_FULL 11
+
+/**
+ * More bytes than can ever fit.
+ */
+#define ZB_TOO_LARGE 12
+
+/**
+ * The peer's process ended without closing the channel.
+ */
+#define ZB_PEER_DIED 13
+
+/**
+ * The peer closed the channel in good order.
+ */
+#define ZB_PEER_CLOSED 14
+
+/**
+ * The server's handler failed on this request.
+ */
+#define ZB_HANDLER_FAILED 15
+
+/**
+ * The peer broke the protocol.
+ */
+#define ZB_PROTOCOL_VIOLATION 16
+
+/**
+ * The handle was made before a fork and is used in the child.
+ */
+#define ZB_WRONG_PROCESS 17
+
+/**
+ * No request with that sequence number is waiting for an answer.
+ */
+#define ZB_UNKNOWN_SEQUENCE 18
+
+/**
+ * A buffer of this client or writer is open already.
+ */
+#define ZB_CLAIM_OPEN 19
+
+/**
+ * All sequence numbers of this connection are used.
+ */
+#define ZB_SEQUENCE_EXHAUSTED 20
+
+/**
+ * The object is not in the state that the call needs.
+ */
+#define ZB_INVALID_STATE 21
+
+/**
+ * A system call failed; `zb_error::os_error` says how.
+ */
+#define ZB_SYSTEM 22
+
+/**
+ * This platform, or this kind of channel, cannot do it.
+ */
+#define ZB_UNSUPPORTED 23
+
+/**
+ * Version 1: a frame of this length can not be placed at the ring's present position.
+ */
+#define ZB_WOULD_NEVER_FIT 100
+
+/**
+ * Version 1: no writer has attached to the buffer yet.
+ */
+#define ZB_NOT_CONNECTED_YET 101
+
+/**
+ * Version 1: a frame is missing.
+ */
+#define ZB_SEQUENCE_GAP 102
+
+/**
+ * Version 1: metadata is written once in a buffer's life, and it has been.
+ */
+#define ZB_METADATA_ALREADY_WRITTEN 103
+
+/**
+ * Version 1: a frame has at least one byte.
+ */
+#define ZB_EMPTY_FRAME 104
+
+/**
+ * Version 1: answers can no longer be matched with requests.
+ */
+#define ZB_DESYNCHRONISED 105
+
+/**
+ * Version 1: a former writer's last sequence number cannot be made out.
+ */
+#define ZB_SEQUENCE_UNKNOWN 106
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * The `ZB_ABI_VERSION` that the library in use was built with. A program compares it with that of
+ * its header before anything else.
+ */
+uint32_t zb_abi_version(void);
+
+/**
+ * The facts about the latest call that failed on this thread. Never null. Valid until the next
+ * call on this thread that fails; a call that succeeds changes nothing.
+ */
+const struct zb_error *zb_last_error(void);
+
+/**
+ * Creates the channel `name`; clients can attach as soon as this returns. `config` may be null
+ * for the defaults: in place, 1 KiB of metadata and 1 MiB of payload. `server` gets the handle,
+ * or null.
+ */
+zb_status zb_server_create(const char *name,
+                           const struct zb_server_config *config,
+                           struct zb_server **server);
+
+/**
+ * Stops the server in good order, as `zb_server_stop`, and frees it. A received frame that is not
+ * answered fails at its client. Null does nothing.
+ */
+void zb_server_close(struct zb_server *server);
+
+/**
+ * Runs `handler` with `user` on every request, on threads of the library, until the server is
+ * stopped.
+ *
+ * `release`, if it is not null, is called with `user` once nobody calls the handler any more: at the latest of
+ * `zb_server_stop` and the return of a handler that was still running then; at once if this call fails. It may be
+ * called on another thread.
+ */
+zb_status zb_server_start(struct zb_server *server,
+                          zb_handler handler,
+                          void *user,
+                          zb_release release);
+
+/**
+ * For an in-place server without a handler: waits for the next request until the timeout has
+ * passed. `frame` gets it, to be answered with `zb_frame_respond` or `zb_frame_fail` before the
+ * next one is received, unless it is detached. Call it again and again: it also looks after
+ * clients that go.
+ */
+zb_status zb_server_receive(struct zb_server *server, int64_t timeout_ns, struct zb_frame *frame);
+
+/**
+ * Stops in good order: takes nothing more, lets running handlers finish, tells the client, lets
+ * it read its answers, and removes the channel's names. Called again it does nothing. A received
+ * frame that is not answered fails at its client.
+ *
+ * Fails with what made the background server give up before, if anything did.
+ */
+zb_status zb_server_stop(struct zb_server *server);
+
+/**
+ * Whether threads are serving: false before `zb_server_start`, after `zb_server_stop`, and if the
+ * server had to give up.
+ */
+bool zb_server_is_running(const struct zb_server *server);
+
+/**
+ * Whether a client is attached at this moment.
+ */
+bool zb_server_is_client_connected(const struct zb_server *server);
+
+/**
+ * Changes the length of the answer, up to the capacity; bytes that are added are zero. In place
+ * only.
+ */
+zb_status zb_frame_resize(struct zb_frame *frame, size_t len);
+
+/**
+ * The client's metadata. `data` gets its address, `len` its length; valid as long as the frame
+ * is. No bytes if the client has none.
+ */
+zb_status zb_frame_metadata(struct zb_frame *frame, const uint8_t **data, size_t *len);
+
+/**
+ * Answers with a failure: the client gets `ZB_HANDLER_FAILED` and as much of the message, UTF-8
+ * of `len` bytes, as fits. A received frame is answered at once and is empty then; in a handler,
+ * when it returns, whatever it returns.
+ */
+zb_status zb_frame_fail(struct zb_frame *frame, const char *message, size_t len);
+
+/**
+ * Answers a received frame with its bytes as they are, and leaves it empty.
+ */
+zb_status zb_frame_respond(struct zb_frame *frame);
+
+/**
+ * Lets a received frame be used and answered on any thread, after others that came later, and
+ * after its server was stopped. Its bytes stay where they are. From then on this server counts
+ * with locked instructions.
+ */
+zb_status zb_frame_detach(struct zb_frame *frame);
+
+/**
+ * In the handler of an immutable server: the answer, of `len` bytes, to be filled at `*data`.
+ * Exactly once.
+ */
+zb_status zb_frame_reply(struct zb_frame *frame, size_t len, uint8_t **data);
+
+/**
+ * Attaches to the server of channel `name`, waiting for it until the timeout has passed; 0 tries
+ * once.
+ *
+ * `config` may be null for the defaults. `client` gets the handle, or null.
+ */
+zb_status zb_client_connect(const char *name,
+                            const struct zb_client_config *config,
+                            int64_t timeout_ns,
+                            struct zb_client **client);
+
+/**
+ * Closes the connection in good order and frees the client; its open buffer is given up. Null
+ * does nothing.
+ *
+ * While views that were not detached are held, the connection stays until the last of them is
+ * released.
+ */
+void zb_client_close(struct zb_client *client);
+
+/**
+ * Sends a copy of `len` bytes and waits for the answer, both within the timeout. A request that
+ * has no answer by then is given up. `response` gets the answer, or is empty.
+ *
+ * While views of this client are held, waiting for room is bounded by the send timeout, and
+ * nothing is sent again by itself.
+ */
+zb_status zb_client_call(struct zb_client *client,
+                         const uint8_t *data,
+                         size_t len,
+                         int64_t timeout_ns,
+                         struct zb_view *response);
+
+/**
+ * Sends a copy of `len` bytes. `sequence` gets the number of the request.
+ */
+zb_status zb_client_send(struct zb_client *client,
+                         const uint8_t *data,
+                         size_t len,
+                         uint64_t *sequence);
+
+/**
+ * A request of `size` bytes to be filled in the ring, with room for an answer of `capacity` bytes
+ * if that is more, at a multiple of `alignment` (a power of two up to 4096; 0 for any) from a
+ * page boundary.
+ *
+ * With two buffers capacity and alignment are not used. A client for many threads has no buffers
+ * to fill.
+ */
+zb_status zb_client_acquire(struct zb_client *client,
+                            size_t size,
+                            size_t capacity,
+                            size_t alignment,
+                            struct zb_buffer *buffer);
+
+/**
+ * Waits for an answer until the timeout has passed. With `sequence` 0 it is the oldest one that
+ * is there, and a timeout changes nothing. Otherwise it is the answer to that request, which is
+ * given up when the timeout passes, unless that is 0.
+ *
+ * A client for many threads receives by number only.
+ */
+zb_status zb_client_receive(struct zb_client *client,
+                            uint64_t sequence,
+                            int64_t timeout_ns,
+                            struct zb_view *response);
+
+/**
+ * Gives up a request: no answer to it will be delivered. True if it was given up; false if its
+ * answer is there already, or if no such request is waiting.
+ */
+bool zb_client_cancel(struct zb_client *client, uint64_t sequence);
+
+/**
+ * Attaches to the channel's present server: after the former one has gone, or to start over.
+ * Sequence numbers start again at 1. `report`, if it is not null, gets what became of the
+ * requests that were in flight; with many threads those who wait for a request are told, and the
+ * report is empty.
+ *
+ * Views and a buffer that are held have to be released, detached or abandoned before.
+ */
+zb_status zb_client_reconnect(struct zb_client *client,
+                              int64_t timeout_ns,
+                              struct zb_reconnected *report);
+
+/**
+ * Whether the server is there at this moment. Asks the operating system.
+ */
+bool zb_client_is_server_connected(const struct zb_client *client);
+
+/**
+ * Fills `state`, of which `size` is set.
+ */
+zb_status zb_client_inspect(const struct zb_client *client, struct zb_client_state *state);
+
+/**
+ * Copies what the server has published about itself into `buffer` of `capacity` bytes. `len` gets
+ * the length of all of it, also if that is more than `capacity`, which is `ZB_TOO_LARGE` unless
+ * `buffer` is null.
+ */
+zb_status zb_client_server_metadata(const struct zb_client *client,
+                                    uint8_t *buffer,
+                                    size_t capacity,
+                                    size_t *len);
+
+/**
+ * Sends the first `buffer->len` bytes, and leaves the buffer empty. After an error that can be
+ * mended (`ZB_TOO_LARGE`: `len` beyond `capacity`) it stays open; after any other it is given up.
+ *
+ * `sequence`, if it is not null, gets the number of the request or frame.
+ */
+zb_status zb_buffer_commit(struct zb_buffer *buffer, uint64_t *sequence);
+
+/**
+ * Gives the buffer up: nothing is sent. Leaves it empty; does nothing for an empty or null one.
+ */
+void zb_buffer_abandon(struct zb_buffer *buffer);
+
+/**
+ * Gives the bytes back, and leaves the view empty. Does nothing for an empty or null one.
+ */
+void zb_view_release(struct zb_view *view);
+
+/**
+ * Lets a view be released on any thread, and outlive its handle. Its bytes stay where they are.
+ * From then on this connection counts with locked instructions, which costs some nanoseconds for
+ * each request.
+ */
+zb_status zb_view_detach(struct zb_view *view);
+
+/**
+ * Creates the buffer `name`; writers can attach as soon as this returns. `config` may be null for
+ * the defaults: 1 KiB of metadata and 1 MiB of payload. `reader` gets the handle, or null.
+ */
+zb_status zb_reader_create(const char *name,
+                           const struct zb_reader_config *config,
+                           struct zb_reader **reader);
+
+/**
+ * Removes the buffer and frees the reader. Views of it stay valid until they are released. Null
+ * does nothing.
+ */
+void zb_reader_close(struct zb_reader *reader);
+
+/**
+ * The next frame, waiting for it until the timeout has passed; 0 looks once. `frame` gets it, or
+ * is empty. What a writer had written before its end is delivered first.
+ */
+zb_status zb_reader_read(struct zb_reader *reader, int64_t timeout_ns, struct zb_view *frame);
+
+/**
+ * Copies the writer's metadata into `buffer` of `capacity` bytes; see
+ * `zb_client_server_metadata`. No bytes if the writer has set none: look after the first frame.
+ */
+zb_status zb_reader_metadata(const struct zb_reader *reader,
+                             uint8_t *buffer,
+                             size_t capacity,
+                             size_t *len);
+
+/**
+ * Whether a live writer is attached at this moment.
+ */
+bool zb_reader_is_writer_connected(const struct zb_reader *reader);
+
+/**
+ * Attaches to the buffer `name`, waiting until the timeout has passed for it to be there and to
+ * have no other writer; 0 tries once. `config` may be null for the defaults. `writer` gets the
+ * handle, or null.
+ */
+zb_status zb_writer_connect(const char *name,
+                            const struct zb_writer_config *config,
+                            int64_t timeout_ns,
+                            struct zb_writer **writer);
+
+/**
+ * Gives the writer's role back and frees the writer; an open buffer is given up. Frames that were
+ * written stay there to be read. Null does nothing.
+ */
+void zb_writer_close(struct zb_writer *writer);
+
+/**
+ * Writes a copy of `len` bytes as one frame. `sequence`, if it is not null, gets its number.
+ */
+zb_status zb_writer_write(struct zb_writer *writer,
+                          const uint8_t *data,
+                          size_t len,
+                          uint64_t *sequence);
+
+/**
+ * A frame of `size` bytes to be filled in the ring. Nothing else can be written until it is
+ * committed or abandoned.
+ */
+zb_status zb_writer_acquire(struct zb_writer *writer, size_t size, struct zb_buffer *buffer);
+
+/**
+ * Describes the stream, once in the buffer's life; to be called before the first frame.
+ */
+zb_status zb_writer_set_metadata(struct zb_writer *writer, const uint8_t *data, size_t len);
+
+/**
+ * Whether the reader is there at this moment, and the buffer's name still its own. False while a
+ * buffer is open.
+ */
+bool zb_writer_is_reader_connected(struct zb_writer *writer);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* ZEROBUFFER_H */

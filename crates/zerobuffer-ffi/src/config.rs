@@ -1,0 +1,397 @@
+//! Configurations, and how parameters come in.
+
+use crate::error::null;
+use std::ffi::{CStr, c_char};
+use std::time::Duration;
+use zerobuffer::v1::{self, Liveness};
+use zerobuffer::{BufferConfig, ClientConfig, Error, Result, ServerConfig, WaitStrategy};
+
+/// For a timeout: no deadline.
+pub const ZB_FOREVER: i64 = -1;
+
+/// Spin for a while, then sleep. For nearly everybody.
+pub const ZB_WAIT_DEFAULT: u32 = 0;
+/// Sleep at once: the least CPU time.
+pub const ZB_WAIT_PARK: u32 = 1;
+/// Never sleep: the lowest latency, for a core that has nothing else to do.
+pub const ZB_WAIT_SPIN: u32 = 2;
+
+/// A client finds out what kind of channel it is. An in-place channel comes first.
+pub const ZB_CHANNEL_ANY: u32 = 0;
+/// Protocol version 2: the answer lies where the request was.
+pub const ZB_CHANNEL_IN_PLACE: u32 = 1;
+/// Protocol version 1: the answer lies in a buffer of its own.
+pub const ZB_CHANNEL_TWO_BUFFERS: u32 = 2;
+
+/// Requests are edited where they lie.
+pub const ZB_SERVER_IN_PLACE: u32 = 0;
+/// Two buffers: the handler edits a copy of the request, which becomes the answer.
+pub const ZB_SERVER_MUTABLE: u32 = 1;
+/// Two buffers: the handler reads the request and writes an answer with `zb_frame_reply`.
+pub const ZB_SERVER_IMMUTABLE: u32 = 2;
+
+/// A handle is used by one thread at a time. The fastest.
+pub const ZB_THREADS_ONE: u32 = 0;
+/// A handle is used by any number of threads at once.
+pub const ZB_THREADS_MANY: u32 = 1;
+
+/// Version 1: the peer is alive as long as its process id is, as the deployed peers do it.
+pub const ZB_LIVENESS_PID: u32 = 0;
+/// Version 1: a reader is alive as long as it holds its lock file; for containers that share /tmp.
+pub const ZB_LIVENESS_LOCK: u32 = 1;
+/// Version 1: nobody is ever taken for dead; for containers that share nothing but /dev/shm.
+pub const ZB_LIVENESS_NONE: u32 = 2;
+
+/// What a server is made of. Set `size` to `sizeof(zb_server_config)` and the rest to zero, then
+/// change what is to differ: zero means the default, except for the two block sizes.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct zb_server_config {
+    /// `sizeof(zb_server_config)`.
+    pub size: usize,
+    /// `ZB_SERVER_*`. Default: in place.
+    pub kind: u32,
+    /// Permission bits of the segment, as 0660. Default 0600: the same user only.
+    pub mode: u32,
+    /// Bytes of metadata for each direction; a message needs 8 more than its length.
+    pub metadata_size: usize,
+    /// Bytes of the ring. A frame of n bytes takes n + 64 of it, rounded up to a multiple of 64.
+    pub payload_size: usize,
+    /// `ZB_WAIT_*`: how the server waits for requests.
+    pub wait: u32,
+    /// In place: threads that `zb_server_start` runs the handler on. Default 1.
+    pub workers: u32,
+    /// In place: the server's metadata, which each client can read; null for none.
+    pub metadata: *const u8,
+    /// Bytes of `metadata`.
+    pub metadata_len: usize,
+    /// Nanoseconds that `zb_server_stop` waits for running handlers, and then for the client to
+    /// read its answers. Default 2 s.
+    pub stop_timeout_ns: i64,
+    /// Two buffers: `ZB_LIVENESS_*`.
+    pub liveness: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// What a client is made of. Set `size` to `sizeof(zb_client_config)` and the rest to zero, then
+/// change what is to differ: zero means the default.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct zb_client_config {
+    /// `sizeof(zb_client_config)`.
+    pub size: usize,
+    /// `ZB_CHANNEL_*`. Default: the client finds out.
+    pub channel: u32,
+    /// `ZB_THREADS_*`. Default: one at a time. Many is for in-place channels.
+    pub threads: u32,
+    /// `ZB_WAIT_*`: how the client waits for answers and for room.
+    pub wait: u32,
+    /// The most requests in flight, held answers included. Default 4096.
+    pub max_in_flight: u32,
+    /// Nanoseconds that sending waits for room. Default 5 s.
+    pub send_timeout_ns: i64,
+    /// The client's metadata, which the handler finds in every frame; null for none.
+    pub metadata: *const u8,
+    /// Bytes of `metadata`.
+    pub metadata_len: usize,
+    /// In place, not zero: `zb_client_call` and `zb_client_reconnect` send requests again that a
+    /// server's end left not started.
+    pub resend_not_started: u32,
+    /// Not zero: `owner` is set.
+    pub has_owner: u32,
+    /// The user id that must own the channel's objects. Default: the process's effective user.
+    pub owner: u32,
+    /// Two buffers: permission bits of the response buffer. Default 0600.
+    pub mode: u32,
+    /// Two buffers: `ZB_LIVENESS_*`.
+    pub liveness: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Two buffers: metadata bytes of the response buffer, which the client makes; 0 with
+    /// `response_payload_size` 0: 4 KiB.
+    pub response_metadata_size: usize,
+    /// Two buffers: ring bytes of the response buffer. Default 4 MiB.
+    pub response_payload_size: usize,
+}
+
+/// What a version 1 reader is made of; see `zb_server_config` for how to fill it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct zb_reader_config {
+    /// `sizeof(zb_reader_config)`.
+    pub size: usize,
+    /// Bytes of metadata; a message needs 8 more than its length.
+    pub metadata_size: usize,
+    /// Bytes of the ring. A frame of n bytes takes n + 16 of it.
+    pub payload_size: usize,
+    /// Permission bits of the buffer. Default 0600.
+    pub mode: u32,
+    /// `ZB_WAIT_*`: how the reader waits for frames.
+    pub wait: u32,
+    /// `ZB_LIVENESS_*`: how it finds out that a writer is gone.
+    pub liveness: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// What a version 1 writer is made of; see `zb_server_config` for how to fill it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct zb_writer_config {
+    /// `sizeof(zb_writer_config)`.
+    pub size: usize,
+    /// Nanoseconds that a write waits for room, in all. Default 5 s.
+    pub write_timeout_ns: i64,
+    /// `ZB_WAIT_*`: how the writer waits for room.
+    pub wait: u32,
+    /// `ZB_LIVENESS_*`: how it finds out that the reader is gone.
+    pub liveness: u32,
+    /// Not zero: `owner` is set.
+    pub has_owner: u32,
+    /// Not zero: start again with sequence 1 on a used buffer whose last one cannot be made out.
+    pub restart_sequence: u32,
+    /// The user id that must own the buffer's objects. Default: the process's effective user.
+    pub owner: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// A struct that starts with its size.
+///
+/// # Safety
+/// All fields are integers and raw pointers, the first one a `usize`: any bytes are a value.
+pub(crate) unsafe trait SizePrefixed: Copy {
+    /// Its name in the header.
+    const NAME: &'static str;
+}
+
+macro_rules! size_prefixed {
+    ($($type:ident),*) => { $(
+        // SAFETY: integers and raw pointers only, `size` first.
+        unsafe impl SizePrefixed for $type {
+            const NAME: &'static str = concat!("size of ", stringify!($type));
+        }
+        const _: () = assert!(std::mem::offset_of!($type, size) == 0);
+    )* };
+}
+
+size_prefixed!(zb_server_config, zb_client_config, zb_reader_config, zb_writer_config);
+
+/// A copy of the caller's struct, which may be that of a newer header as long as it asks for
+/// nothing that this library does not know. `None` for a null pointer.
+///
+/// # Safety
+/// The C contract.
+pub(crate) unsafe fn read<T: SizePrefixed>(config: *const T) -> Result<Option<T>> {
+    if config.is_null() {
+        return Ok(None);
+    }
+    let known = size_of::<T>();
+    // SAFETY: the C contract; the size comes first.
+    let size = unsafe { config.cast::<usize>().read_unaligned() };
+    let wrong = Error::BadConfig {
+        what: T::NAME,
+        asked: size as u64,
+        allowed: "sizeof of the struct, with zeros in fields that this version does not know",
+    };
+    // A size that nobody can mean must not be followed into memory.
+    if size < known || size > known + 4096 {
+        return Err(wrong);
+    }
+    // SAFETY: the caller says that there are `size` bytes.
+    let bytes = unsafe { std::slice::from_raw_parts(config.cast::<u8>(), size) };
+    if bytes[known..].iter().any(|byte| *byte != 0) {
+        return Err(wrong);
+    }
+    // SAFETY: as long as T, and of fields that may have any value (`SizePrefixed`).
+    Ok(Some(unsafe { config.read_unaligned() }))
+}
+
+/// A timeout of C: negative is for ever.
+#[inline]
+pub(crate) fn duration(nanoseconds: i64) -> Duration {
+    match u64::try_from(nanoseconds) {
+        Ok(nanoseconds) => Duration::from_nanos(nanoseconds),
+        Err(_) => Duration::MAX,
+    }
+}
+
+/// A parameter's bytes; no bytes may have any address.
+///
+/// # Safety
+/// The C contract, and the bytes live for `'a`.
+#[inline]
+pub(crate) unsafe fn bytes<'a>(
+    data: *const u8,
+    len: usize,
+    what: &'static str,
+) -> Result<&'a [u8]> {
+    if len == 0 {
+        return Ok(&[]);
+    }
+    if data.is_null() {
+        return Err(null(what));
+    }
+    if len > isize::MAX as usize {
+        return Err(Error::TooLarge { asked: len as u64, max: isize::MAX as u64 });
+    }
+    // SAFETY: the C contract.
+    Ok(unsafe { std::slice::from_raw_parts(data, len) })
+}
+
+/// Copies `data` to where the caller wants it, or only says how long it is.
+///
+/// # Safety
+/// The C contract.
+pub(crate) unsafe fn copy_out(
+    data: &[u8],
+    buffer: *mut u8,
+    capacity: usize,
+    len: *mut usize,
+) -> Result<()> {
+    // SAFETY: the C contract.
+    *unsafe { len.as_mut() }.ok_or_else(|| null("len"))? = data.len();
+    if buffer.is_null() {
+        return Ok(());
+    }
+    if data.len() > capacity {
+        return Err(Error::TooLarge { asked: data.len() as u64, max: capacity as u64 });
+    }
+    // SAFETY: the C contract, and checked; the caller's memory is not ours.
+    unsafe { buffer.copy_from_nonoverlapping(data.as_ptr(), data.len()) };
+    Ok(())
+}
+
+/// A name.
+///
+/// # Safety
+/// The C contract, and the text lives for `'a`.
+pub(crate) unsafe fn name<'a>(name: *const c_char) -> Result<&'a str> {
+    if name.is_null() {
+        return Err(null("name"));
+    }
+    // SAFETY: the C contract.
+    let name = unsafe { CStr::from_ptr(name) };
+    name.to_str().map_err(|_| Error::BadName {
+        name: name.to_string_lossy().chars().take(64).collect(),
+        reason: "it is not UTF-8",
+    })
+}
+
+fn wait(code: u32) -> Result<WaitStrategy> {
+    match code {
+        ZB_WAIT_DEFAULT => Ok(WaitStrategy::SpinThenPark),
+        ZB_WAIT_PARK => Ok(WaitStrategy::Park),
+        ZB_WAIT_SPIN => Ok(WaitStrategy::Spin),
+        _ => Err(bad("wait", code, "a ZB_WAIT_ constant")),
+    }
+}
+
+fn liveness(code: u32) -> Result<Liveness> {
+    match code {
+        ZB_LIVENESS_PID => Ok(Liveness::Pid),
+        ZB_LIVENESS_LOCK => Ok(Liveness::Lock),
+        ZB_LIVENESS_NONE => Ok(Liveness::None),
+        _ => Err(bad("liveness", code, "a ZB_LIVENESS_ constant")),
+    }
+}
+
+pub(crate) fn bad(what: &'static str, asked: u32, allowed: &'static str) -> Error {
+    Error::BadConfig { what, asked: u64::from(asked), allowed }
+}
+
+/// Applies a setter unless the value is the zero that stands for the default.
+fn set<C, V: Default + PartialEq>(config: C, value: V, setter: impl FnOnce(C, V) -> C) -> C {
+    if value == V::default() { config } else { setter(config, value) }
+}
+
+impl zb_server_config {
+    fn buffer(&self) -> BufferConfig {
+        BufferConfig::new(self.metadata_size, self.payload_size)
+    }
+
+    /// # Safety
+    /// The C contract for `metadata`.
+    pub(crate) unsafe fn in_place(&self) -> Result<ServerConfig> {
+        // SAFETY: the C contract.
+        let metadata = unsafe { bytes(self.metadata, self.metadata_len, "metadata")? };
+        let config = ServerConfig::new(self.buffer()).wait(wait(self.wait)?).metadata(metadata);
+        let config = set(config, self.mode, ServerConfig::mode);
+        let config = set(config, self.workers as usize, ServerConfig::workers);
+        Ok(set(config, self.stop_timeout_ns, |config, ns| config.stop_timeout(duration(ns))))
+    }
+
+    pub(crate) fn two_buffers(&self) -> Result<v1::DuplexServerConfig> {
+        if self.metadata_len > 0 {
+            return Err(Error::Unsupported { what: "metadata of a server of two buffers" });
+        }
+        if self.workers > 1 {
+            return Err(bad("workers", self.workers, "1 with two buffers"));
+        }
+        let config = v1::DuplexServerConfig::new(self.buffer())
+            .wait(wait(self.wait)?)
+            .liveness(liveness(self.liveness)?);
+        let config = set(config, self.mode, v1::DuplexServerConfig::mode);
+        Ok(set(config, self.stop_timeout_ns, |config, ns| config.stop_timeout(duration(ns))))
+    }
+}
+
+impl zb_client_config {
+    /// # Safety
+    /// The C contract for `metadata`.
+    pub(crate) unsafe fn in_place(&self) -> Result<ClientConfig> {
+        // SAFETY: the C contract.
+        let metadata = unsafe { bytes(self.metadata, self.metadata_len, "metadata")? };
+        let config = ClientConfig::new()
+            .wait(wait(self.wait)?)
+            .metadata(metadata)
+            .resend_not_started(self.resend_not_started != 0);
+        let config = set(config, self.max_in_flight as usize, ClientConfig::max_in_flight);
+        let config =
+            set(config, self.send_timeout_ns, |config, ns| config.send_timeout(duration(ns)));
+        Ok(if self.has_owner != 0 { config.owner(self.owner) } else { config })
+    }
+
+    /// # Safety
+    /// The C contract for `metadata`.
+    pub(crate) unsafe fn two_buffers(&self) -> Result<v1::DuplexClientConfig> {
+        // SAFETY: the C contract.
+        let metadata = unsafe { bytes(self.metadata, self.metadata_len, "metadata")? };
+        let sizes = (self.response_metadata_size, self.response_payload_size);
+        let config = v1::DuplexClientConfig::new()
+            .wait(wait(self.wait)?)
+            .liveness(liveness(self.liveness)?)
+            .metadata(metadata);
+        let config = set(config, sizes, |config, (metadata, payload)| {
+            config.response_buffer(BufferConfig::new(metadata, payload))
+        });
+        let config = set(config, self.mode, v1::DuplexClientConfig::mode);
+        let config =
+            set(config, self.max_in_flight as usize, v1::DuplexClientConfig::max_in_flight);
+        let config =
+            set(config, self.send_timeout_ns, |config, ns| config.send_timeout(duration(ns)));
+        Ok(if self.has_owner != 0 { config.owner(self.owner) } else { config })
+    }
+}
+
+impl zb_reader_config {
+    pub(crate) fn reader(&self) -> Result<v1::ReaderConfig> {
+        let buffer = BufferConfig::new(self.metadata_size, self.payload_size);
+        let config =
+            v1::ReaderConfig::new(buffer).wait(wait(self.wait)?).liveness(liveness(self.liveness)?);
+        Ok(set(config, self.mode, v1::ReaderConfig::mode))
+    }
+}
+
+impl zb_writer_config {
+    pub(crate) fn writer(&self) -> Result<v1::WriterConfig> {
+        let config = v1::WriterConfig::new()
+            .wait(wait(self.wait)?)
+            .liveness(liveness(self.liveness)?)
+            .restart_sequence(self.restart_sequence != 0);
+        let config =
+            set(config, self.write_timeout_ns, |config, ns| config.write_timeout(duration(ns)));
+        Ok(if self.has_owner != 0 { config.owner(self.owner) } else { config })
+    }
+}

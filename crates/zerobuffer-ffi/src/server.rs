@@ -1,0 +1,325 @@
+//! Servers of all three kinds.
+
+use crate::config::{
+    self, ZB_SERVER_IMMUTABLE, ZB_SERVER_IN_PLACE, ZB_SERVER_MUTABLE, duration, zb_server_config,
+};
+use crate::error::{null, run, run_or, zb_status};
+use crate::frame::{Handling, State, Work, zb_frame};
+use std::ffi::{c_char, c_void};
+use std::ptr::{NonNull, null_mut};
+use zerobuffer::{Error, Frame, Request, Result, Server, ServerConfig, v1};
+
+/// A server of one channel.
+///
+/// Threads: one at a time uses it, and the frame received from it. Handlers run on threads of the
+/// library.
+pub struct zb_server {
+    /// Received and not answered; borrows the server, so it is dropped first.
+    at_hand: Option<Request<'static>>,
+    /// Counts received requests.
+    serial: u64,
+    /// Boxed: references to this struct do not reach into it.
+    server: NonNull<Any>,
+}
+
+enum Any {
+    InPlace(Server),
+    Mutable(v1::DuplexServer),
+    Immutable(v1::DuplexServer),
+}
+
+/// What a server runs on each request. It edits the frame, and returns 0; or it returns another
+/// number, or calls `zb_frame_fail`, and the client gets `ZB_HANDLER_FAILED`. It must not unwind:
+/// no exception, no `longjmp`.
+///
+/// Threads: an in-place server with several workers calls it on several threads at once.
+pub type zb_handler = Option<unsafe extern "C" fn(frame: *mut zb_frame, user: *mut c_void) -> i32>;
+
+/// Frees what a handler uses.
+pub type zb_release = Option<unsafe extern "C" fn(user: *mut c_void)>;
+
+impl Drop for zb_server {
+    fn drop(&mut self) {
+        self.at_hand = None;
+        // SAFETY: made by `Box::leak`, and nothing borrows it any more.
+        drop(unsafe { Box::from_raw(self.server.as_ptr()) });
+    }
+}
+
+impl zb_server {
+    /// # Safety
+    /// The C contract; and the only reference to it on the one thread that uses it.
+    #[inline(always)]
+    unsafe fn of<'s>(server: *mut Self) -> Result<&'s mut Self> {
+        // SAFETY: the C contract.
+        unsafe { server.as_mut() }.ok_or_else(|| null("server"))
+    }
+
+    /// # Safety
+    /// The C contract.
+    unsafe fn view<'s>(server: *const Self) -> Result<&'s Any> {
+        // SAFETY: the C contract; the boxed server lives as long as its handle.
+        unsafe { server.as_ref() }
+            .map(|this| unsafe { this.server.as_ref() })
+            .ok_or_else(|| null("server"))
+    }
+
+    /// The server, unless a request that is at hand borrows it.
+    #[inline(always)]
+    fn free(&mut self) -> Result<&mut Any> {
+        match self.at_hand {
+            Some(_) => Err(Error::InvalidState {
+                reason: "a received frame is not answered yet; answer or detach it first",
+            }),
+            // SAFETY: it lives as long as this, and only `at_hand` borrows it otherwise.
+            None => Ok(unsafe { self.server.as_mut() }),
+        }
+    }
+
+    pub(crate) fn is_at_hand(&self, serial: u64) -> bool {
+        self.at_hand.is_some() && self.serial == serial
+    }
+
+    pub(crate) fn request_at_hand(&mut self) -> Option<&mut Request<'static>> {
+        self.at_hand.as_mut()
+    }
+
+    #[inline(always)]
+    pub(crate) fn take_request(&mut self) -> Option<Request<'static>> {
+        self.at_hand.take()
+    }
+}
+
+/// A handler of C, and what it uses.
+struct Handler {
+    call: unsafe extern "C" fn(*mut zb_frame, *mut c_void) -> i32,
+    user: *mut c_void,
+    release: zb_release,
+}
+
+// SAFETY: the documentation of `zb_handler` and `zb_server_start` says on which threads they are called.
+unsafe impl Send for Handler {}
+// SAFETY: as above.
+unsafe impl Sync for Handler {}
+
+impl Drop for Handler {
+    fn drop(&mut self) {
+        if let Some(release) = self.release {
+            // SAFETY: the C contract; nobody calls the handler any more.
+            unsafe { release(self.user) };
+        }
+    }
+}
+
+impl Handler {
+    #[inline(always)]
+    fn in_place(&self, frame: &mut Frame<'_>) -> std::result::Result<(), String> {
+        let (capacity, sequence) = (frame.capacity(), frame.sequence());
+        let (data, len) = (frame.data_mut().as_mut_ptr(), frame.len());
+        let shown = zb_frame { data, len, capacity, sequence, opaque: [0; 3] };
+        self.run(shown, Work::InPlace(frame))
+    }
+
+    fn mutable(&self, draft: &mut v1::Draft<'_>) -> std::result::Result<(), String> {
+        let (sequence, len) = (draft.sequence(), draft.len());
+        let data = draft.data_mut().as_mut_ptr();
+        let shown = zb_frame { data, len, capacity: len, sequence, opaque: [0; 3] };
+        self.run(shown, Work::Mutable(draft))
+    }
+
+    fn immutable(
+        &self,
+        request: &v1::Request<'_>,
+        reply: &mut v1::Reply<'_>,
+    ) -> std::result::Result<(), String> {
+        let (sequence, len) = (request.sequence(), request.len());
+        let data = request.data().as_ptr().cast_mut();
+        let shown = zb_frame { data, len, capacity: len, sequence, opaque: [0; 3] };
+        self.run(shown, Work::Immutable(request, reply))
+    }
+
+    #[inline(always)]
+    fn run(&self, mut shown: zb_frame, work: Work<'_, '_, '_>) -> std::result::Result<(), String> {
+        let mut handling = Handling { work, failure: None };
+        shown.set(State::InHandler, &raw mut handling, 0);
+        // SAFETY: the C contract; both structs live until it returns.
+        let code = unsafe { (self.call)(&raw mut shown, self.user) };
+        match (code, handling.failure.take()) {
+            (0, None) => Ok(()),
+            (_, Some(message)) => Err(message),
+            (code, None) => Err(format!("the handler returned {code}")),
+        }
+    }
+}
+
+/// Creates the channel `name`; clients can attach as soon as this returns. `config` may be null
+/// for the defaults: in place, 1 KiB of metadata and 1 MiB of payload. `server` gets the handle,
+/// or null.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zb_server_create(
+    name: *const c_char,
+    config: *const zb_server_config,
+    server: *mut *mut zb_server,
+) -> zb_status {
+    run(|| {
+        // SAFETY: the C contract.
+        let out = unsafe { server.as_mut() }.ok_or_else(|| null("server"))?;
+        *out = null_mut();
+        // SAFETY: the C contract.
+        let (name, config) = unsafe { (config::name(name)?, config::read(config)?) };
+        // SAFETY: the C contract, for the metadata.
+        let server = unsafe { create(name, config)? };
+        let server = NonNull::from(Box::leak(Box::new(server)));
+        *out = Box::into_raw(Box::new(zb_server { at_hand: None, serial: 0, server }));
+        Ok(())
+    })
+}
+
+/// # Safety
+/// The C contract, for the metadata.
+unsafe fn create(name: &str, config: Option<zb_server_config>) -> Result<Any> {
+    let Some(config) = config else {
+        return Ok(Any::InPlace(Server::create(name, ServerConfig::default())?));
+    };
+    match config.kind {
+        ZB_SERVER_IN_PLACE => {
+            // SAFETY: the caller's.
+            let config = unsafe { config.in_place()? };
+            Ok(Any::InPlace(Server::create(name, config)?))
+        }
+        ZB_SERVER_MUTABLE => {
+            Ok(Any::Mutable(v1::DuplexServer::create(name, config.two_buffers()?)?))
+        }
+        ZB_SERVER_IMMUTABLE => {
+            Ok(Any::Immutable(v1::DuplexServer::create(name, config.two_buffers()?)?))
+        }
+        other => Err(config::bad("kind", other, "a ZB_SERVER_ constant")),
+    }
+}
+
+/// Stops the server in good order, as `zb_server_stop`, and frees it. A received frame that is not
+/// answered fails at its client. Null does nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zb_server_close(server: *mut zb_server) {
+    run_or((), || {
+        if !server.is_null() {
+            // SAFETY: made by `Box::into_raw`, not closed before (the C contract).
+            drop(unsafe { Box::from_raw(server) });
+        }
+    });
+}
+
+/// Runs `handler` with `user` on every request, on threads of the library, until the server is
+/// stopped.
+///
+/// `release`, if it is not null, is called with `user` once nobody calls the handler any more: at the latest of
+/// `zb_server_stop` and the return of a handler that was still running then; at once if this call fails. It may be
+/// called on another thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zb_server_start(
+    server: *mut zb_server,
+    handler: zb_handler,
+    user: *mut c_void,
+    release: zb_release,
+) -> zb_status {
+    run(|| {
+        let Some(call) = handler else { return Err(null("handler")) };
+        let handler = Handler { call, user, release };
+        // SAFETY: the C contract.
+        match unsafe { zb_server::of(server)? }.free()? {
+            Any::InPlace(server) => {
+                server.start(move |frame: &mut Frame<'_>| handler.in_place(frame))
+            }
+            Any::Mutable(server) => {
+                server.start_mutable(move |draft: &mut v1::Draft<'_>| handler.mutable(draft))
+            }
+            Any::Immutable(server) => server.start_immutable(
+                move |request: &v1::Request<'_>, reply: &mut v1::Reply<'_>| {
+                    handler.immutable(request, reply)
+                },
+            ),
+        }
+    })
+}
+
+/// For an in-place server without a handler: waits for the next request until the timeout has
+/// passed. `frame` gets it, to be answered with `zb_frame_respond` or `zb_frame_fail` before the
+/// next one is received, unless it is detached. Call it again and again: it also looks after
+/// clients that go.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zb_server_receive(
+    server: *mut zb_server,
+    timeout_ns: i64,
+    frame: *mut zb_frame,
+) -> zb_status {
+    run(|| {
+        // SAFETY: the C contract.
+        let out = unsafe { frame.as_mut() }.ok_or_else(|| null("frame"))?;
+        *out = zb_frame::EMPTY;
+        // SAFETY: the C contract.
+        let this = unsafe { zb_server::of(server)? };
+        let mut request = match this.free()? {
+            Any::InPlace(server) => server.receive(duration(timeout_ns))?,
+            _ => {
+                return Err(Error::Unsupported {
+                    what: "to receive requests of two buffers without a handler",
+                });
+            }
+        };
+        let (capacity, sequence) = (request.capacity(), request.sequence());
+        let (data, len) = (request.data_mut().as_mut_ptr(), request.len());
+        // SAFETY: only the lifetime changes: the server it borrows is boxed, dropped after it, and not
+        // touched meanwhile (`free`).
+        let request = unsafe { std::mem::transmute::<Request<'_>, Request<'static>>(request) };
+        this.serial += 1;
+        *out = zb_frame { data, len, capacity, sequence, opaque: [0; 3] };
+        out.set(State::Received, server, this.serial);
+        this.at_hand = Some(request);
+        Ok(())
+    })
+}
+
+/// Stops in good order: takes nothing more, lets running handlers finish, tells the client, lets
+/// it read its answers, and removes the channel's names. Called again it does nothing. A received
+/// frame that is not answered fails at its client.
+///
+/// Fails with what made the background server give up before, if anything did.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zb_server_stop(server: *mut zb_server) -> zb_status {
+    run(|| {
+        // SAFETY: the C contract.
+        let this = unsafe { zb_server::of(server)? };
+        this.at_hand = None;
+        match this.free()? {
+            Any::InPlace(server) => server.stop(),
+            Any::Mutable(server) | Any::Immutable(server) => server.stop(),
+        }
+    })
+}
+
+/// Whether threads are serving: false before `zb_server_start`, after `zb_server_stop`, and if the
+/// server had to give up.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zb_server_is_running(server: *const zb_server) -> bool {
+    run_or(false, || {
+        // SAFETY: the C contract.
+        match unsafe { zb_server::view(server) } {
+            Ok(Any::InPlace(server)) => server.is_running(),
+            Ok(Any::Mutable(server) | Any::Immutable(server)) => server.is_running(),
+            Err(_) => false,
+        }
+    })
+}
+
+/// Whether a client is attached at this moment.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zb_server_is_client_connected(server: *const zb_server) -> bool {
+    run_or(false, || {
+        // SAFETY: the C contract.
+        match unsafe { zb_server::view(server) } {
+            Ok(Any::InPlace(server)) => server.is_client_connected(),
+            Ok(Any::Mutable(server) | Any::Immutable(server)) => server.is_client_connected(),
+            Err(_) => false,
+        }
+    })
+}

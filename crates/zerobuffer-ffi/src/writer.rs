@@ -1,0 +1,176 @@
+//! Version 1: the writer to a buffer.
+
+use crate::buffer::{Owner, zb_buffer};
+use crate::client::SAME_LENGTH;
+use crate::config::{self, bytes, duration, zb_writer_config};
+use crate::error::{null, run, run_or, zb_status};
+use std::ffi::c_char;
+use std::ptr::{NonNull, null_mut};
+use zerobuffer::{Error, Result, v1};
+
+/// Version 1: a writer, which attaches to a reader's buffer and fills it.
+///
+/// Threads: one at a time.
+pub struct zb_writer {
+    /// Borrows the writer: dropped first.
+    open: Option<v1::FrameBuffer<'static>>,
+    /// Boxed: references to this struct do not reach into it.
+    writer: NonNull<v1::Writer>,
+}
+
+impl Drop for zb_writer {
+    fn drop(&mut self) {
+        self.open = None;
+        // SAFETY: made by `Box::leak`, and nothing borrows it any more.
+        drop(unsafe { Box::from_raw(self.writer.as_ptr()) });
+    }
+}
+
+impl zb_writer {
+    /// # Safety
+    /// The C contract; and the only reference to it on the one thread that uses it.
+    unsafe fn of<'w>(writer: *mut Self) -> Result<&'w mut Self> {
+        // SAFETY: the C contract.
+        unsafe { writer.as_mut() }.ok_or_else(|| null("writer"))
+    }
+
+    /// The writer, unless a frame that is open borrows it.
+    fn free(&mut self) -> Result<&mut v1::Writer> {
+        match self.open {
+            Some(_) => Err(Error::ClaimOpen),
+            // SAFETY: it lives as long as this, and only `open` borrows it otherwise.
+            None => Ok(unsafe { self.writer.as_mut() }),
+        }
+    }
+
+    /// # Safety
+    /// As [`zb_writer::of`].
+    pub(crate) unsafe fn commit(writer: *mut Self, len: usize) -> Result<u64> {
+        // SAFETY: the caller's.
+        let this = unsafe { Self::of(writer)? };
+        let open = this.open.take();
+        let open = open.ok_or(Error::InvalidState { reason: "the buffer is not open" })?;
+        if len != open.len() {
+            return Err(SAME_LENGTH);
+        }
+        open.commit()
+    }
+
+    /// # Safety
+    /// As [`zb_writer::of`].
+    pub(crate) unsafe fn abandon(writer: *mut Self) {
+        // SAFETY: the caller's.
+        if let Ok(this) = unsafe { Self::of(writer) } {
+            this.open = None;
+        }
+    }
+}
+
+/// Attaches to the buffer `name`, waiting until the timeout has passed for it to be there and to
+/// have no other writer; 0 tries once. `config` may be null for the defaults. `writer` gets the
+/// handle, or null.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zb_writer_connect(
+    name: *const c_char,
+    config: *const zb_writer_config,
+    timeout_ns: i64,
+    writer: *mut *mut zb_writer,
+) -> zb_status {
+    run(|| {
+        // SAFETY: the C contract.
+        let out = unsafe { writer.as_mut() }.ok_or_else(|| null("writer"))?;
+        *out = null_mut();
+        // SAFETY: the C contract.
+        let (name, config) = unsafe { (config::name(name)?, config::read(config)?) };
+        let config = match config {
+            Some(config) => config.writer()?,
+            None => v1::WriterConfig::new(),
+        };
+        let writer = v1::Writer::connect_with(name, duration(timeout_ns), config)?;
+        let writer = NonNull::from(Box::leak(Box::new(writer)));
+        *out = Box::into_raw(Box::new(zb_writer { open: None, writer }));
+        Ok(())
+    })
+}
+
+/// Gives the writer's role back and frees the writer; an open buffer is given up. Frames that were
+/// written stay there to be read. Null does nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zb_writer_close(writer: *mut zb_writer) {
+    run_or((), || {
+        if !writer.is_null() {
+            // SAFETY: made by `Box::into_raw`, not closed before (the C contract).
+            drop(unsafe { Box::from_raw(writer) });
+        }
+    });
+}
+
+/// Writes a copy of `len` bytes as one frame. `sequence`, if it is not null, gets its number.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zb_writer_write(
+    writer: *mut zb_writer,
+    data: *const u8,
+    len: usize,
+    sequence: *mut u64,
+) -> zb_status {
+    run(|| {
+        // SAFETY: the C contract.
+        let (writer, data) = unsafe { (zb_writer::of(writer)?, bytes(data, len, "data")?) };
+        let written = writer.free()?.write_frame(data)?;
+        // SAFETY: the C contract.
+        if let Some(sequence) = unsafe { sequence.as_mut() } {
+            *sequence = written;
+        }
+        Ok(())
+    })
+}
+
+/// A frame of `size` bytes to be filled in the ring. Nothing else can be written until it is
+/// committed or abandoned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zb_writer_acquire(
+    writer: *mut zb_writer,
+    size: usize,
+    buffer: *mut zb_buffer,
+) -> zb_status {
+    run(|| {
+        // SAFETY: the C contract.
+        let out = unsafe { buffer.as_mut() }.ok_or_else(|| null("buffer"))?;
+        *out = zb_buffer::EMPTY;
+        // SAFETY: the C contract.
+        let this = unsafe { zb_writer::of(writer)? };
+        let mut frame = this.free()?.acquire(size)?;
+        *out = zb_buffer::new(frame.data_mut(), size, Owner::Writer, writer);
+        // SAFETY: only the lifetime changes: the writer it borrows is boxed, dropped after it, and not
+        // touched meanwhile (`free`).
+        this.open = Some(unsafe {
+            std::mem::transmute::<v1::FrameBuffer<'_>, v1::FrameBuffer<'static>>(frame)
+        });
+        Ok(())
+    })
+}
+
+/// Describes the stream, once in the buffer's life; to be called before the first frame.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zb_writer_set_metadata(
+    writer: *mut zb_writer,
+    data: *const u8,
+    len: usize,
+) -> zb_status {
+    run(|| {
+        // SAFETY: the C contract.
+        let (writer, data) = unsafe { (zb_writer::of(writer)?, bytes(data, len, "data")?) };
+        writer.free()?.set_metadata(data)
+    })
+}
+
+/// Whether the reader is there at this moment, and the buffer's name still its own. False while a
+/// buffer is open.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zb_writer_is_reader_connected(writer: *mut zb_writer) -> bool {
+    run_or(false, || {
+        // SAFETY: the C contract.
+        let writer = unsafe { zb_writer::of(writer) };
+        writer.and_then(zb_writer::free).is_ok_and(|writer| writer.is_reader_connected())
+    })
+}

@@ -1,0 +1,588 @@
+/*
+ * The C interface as C sees it: every function, its errors, and its misuse as far as the header promises
+ * that it is found. Run plainly, under AddressSanitizer and under valgrind: `cargo xtask c`.
+ */
+
+#include "zerobuffer.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define SECOND INT64_C(1000000000)
+#define PATIENCE (30 * SECOND)
+
+static void failed(const char *what, int line) {
+  const zb_error *error = zb_last_error();
+  fprintf(stderr, "test.c:%d: %s\n  last error of this thread: %d %s\n", line, what, error->status,
+          error->message);
+  exit(1);
+}
+
+#define CHECK(condition) ((condition) ? (void)0 : failed(#condition, __LINE__))
+#define OK(call) CHECK((call) == ZB_OK)
+/* The call fails with this status, and the last error says so. */
+#define FAILS(expected, call) CHECK((call) == (expected) && zb_last_error()->status == (expected))
+#define BYTES(text) ((const uint8_t *)(text)), (sizeof(text) - 1)
+
+/* Names of this process, so that programs do not meet. */
+static const char *name(const char *what) {
+  static char names[8][64];
+  static int next;
+  char *made = names[next++ % 8];
+  snprintf(made, sizeof names[0], "c-test-%s-%d", what, (int)getpid());
+  return made;
+}
+
+static bool equals(const uint8_t *data, size_t len, const char *text) {
+  return len == strlen(text) && memcmp(data, text, len) == 0;
+}
+
+static bool says(const char *text) {
+  const zb_error *error = zb_last_error();
+  return error->message_len == strlen(error->message) && strstr(error->message, text) != NULL;
+}
+
+/* Upper case; "fail" fails with a message, "code" with a number, "grow" grows by 4, "meta" becomes the
+ * client's metadata. Counts its calls and its releases. */
+typedef struct counters {
+  int calls, releases;
+} counters;
+
+static int32_t upper(zb_frame *frame, void *user) {
+  __atomic_add_fetch(&((counters *)user)->calls, 1, __ATOMIC_RELAXED);
+  if (equals(frame->data, frame->len, "fail")) {
+    CHECK(zb_frame_fail(frame, "refused on request", 18) == ZB_OK);
+    return 0;
+  }
+  if (equals(frame->data, frame->len, "code")) return 42;
+  if (equals(frame->data, frame->len, "grow")) {
+    CHECK(zb_frame_resize(frame, frame->capacity + 1) == ZB_TOO_LARGE);
+    CHECK(zb_frame_resize(frame, 8) == ZB_OK && frame->len == 8);
+    CHECK(memcmp(frame->data, "grow\0\0\0\0", 8) == 0);
+    memcpy(frame->data, "GROWN!!!", 8);
+    return 0;
+  }
+  if (equals(frame->data, frame->len, "meta")) {
+    const uint8_t *data;
+    size_t len;
+    CHECK(zb_frame_metadata(frame, &data, &len) == ZB_OK);
+    CHECK(zb_frame_resize(frame, len) == ZB_OK);
+    memcpy(frame->data, data, len);
+    return 0;
+  }
+  CHECK(zb_frame_respond(frame) == ZB_INVALID_STATE);
+  for (size_t i = 0; i < frame->len; i++)
+    if (frame->data[i] >= 'a' && frame->data[i] <= 'z') frame->data[i] -= 32;
+  return 0;
+}
+
+static void count_release(void *user) {
+  __atomic_add_fetch(&((counters *)user)->releases, 1, __ATOMIC_RELAXED);
+}
+
+static int32_t reversed(zb_frame *frame, void *user) {
+  uint8_t *answer;
+  (void)user;
+  if (equals(frame->data, frame->len, "mute")) return 0;
+  CHECK(zb_frame_resize(frame, 1) == ZB_UNSUPPORTED);
+  CHECK(zb_frame_reply(frame, frame->len + 1, &answer) == ZB_OK);
+  for (size_t i = 0; i < frame->len; i++) answer[i] = frame->data[frame->len - 1 - i];
+  answer[frame->len] = '.';
+  CHECK(zb_frame_reply(frame, 1, &answer) == ZB_INVALID_STATE);
+  return 0;
+}
+
+static zb_server_config server_config(uint32_t kind) {
+  zb_server_config config;
+  memset(&config, 0, sizeof config);
+  config.size = sizeof config;
+  config.kind = kind;
+  config.metadata_size = 256;
+  config.payload_size = 1 << 16;
+  return config;
+}
+
+static zb_client_config client_config(uint32_t channel) {
+  zb_client_config config;
+  memset(&config, 0, sizeof config);
+  config.size = sizeof config;
+  config.channel = channel;
+  return config;
+}
+
+static zb_server *serve(const char *channel, zb_handler handler, void *user, zb_server_config config) {
+  zb_server *server;
+  OK(zb_server_create(channel, &config, &server));
+  OK(zb_server_start(server, handler, user, count_release));
+  CHECK(zb_server_is_running(server));
+  return server;
+}
+
+static zb_client *connected(const char *channel, const zb_client_config *config) {
+  zb_client *client;
+  OK(zb_client_connect(channel, config, PATIENCE, &client));
+  return client;
+}
+
+/* Everything that a client can do with an answering server. */
+static void in_place(void) {
+  const char *channel = name("place");
+  counters counted = {0, 0};
+  zb_server_config config = server_config(ZB_SERVER_IN_PLACE);
+  config.metadata = (const uint8_t *)"server";
+  config.metadata_len = 6;
+  zb_server *server = serve(channel, upper, &counted, config);
+  zb_client_config wanted = client_config(ZB_CHANNEL_ANY);
+  wanted.metadata = (const uint8_t *)"the client";
+  wanted.metadata_len = 10;
+  zb_client *client = connected(channel, &wanted);
+  zb_view view, other;
+
+  OK(zb_client_call(client, BYTES("hello"), PATIENCE, &view));
+  CHECK(equals(view.data, view.len, "HELLO") && view.sequence == 1);
+  /* Another call while an answer is held: each keeps its bytes. */
+  OK(zb_client_call(client, BYTES("meta"), PATIENCE, &other));
+  CHECK(equals(other.data, other.len, "the client") && equals(view.data, view.len, "HELLO"));
+  FAILS(ZB_INVALID_STATE, zb_client_reconnect(client, 0, NULL));
+  zb_view_release(&view);
+  CHECK(view.data == NULL);
+  zb_view_release(&view); /* does nothing */
+  zb_view_release(&other);
+
+  uint64_t first, second;
+  OK(zb_client_send(client, BYTES("first"), &first));
+  zb_buffer buffer, refused;
+  OK(zb_client_acquire(client, 4, 100, 64, &buffer));
+  CHECK(buffer.len == 4 && buffer.capacity >= 100 && (uintptr_t)buffer.data % 64 == 0);
+  FAILS(ZB_CLAIM_OPEN, zb_client_acquire(client, 4, 0, 0, &refused));
+  FAILS(ZB_CLAIM_OPEN, zb_client_send(client, BYTES("x"), &second));
+  zb_buffer_abandon(&refused);
+  memcpy(buffer.data, "grow", 4);
+  buffer.len = buffer.capacity + 1;
+  FAILS(ZB_TOO_LARGE, zb_buffer_commit(&buffer, &second));
+  buffer.len = 4;
+  OK(zb_buffer_commit(&buffer, &second));
+  CHECK(second == first + 1 && buffer.data == NULL);
+  FAILS(ZB_INVALID_STATE, zb_buffer_commit(&buffer, NULL));
+  OK(zb_client_receive(client, second, PATIENCE, &view));
+  CHECK(equals(view.data, view.len, "GROWN!!!") && view.sequence == second);
+  zb_view_release(&view);
+  OK(zb_client_receive(client, 0, PATIENCE, &view));
+  CHECK(equals(view.data, view.len, "FIRST") && view.sequence == first);
+  zb_view_release(&view);
+  OK(zb_client_acquire(client, 4, 0, 0, &buffer));
+  zb_buffer_abandon(&buffer);
+
+  FAILS(ZB_HANDLER_FAILED, zb_client_call(client, BYTES("fail"), PATIENCE, &view));
+  const zb_error *error = zb_last_error();
+  CHECK(view.data == NULL && error->handler_status == 1 && error->sequence > second);
+  /* As much of the message as fits the slot of a request of 4 bytes. */
+  CHECK(error->detail_len >= 4 && strncmp(error->detail, "refused on request", error->detail_len) == 0);
+  FAILS(ZB_HANDLER_FAILED, zb_client_call(client, BYTES("code"), PATIENCE, &view));
+  CHECK(says("the handler returned 42"));
+
+  FAILS(ZB_UNKNOWN_SEQUENCE, zb_client_receive(client, 12345, 0, &view));
+  CHECK(zb_last_error()->sequence == 12345);
+  FAILS(ZB_TIMEOUT, zb_client_receive(client, 0, 1000, &view));
+  CHECK(zb_last_error()->asked == 1000 && !zb_client_cancel(client, 12345));
+  static uint8_t big[1 << 17];
+  FAILS(ZB_TOO_LARGE, zb_client_send(client, big, sizeof big, &first));
+  CHECK(zb_last_error()->asked == sizeof big && zb_last_error()->allowed < sizeof big);
+
+  zb_client_state state = {sizeof state, 0, 0, 0, 0};
+  OK(zb_client_inspect(client, &state));
+  CHECK(state.is_in_place == 1 && state.in_flight == 0 && state.max_request_size >= 1 << 15);
+  uint8_t metadata[6];
+  size_t len;
+  OK(zb_client_server_metadata(client, NULL, 0, &len));
+  FAILS(ZB_TOO_LARGE, zb_client_server_metadata(client, metadata, 5, &len));
+  OK(zb_client_server_metadata(client, metadata, 6, &len));
+  CHECK(equals(metadata, len, "server"));
+  CHECK(zb_client_is_server_connected(client) && zb_server_is_client_connected(server));
+
+  OK(zb_server_stop(server));
+  CHECK(!zb_server_is_running(server) && !zb_client_is_server_connected(client));
+  CHECK(counted.releases == 1 && counted.calls >= 6);
+  OK(zb_server_stop(server));
+  FAILS(ZB_PEER_CLOSED, zb_client_call(client, BYTES("hello"), PATIENCE, &view));
+  zb_client_close(client);
+  zb_server_close(server);
+  CHECK(counted.releases == 1);
+}
+
+/* Answers outlive their client if they were detached, and keep it if they were not. */
+static void views_and_lives(void) {
+  const char *channel = name("views");
+  counters counted = {0, 0};
+  zb_server *server = serve(channel, upper, &counted, server_config(ZB_SERVER_IN_PLACE));
+  zb_client *client = connected(channel, NULL);
+  zb_view kept, detached, moved;
+  OK(zb_client_call(client, BYTES("kept"), PATIENCE, &kept));
+  OK(zb_client_call(client, BYTES("detached"), PATIENCE, &detached));
+  OK(zb_view_detach(&detached));
+  OK(zb_view_detach(&detached));
+  moved = kept;
+  zb_buffer buffer;
+  OK(zb_client_acquire(client, 8, 0, 0, &buffer));
+  zb_client_close(client);
+  CHECK(equals(moved.data, moved.len, "KEPT"));
+  zb_view_release(&moved);
+  CHECK(equals(detached.data, detached.len, "DETACHED"));
+  zb_view_release(&detached);
+  zb_server_close(server);
+  CHECK(counted.releases == 1);
+}
+
+/* A server that takes requests itself. */
+static void pulling(void) {
+  const char *channel = name("pull");
+  zb_server_config config = server_config(ZB_SERVER_IN_PLACE);
+  zb_server *server;
+  zb_client *client;
+  OK(zb_server_create(channel, &config, &server));
+  OK(zb_client_connect(channel, NULL, PATIENCE, &client));
+  zb_frame frame, second;
+  zb_view view;
+  uint64_t sequence[4];
+  for (int i = 0; i < 4; i++) OK(zb_client_send(client, BYTES("abcd"), &sequence[i]));
+
+  OK(zb_server_receive(server, PATIENCE, &frame));
+  CHECK(frame.sequence == sequence[0] && equals(frame.data, frame.len, "abcd"));
+  FAILS(ZB_INVALID_STATE, zb_server_receive(server, 0, &second));
+  FAILS(ZB_INVALID_STATE, zb_frame_respond(&second));
+  OK(zb_frame_detach(&frame));
+  OK(zb_frame_detach(&frame));
+  OK(zb_server_receive(server, PATIENCE, &second));
+  zb_frame stale = second;
+  second.data[0] = 'A';
+  OK(zb_frame_respond(&second));
+  FAILS(ZB_INVALID_STATE, zb_frame_respond(&second));
+  OK(zb_client_receive(client, 0, PATIENCE, &view));
+  CHECK(view.sequence == sequence[1] && equals(view.data, view.len, "Abcd"));
+  zb_view_release(&view);
+  OK(zb_frame_resize(&frame, 2));
+  OK(zb_frame_respond(&frame));
+  OK(zb_client_receive(client, sequence[0], PATIENCE, &view));
+  CHECK(equals(view.data, view.len, "ab"));
+  zb_view_release(&view);
+
+  OK(zb_server_receive(server, PATIENCE, &frame));
+  FAILS(ZB_INVALID_STATE, zb_frame_respond(&stale));
+  OK(zb_frame_fail(&frame, "no", 2));
+  FAILS(ZB_HANDLER_FAILED, zb_client_receive(client, sequence[2], PATIENCE, &view));
+  CHECK(strcmp(zb_last_error()->detail, "no") == 0 && zb_last_error()->sequence == sequence[2]);
+  /* The last one is dropped unanswered. */
+  OK(zb_server_receive(server, PATIENCE, &frame));
+  OK(zb_server_stop(server));
+  FAILS(ZB_INVALID_STATE, zb_frame_respond(&frame));
+  FAILS(ZB_HANDLER_FAILED, zb_client_receive(client, sequence[3], PATIENCE, &view));
+  CHECK(zb_last_error()->handler_status == 3);
+  FAILS(ZB_INVALID_STATE, zb_server_receive(server, 0, &frame));
+  zb_client_close(client);
+  zb_server_close(server);
+}
+
+static void *call_often(void *client) {
+  for (int i = 0; i < 200; i++) {
+    zb_view view;
+    char text[16];
+    int len = snprintf(text, sizeof text, "n%d", i);
+    OK(zb_client_call(client, (const uint8_t *)text, (size_t)len, PATIENCE, &view));
+    text[0] = 'N';
+    CHECK(equals(view.data, view.len, text));
+    zb_view_release(&view);
+  }
+  return NULL;
+}
+
+/* Several workers, and a client for many threads. */
+static void threads(void) {
+  const char *channel = name("many");
+  counters counted = {0, 0};
+  zb_server_config config = server_config(ZB_SERVER_IN_PLACE);
+  config.workers = 3;
+  zb_server *server = serve(channel, upper, &counted, config);
+  zb_client_config wanted = client_config(ZB_CHANNEL_IN_PLACE);
+  wanted.threads = ZB_THREADS_MANY;
+  wanted.wait = ZB_WAIT_PARK;
+  zb_client *client = connected(channel, &wanted);
+  pthread_t thread[4];
+  for (int i = 0; i < 4; i++) CHECK(pthread_create(&thread[i], NULL, call_often, client) == 0);
+  for (int i = 0; i < 4; i++) CHECK(pthread_join(thread[i], NULL) == 0);
+  zb_view view;
+  zb_buffer buffer;
+  uint64_t sequence;
+  FAILS(ZB_UNSUPPORTED, zb_client_receive(client, 0, 0, &view));
+  FAILS(ZB_UNSUPPORTED, zb_client_acquire(client, 1, 0, 0, &buffer));
+  OK(zb_client_send(client, BYTES("one"), &sequence));
+  OK(zb_client_receive(client, sequence, PATIENCE, &view));
+  zb_client_close(client);
+  CHECK(equals(view.data, view.len, "ONE"));
+  zb_view_release(&view);
+  zb_server_close(server);
+  CHECK(counted.calls == 801 && counted.releases == 1);
+}
+
+/* Version 1: both servers of two buffers. */
+static void two_buffers(void) {
+  counters counted = {0, 0};
+  const char *mutable_channel = name("mutable"), *immutable_channel = name("immutable");
+  zb_server *edits = serve(mutable_channel, upper, &counted, server_config(ZB_SERVER_MUTABLE));
+  zb_server *replies = serve(immutable_channel, reversed, &counted, server_config(ZB_SERVER_IMMUTABLE));
+  zb_client_config wanted = client_config(ZB_CHANNEL_ANY);
+  wanted.metadata = (const uint8_t *)"m";
+  wanted.metadata_len = 1;
+  zb_client *client = connected(mutable_channel, &wanted);
+  zb_view view, other;
+  OK(zb_client_call(client, BYTES("hello"), PATIENCE, &view));
+  OK(zb_client_call(client, BYTES("again"), PATIENCE, &other));
+  CHECK(equals(view.data, view.len, "HELLO") && equals(other.data, other.len, "AGAIN"));
+  zb_view_release(&view);
+  zb_view_release(&other);
+  zb_buffer buffer;
+  uint64_t sequence;
+  OK(zb_client_acquire(client, 3, 0, 0, &buffer));
+  memcpy(buffer.data, "abc", 3);
+  OK(zb_buffer_commit(&buffer, &sequence));
+  OK(zb_client_receive(client, sequence, PATIENCE, &view));
+  CHECK(equals(view.data, view.len, "ABC"));
+  zb_view_release(&view);
+  FAILS(ZB_EMPTY_FRAME, zb_client_call(client, NULL, 0, PATIENCE, &view));
+  FAILS(ZB_UNSUPPORTED, zb_client_reconnect(client, 0, NULL));
+  zb_client_state state = {sizeof state, 0, 0, 0, 0};
+  OK(zb_client_inspect(client, &state));
+  CHECK(state.is_in_place == 0 && state.is_desynchronised == 0);
+  zb_client_close(client);
+
+  client = connected(immutable_channel, NULL);
+  OK(zb_client_call(client, BYTES("abc"), PATIENCE, &view));
+  CHECK(equals(view.data, view.len, "cba."));
+  zb_view_release(&view);
+  /* No answer: the channel is closed, since a gap would shift all later ones. */
+  zb_status status = zb_client_call(client, BYTES("mute"), PATIENCE, &view);
+  CHECK(status == ZB_PEER_CLOSED || status == ZB_PEER_DIED);
+  CHECK(zb_last_error()->request_state == ZB_REQUEST_IN_DOUBT);
+  zb_client_close(client);
+  zb_server_close(edits);
+  zb_server_close(replies);
+  CHECK(counted.releases == 2);
+}
+
+/* Version 1: a reader and a writer. */
+static void reader_and_writer(void) {
+  const char *buffer_name = name("v1");
+  zb_reader_config config;
+  memset(&config, 0, sizeof config);
+  config.size = sizeof config;
+  config.metadata_size = 64;
+  config.payload_size = 4096;
+  zb_reader *reader;
+  zb_writer *writer;
+  zb_view frame;
+  OK(zb_reader_create(buffer_name, &config, &reader));
+  FAILS(ZB_ALREADY_RUNNING, zb_reader_create(buffer_name, &config, &(zb_reader *){NULL}));
+  FAILS(ZB_NOT_CONNECTED_YET, zb_reader_read(reader, 0, &frame));
+  OK(zb_writer_connect(buffer_name, NULL, PATIENCE, &writer));
+  FAILS(ZB_BUSY, zb_writer_connect(buffer_name, NULL, 0, &(zb_writer *){NULL}));
+  CHECK(zb_reader_is_writer_connected(reader) && zb_writer_is_reader_connected(writer));
+  OK(zb_writer_set_metadata(writer, BYTES("text")));
+  FAILS(ZB_METADATA_ALREADY_WRITTEN, zb_writer_set_metadata(writer, BYTES("text")));
+  uint64_t sequence;
+  OK(zb_writer_write(writer, BYTES("one"), &sequence));
+  CHECK(sequence == 1);
+  zb_buffer buffer;
+  OK(zb_writer_acquire(writer, 3, &buffer));
+  FAILS(ZB_CLAIM_OPEN, zb_writer_write(writer, BYTES("x"), NULL));
+  memcpy(buffer.data, "two", 3);
+  OK(zb_buffer_commit(&buffer, NULL));
+  OK(zb_writer_acquire(writer, 3, &buffer));
+  buffer.len = 2;
+  FAILS(ZB_INVALID_STATE, zb_buffer_commit(&buffer, NULL));
+  OK(zb_writer_acquire(writer, 3, &buffer));
+  OK(zb_reader_read(reader, PATIENCE, &frame));
+  CHECK(equals(frame.data, frame.len, "one") && frame.sequence == 1);
+  zb_view_release(&frame);
+  uint8_t metadata[4];
+  size_t len;
+  OK(zb_reader_metadata(reader, metadata, sizeof metadata, &len));
+  CHECK(equals(metadata, len, "text"));
+  zb_writer_close(writer);
+  OK(zb_reader_read(reader, PATIENCE, &frame));
+  zb_view last = frame;
+  FAILS(ZB_PEER_CLOSED, zb_reader_read(reader, PATIENCE, &frame));
+  zb_reader_close(reader);
+  CHECK(equals(last.data, last.len, "two"));
+  zb_view_release(&last);
+}
+
+/* Nothing that can be found out is taken on trust. */
+static void misuse(void) {
+  const char *channel = name("misuse");
+  zb_client *client;
+  zb_server *server;
+  zb_view view;
+  FAILS(ZB_NOT_RUNNING, zb_client_connect(channel, NULL, 0, &client));
+  CHECK(client == NULL && strcmp(zb_last_error()->subject, channel) == 0);
+  FAILS(ZB_BAD_NAME, zb_client_connect("no/slash", NULL, 0, &client));
+  FAILS(ZB_BAD_NAME, zb_client_connect("\xff", NULL, 0, &client));
+  FAILS(ZB_BAD_CONFIG, zb_client_connect(NULL, NULL, 0, &client));
+  FAILS(ZB_BAD_CONFIG, zb_client_connect(channel, NULL, 0, NULL));
+  FAILS(ZB_BAD_CONFIG, zb_server_create(channel, NULL, NULL));
+  FAILS(ZB_BAD_CONFIG, zb_server_start(NULL, upper, NULL, NULL));
+  FAILS(ZB_BAD_CONFIG, zb_client_call(NULL, NULL, 0, 0, &view));
+  FAILS(ZB_BAD_CONFIG, zb_frame_respond(NULL));
+  FAILS(ZB_BAD_CONFIG, zb_buffer_commit(NULL, NULL));
+  FAILS(ZB_BAD_CONFIG, zb_view_detach(NULL));
+  FAILS(ZB_INVALID_STATE, zb_view_detach(&(zb_view){0}));
+  CHECK(!zb_client_cancel(NULL, 1) && !zb_server_is_running(NULL));
+  zb_view_release(NULL);
+  zb_buffer_abandon(NULL);
+  zb_client_close(NULL);
+  zb_server_close(NULL);
+  zb_reader_close(NULL);
+  zb_writer_close(NULL);
+
+  zb_server_config config = server_config(7);
+  FAILS(ZB_BAD_CONFIG, zb_server_create(channel, &config, &server));
+  config = server_config(ZB_SERVER_IN_PLACE);
+  config.size = 8;
+  FAILS(ZB_BAD_CONFIG, zb_server_create(channel, &config, &server));
+  /* A newer header's struct is fine as long as its new fields are zero. */
+  struct {
+    zb_server_config known;
+    uint64_t unknown;
+  } newer = {server_config(ZB_SERVER_IN_PLACE), 0};
+  newer.known.size = sizeof newer;
+  OK(zb_server_create(channel, &newer.known, &server));
+  FAILS(ZB_ALREADY_RUNNING, zb_server_create(channel, NULL, &(zb_server *){NULL}));
+  newer.unknown = 1;
+  FAILS(ZB_BAD_CONFIG, zb_server_create(channel, &newer.known, &(zb_server *){NULL}));
+
+  counters counted = {0, 0};
+  FAILS(ZB_BAD_CONFIG, zb_server_start(server, NULL, NULL, NULL));
+  OK(zb_server_start(server, upper, &counted, count_release));
+  FAILS(ZB_INVALID_STATE, zb_server_start(server, upper, &counted, count_release));
+  CHECK(counted.releases == 1);
+  OK(zb_client_connect(channel, NULL, PATIENCE, &client));
+  FAILS(ZB_BAD_CONFIG, zb_client_call(client, NULL, 5, PATIENCE, &view));
+  FAILS(ZB_BAD_CONFIG, zb_client_call(client, NULL, 0, PATIENCE, NULL));
+  zb_buffer buffer;
+  FAILS(ZB_BAD_CONFIG, zb_client_acquire(client, 5, 0, 3, &buffer));
+  FAILS(ZB_BUSY, zb_client_connect(channel, NULL, 0, &(zb_client *){NULL}));
+  OK(zb_client_call(client, NULL, 0, PATIENCE, &view));
+  CHECK(view.data != NULL && view.len == 0);
+  zb_view_release(&view);
+  zb_client_close(client);
+  zb_server_close(server);
+  CHECK(counted.releases == 2);
+}
+
+static int32_t hang(zb_frame *frame, void *pipe_end) {
+  (void)frame;
+  CHECK(write(*(int *)pipe_end, "h", 1) == 1);
+  while (pause() != 0) continue; /* until it is killed */
+  return 0;
+}
+
+/* A child process that serves until it is killed. */
+static pid_t server_process(const char *channel, zb_handler handler, int tell[2]) {
+  CHECK(pipe(tell) == 0);
+  pid_t child = fork();
+  CHECK(child >= 0);
+  if (child == 0) {
+    static counters counted;
+    zb_server_config config = server_config(ZB_SERVER_IN_PLACE);
+    serve(channel, handler, handler == hang ? (void *)&tell[1] : (void *)&counted, config);
+    CHECK(write(tell[1], "r", 1) == 1);
+    for (;;) pause();
+  }
+  char told;
+  CHECK(read(tell[0], &told, 1) == 1 && told == 'r');
+  return child;
+}
+
+static void end(pid_t child, int tell[2]) {
+  CHECK(kill(child, 9) == 0 && waitpid(child, NULL, 0) == child);
+  close(tell[0]);
+  close(tell[1]);
+}
+
+/* The server is killed in its handler; the client hears what is known, and reaches the next one. */
+static void death(void) {
+  const char *channel = name("death");
+  int tell[2];
+  char told;
+  pid_t child = server_process(channel, hang, tell);
+  zb_client_config wanted = client_config(ZB_CHANNEL_IN_PLACE);
+  wanted.resend_not_started = 1;
+  zb_client *client = connected(channel, &wanted);
+  uint64_t taken, waiting;
+  OK(zb_client_send(client, BYTES("taken"), &taken));
+  CHECK(read(tell[0], &told, 1) == 1 && told == 'h');
+  OK(zb_client_send(client, BYTES("waiting"), &waiting));
+  end(child, tell);
+  zb_view view;
+  FAILS(ZB_PEER_DIED, zb_client_receive(client, taken, PATIENCE, &view));
+  const zb_error *error = zb_last_error();
+  CHECK(error->sequence == taken && error->request_state == ZB_REQUEST_IN_DOUBT);
+
+  child = server_process(channel, upper, tell);
+  zb_reconnected report;
+  OK(zb_client_reconnect(client, PATIENCE, &report));
+  CHECK(report.resent_count == 1 && report.resent[0].former == waiting && report.lost_count == 0);
+  OK(zb_client_receive(client, report.resent[0].sequence, PATIENCE, &view));
+  CHECK(equals(view.data, view.len, "WAITING"));
+  zb_view_release(&view);
+  zb_client_close(client);
+  end(child, tell);
+  /* What is left of the killed server goes with the next one. */
+  zb_server *server;
+  OK(zb_server_create(channel, NULL, &server));
+  zb_server_close(server);
+}
+
+/* A forked child has nothing of its parent's handles. */
+static void forked(void) {
+  const char *channel = name("fork");
+  counters counted = {0, 0};
+  zb_server *server = serve(channel, upper, &counted, server_config(ZB_SERVER_IN_PLACE));
+  zb_client *client = connected(channel, NULL);
+  zb_view view;
+  pid_t child = fork();
+  CHECK(child >= 0);
+  if (child == 0) {
+    CHECK(zb_client_call(client, BYTES("x"), PATIENCE, &view) == ZB_WRONG_PROCESS);
+    CHECK(zb_server_stop(server) == ZB_WRONG_PROCESS);
+    zb_client_close(client);
+    zb_server_close(server);
+    _exit(0);
+  }
+  int status;
+  CHECK(waitpid(child, &status, 0) == child && status == 0);
+  OK(zb_client_call(client, BYTES("still"), PATIENCE, &view));
+  CHECK(equals(view.data, view.len, "STILL"));
+  zb_view_release(&view);
+  zb_client_close(client);
+  zb_server_close(server);
+}
+
+int main(void) {
+  CHECK(zb_abi_version() == ZB_ABI_VERSION);
+  CHECK(zb_last_error()->status == ZB_OK && zb_last_error()->size >= sizeof(zb_error));
+  in_place();
+  views_and_lives();
+  pulling();
+  threads();
+  two_buffers();
+  reader_and_writer();
+  misuse();
+  death();
+  forked();
+  puts("the C interface holds");
+  return 0;
+}
