@@ -83,6 +83,7 @@ mod config;
 mod error;
 #[cfg(not(loom))]
 mod factory;
+mod failpoint;
 #[cfg(not(loom))]
 mod handler;
 #[cfg(not(loom))]
@@ -102,6 +103,12 @@ mod wait;
 #[cfg(not(loom))]
 pub use config::{BufferConfig, ClientConfig, ServerConfig};
 pub use error::{Error, ErrorKind, LostRequest, RequestState, Result};
+/// For this library's own fault tests; see the feature of that name.
+#[cfg(all(feature = "failpoints", not(loom)))]
+#[doc(hidden)]
+pub mod failpoints {
+    pub use crate::failpoint::{arm, is_armed};
+}
 #[cfg(not(loom))]
 pub use factory::{
     DuplexChannelFactory, DuplexClient, DuplexRequestBuffer, DuplexResponse, ImmutableDuplexServer,

@@ -34,6 +34,8 @@ mod imp;
 #[path = "model.rs"]
 mod imp;
 
+#[cfg(all(feature = "failpoints", not(loom)))]
+pub(crate) use imp::signal_self;
 #[cfg(not(loom))]
 pub(crate) use imp::{
     LockFile, Mapping, Process, ShmFile, effective_uid, fork_generation, make_directories,

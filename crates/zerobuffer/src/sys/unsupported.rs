@@ -151,6 +151,10 @@ pub(crate) fn fork_generation() -> u32 {
     0
 }
 
+/// Nothing can be reached here.
+#[cfg(feature = "failpoints")]
+pub(crate) fn signal_self(_: i32) {}
+
 pub(crate) fn monotonic_ns() -> u64 {
     0
 }

@@ -6,6 +6,7 @@ use super::segment::{self, Segment, Semaphores};
 use super::words::Words;
 use crate::atomics::Ordering;
 use crate::error::{Error, Result};
+use crate::failpoint::failpoint;
 use crate::liveness::Role;
 use crate::memory::{MemoryProvider, SharedMemory};
 use crate::name::ChannelName;
@@ -65,7 +66,9 @@ fn try_attach(
     let busy = || Refusal::Retry(Error::Busy { name: name.to_string() });
 
     let mut memory = open_segment(name, owner, &not_running)?;
+    failpoint!("attach.opened");
     let geometry = map_segment(&mut memory, deadline, &not_running)?;
+    failpoint!("attach.mapped");
     if !metadata.is_empty() && metadata.len() as u64 + 8 > geometry.metadata_request {
         let max = geometry.metadata_request.saturating_sub(8);
         return Err(Error::TooLarge { asked: metadata.len() as u64, max }.into());
@@ -76,6 +79,7 @@ fn try_attach(
     if !is_fresh(&memory, &geometry)? || !Role::Client.claim(&memory)? {
         return Err(busy());
     }
+    failpoint!("attach.locked");
     // The role must be given back on every way out: the segment does so when it is dropped.
     let semaphores = Semaphores::each(name, |semaphore| open_semaphore(semaphore, owner));
     let semaphores = semaphores.map_err(|error| {
@@ -86,6 +90,7 @@ fn try_attach(
         }
     })?;
     let segment = Segment::new(name, memory, geometry, semaphores, Role::Client)?;
+    failpoint!("attach.semaphores");
     if !segment.is_fresh() {
         return Err(busy());
     }
@@ -96,10 +101,14 @@ fn try_attach(
     if !Role::Server.is_held(&segment.memory)? || !segment.memory.is_named()? {
         return Err(not_running("its server has just gone"));
     }
+    failpoint!("attach.looked_again");
     let pid = u64::from(sys::process_id());
     segment.store(RESPONSE + oieb::READER_PID, pid);
+    failpoint!("attach.one_pid");
     segment.store(REQUEST + oieb::WRITER_PID, pid);
+    failpoint!("attach.pids");
     segment.write_metadata(metadata)?;
+    failpoint!("attach.metadata");
     Ok(segment)
 }
 

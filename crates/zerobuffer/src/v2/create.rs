@@ -6,6 +6,7 @@ use super::words::Words;
 use crate::atomics::Ordering;
 use crate::config::BufferConfig;
 use crate::error::{Error, Result};
+use crate::failpoint::failpoint;
 use crate::liveness::Role;
 use crate::memory::{MemoryProvider, SharedMemory};
 use crate::name::ChannelName;
@@ -53,8 +54,10 @@ pub(crate) fn create(
     for _ in 0..MAX_TURNS {
         match SharedMemory::create_object(&object, mode) {
             Ok(memory) => {
+                failpoint!("create.named");
                 // Somebody may have taken the new file for a leftover before it was locked.
                 if Role::Server.claim(&memory)? && memory.is_named()? {
+                    failpoint!("create.locked");
                     match build(name, memory, geometry, mode, metadata) {
                         // Somebody else makes semaphores of these names.
                         Err(Error::System { errno: libc::EEXIST, .. }) => {}
@@ -101,9 +104,11 @@ fn clear_leftover(name: &ChannelName, object: &str) -> Result<()> {
         let _ = Role::Server.resign(&memory);
         return Err(foreign(object, stat.uid, "it is not a segment of this protocol"));
     }
+    failpoint!("clear.locked");
     // Whoever holds the client's lock sees the death of its server now. The lock is given back when
     // `memory` is dropped; explicitly, as a mapping elsewhere may keep the open file.
     let removed = memory.unlink();
+    failpoint!("clear.unlinked");
     let _ = Role::Server.resign(&memory);
     removed
 }
@@ -144,9 +149,11 @@ fn build(
     let mut undo = Undo { name, memory: Some(memory), semaphores: false };
     let memory = undo.memory.as_mut().expect("set above");
     memory.allocate(geometry.total() as usize)?;
+    failpoint!("create.reserved");
     unlink_leftover_semaphores(name)?;
     undo.semaphores = true;
     let semaphores = Semaphores::each(name, |semaphore| {
+        failpoint!("create.semaphore");
         Semaphore::create_new(semaphore, mode).map_err(|errno| match errno {
             Errno(libc::ENOSPC | libc::ENOMEM) => {
                 Error::NoSpace { object: semaphore.to_owned(), needed: 32 }
@@ -196,10 +203,13 @@ fn write_initial_values(segment: &Segment, metadata: &[u8]) -> Result<()> {
         segment.store(block + oieb::PAYLOAD_FREE_BYTES, geometry.payload_size);
     }
     segment.write_metadata(metadata)?;
+    failpoint!("create.sizes");
     segment.store(REQUEST + oieb::READER_PID, pid);
     segment.store(RESPONSE + oieb::WRITER_PID, pid);
     segment.store(RESPONSE + oieb::SIZE_AND_VERSION, SIZE_AND_VERSION);
+    failpoint!("create.written");
     segment.store(REQUEST + oieb::SIZE_AND_VERSION, SIZE_AND_VERSION);
+    failpoint!("create.ready");
     Ok(())
 }
 

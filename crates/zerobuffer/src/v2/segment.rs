@@ -6,6 +6,7 @@ use super::ring::Violation;
 use super::words::Words;
 use crate::atomics::Ordering;
 use crate::error::{Error, Result};
+use crate::failpoint::failpoint;
 use crate::liveness::Role;
 use crate::memory::{MemoryProvider, SharedMemory, SharedMemoryView};
 use crate::name::ChannelName;
@@ -143,6 +144,7 @@ impl Segment {
         }
         self.control.at(start as usize).store(bytes.len() as u64, Ordering::Relaxed);
         frame::write_block(&self.metadata, start + 8, bytes);
+        failpoint!("metadata.written");
         self.store(block + oieb::METADATA_FREE_BYTES, size - written);
         self.store(block + oieb::METADATA_WRITTEN_BYTES, written);
         Ok(())
@@ -188,6 +190,7 @@ impl Segment {
     pub(crate) fn unlink(&self) -> Result<()> {
         if self.memory.is_named()? {
             unlink_semaphores(&self.name)?;
+            failpoint!("unlink.semaphores");
             self.memory.unlink()?;
         }
         Ok(())
@@ -230,6 +233,7 @@ pub(crate) fn is_fresh(control: &Words, geometry: &Geometry) -> bool {
 /// lock on the segment that the channel's name stands for.
 pub(crate) fn unlink_semaphores(name: &ChannelName) -> Result<()> {
     for semaphore in semaphore_names(name) {
+        failpoint!("unlink.semaphore");
         match Semaphore::unlink(&semaphore) {
             Ok(()) | Err(Errno(libc::ENOENT)) => {}
             Err(errno) => return Err(errno.on("unlink", &semaphore)),

@@ -22,6 +22,7 @@
 //! the end of this file check it, with each fence taken away as a control.
 
 use crate::atomics::{AtomicU64, Ordering, fence, spin_hint};
+use crate::failpoint::failpoint;
 use crate::sys::{self, Semaphore, Waited};
 use std::time::Duration;
 
@@ -243,9 +244,11 @@ impl Waiter {
                 continue;
             }
             parked = true;
+            failpoint!("wait.before_sleep");
             if semaphore.wait_until(deadline.min(probe_at)) == Waited::Token {
                 // See the top of this file: glibc took the token with acquire ordering only.
                 fence(Ordering::SeqCst);
+                failpoint!("wait.token_taken");
                 watch.woken();
                 // A peer that has just come is watched more closely than none.
                 probe_at = probe_at.min(next_probe(sys::monotonic_ns()));

@@ -10,6 +10,8 @@ mod shm;
 pub(crate) use fork::generation as fork_generation;
 pub(crate) use lockfile::{LockFile, make_directories, stat_path, unlink_path};
 pub(crate) use process::Process;
+#[cfg(feature = "failpoints")]
+pub(crate) use process::signal_self;
 pub(crate) use sem::Semaphore;
 pub(crate) use shm::{Mapping, ShmFile, stat_object, unlink_object};
 

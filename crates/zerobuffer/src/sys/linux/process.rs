@@ -80,6 +80,13 @@ fn is_zombie(pid: i32) -> bool {
     state.starts_with(['Z', 'X'])
 }
 
+/// Sends a signal to this process, as another one would.
+#[cfg(feature = "failpoints")]
+pub(crate) fn signal_self(signal: i32) {
+    // SAFETY: kill has no memory effects; whatever the signal does to this process is wanted.
+    unsafe { libc::kill(libc::getpid(), signal) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 use crate::atomics::{AtomicBool, AtomicU64, Ordering};
 use crate::config::ClientConfig;
 use crate::error::{Error, Result};
+use crate::failpoint::failpoint;
 use crate::liveness::Role;
 use crate::name::ChannelName;
 use crate::v2::attach::attach;
@@ -73,6 +74,7 @@ impl ClientChannel {
             });
         }
         let segment = attach(name, config.owner, &config.metadata, deadline)?;
+        failpoint!("attach.before_post");
         // So that the server watches this client from now on, and not from its first request.
         wake(&segment.semaphores.request_ready);
         let server_metadata = segment.read_metadata(Block::Response)?;
@@ -135,6 +137,7 @@ impl ClientChannel {
             None => self.wait_for_room(demand, deadline)?,
         };
         self.claiming.store(true, Ordering::Relaxed);
+        failpoint!("claim.claimed");
         Ok(claim)
     }
 
@@ -156,6 +159,7 @@ impl ClientChannel {
                 None
             }
             Ok(ClaimStep::Marker) => {
+                failpoint!("claim.drained");
                 wake(&self.segment.semaphores.request_ready);
                 None
             }
@@ -180,6 +184,7 @@ impl ClientChannel {
     #[inline(always)]
     fn publish(&self, claim: Claim, len: u64) -> u64 {
         let sequence = self.ring.commit(claim, len);
+        failpoint!("commit.before_post");
         wake(&self.segment.semaphores.request_ready);
         sequence
     }
@@ -322,6 +327,7 @@ impl ClientChannel {
             return;
         }
         self.ring.release(held);
+        failpoint!("release.before_post");
         // Its only waiter, a server that stops, looks again every slice.
         hint(&self.segment.semaphores.response_consumed);
         if concurrent {
@@ -372,9 +378,13 @@ impl ClientChannel {
         }
         self.ring.cancel_all();
         self.ended.store(CLOSED, Ordering::Relaxed);
+        failpoint!("close.cancelled");
         self.segment.store(RESPONSE + oieb::READER_PID, 0);
+        failpoint!("close.one_pid");
         self.segment.store(REQUEST + oieb::WRITER_PID, 0);
+        failpoint!("close.before_post");
         wake(&self.segment.semaphores.request_ready);
+        failpoint!("close.before_unlock");
         self.segment.resign();
         crate::trace::event!(channel = %self.segment.name, "detached");
     }

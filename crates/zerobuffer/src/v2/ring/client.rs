@@ -4,6 +4,7 @@ use super::table::{Fate, Table};
 use super::{Fields, Ring, Violation, count};
 use crate::atomics::{AtomicBool, AtomicU64, Ordering};
 use crate::error::{Error, LostRequest, RequestState, Result};
+use crate::failpoint::failpoint;
 use crate::v2::layout::{
     Demand, Geometry, MAX_SEQUENCE, Phase, REQUEST, RESPONSE, Shape, oieb, slot,
 };
@@ -261,9 +262,12 @@ impl ClientRing {
         // Release: pairs with the Acquire of a receiving thread, which then finds the entry. Before
         // the publication, so that its answer is never looked for in vain.
         self.next.store(sequence + 1, Ordering::Release);
+        failpoint!("commit.entered");
         let header = self.write_header(position, len, sequence, shape);
+        failpoint!("commit.before_state");
         // Release: pairs with the Acquire in `ServerRing::take`; header, data and terminator first.
         header.at(slot::STATE).store(Phase::Request.of(sequence), Ordering::Release);
+        failpoint!("commit.after_state");
         // Release: pairs with the Acquire in `state_of`.
         self.committed.store(sequence, Ordering::Release);
         self.position.store(next_position, Ordering::Relaxed);
@@ -284,7 +288,9 @@ impl ClientRing {
         self.marker.position.store(position, Ordering::Relaxed);
         self.marker.sequence.store(sequence, Ordering::Relaxed);
         // Release: pairs with the Acquire in `ServerRing::take`; header and terminator first.
+        failpoint!("marker.before_state");
         header.at(slot::STATE).store(Phase::Wrap.of(sequence), Ordering::Release);
+        failpoint!("marker.after_state");
         self.position.store(0, Ordering::Relaxed);
         self.account_published(len, free);
     }
@@ -533,7 +539,9 @@ impl ClientRing {
     #[inline]
     fn give_back(&self, sequence: u64, position: u64) {
         // Release: what was read of the slot was read before anybody may write it again.
+        failpoint!("release.before_state");
         self.ring.state(position).store(Phase::Released.of(sequence), Ordering::Release);
+        failpoint!("release.after_state");
         let word = self.ring.account().at(RESPONSE + oieb::PAYLOAD_READ_COUNT);
         count(word, &self.returned, 1, self.is_concurrent());
     }
@@ -549,12 +557,14 @@ impl ClientRing {
         {
             return false;
         }
+        failpoint!("cancel.before_state");
         let (request, cancelled) = (Phase::Request.of(sequence), Phase::Cancelled.of(sequence));
         // AcqRel: Release pairs with the Acquire in `ServerRing::take`; Acquire because on failure
         // the answer is there.
         let state = self.ring.state(entry.position());
         let exchanged =
             state.compare_exchange(request, cancelled, Ordering::AcqRel, Ordering::Acquire);
+        failpoint!("cancel.after_state");
         // If the answer was faster it can still be collected, unless `reclaim` swallowed it already.
         exchanged.is_ok() || !entry.change(sequence, Fate::Abandoned, Fate::Pending, concurrent)
     }

@@ -2,6 +2,7 @@
 
 use super::{Ring, Violation, count};
 use crate::atomics::{AtomicBool, AtomicU64, Ordering, compiler_fence, store_over};
+use crate::failpoint::failpoint;
 use crate::v2::layout::{Geometry, Phase, REQUEST, RESPONSE, Shape, oieb, slot};
 use crate::v2::words::Words;
 
@@ -167,11 +168,13 @@ impl ServerRing {
     fn pass(&self, taken: &Taken) {
         let Taken { sequence, position, shape, .. } = *taken;
         let read_count = self.ring.account().at(REQUEST + oieb::PAYLOAD_READ_COUNT);
+        failpoint!("take.before_count");
         // Release costs nothing on x86 and keeps this store behind those of the request before it.
         read_count.store(sequence, Ordering::Release);
         // After a death every store that was executed is visible; the fence keeps the compiler from
         // moving stores to the data before the count that puts the request in doubt.
         compiler_fence(Ordering::SeqCst);
+        failpoint!("take.counted");
         self.wrapped.store(false, Ordering::Relaxed);
         self.position.store(self.ring.after(position, shape.len()), Ordering::Relaxed);
         self.expected.store(sequence + 1, Ordering::Relaxed);
@@ -218,6 +221,7 @@ impl ServerRing {
 
     /// Gives the slot's bytes back at once.
     fn skip(&self, position: u64, sequence: u64, len: u64) {
+        failpoint!("skip.before_state");
         // Release: pairs with the Acquire in `ClientRing::reclaim`; the header was read before.
         self.ring.state(position).store(Phase::Released.of(sequence), Ordering::Release);
         self.account(len);
@@ -233,7 +237,9 @@ impl ServerRing {
         header.at(slot::SHAPE).store(shape.to_word(), Ordering::Relaxed);
         // Release: pairs with the Acquire in `ClientRing::look`; data, length and status first. The
         // client may be cancelling at this moment.
+        failpoint!("answer.before_state");
         store_over(header.at(slot::STATE), Phase::Response.of(taken.sequence));
+        failpoint!("answer.after_state");
         self.account(taken.shape.len());
         let word = self.ring.account().at(RESPONSE + oieb::PAYLOAD_WRITTEN_COUNT);
         count(word, &self.answered, 1, self.concurrent.load(Ordering::Relaxed));

@@ -4,6 +4,7 @@ use super::channel::ServerChannel;
 use crate::atomics::{AtomicBool, Ordering};
 use crate::config::ServerConfig;
 use crate::error::{Error, Result};
+use crate::failpoint::failpoint;
 use crate::name::ChannelName;
 use crate::v2::ring::{Take, Taken};
 use crate::wait::{Deadline, Peer, Unready, Waiter, Watch, wake};
@@ -172,8 +173,11 @@ impl Acceptor {
         crate::trace::event!(channel = %self.name, "client gone, segment retired");
         // The names are removed while both locks are held, then both are given back: whoever opened
         // the old segment sees that its server is gone.
+        failpoint!("retire.both_locked");
         let removed = channel.segment.unlink();
+        failpoint!("retire.unlinked");
         channel.segment.resign();
+        failpoint!("retire.resigned");
         self.channel = None;
         *self.shared.current() = None;
         removed?;
@@ -182,6 +186,7 @@ impl Acceptor {
 
     fn renew(&mut self) -> Result<()> {
         let channel = Arc::new(ServerChannel::create(&self.name, &self.config)?);
+        failpoint!("retire.renewed");
         *self.shared.current() = Some(Arc::clone(&channel));
         self.channel = Some(channel);
         Ok(())

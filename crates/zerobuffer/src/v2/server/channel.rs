@@ -3,6 +3,7 @@
 use crate::atomics::{AtomicBool, Ordering};
 use crate::config::ServerConfig;
 use crate::error::Result;
+use crate::failpoint::failpoint;
 use crate::liveness::Role;
 use crate::name::ChannelName;
 use crate::v2::create::{self, create};
@@ -72,6 +73,7 @@ impl ServerChannel {
     #[inline(always)]
     pub(super) fn answer(&self, taken: &Taken, len: u64, status: u16) {
         self.ring.answer(taken, len, status);
+        failpoint!("answer.before_post");
         wake(&self.segment.semaphores.response_ready);
     }
 
@@ -84,7 +86,9 @@ impl ServerChannel {
     /// Says that this server takes nothing more, and wakes whoever waits for it.
     pub(super) fn announce_end(&self) {
         self.segment.store(REQUEST + oieb::READER_PID, 0);
+        failpoint!("stop.one_pid");
         self.segment.store(RESPONSE + oieb::WRITER_PID, 0);
+        failpoint!("stop.before_post");
         wake(&self.segment.semaphores.response_ready);
         wake(&self.segment.semaphores.space_available);
     }
@@ -105,8 +109,11 @@ impl ServerChannel {
         // All ends of this wait are alike: read, the client gone, or time up.
         let waiter = Waiter::new(WaitStrategy::Park);
         let _ = waiter.wait(consumed, deadline, &Reader(self), all_read);
+        failpoint!("stop.before_unlink");
         let removed = self.segment.unlink();
+        failpoint!("stop.unlinked");
         self.segment.resign();
+        failpoint!("stop.resigned");
         crate::trace::event!(channel = %self.segment.name, "closed");
         removed
     }
