@@ -510,7 +510,7 @@ pub unsafe extern "C" fn zb_client_reconnect(
         // SAFETY: the C contract.
         let reconnected = match unsafe { zb_client::of(client) }.map(|client| &client.kind) {
             Ok(Kind::One(local)) => local.reconnect(timeout),
-            Ok(Kind::Many(shared)) => shared.reconnect(timeout).map(|()| EMPTY),
+            Ok(Kind::Many(shared)) => shared.reconnect(timeout).map(|_| EMPTY),
             Err(error) => Err(error),
         };
         // SAFETY: the C contract.

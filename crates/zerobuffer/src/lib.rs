@@ -120,8 +120,8 @@ pub use handler::HandlerOutcome;
 pub use name::{ChannelName, MAX_NAME_LEN};
 #[cfg(not(loom))]
 pub use v2::client::{
-    Client, OwnedResponse, Reconnected, RequestBuffer, RequestLayout, RequestSender, Response,
-    ResponseReceiver, SharedClient,
+    Client, OwnedRequestBuffer, OwnedResponse, Reconnected, RequestBuffer, RequestLayout,
+    RequestSender, Response, ResponseReceiver, SharedClient,
 };
 #[cfg(not(loom))]
 pub use v2::server::{Frame, OwnedRequest, Request, Server};

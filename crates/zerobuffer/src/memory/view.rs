@@ -43,6 +43,19 @@ impl SharedMemoryView {
         Self { backing: Some(backing), base, len }
     }
 
+    /// No memory at all.
+    pub(crate) fn empty() -> Self {
+        Self { backing: None, base: NonNull::dangling(), len: 0 }
+    }
+
+    /// `len` bytes from `start`, which this side's own records say are inside.
+    ///
+    /// # Panics
+    /// If they are not.
+    pub(crate) fn window(&self, start: u64, len: u64) -> Self {
+        self.map(start as usize, len as usize).expect("a frame lies inside of its segment")
+    }
+
     /// The length in bytes; 0 after `unmap`.
     #[inline]
     pub fn len(&self) -> usize {
@@ -87,9 +100,7 @@ impl MemoryProvider for SharedMemoryView {
     }
 
     fn unmap(&mut self) {
-        self.backing = None;
-        self.base = NonNull::dangling();
-        self.len = 0;
+        *self = Self::empty();
     }
 }
 

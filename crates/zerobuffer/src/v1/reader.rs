@@ -8,7 +8,7 @@ use super::ring::{Look, ReaderRing, ReaderStatistics, Taken};
 use super::{attach, segment::Segment};
 use crate::config::BufferConfig;
 use crate::error::{Error, Result};
-use crate::memory::MemoryProvider;
+use crate::memory::{MemoryProvider, SharedMemoryView};
 use crate::name::BufferName;
 use crate::wait::{Deadline, Peer, Unready, Waiter, Watch};
 use std::cell::Cell;
@@ -456,6 +456,13 @@ impl Core {
             false => &[],
         }
     }
+
+    fn memory(&self, taken: &Taken) -> SharedMemoryView {
+        match self.segment.is_ours() {
+            true => self.segment.payload.window(taken.data_start, taken.len),
+            false => SharedMemoryView::empty(),
+        }
+    }
 }
 
 /// What one wait for a frame looks at.
@@ -544,6 +551,13 @@ macro_rules! frame_methods {
             #[inline]
             pub fn data(&self) -> &[u8] {
                 self.core.data(&self.taken)
+            }
+
+            /// The bytes as memory that stays mapped for as long as the view lives, even after the
+            /// frame was given back: for code that hands out their address, like a binding for another
+            /// language. They are the holder's alone only while the frame lives. Empty in a forked child.
+            pub fn memory(&self) -> SharedMemoryView {
+                self.core.memory(&self.taken)
             }
 
             /// The frame's length in bytes. C# writers can send frames of no bytes.

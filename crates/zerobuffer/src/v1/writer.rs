@@ -5,7 +5,7 @@ use super::config::WriterConfig;
 use super::liveness::{Pace, SLICE};
 use super::ring::{Claim, WriterRing, WriterStatistics};
 use crate::error::{Error, Result};
-use crate::memory::MemoryProvider;
+use crate::memory::{MemoryProvider, SharedMemoryView};
 use crate::name::BufferName;
 use crate::sys;
 use crate::v1::layout::oieb;
@@ -354,6 +354,17 @@ impl FrameBuffer<'_> {
     /// The frame's bytes, in shared memory; empty in a forked child.
     pub fn data_mut(&mut self) -> &mut [u8] {
         self.writer.data_mut(&mut self.claim)
+    }
+
+    /// The bytes as memory that stays mapped for as long as the view lives, even after the commit: for
+    /// code that hands out their address, like a binding for another language. They are the holder's
+    /// alone only until then. Empty in a forked child.
+    pub fn memory(&self) -> SharedMemoryView {
+        let segment = &self.writer.attached.segment;
+        match segment.is_ours() {
+            true => segment.payload.window(self.claim.data_start(), self.claim.len()),
+            false => SharedMemoryView::empty(),
+        }
     }
 
     /// The frame's length in bytes.

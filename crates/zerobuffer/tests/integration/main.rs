@@ -15,6 +15,7 @@ mod calls;
 mod death;
 mod fork;
 mod handlers;
+mod handles;
 mod names;
 mod pull;
 mod races;

@@ -11,7 +11,7 @@ use crate::v2::layout::{Demand, REQUEST, RESPONSE, oieb};
 use crate::v2::ring::{Claim, ClaimStep, ClientRing, Held, Look, Violation};
 use crate::v2::segment::{Block, Segment};
 use crate::wait::{Deadline, Peer, Unready, Waiter, Watch, hint, wake};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// Between two looks at the server's lock while something is outstanding.
@@ -53,6 +53,8 @@ pub(super) struct ClientChannel {
     claiming: AtomicBool,
     /// `close` has been called.
     closed: AtomicBool,
+    /// Held while a request is published that another thread's `close` may race with, and by `close`.
+    publishing: Mutex<()>,
     ended: AtomicU64,
     violation: OnceLock<Violation>,
     space: Waiter,
@@ -88,6 +90,7 @@ impl ClientChannel {
             server_metadata,
             claiming: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            publishing: Mutex::new(()),
             ended: AtomicU64::new(RUNNING),
             violation: OnceLock::new(),
             space: Waiter::new(config.wait),
@@ -122,7 +125,9 @@ impl ClientChannel {
     #[inline]
     fn may_send(&self) -> bool {
         self.is_usable()
-            && !self.claiming.load(Ordering::Relaxed)
+            // Acquire: pairs with the Release in `commit_unless_closed` and `abandon_claim`, which another
+            // thread may have called.
+            && !self.claiming.load(Ordering::Acquire)
             // A server that is known to be gone takes nothing more. That it has just gone is not asked
             // here, on the way of every request: whoever waits for the answer finds out.
             && self.ended.load(Ordering::Relaxed) == RUNNING
@@ -189,8 +194,26 @@ impl ClientChannel {
         sequence
     }
 
+    /// As [`ClientChannel::commit`], for a handle that other threads do not wait for when they close
+    /// this end.
+    pub(super) fn commit_unless_closed(&self, claim: Claim, len: u64) -> Result<u64> {
+        let _open = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_closed() {
+            self.abandon_claim();
+            return Err(Error::InvalidState {
+                reason: "the client was closed, or has reconnected; acquire a new buffer",
+            });
+        }
+        let sequence = self.publish(claim, len);
+        self.abandon_claim();
+        Ok(sequence)
+    }
+
+    /// A claim is open no more.
     pub(super) fn abandon_claim(&self) {
-        self.claiming.store(false, Ordering::Relaxed);
+        // Release: pairs with the Acquire in `may_send`: whoever claims next, on whatever thread, finds
+        // what was done with this claim.
+        self.claiming.store(false, Ordering::Release);
     }
 
     /// The usual case of [`ClientChannel::send_slowly`]: there is room. `None`: nothing was sent.
@@ -285,8 +308,17 @@ impl ClientChannel {
 
     /// Waits for the oldest answer that is there.
     pub(super) fn receive_next(&self, deadline: &Deadline) -> Result<Held> {
-        let held = self.await_response(deadline, self, || self.ring.next_ready().transpose());
-        match held {
+        let waited = self.await_response(deadline, self, || self.ring.next_ready().transpose());
+        self.settle_next(deadline, waited)
+    }
+
+    /// Turns the end of a wait for any answer into the answer or the error that it stands for.
+    pub(super) fn settle_next(
+        &self,
+        deadline: &Deadline,
+        waited: std::result::Result<std::result::Result<Held, Violation>, Unready>,
+    ) -> Result<Held> {
+        match waited {
             Ok(Ok(held)) => self.accept(held),
             Ok(Err(violation)) => Err(self.poison(violation)),
             Err(Unready::Gone(peer)) => match self.ring.pending().next() {
@@ -373,11 +405,18 @@ impl ClientChannel {
     ///
     /// Once only: an unused segment serves the next client, whose words these are then.
     pub(super) fn close(&self) {
-        if !self.segment.is_ours() || self.closed.swap(true, Ordering::Relaxed) {
+        if !self.segment.is_ours() || self.is_closed() {
             return;
         }
-        self.ring.cancel_all();
+        // Whoever waits for room, or for an answer, comes back.
         self.ended.store(CLOSED, Ordering::Relaxed);
+        {
+            let _nobody_publishes = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.closed.swap(true, Ordering::Relaxed) {
+                return;
+            }
+        }
+        self.ring.cancel_all();
         failpoint!("close.cancelled");
         self.segment.store(RESPONSE + oieb::READER_PID, 0);
         failpoint!("close.one_pid");
@@ -423,7 +462,7 @@ impl Watch for ClientChannel {
     }
 }
 
-fn timed_out(waited: Duration) -> Error {
+pub(super) fn timed_out(waited: Duration) -> Error {
     Error::Timeout { waited, what: "waiting for a response" }
 }
 

@@ -1,7 +1,9 @@
 //! What a client holds in its hands: a buffer to fill, a response to read.
 
 use super::channel::ClientChannel;
+use super::shared::Turn;
 use crate::error::{Error, Result};
+use crate::memory::SharedMemoryView;
 use crate::v2::ring::{Claim, Held};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -17,7 +19,7 @@ type NotSend = PhantomData<*const ()>;
 /// was written.
 #[derive(Debug)]
 pub struct RequestBuffer<'c> {
-    channel: &'c ClientChannel,
+    channel: &'c Arc<ClientChannel>,
     /// `None` once committed.
     claim: Option<Claim>,
     len: u64,
@@ -26,49 +28,18 @@ pub struct RequestBuffer<'c> {
 
 impl<'c> RequestBuffer<'c> {
     #[inline]
-    pub(super) fn new(channel: &'c ClientChannel, claim: Claim, len: u64) -> Self {
+    pub(super) fn new(channel: &'c Arc<ClientChannel>, claim: Claim, len: u64) -> Self {
         Self { channel, claim: Some(claim), len, not_send: PhantomData }
     }
 
-    /// The request's bytes, in shared memory; empty in a forked child.
-    #[inline]
-    pub fn data_mut(&mut self) -> &mut [u8] {
-        match &mut self.claim {
-            Some(claim) if self.channel.segment.is_ours() => {
-                claim.data_mut(&self.channel.segment.payload, self.len)
-            }
-            _ => &mut [],
-        }
-    }
-
-    /// The request's length in bytes.
-    #[inline]
-    pub fn len(&self) -> usize {
-        self.len as usize
-    }
-
-    /// Whether the request has no bytes.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// The most bytes that request or response may have.
-    #[inline]
-    pub fn capacity(&self) -> usize {
-        self.claim.as_ref().map_or(0, Claim::capacity) as usize
-    }
-
-    /// Changes the request's length. Bytes beyond the former length hold whatever was there before.
-    ///
-    /// # Errors
-    /// [`Error::TooLarge`] beyond [`capacity`](Self::capacity).
-    pub fn resize(&mut self, len: usize) -> Result<()> {
-        let max = self.capacity();
-        if len > max {
-            return Err(Error::TooLarge { asked: len as u64, max: max as u64 });
-        }
-        self.len = len as u64;
-        Ok(())
+    /// The same buffer, free of the client's borrow: it may move to any thread, and outlive the
+    /// client. Nothing is copied.
+    pub fn into_owned(self) -> OwnedRequestBuffer {
+        // It is committed on any thread from now on.
+        self.channel.ring.set_concurrent();
+        let mut this = ManuallyDrop::new(self);
+        let channel = Arc::clone(this.channel);
+        OwnedRequestBuffer { channel, claim: this.claim.take(), len: this.len, _turn: None }
     }
 
     /// Sends the request, and returns its sequence number.
@@ -90,6 +61,126 @@ impl Drop for RequestBuffer<'_> {
         }
     }
 }
+
+/// As [`RequestBuffer`], but it may move to any thread and outlive the client that it came from.
+///
+/// ```
+/// use std::time::Duration;
+/// use zerobuffer::{BufferConfig, Client, Frame, Server};
+///
+/// let name = format!("doc-owned-{}", std::process::id());
+/// let mut server = Server::create(&name, BufferConfig::new(0, 1 << 16))?;
+/// server.start(|frame: &mut Frame| frame.data_mut().make_ascii_uppercase())?;
+///
+/// let client = Client::connect(&name, Duration::from_secs(5))?;
+/// let mut buffer = client.acquire_request_buffer(5)?.into_owned();
+/// let sequence = std::thread::spawn(move || {
+///     buffer.data_mut().copy_from_slice(b"hello");
+///     buffer.commit()
+/// });
+/// let sequence = sequence.join().expect("does not panic")?;
+/// assert_eq!(client.receive_response_for(sequence, Duration::from_secs(5))?.data(), b"HELLO");
+/// # Ok::<(), zerobuffer::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct OwnedRequestBuffer {
+    channel: Arc<ClientChannel>,
+    /// `None` once committed.
+    claim: Option<Claim>,
+    len: u64,
+    /// Keeps other threads of a shared client from sending; given back after the claim.
+    _turn: Option<Turn>,
+}
+
+impl OwnedRequestBuffer {
+    pub(super) fn new(channel: Arc<ClientChannel>, claim: Claim, len: u64, turn: Turn) -> Self {
+        Self { channel, claim: Some(claim), len, _turn: Some(turn) }
+    }
+
+    /// Sends the request, and returns its sequence number.
+    ///
+    /// # Errors
+    /// [`Error::InvalidState`] if the client was closed or has reconnected meanwhile;
+    /// [`Error::WrongProcess`] in a forked child. Nothing was sent then.
+    pub fn commit(mut self) -> Result<u64> {
+        self.channel.check()?;
+        match self.claim.take() {
+            Some(claim) => self.channel.commit_unless_closed(claim, self.len),
+            None => Err(Error::WrongProcess),
+        }
+    }
+}
+
+impl Drop for OwnedRequestBuffer {
+    fn drop(&mut self) {
+        if self.claim.is_some() {
+            self.channel.abandon_claim();
+        }
+    }
+}
+
+macro_rules! request_buffer_methods {
+    ($type:ty) => {
+        impl $type {
+            /// The request's bytes, in shared memory; empty in a forked child.
+            #[inline]
+            pub fn data_mut(&mut self) -> &mut [u8] {
+                match &mut self.claim {
+                    Some(claim) if self.channel.segment.is_ours() => {
+                        claim.data_mut(&self.channel.segment.payload, self.len)
+                    }
+                    _ => &mut [],
+                }
+            }
+
+            /// The bytes as memory that stays mapped for as long as the view lives, even after the
+            /// commit: for code that hands out their address, like a binding for another language.
+            /// They are the holder's alone only until then. Empty in a forked child.
+            pub fn memory(&self) -> SharedMemoryView {
+                match &self.claim {
+                    Some(claim) if self.channel.segment.is_ours() => {
+                        self.channel.segment.payload.window(claim.data_start(), self.len)
+                    }
+                    _ => SharedMemoryView::empty(),
+                }
+            }
+
+            /// The request's length in bytes.
+            #[inline]
+            pub fn len(&self) -> usize {
+                self.len as usize
+            }
+
+            /// Whether the request has no bytes.
+            pub fn is_empty(&self) -> bool {
+                self.len == 0
+            }
+
+            /// The most bytes that request or response may have.
+            #[inline]
+            pub fn capacity(&self) -> usize {
+                self.claim.as_ref().map_or(0, Claim::capacity) as usize
+            }
+
+            /// Changes the request's length. Bytes beyond the former length hold whatever was there
+            /// before.
+            ///
+            /// # Errors
+            /// [`Error::TooLarge`] beyond [`capacity`](Self::capacity).
+            pub fn resize(&mut self, len: usize) -> Result<()> {
+                let max = self.capacity();
+                if len > max {
+                    return Err(Error::TooLarge { asked: len as u64, max: max as u64 });
+                }
+                self.len = len as u64;
+                Ok(())
+            }
+        }
+    };
+}
+
+request_buffer_methods!(RequestBuffer<'_>);
+request_buffer_methods!(OwnedRequestBuffer);
 
 /// An answer, read where the server left it. Its bytes go back to the ring when it is dropped.
 ///
@@ -158,6 +249,20 @@ macro_rules! response_methods {
                     self.held.data(&self.channel.segment.payload)
                 } else {
                     &[]
+                }
+            }
+
+            /// The bytes as memory that stays mapped for as long as the view lives, even after the
+            /// response was given back: for code that hands out their address, like a binding for
+            /// another language. They are the holder's alone only while the response lives. Empty in
+            /// a forked child.
+            pub fn memory(&self) -> SharedMemoryView {
+                match self.channel.segment.is_ours() {
+                    true => {
+                        let payload = &self.channel.segment.payload;
+                        payload.window(self.held.data_start(), self.held.len)
+                    }
+                    false => SharedMemoryView::empty(),
                 }
             }
 

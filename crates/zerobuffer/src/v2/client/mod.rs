@@ -5,7 +5,7 @@ mod guards;
 mod halves;
 mod shared;
 
-pub use guards::{OwnedResponse, RequestBuffer, Response};
+pub use guards::{OwnedRequestBuffer, OwnedResponse, RequestBuffer, Response};
 pub use halves::{RequestSender, ResponseReceiver};
 pub use shared::SharedClient;
 
@@ -317,7 +317,7 @@ impl Client {
 
     /// A client that many threads can call at once. Requests that are in flight stay so.
     pub fn into_shared(self) -> SharedClient {
-        SharedClient::new(self.name, self.config, self.channel)
+        SharedClient::new(self.name, self.config, self.channel, self.given_up)
     }
 
     /// Attaches to the channel's present server: after the former one has gone, or to start over with
@@ -339,9 +339,7 @@ impl Client {
         self.channel.segment.check_process()?;
         let server_gone = self.channel.peer() != Peer::Alive || self.channel.probe() != Peer::Alive;
         if !server_gone {
-            // It may be at work on any of them.
-            let in_doubt = |sequence| LostRequest { sequence, state: RequestState::InDoubt };
-            self.given_up = self.channel.ring.pending().map(in_doubt).collect();
+            self.given_up = report(&self.channel);
             self.channel.close();
         }
         let channel = ClientChannel::attach(&self.name, &self.config, deadline)?;
@@ -353,10 +351,7 @@ impl Client {
         let mut report = Reconnected { resent: Vec::new(), lost };
         let mut stuck = false;
         for sequence in pending {
-            let mut lost = former.ring.fate_after_death(sequence);
-            if former.ring.is_answered(sequence) {
-                lost.state = RequestState::InDoubt;
-            }
+            let lost = fate(&former, sequence, false);
             let wanted = self.config.resend_not_started && !stuck;
             let resent = (wanted && lost.state == RequestState::NotStarted)
                 .then(|| self.resend(&former, sequence, deadline));
@@ -384,6 +379,21 @@ impl Client {
     }
 }
 
+/// What is known of a request that is given up with its connection.
+fn fate(channel: &ClientChannel, sequence: u64, server_lives: bool) -> LostRequest {
+    // A server that lives may be at work on any of them.
+    match server_lives || channel.ring.is_answered(sequence) {
+        true => LostRequest { sequence, state: RequestState::InDoubt },
+        false => channel.ring.fate_after_death(sequence),
+    }
+}
+
+/// What is known of everything in flight on a connection that is given up.
+fn report(channel: &ClientChannel) -> Vec<LostRequest> {
+    let lives = channel.peer() == Peer::Alive && channel.probe() == Peer::Alive;
+    channel.ring.pending().map(|sequence| fate(channel, sequence, lives)).collect()
+}
+
 /// Whether a call can be made again: the server was gone before it took the request.
 fn is_not_started(error: &Error) -> bool {
     match error {
@@ -409,7 +419,7 @@ fn send(channel: &ClientChannel, data: &[u8], timeout: Duration) -> Result<u64> 
 
 #[inline]
 fn acquire(
-    channel: &ClientChannel,
+    channel: &Arc<ClientChannel>,
     size: usize,
     layout: RequestLayout,
     timeout: Duration,

@@ -1,15 +1,18 @@
 //! One client for many threads.
 
-use super::channel::{Attached, ClientChannel, Looked};
-use super::{OwnedResponse, RequestLayout, is_not_started};
+use super::channel::{Attached, ClientChannel, timed_out};
+use super::{
+    OwnedRequestBuffer, OwnedResponse, Reconnected, RequestLayout, is_not_started, report,
+};
 use crate::config::ClientConfig;
-use crate::error::{Error, Result};
+use crate::error::{Error, LostRequest, Result};
 use crate::name::ChannelName;
 use crate::sys;
 use crate::v2::ring::Held;
 use crate::wait::{Deadline, Peer, Unready, WaitStrategy, Watch};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 /// How long a thread that does not wait on the semaphore itself sleeps before it looks again.
@@ -50,8 +53,9 @@ struct Inner {
     name: ChannelName,
     config: ClientConfig,
     connection: RwLock<Arc<Connection>>,
-    /// Held by the one thread that attaches to a new server.
-    reconnecting: Mutex<()>,
+    /// Held by the one thread that attaches to a new server: what a connection that was given up had in
+    /// flight, while there is no new one.
+    given_up: Mutex<Vec<LostRequest>>,
     fork_generation: u32,
 }
 
@@ -59,22 +63,67 @@ struct Inner {
 #[derive(Debug)]
 struct Connection {
     channel: Attached,
+    /// Waiting threads never sleep.
+    spins: bool,
     senders: Gate,
     receivers: Crowd,
 }
 
 impl Connection {
-    fn new(channel: Attached) -> Arc<Self> {
+    fn new(channel: Attached, config: &ClientConfig) -> Arc<Self> {
         channel.ring.set_concurrent();
-        Arc::new(Self { channel, senders: Gate::default(), receivers: Crowd::default() })
+        let spins = config.wait == WaitStrategy::Spin;
+        Arc::new(Self { channel, spins, senders: Gate::default(), receivers: Crowd::default() })
+    }
+
+    /// Waits for this thread's turn to send `size` bytes.
+    fn take_turn(&self, size: usize, deadline: &Deadline) -> Result<u64> {
+        self.channel.check()?;
+        self.senders.enter(deadline).map_err(|refused| match refused {
+            Refused::OpenHere => Error::ClaimOpen,
+            Refused::Timeout => {
+                let in_flight = self.channel.ring.in_flight();
+                Error::Full { needed: size as u64, free: 0, in_flight }
+            }
+        })
+    }
+}
+
+/// A thread's turn to send, kept by an open request buffer.
+#[derive(Debug)]
+pub(super) struct Turn {
+    connection: Arc<Connection>,
+    ticket: u64,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.connection.senders.leave(self.ticket);
+    }
+}
+
+/// Gives a thread's turn back when dropped.
+struct Leave<'g> {
+    gate: &'g Gate,
+    ticket: u64,
+}
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.gate.leave(self.ticket);
     }
 }
 
 impl SharedClient {
-    pub(super) fn new(name: ChannelName, config: ClientConfig, channel: Attached) -> Self {
-        let connection = RwLock::new(Connection::new(channel));
-        let (reconnecting, fork_generation) = (Mutex::new(()), sys::fork_generation());
-        let inner = Inner { name, config, connection, reconnecting, fork_generation };
+    pub(super) fn new(
+        name: ChannelName,
+        config: ClientConfig,
+        channel: Attached,
+        given_up: Vec<LostRequest>,
+    ) -> Self {
+        let connection = RwLock::new(Connection::new(channel, &config));
+        let (given_up, fork_generation) = (Mutex::new(given_up), sys::fork_generation());
+        let inner = Inner { name, config, connection, given_up, fork_generation };
         Self { inner: Arc::new(inner) }
     }
 
@@ -140,7 +189,7 @@ impl SharedClient {
         loop {
             let connection = self.connection()?;
             let outcome = send(&connection, size, layout, &mut fill, &deadline)
-                .and_then(|sequence| receive(&connection, &self.inner.config, sequence, &deadline));
+                .and_then(|sequence| receive(&connection, sequence, &deadline));
             match outcome {
                 Ok(held) => return Ok(OwnedResponse::new(Arc::clone(&connection.channel), held)),
                 Err(error) if self.inner.config.resend_not_started && is_not_started(&error) => {
@@ -156,10 +205,90 @@ impl SharedClient {
     /// # Errors
     /// The same.
     pub fn send_request(&self, data: &[u8]) -> Result<u64> {
-        let deadline = Deadline::after(self.inner.config.send_timeout);
-        let layout = RequestLayout::default();
+        self.send_request_within(data, self.inner.config.send_timeout)
+    }
+
+    /// As [`send_request`](Self::send_request), but waits for room until `timeout` has passed; zero
+    /// looks once.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn send_request_within(&self, data: &[u8], timeout: Duration) -> Result<u64> {
         let fill = &mut |to: &mut [u8]| to.copy_from_slice(data);
-        send(&*self.connection()?, data.len(), layout, fill, &deadline)
+        let layout = RequestLayout::default();
+        send(&*self.connection()?, data.len(), layout, fill, &Deadline::after(timeout))
+    }
+
+    /// A buffer of `size` bytes in the ring, to be filled in place and committed, waiting for room until
+    /// `timeout` has passed. While it is open, other threads that send wait for it to be committed or
+    /// dropped; to the thread that opened it they fail with [`Error::ClaimOpen`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use zerobuffer::{BufferConfig, Client, ErrorKind, Frame, RequestLayout, Server};
+    /// # let name = format!("doc-shared-acquire-{}", std::process::id());
+    /// # let mut server = Server::create(&name, BufferConfig::new(0, 1 << 16))?;
+    /// # server.start(|frame: &mut Frame| frame.data_mut().make_ascii_uppercase())?;
+    /// let second = Duration::from_secs(1);
+    /// let client = Client::connect(&name, second)?.into_shared();
+    /// let mut buffer = client.acquire_request_buffer(5, RequestLayout::new(), second)?;
+    /// assert_eq!(client.send_request(b"bye").unwrap_err().kind(), ErrorKind::ClaimOpen);
+    /// buffer.data_mut().copy_from_slice(b"hello");
+    /// let sequence = buffer.commit()?;
+    /// assert_eq!(client.receive_response_for(sequence, second)?.data(), b"HELLO");
+    /// # Ok::<(), zerobuffer::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Client::acquire_request_buffer_with`](super::Client::acquire_request_buffer_with).
+    pub fn acquire_request_buffer(
+        &self,
+        size: usize,
+        layout: RequestLayout,
+        timeout: Duration,
+    ) -> Result<OwnedRequestBuffer> {
+        let (connection, deadline) = (self.connection()?, Deadline::after(timeout));
+        let demand = layout.demand(size)?;
+        let ticket = connection.take_turn(size, &deadline)?;
+        let turn = Turn { connection: Arc::clone(&connection), ticket };
+        let claim = connection.channel.claim(demand, &deadline)?;
+        connection.senders.opened();
+        let channel = Arc::clone(&connection.channel);
+        Ok(OwnedRequestBuffer::new(channel, claim, size as u64, turn))
+    }
+
+    /// As [`Client::receive_response`](super::Client::receive_response). With several threads each
+    /// answer goes to one of those that can have it: do not ask for any answer on one thread and for a
+    /// certain one on another.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn receive_response(&self, timeout: Duration) -> Result<OwnedResponse> {
+        let (connection, deadline) = (self.connection()?, Deadline::after(timeout));
+        let channel = &connection.channel;
+        channel.check()?;
+        let waited = wait(&connection, &deadline, || channel.ring.next_ready().transpose());
+        let held = channel.settle_next(&deadline, waited)?;
+        Ok(OwnedResponse::new(Arc::clone(channel), held))
+    }
+
+    /// As [`receive_response_for`](Self::receive_response_for), but when the timeout passes the request
+    /// is not given up: for who waits bit by bit, and looks after something else in between.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn poll_response_for(&self, sequence: u64, timeout: Duration) -> Result<OwnedResponse> {
+        let (connection, deadline) = (self.connection()?, Deadline::after(timeout));
+        let channel = &connection.channel;
+        channel.check()?;
+        if let Some(held) = channel.receive_at_once(sequence) {
+            return Ok(OwnedResponse::new(Arc::clone(channel), held));
+        }
+        let held = match wait(&connection, &deadline, || channel.look(sequence)) {
+            Err(Unready::Timeout) => return Err(timed_out(timeout)),
+            waited => channel.settle(sequence, &deadline, waited)?,
+        };
+        Ok(OwnedResponse::new(Arc::clone(channel), held))
     }
 
     /// As [`Client::receive_response_for`](super::Client::receive_response_for).
@@ -173,7 +302,7 @@ impl SharedClient {
             connection.channel.poll_for(sequence)?
         } else {
             let deadline = Deadline::after(timeout);
-            receive(&connection, &self.inner.config, sequence, &deadline)?
+            receive(&connection, sequence, &deadline)?
         };
         Ok(OwnedResponse::new(Arc::clone(&connection.channel), held))
     }
@@ -184,33 +313,50 @@ impl SharedClient {
     }
 
     /// Attaches to the channel's present server if the former one has gone, or if the connection has no
-    /// sequence numbers left. Requests that are in flight on the former connection report its end to
-    /// those who wait for them. A connection that works is left as it is: each thread may call this
+    /// sequence numbers left; also after [`close`](Self::close). Nothing is sent again: all that was in
+    /// flight is among the lost ones, and threads that wait for an answer from the former connection get
+    /// its end as their error. A connection that works is left as it is: each thread may call this
     /// after an error, in whatever order they notice.
     ///
     /// # Errors
     /// As [`Client::connect`](super::Client::connect), and the client is as before.
-    pub fn reconnect(&self, timeout: Duration) -> Result<()> {
+    pub fn reconnect(&self, timeout: Duration) -> Result<Reconnected> {
         self.replace(&self.connection()?, &Deadline::after(timeout))
     }
 
     /// Replaces the connection that failed, unless another thread has done so already.
-    fn replace(&self, failed: &Arc<Connection>, deadline: &Deadline) -> Result<()> {
-        let _turn = self.inner.reconnecting.lock().unwrap_or_else(PoisonError::into_inner);
+    fn replace(&self, failed: &Arc<Connection>, deadline: &Deadline) -> Result<Reconnected> {
+        let mut given_up = self.inner.given_up.lock().unwrap_or_else(PoisonError::into_inner);
         if !Arc::ptr_eq(failed, &self.connection()?) {
-            return Ok(());
+            return Ok(Reconnected::default());
         }
-        if failed.channel.is_server_connected() {
-            if !failed.channel.ring.is_exhausted() {
+        let former = &failed.channel;
+        if former.is_server_connected() {
+            if !former.ring.is_exhausted() {
                 // Others have requests in flight there.
-                return Ok(());
+                return Ok(Reconnected::default());
             }
-            failed.channel.close();
+            *given_up = report(former);
+            former.close();
         }
         let channel = ClientChannel::attach(&self.inner.name, &self.inner.config, deadline)?;
         let mut current = self.inner.connection.write().unwrap_or_else(PoisonError::into_inner);
-        *current = Connection::new(channel);
-        Ok(())
+        *current = Connection::new(channel, &self.inner.config);
+        let lost = match former.is_closed() {
+            true => std::mem::take(&mut *given_up),
+            false => report(former),
+        };
+        Ok(Reconnected { resent: Vec::new(), lost })
+    }
+
+    /// Closes the channel in good order, as dropping the last clone does; a server then serves the next
+    /// client. From then on every call fails with [`Error::PeerClosed`] or [`Error::InvalidState`],
+    /// calls on other threads included, until [`reconnect`](Self::reconnect). Responses that are held
+    /// stay readable.
+    pub fn close(&self) {
+        if let Ok(connection) = self.connection() {
+            connection.channel.close();
+        }
     }
 }
 
@@ -222,18 +368,14 @@ fn send(
     deadline: &Deadline,
 ) -> Result<u64> {
     let channel = &*connection.channel;
-    channel.check()?;
-    let _turn = connection.senders.enter(deadline).ok_or(Error::Full {
-        needed: size as u64,
-        free: 0,
-        in_flight: channel.ring.in_flight(),
-    })?;
-    let claim = channel.claim(layout.demand(size)?, deadline)?;
+    let demand = layout.demand(size)?;
+    let _turn = Leave { gate: &connection.senders, ticket: connection.take_turn(size, deadline)? };
+    let claim = channel.claim(demand, deadline)?;
     let mut open = OpenClaim { channel, claim: Some(claim) };
     if let Some(claim) = &mut open.claim {
         fill(claim.data_mut(&channel.segment.payload, size as u64));
     }
-    Ok(channel.commit(open.claim.take().expect("set above"), size as u64))
+    channel.commit_unless_closed(open.claim.take().expect("set above"), size as u64)
 }
 
 /// Gives an open claim up if the user's code panics.
@@ -250,38 +392,43 @@ impl Drop for OpenClaim<'_> {
     }
 }
 
-/// Waits for one answer among threads that all wait for theirs. One of them, the leader, waits on the
-/// semaphore (one thread per process may); whenever it is woken, all look at their own requests.
-fn receive(
-    connection: &Connection,
-    config: &ClientConfig,
-    sequence: u64,
-    deadline: &Deadline,
-) -> Result<Held> {
+/// Waits for the answer to one request.
+fn receive(connection: &Connection, sequence: u64, deadline: &Deadline) -> Result<Held> {
     let channel = &*connection.channel;
     channel.check()?;
-    if config.wait == WaitStrategy::Spin {
-        // Nobody waits on the semaphore.
-        return match channel.receive_at_once(sequence) {
-            Some(held) => Ok(held),
-            None => channel.receive_for(sequence, deadline),
-        };
+    match channel.receive_at_once(sequence) {
+        Some(held) => Ok(held),
+        None => {
+            let waited = wait(connection, deadline, || channel.look(sequence));
+            channel.settle(sequence, deadline, waited)
+        }
     }
-    let crowd = &connection.receivers;
+}
+
+/// Waits among threads that all wait for answers, until `look` finds this one's. One of them, the
+/// leader, waits on the semaphore (one thread per process may); whenever it is woken, all look.
+fn wait<T>(
+    connection: &Connection,
+    deadline: &Deadline,
+    mut look: impl FnMut() -> Option<T>,
+) -> std::result::Result<T, Unready> {
+    let (channel, crowd) = (&**connection.channel, &connection.receivers);
+    if connection.spins {
+        // Nobody waits on the semaphore.
+        return channel.await_response(deadline, channel, look);
+    }
     loop {
         let turn = crowd.turn();
-        let looked = channel.look(sequence);
-        if let Some(looked) = looked {
-            return channel.settle(sequence, deadline, Ok(looked));
+        if let Some(found) = look() {
+            return Ok(found);
         }
         if crowd.try_lead() {
-            let waited = channel
-                .await_response(deadline, &Leader { channel, crowd }, || channel.look(sequence));
+            let waited = channel.await_response(deadline, &Leader { channel, crowd }, look);
             crowd.step_down();
-            return channel.settle(sequence, deadline, waited);
+            return waited;
         }
         if deadline.left().is_zero() {
-            return channel.settle(sequence, deadline, Err::<Looked, _>(Unready::Timeout));
+            return Err(Unready::Timeout);
         }
         crowd.follow(turn, deadline.left().min(SLICE));
     }
@@ -321,6 +468,8 @@ struct Crowd {
 #[derive(Debug, Default)]
 struct CrowdState {
     led: bool,
+    /// Threads that sleep until the next turn.
+    followers: u32,
     /// Counts the reasons to look again.
     turn: u64,
 }
@@ -341,18 +490,29 @@ impl Crowd {
     }
 
     fn step_down(&self) {
-        self.lock().led = false;
-        self.notify();
+        let mut state = self.lock();
+        state.led = false;
+        self.next_turn(state);
     }
 
     fn notify(&self) {
-        self.lock().turn += 1;
-        self.changed.notify_all();
+        self.next_turn(self.lock());
+    }
+
+    /// A system call only if somebody sleeps.
+    fn next_turn(&self, mut state: MutexGuard<'_, CrowdState>) {
+        state.turn += 1;
+        if state.followers > 0 {
+            drop(state);
+            self.changed.notify_all();
+        }
     }
 
     fn follow(&self, turn: u64, at_most: Duration) {
-        let state = self.lock();
-        let _ = self.changed.wait_timeout_while(state, at_most, |state| state.turn == turn);
+        let mut state = self.lock();
+        state.followers += 1;
+        let slept = self.changed.wait_timeout_while(state, at_most, |state| state.turn == turn);
+        slept.unwrap_or_else(PoisonError::into_inner).0.followers -= 1;
     }
 }
 
@@ -368,6 +528,16 @@ struct Queue {
     next_ticket: u64,
     /// The first one is inside.
     tickets: VecDeque<u64>,
+    /// The thread inside, if it has come out with an open request buffer.
+    opener: Option<ThreadId>,
+}
+
+/// Why the gate did not let a thread in.
+#[derive(Debug, PartialEq, Eq)]
+enum Refused {
+    /// It is inside already, with a request buffer.
+    OpenHere,
+    Timeout,
 }
 
 impl Gate {
@@ -375,35 +545,47 @@ impl Gate {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enter(&self, deadline: &Deadline) -> Option<GateGuard<'_>> {
+    /// Waits until all who came before have left. What is returned must be given to
+    /// [`Gate::leave`].
+    fn enter(&self, deadline: &Deadline) -> std::result::Result<u64, Refused> {
         let mut queue = self.lock();
         let ticket = queue.next_ticket;
         queue.next_ticket += 1;
         queue.tickets.push_back(ticket);
-        let guard = GateGuard { gate: self, ticket };
         while queue.tickets.front() != Some(&ticket) {
+            let is_here = |opener| opener == std::thread::current().id();
             let left = deadline.left();
-            if left.is_zero() {
-                drop(queue);
-                return None;
+            let refused = match queue.opener.is_some_and(is_here) {
+                true => Some(Refused::OpenHere),
+                false => left.is_zero().then_some(Refused::Timeout),
+            };
+            if let Some(refused) = refused {
+                self.take_out(queue, ticket);
+                return Err(refused);
             }
             queue = self.moved.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        drop(queue);
-        Some(guard)
+        Ok(ticket)
     }
-}
 
-/// A place in the queue, given up when dropped.
-struct GateGuard<'g> {
-    gate: &'g Gate,
-    ticket: u64,
-}
+    /// The thread inside goes on to something else before it leaves.
+    fn opened(&self) {
+        self.lock().opener = Some(std::thread::current().id());
+    }
 
-impl Drop for GateGuard<'_> {
-    fn drop(&mut self) {
-        self.gate.lock().tickets.retain(|ticket| *ticket != self.ticket);
-        self.gate.moved.notify_all();
+    fn leave(&self, ticket: u64) {
+        let mut queue = self.lock();
+        queue.opener = None;
+        self.take_out(queue, ticket);
+    }
+
+    /// A system call only if somebody waits.
+    fn take_out(&self, mut queue: MutexGuard<'_, Queue>, ticket: u64) {
+        queue.tickets.retain(|waiting| *waiting != ticket);
+        if !queue.tickets.is_empty() {
+            drop(queue);
+            self.moved.notify_all();
+        }
     }
 }
 
@@ -416,19 +598,21 @@ mod tests {
         let gate = Gate::default();
         let order = Mutex::new(Vec::new());
         let inside = gate.enter(&Deadline::after(Duration::ZERO)).unwrap();
-        assert!(gate.enter(&Deadline::after(Duration::from_millis(1))).is_none());
+        let refused = gate.enter(&Deadline::after(Duration::from_millis(1)));
+        assert_eq!(refused, Err(Refused::Timeout));
         std::thread::scope(|scope| {
             for number in 0..5 {
                 let (gate, order) = (&gate, &order);
                 scope.spawn(move || {
-                    let _inside = gate.enter(&Deadline::after(Duration::from_secs(60))).unwrap();
+                    let inside = gate.enter(&Deadline::after(Duration::from_secs(60))).unwrap();
                     order.lock().unwrap().push(number);
+                    gate.leave(inside);
                 });
                 while gate.lock().tickets.len() < number + 2 {
                     std::thread::yield_now();
                 }
             }
-            drop(inside);
+            gate.leave(inside);
         });
         assert_eq!(*order.lock().unwrap(), [0, 1, 2, 3, 4]);
     }

@@ -2,6 +2,7 @@
 
 use super::channel::ServerChannel;
 use crate::error::{Error, Result};
+use crate::memory::SharedMemoryView;
 use crate::v2::ring::Taken;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -68,6 +69,16 @@ impl<'s> Frame<'s> {
             self.taken.data_mut(&self.home.segment.payload, self.len)
         } else {
             &mut []
+        }
+    }
+
+    /// The bytes as memory that stays mapped for as long as the view lives, even after the frame was
+    /// answered: for code that hands out their address, like a binding for another language. They are
+    /// the holder's alone only while the frame lives. Empty in a forked child.
+    pub fn memory(&self) -> SharedMemoryView {
+        match self.home.segment.is_ours() {
+            true => self.home.segment.payload.window(self.taken.data_start(), self.len),
+            false => SharedMemoryView::empty(),
         }
     }
 

@@ -1,0 +1,223 @@
+//! Handles that move to other threads and outlive what they came from.
+
+use crate::harness::{LONG, fails, scene};
+use std::time::Duration;
+use zerobuffer::{
+    BufferConfig, Client, ClientConfig, Error, ErrorKind, Frame, OwnedRequest, RequestLayout,
+    RequestState, Server, SharedClient, v1,
+};
+
+fn inverting(name: &str) -> Server {
+    let mut server = Server::create(name, BufferConfig::new(64, 4096)).unwrap();
+    server
+        .start(|frame: &mut Frame<'_>| frame.data_mut().iter_mut().for_each(|byte| *byte = !*byte))
+        .unwrap();
+    server
+}
+
+fn shared(name: &str) -> SharedClient {
+    Client::connect(name, LONG).unwrap().into_shared()
+}
+
+/// What another request says that was not sent.
+#[track_caller]
+fn is_served(name: &str) {
+    let mut next = Client::connect(name, LONG).unwrap();
+    assert_eq!(next.call(&[1], LONG).unwrap().data(), [254]);
+}
+
+#[test]
+fn an_owned_request_buffer_is_committed_on_any_thread() {
+    scene(|t| {
+        let mut server = inverting(t.name());
+        let mut client = Client::connect(t.name(), LONG).unwrap();
+        for turn in 0..200_u8 {
+            let mut buffer = client.acquire_request_buffer(3).unwrap().into_owned();
+            assert!(matches!(client.send_request(b"x"), Err(Error::ClaimOpen)));
+            let committed = std::thread::spawn(move || {
+                buffer.data_mut().fill(turn);
+                buffer.commit().unwrap()
+            });
+            // Sends as soon as it can.
+            let plain = loop {
+                match client.send_request(&[turn, 1]) {
+                    Err(Error::ClaimOpen) => std::thread::yield_now(),
+                    sent => break sent.unwrap(),
+                }
+            };
+            let response = client.receive_response_for(committed.join().unwrap(), LONG).unwrap();
+            assert_eq!(response.data(), [!turn; 3]);
+            drop(response);
+            assert_eq!(client.receive_response_for(plain, LONG).unwrap().data(), [!turn, 254]);
+        }
+        drop(client.acquire_request_buffer(4000).unwrap().into_owned());
+        assert_eq!(client.call(&[2], LONG).unwrap().data(), [253]);
+        drop(client);
+        server.stop().unwrap();
+    });
+}
+
+#[test]
+fn a_request_buffer_that_outlives_its_client_sends_nothing_to_the_next_ones_server() {
+    scene(|t| {
+        let mut server = inverting(t.name());
+        let client = Client::connect(t.name(), LONG).unwrap();
+        let buffer = client.acquire_request_buffer(8).unwrap().into_owned();
+        drop(client);
+        let shared = shared(t.name());
+        let late = shared.acquire_request_buffer(8, RequestLayout::new(), LONG).unwrap();
+        shared.close();
+        is_served(t.name());
+        fails(buffer.commit(), ErrorKind::InvalidState);
+        fails(late.commit(), ErrorKind::InvalidState);
+        is_served(t.name());
+        drop(shared);
+        server.stop().unwrap();
+    });
+}
+
+#[test]
+fn threads_wait_while_one_of_them_fills_a_request_buffer_and_that_one_is_told() {
+    scene(|t| {
+        let mut server = inverting(t.name());
+        let client = shared(t.name());
+        let mut buffer = client.acquire_request_buffer(2, RequestLayout::new(), LONG).unwrap();
+        fails(client.send_request(b"x"), ErrorKind::ClaimOpen);
+        let second = client.acquire_request_buffer(1, RequestLayout::new(), LONG);
+        fails(second, ErrorKind::ClaimOpen);
+        fails(client.call(b"x", LONG), ErrorKind::ClaimOpen);
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                let brief = Duration::from_millis(20);
+                fails(client.send_request_within(b"x", brief), ErrorKind::Full);
+                client.call(&[1], LONG).unwrap().data().to_vec()
+            });
+            std::thread::sleep(Duration::from_millis(60));
+            buffer.data_mut().copy_from_slice(&[3, 4]);
+            let sequence = buffer.commit().unwrap();
+            assert_eq!(sequence, 1);
+            assert_eq!(client.receive_response_for(sequence, LONG).unwrap().data(), [252, 251]);
+            assert_eq!(other.join().unwrap(), [254]);
+        });
+        drop(client);
+        server.stop().unwrap();
+    });
+}
+
+#[test]
+fn a_shared_client_receives_any_answer_and_polls_without_giving_up() {
+    scene(|t| {
+        let mut server = Server::create(t.name(), BufferConfig::new(0, 4096)).unwrap();
+        let client = shared(t.name());
+        let sent = [1, 2, 3].map(|byte| client.send_request(&[byte]).unwrap());
+        let mut taken = [(); 3].map(|()| server.receive(LONG).unwrap().into_owned());
+        let brief = Duration::from_millis(15);
+        fails(client.poll_response_for(sent[0], brief), ErrorKind::Timeout);
+        fails(client.receive_response(brief), ErrorKind::Timeout);
+        taken.swap(0, 2);
+        for request in taken {
+            request.respond();
+        }
+        let first = client.poll_response_for(sent[0], LONG).unwrap();
+        assert_eq!((first.sequence(), first.data()), (sent[0], &[1][..]));
+        let mut rest = [2_u8, 3].map(|byte| {
+            let response = client.receive_response(LONG).unwrap();
+            assert_eq!(response.sequence(), sent[usize::from(byte) - 1]);
+            response.data()[0]
+        });
+        rest.sort_unstable();
+        assert_eq!(rest, [2, 3]);
+        fails(client.poll_response_for(sent[1], LONG), ErrorKind::UnknownSequence);
+        drop((first, client));
+        server.stop().unwrap();
+    });
+}
+
+#[test]
+fn closing_a_shared_client_ends_the_calls_of_other_threads() {
+    scene(|t| {
+        let mut server = Server::create(t.name(), BufferConfig::new(0, 4096)).unwrap();
+        let client = shared(t.name());
+        std::thread::scope(|scope| {
+            let calls = scope.spawn(|| client.call(b"x", LONG).map(drop));
+            let taken = server.receive(LONG).unwrap();
+            let waits = scope.spawn(|| client.receive_response(LONG).map(drop));
+            client.close();
+            for ended in [calls.join().unwrap(), waits.join().unwrap()] {
+                let kind = ended.unwrap_err().kind();
+                let closed = [ErrorKind::PeerClosed, ErrorKind::UnknownSequence].contains(&kind);
+                assert!(closed, "{kind:?}");
+            }
+            taken.respond();
+        });
+        fails(client.send_request(b"x"), ErrorKind::PeerClosed);
+        assert!(!client.is_server_connected());
+        server
+            .start(|frame: &mut Frame<'_>| frame.data_mut().iter_mut().for_each(|b| *b = !*b))
+            .unwrap();
+        is_served(t.name());
+        client.reconnect(LONG).unwrap();
+        assert_eq!(client.call(&[9], LONG).unwrap().data(), [246]);
+        drop(client);
+        server.stop().unwrap();
+    });
+}
+
+#[test]
+fn a_shared_client_that_reconnects_says_what_it_had_in_flight() {
+    scene(|t| {
+        let config = || zerobuffer::ServerConfig::new(BufferConfig::new(64, 4096)).metadata("one");
+        let server = Server::create(t.name(), config()).unwrap();
+        let client = Client::connect_with(t.name(), LONG, ClientConfig::new()).unwrap();
+        let client = client.into_shared();
+        assert_eq!(client.server_metadata(), b"one");
+        assert!(client.max_request_size() >= 4000);
+        let sent = [b"a", b"b"].map(|data| client.send_request(data).unwrap());
+        assert_eq!(client.in_flight(), 2);
+        drop(server);
+        let none = Duration::from_millis(1);
+        fails(client.reconnect(none), ErrorKind::NotRunning);
+        let mut server = Server::create(t.name(), config().metadata("two")).unwrap();
+        let lost = client.reconnect(LONG).unwrap().lost;
+        assert_eq!(lost.iter().map(|lost| lost.sequence).collect::<Vec<_>>(), sent);
+        assert!(lost.iter().all(|lost| lost.state == RequestState::NotStarted), "{lost:?}");
+        assert_eq!((client.server_metadata(), client.in_flight()), (b"two".to_vec(), 0));
+        drop(client);
+        server.stop().unwrap();
+    });
+}
+
+#[test]
+fn a_frames_memory_stays_mapped_after_everything_else_is_gone() {
+    scene(|t| {
+        let mut server = Server::create(t.name(), BufferConfig::new(0, 4096)).unwrap();
+        let client = shared(t.name());
+        let mut buffer = client.acquire_request_buffer(5, RequestLayout::new(), LONG).unwrap();
+        buffer.data_mut().copy_from_slice(b"hello");
+        let mut memories = vec![buffer.memory()];
+        let sequence = buffer.commit().unwrap();
+        let request: OwnedRequest = server.receive(LONG).unwrap().into_owned();
+        memories.push(request.memory());
+        request.respond();
+        let response = client.receive_response_for(sequence, LONG).unwrap();
+        memories.push(response.memory());
+        drop((response, client));
+        server.stop().unwrap();
+        drop(server);
+
+        let reader = v1::Reader::create(t.name(), BufferConfig::new(0, 4096)).unwrap();
+        let mut writer = v1::Writer::connect(t.name(), LONG).unwrap();
+        let mut frame = writer.acquire(5).unwrap();
+        frame.data_mut().copy_from_slice(b"hello");
+        memories.push(frame.memory());
+        frame.commit().unwrap();
+        memories.push(reader.read_frame(LONG).unwrap().memory());
+        drop((writer, reader));
+
+        for memory in memories {
+            // SAFETY: the view keeps the memory mapped, and nobody writes it any more.
+            let bytes = unsafe { std::slice::from_raw_parts(memory.as_ptr(), memory.len()) };
+            assert_eq!(bytes, b"hello");
+        }
+    });
+}
