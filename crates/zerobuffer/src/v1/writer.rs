@@ -137,6 +137,14 @@ impl Writer {
         }
     }
 
+    /// The same as memory that stays mapped.
+    pub(super) fn memory(&self, claim: &Claim) -> SharedMemoryView {
+        match self.attached.segment.is_ours() {
+            true => self.attached.segment.payload.window(claim.data_start(), claim.len()),
+            false => SharedMemoryView::empty(),
+        }
+    }
+
     /// Describes the stream, once in the buffer's life; to be called before the first frame.
     ///
     /// # Errors
@@ -360,11 +368,7 @@ impl FrameBuffer<'_> {
     /// code that hands out their address, like a binding for another language. They are the holder's
     /// alone only until then. Empty in a forked child.
     pub fn memory(&self) -> SharedMemoryView {
-        let segment = &self.writer.attached.segment;
-        match segment.is_ours() {
-            true => segment.payload.window(self.claim.data_start(), self.claim.len()),
-            false => SharedMemoryView::empty(),
-        }
+        self.writer.memory(&self.claim)
     }
 
     /// The frame's length in bytes.

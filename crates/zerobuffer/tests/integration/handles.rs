@@ -195,7 +195,9 @@ fn a_frames_memory_stays_mapped_after_everything_else_is_gone() {
         let mut buffer = client.acquire_request_buffer(5, RequestLayout::new(), LONG).unwrap();
         buffer.data_mut().copy_from_slice(b"hello");
         let mut memories = vec![buffer.memory()];
+        let announced = buffer.sequence();
         let sequence = buffer.commit().unwrap();
+        assert_eq!(announced, sequence);
         let request: OwnedRequest = server.receive(LONG).unwrap().into_owned();
         memories.push(request.memory());
         request.respond();
@@ -213,6 +215,20 @@ fn a_frames_memory_stays_mapped_after_everything_else_is_gone() {
         frame.commit().unwrap();
         memories.push(reader.read_frame(LONG).unwrap().memory());
         drop((writer, reader));
+
+        let mut server = v1::DuplexServer::create(t.name(), BufferConfig::new(64, 4096)).unwrap();
+        server.start_mutable(|_: &mut v1::Draft<'_>| ()).unwrap();
+        let client = v1::DuplexClient::connect(t.name(), LONG).unwrap();
+        let mut buffer = client.acquire_request_buffer(5).unwrap();
+        buffer.data_mut().copy_from_slice(b"hello");
+        memories.push(buffer.memory());
+        let announced = buffer.sequence();
+        let sequence = buffer.commit().unwrap();
+        assert_eq!(announced, sequence);
+        memories.push(client.receive_response_for(sequence, LONG).unwrap().into_owned().memory());
+        drop(client);
+        server.stop().unwrap();
+        drop(server);
 
         for memory in memories {
             // SAFETY: the view keeps the memory mapped, and nobody writes it any more.

@@ -2,6 +2,7 @@
 
 use super::config::DuplexClientConfig;
 use crate::error::{Error, LostRequest, RequestState, Result};
+use crate::memory::SharedMemoryView;
 use crate::name::BufferName;
 use crate::v1::reader::{Frame, OwnedFrame, Reader};
 use crate::v1::ring::Claim;
@@ -399,6 +400,17 @@ impl RequestBuffer<'_> {
         self.writer.data_mut(&mut self.claim)
     }
 
+    /// The bytes as memory that stays mapped for as long as the view lives, see
+    /// [`FrameBuffer::memory`](crate::v1::FrameBuffer::memory).
+    pub fn memory(&self) -> SharedMemoryView {
+        self.writer.memory(&self.claim)
+    }
+
+    /// The sequence number that the request gets when it is committed.
+    pub fn sequence(&self) -> u64 {
+        self.writer.next_sequence()
+    }
+
     /// The request's length in bytes.
     pub fn len(&self) -> usize {
         self.claim.len() as usize
@@ -475,6 +487,12 @@ impl OwnedDuplexResponse {
     /// The response's bytes, in shared memory; empty in a forked child.
     pub fn data(&self) -> &[u8] {
         self.frame.data()
+    }
+
+    /// The bytes as memory that stays mapped for as long as the view lives, see
+    /// [`OwnedFrame::memory`](crate::v1::OwnedFrame::memory).
+    pub fn memory(&self) -> SharedMemoryView {
+        self.frame.memory()
     }
 
     /// The sequence number of the request that this answers.

@@ -145,6 +145,11 @@ macro_rules! request_buffer_methods {
                 }
             }
 
+            /// The sequence number that the request gets when it is committed.
+            pub fn sequence(&self) -> u64 {
+                self.channel.ring.next_sequence()
+            }
+
             /// The request's length in bytes.
             #[inline]
             pub fn len(&self) -> usize {

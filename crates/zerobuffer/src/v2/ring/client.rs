@@ -176,6 +176,11 @@ impl ClientRing {
         self.next.load(Ordering::Relaxed) > MAX_SEQUENCE
     }
 
+    /// The sequence of the next commit.
+    pub(crate) fn next_sequence(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
+    }
+
     /// Requests sent and not reclaimed.
     pub(crate) fn in_flight(&self) -> u64 {
         let head = self.head.load(Ordering::Relaxed);
