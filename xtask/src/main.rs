@@ -7,6 +7,7 @@ mod python;
 mod shm;
 mod soak;
 mod steps;
+mod trust;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -44,6 +45,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// System calls that fail, hostile peers, and memory that is reordered.
+    Trust,
 }
 
 fn main() -> Result<()> {
@@ -55,5 +58,6 @@ fn main() -> Result<()> {
         Task::Interop => steps::interop(),
         Task::Matrix { options } => matrix::matrix(&options),
         Task::Soak { arguments } => soak::run(&arguments),
+        Task::Trust => trust::test(),
     }
 }

@@ -1,7 +1,7 @@
 //! The steps of `cargo xtask test`, in their order.
 
 use crate::shm::Snapshot;
-use crate::{header, matrix, python, soak};
+use crate::{header, matrix, python, soak, trust};
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
 use std::process::Command;
@@ -20,6 +20,7 @@ pub(crate) fn test() -> Result<()> {
     soak::brief()?;
     loom()?;
     unsupported()?;
+    trust::test()?;
     bench()?;
     shm.check_unchanged()?;
     println!("everything passed in {} s", start.elapsed().as_secs());

@@ -80,10 +80,15 @@
 mod atomics;
 #[cfg(not(loom))]
 mod config;
+#[cfg(not(loom))]
+mod crew;
 mod error;
 #[cfg(not(loom))]
 mod factory;
 mod failpoint;
+#[cfg(all(feature = "faults", not(loom)))]
+#[doc(hidden)]
+pub mod faults;
 #[cfg(not(loom))]
 mod handler;
 #[cfg(not(loom))]

@@ -37,7 +37,11 @@ impl SharedMemory {
     /// taken.
     pub fn create(name: &str, mode: u32) -> Result<Self> {
         let object = format!("/{}", ChannelName::new(name)?);
-        Self::create_object(&object, mode).map_err(|errno| errno.on("create", &object))
+        let create = || {
+            let memory = Self::create_hidden(&object, mode)?;
+            memory.publish().map(|()| memory)
+        };
+        create().map_err(|errno: Errno| errno.on("create", &object))
     }
 
     /// Opens and maps the segment `/{name}`, at the length that it has now.
@@ -65,11 +69,6 @@ impl SharedMemory {
             Ok(()) | Err(Errno(libc::ENOENT)) => Ok(()),
             Err(errno) => Err(errno.on("unlink", &self.object)),
         }
-    }
-
-    /// As [`create`](Self::create), by the object's full name.
-    pub(crate) fn create_object(object: &str, mode: u32) -> std::result::Result<Self, Errno> {
-        Self::from_file(object, ShmFile::create_new(object, mode)?)
     }
 
     /// A segment that nobody can find before [`publish`](Self::publish).

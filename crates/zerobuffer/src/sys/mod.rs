@@ -29,6 +29,9 @@ mod imp;
 #[path = "unsupported.rs"]
 mod imp;
 
+#[cfg(not(loom))]
+mod kernel;
+
 /// Under loom there is no operating system, but a model of the one thing that waiting needs.
 #[cfg(loom)]
 #[path = "model.rs"]
@@ -91,6 +94,19 @@ pub(crate) enum Waited {
     TimedOut,
     /// A signal handler ran.
     Interrupted,
+}
+
+/// Starts a thread.
+#[cfg(not(loom))]
+pub(crate) fn spawn<T: Send + 'static>(
+    name: &str,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> Result<std::thread::JoinHandle<T>, Error> {
+    let builder = std::thread::Builder::new().name(name.to_owned());
+    let spawned = kernel::call("pthread_create", || {
+        builder.spawn(body).map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::EAGAIN)))
+    });
+    spawned.map_err(|errno| errno.on("start the thread", name))
 }
 
 /// How many CPUs this process may run on: affinity and cgroup quota considered. 1 when unknown, which

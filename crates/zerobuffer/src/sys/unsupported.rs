@@ -12,9 +12,6 @@ const UNSUPPORTED: Errno = Errno(libc::ENOSYS);
 pub(crate) struct ShmFile(Infallible);
 
 impl ShmFile {
-    pub(crate) fn create_new(_: &str, _: u32) -> Result<Self, Errno> {
-        Err(UNSUPPORTED)
-    }
     pub(crate) fn open(_: &str) -> Result<Self, Errno> {
         Err(UNSUPPORTED)
     }

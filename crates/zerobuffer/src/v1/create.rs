@@ -64,7 +64,11 @@ pub(super) fn create(plan: &Plan<'_>) -> Result<Owned> {
 /// Makes the buffer under its locks; `None`, and all of it undone, if a scanning peer has deleted
 /// something between two steps (rule L2) or somebody else was faster.
 fn build_owned(plan: &Plan<'_>, locks: Locks) -> Result<Option<Owned>> {
-    let Some(segment) = build(plan)? else { return Ok(None) };
+    let segment = match build(plan) {
+        Ok(Some(segment)) => segment,
+        Ok(None) | Err(Error::System { errno: libc::EEXIST, .. }) => return Ok(None),
+        Err(error) => return Err(error),
+    };
     let owned = Owned { segment: Arc::new(segment), locks: Some(locks) };
     Ok(Some(owned).filter(Owned::is_in_place))
 }

@@ -138,6 +138,8 @@ impl Held {
         if !file.try_lock()? {
             return Ok(None);
         }
+        // Before it gets its name: what fails from then on is undone by `Held`.
+        let identity = file.stat()?.identity;
         if !found {
             match file.link(path) {
                 Ok(()) => {}
@@ -147,7 +149,7 @@ impl Held {
         }
         let held = Self {
             path: path.to_owned(),
-            identity: file.stat()?.identity,
+            identity,
             found,
             fork_generation: sys::fork_generation(),
             _file: file,

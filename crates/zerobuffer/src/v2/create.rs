@@ -52,27 +52,39 @@ pub(crate) fn create(
 ) -> Result<Segment> {
     let object = name.segment();
     for _ in 0..MAX_TURNS {
-        match SharedMemory::create_object(&object, mode) {
-            Ok(memory) => {
-                failpoint!("create.named");
-                // Somebody may have taken the new file for a leftover before it was locked.
-                if Role::Server.claim(&memory)? && memory.is_named()? {
-                    failpoint!("create.locked");
-                    match build(name, memory, geometry, mode, metadata) {
-                        // Somebody else makes semaphores of these names.
-                        Err(Error::System { errno: libc::EEXIST, .. }) => {}
-                        outcome => return outcome,
-                    }
-                }
-            }
+        let memory = hidden(name, geometry, mode)?;
+        failpoint!("create.locked");
+        match memory.publish() {
+            Ok(()) => match build(name, memory, geometry, mode, metadata) {
+                Ok(Some(segment)) => return Ok(segment),
+                // Somebody has removed the name, or makes semaphores of these names.
+                Ok(None) | Err(Error::System { errno: libc::EEXIST, .. }) => {}
+                Err(error) => return Err(error),
+            },
             Err(Errno(libc::EEXIST)) => clear_leftover(name, &object)?,
-            Err(Errno(libc::ENOSPC)) => {
-                return Err(Error::NoSpace { object, needed: geometry.total() });
-            }
-            Err(errno) => return Err(errno.on("create", &object)),
+            Err(errno) => return Err(create_error(errno, &object, geometry.total())),
         }
     }
     Err(Error::AlreadyRunning { name: name.to_string() })
+}
+
+/// A new segment that is locked before anybody can find it: so nobody takes it for a leftover, and if
+/// this fails there is nothing to be undone.
+fn hidden(name: &ChannelName, geometry: Geometry, mode: u32) -> Result<SharedMemory> {
+    let object = name.segment();
+    let memory = SharedMemory::create_hidden(&object, mode)
+        .map_err(|errno| create_error(errno, &object, geometry.total()))?;
+    match Role::Server.claim(&memory)? {
+        true => Ok(memory),
+        false => Err(Error::AlreadyRunning { name: name.to_string() }),
+    }
+}
+
+fn create_error(errno: Errno, object: &str, needed: u64) -> Error {
+    match errno {
+        Errno(libc::ENOSPC) => Error::NoSpace { object: object.to_owned(), needed },
+        errno => errno.on("create", object),
+    }
 }
 
 /// Removes a segment whose server is gone.
@@ -138,16 +150,21 @@ pub(crate) fn foreign(object: &str, uid: u32, reason: &'static str) -> Error {
     Error::ForeignObject { object: object.to_owned(), uid, reason }
 }
 
-/// Fills a new segment that is locked and named; undoes everything if a step fails.
+/// Fills a new segment that is locked and named; undoes everything if a step fails. `None` if the name
+/// is gone again.
 fn build(
     name: &ChannelName,
     memory: SharedMemory,
     geometry: Geometry,
     mode: u32,
     metadata: &[u8],
-) -> Result<Segment> {
+) -> Result<Option<Segment>> {
     let mut undo = Undo { name, memory: Some(memory), semaphores: false };
+    failpoint!("create.named");
     let memory = undo.memory.as_mut().expect("set above");
+    if !memory.is_named()? {
+        return Ok(None);
+    }
     memory.allocate(geometry.total() as usize)?;
     failpoint!("create.reserved");
     unlink_leftover_semaphores(name)?;
@@ -164,7 +181,7 @@ fn build(
     let memory = undo.memory.take().expect("set above");
     let segment = Segment::new(name, memory, geometry, semaphores, Role::Server)?;
     match write_initial_values(&segment, metadata) {
-        Ok(()) => Ok(segment),
+        Ok(()) => Ok(Some(segment)),
         Err(error) => {
             let _ = segment.unlink();
             Err(error)

@@ -5,8 +5,10 @@
 //! the child, every descriptor of ours, and counts a generation up by which handles recognise that
 //! they are in the wrong process.
 
-use std::sync::Once;
+use super::kernel;
+use crate::sys::Errno;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// Counts the forks between the first process and this one.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
@@ -33,10 +35,8 @@ pub(crate) fn generation() -> u32 {
 
 /// Runs `open`, which makes a descriptor, and enters the descriptor in the list of those that a
 /// forked child must close.
-pub(super) fn register(
-    open: impl FnOnce() -> Result<i32, super::Errno>,
-) -> Result<i32, super::Errno> {
-    install_handlers();
+pub(super) fn register(open: impl FnOnce() -> Result<i32, Errno>) -> Result<i32, Errno> {
+    install_handlers()?;
     let _gate = Gate::enter();
     let fd = open()?;
     match entries().find(|entry| entry.fd.load(Ordering::Relaxed) == UNUSED) {
@@ -53,8 +53,8 @@ pub(super) fn register(
 
 /// Runs `map`, which makes a mapping that is not for children, while nobody can fork: between its
 /// `mmap` and its `madvise` a child would inherit it, and keep the open file, with its lock, alive.
-pub(super) fn unforked<T>(map: impl FnOnce() -> T) -> T {
-    install_handlers();
+pub(super) fn unforked<T>(map: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
+    install_handlers()?;
     let _gate = Gate::enter();
     map()
 }
@@ -65,8 +65,11 @@ pub(super) fn close(fd: i32) {
     if let Some(entry) = entries().find(|entry| entry.fd.load(Ordering::Relaxed) == fd) {
         entry.fd.store(UNUSED, Ordering::Relaxed);
     }
-    // SAFETY: the caller owns `fd` and does not use it again.
-    unsafe { libc::close(fd) };
+    // The descriptor is gone whatever the call returns, EINTR included.
+    let _ = kernel::call("close", || {
+        // SAFETY: the caller owns `fd` and does not use it again.
+        super::shm::check(unsafe { libc::close(fd) })
+    });
 }
 
 fn entries() -> impl Iterator<Item = &'static Entry> {
@@ -123,16 +126,27 @@ extern "C" fn forget_parent() {
     unlock_gate();
 }
 
-fn install_handlers() {
-    static INSTALLED: Once = Once::new();
-    INSTALLED.call_once(|| {
-        // SAFETY: the handlers are functions of this library, which is never unloaded while handles
-        // exist; the child's handler touches atomics and calls close only.
-        let errno = unsafe {
-            libc::pthread_atfork(Some(lock_gate), Some(unlock_gate), Some(forget_parent))
-        };
-        // ENOMEM is the only failure that the manual names; without the handler a fork would break
-        // the promises of liveness silently.
-        assert_eq!(errno, 0, "pthread_atfork is out of memory");
-    });
+/// Without the handlers a fork would break the promises of liveness silently, so nothing is opened
+/// where they cannot be had; the next try asks again.
+fn install_handlers() -> Result<(), Errno> {
+    static INSTALLED: AtomicBool = AtomicBool::new(false);
+    static INSTALLING: Mutex<()> = Mutex::new(());
+    if INSTALLED.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    let _turn = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
+    if !INSTALLED.load(Ordering::Relaxed) {
+        kernel::call("pthread_atfork", || {
+            // SAFETY: the handlers are functions of this library, which is never unloaded while
+            // handles exist; the child's handler touches atomics and calls close only.
+            match unsafe {
+                libc::pthread_atfork(Some(lock_gate), Some(unlock_gate), Some(forget_parent))
+            } {
+                0 => Ok(()),
+                errno => Err(Errno(errno)),
+            }
+        })?;
+        INSTALLED.store(true, Ordering::Relaxed);
+    }
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! Lock files: files whose open descriptor holds a BSD lock (`flock`), as the peers of version 1 use them.
 
 use super::shm::{check, object_stat};
-use super::{c_name, fork, last_errno};
+use super::{c_name, fork, kernel, last_errno};
 use crate::sys::{Errno, ObjectStat};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -35,8 +35,10 @@ impl LockFile {
             }
             opened => opened?,
         };
-        // SAFETY: `fd` is open for the life of `file`.
-        check(unsafe { libc::fchmod(file.fd, mode) })?;
+        kernel::call("fchmod", || {
+            // SAFETY: `fd` is open for the life of `file`.
+            check(unsafe { libc::fchmod(file.fd, mode) })
+        })?;
         Ok(file)
     }
 
@@ -55,9 +57,11 @@ impl LockFile {
         let path = c_name(path)?;
         let fd = fork::register(|| {
             let flags = flags | libc::O_CLOEXEC | libc::O_NONBLOCK;
-            // SAFETY: `path` is NUL-terminated and outlives the call.
-            let fd = unsafe { libc::open(path.as_ptr(), flags, mode) };
-            if fd < 0 { Err(last_errno()) } else { Ok(fd) }
+            kernel::call_again("open", || {
+                // SAFETY: `path` is NUL-terminated and outlives the call.
+                let fd = unsafe { libc::open(path.as_ptr(), flags, mode) };
+                if fd < 0 { Err(last_errno()) } else { Ok(fd) }
+            })
         })?;
         Ok(Self { fd, generation: fork::generation(), temporary: None })
     }
@@ -67,9 +71,11 @@ impl LockFile {
         match self.temporary.take() {
             None => link_descriptor(self.fd, path),
             Some(temporary) => {
-                let linked = std::fs::hard_link(&temporary, path);
-                let _ = std::fs::remove_file(&temporary);
-                linked.map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::EIO)))
+                let linked = kernel::call("link", || {
+                    std::fs::hard_link(&temporary, path).map_err(|error| errno_of(&error))
+                });
+                let _ = unlink_path(&temporary);
+                linked
             }
         }
     }
@@ -85,14 +91,14 @@ impl LockFile {
     }
 
     fn flock(&self, operation: i32) -> Result<bool, Errno> {
-        loop {
+        let locked = kernel::call_again("flock", || {
             // SAFETY: `fd` is open for the life of `self`.
-            match check(unsafe { libc::flock(self.fd, operation | libc::LOCK_NB) }) {
-                Ok(()) => return Ok(true),
-                Err(Errno(libc::EWOULDBLOCK)) => return Ok(false),
-                Err(Errno(libc::EINTR)) => {}
-                Err(errno) => return Err(errno),
-            }
+            check(unsafe { libc::flock(self.fd, operation | libc::LOCK_NB) })
+        });
+        match locked {
+            Ok(()) => Ok(true),
+            Err(Errno(libc::EWOULDBLOCK)) => Ok(false),
+            Err(errno) => Err(errno),
         }
     }
 
@@ -100,8 +106,10 @@ impl LockFile {
     pub(crate) fn stat(&self) -> Result<ObjectStat, Errno> {
         // SAFETY: an all-zero stat is a valid value of this plain C struct.
         let mut stat: libc::stat = unsafe { std::mem::zeroed() };
-        // SAFETY: `fd` is open for the life of `self`, and `stat` is a valid place to write to.
-        check(unsafe { libc::fstat(self.fd, &mut stat) })?;
+        kernel::call("fstat", || {
+            // SAFETY: `fd` is open for the life of `self`, and `stat` is a valid place to write to.
+            check(unsafe { libc::fstat(self.fd, &mut stat) })
+        })?;
         Ok(object_stat(&stat))
     }
 }
@@ -110,7 +118,7 @@ impl Drop for LockFile {
     fn drop(&mut self) {
         if self.generation == fork::generation() {
             if let Some(temporary) = &self.temporary {
-                let _ = std::fs::remove_file(temporary);
+                let _ = unlink_path(temporary);
             }
             fork::close(self.fd);
         }
@@ -122,8 +130,12 @@ pub(super) fn link_descriptor(fd: i32, path: &str) -> Result<(), Errno> {
     let from = c_name(&format!("/proc/self/fd/{fd}"))?;
     let to = c_name(path)?;
     let here = libc::AT_FDCWD;
-    // SAFETY: both names are NUL-terminated and outlive the call.
-    check(unsafe { libc::linkat(here, from.as_ptr(), here, to.as_ptr(), libc::AT_SYMLINK_FOLLOW) })
+    kernel::call("linkat", || {
+        // SAFETY: both names are NUL-terminated and outlive the call.
+        check(unsafe {
+            libc::linkat(here, from.as_ptr(), here, to.as_ptr(), libc::AT_SYMLINK_FOLLOW)
+        })
+    })
 }
 
 /// What a path stands for (symbolic links are not followed); `None` if it stands for nothing.
@@ -131,8 +143,11 @@ pub(crate) fn stat_path(path: &str) -> Result<Option<ObjectStat>, Errno> {
     let path = c_name(path)?;
     // SAFETY: an all-zero stat is a valid value of this plain C struct.
     let mut stat: libc::stat = unsafe { std::mem::zeroed() };
-    // SAFETY: `path` is NUL-terminated, and `stat` is a valid place to write to.
-    match check(unsafe { libc::lstat(path.as_ptr(), &mut stat) }) {
+    let found = kernel::call("lstat", || {
+        // SAFETY: `path` is NUL-terminated, and `stat` is a valid place to write to.
+        check(unsafe { libc::lstat(path.as_ptr(), &mut stat) })
+    });
+    match found {
         Ok(()) => Ok(Some(object_stat(&stat))),
         Err(Errno(libc::ENOENT | libc::ENOTDIR)) => Ok(None),
         Err(errno) => Err(errno),
@@ -142,12 +157,18 @@ pub(crate) fn stat_path(path: &str) -> Result<Option<ObjectStat>, Errno> {
 /// Removes a file.
 pub(crate) fn unlink_path(path: &str) -> Result<(), Errno> {
     let path = c_name(path)?;
-    // SAFETY: `path` is NUL-terminated and outlives the call.
-    check(unsafe { libc::unlink(path.as_ptr()) })
+    kernel::call("unlink", || {
+        // SAFETY: `path` is NUL-terminated and outlives the call.
+        check(unsafe { libc::unlink(path.as_ptr()) })
+    })
 }
 
 /// Makes a directory and those above it, as far as they are missing, with the umask's permissions.
 pub(crate) fn make_directories(path: &str) -> Result<(), Errno> {
-    std::fs::create_dir_all(path)
-        .map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::ENOTDIR)))
+    kernel::call("mkdir", || std::fs::create_dir_all(path).map_err(|error| errno_of(&error)))
+}
+
+/// The error number in an error of the standard library, which says "not a directory" in words.
+fn errno_of(error: &std::io::Error) -> Errno {
+    Errno(error.raw_os_error().unwrap_or(libc::ENOTDIR))
 }

@@ -15,7 +15,7 @@ pub(crate) use process::signal_self;
 pub(crate) use sem::Semaphore;
 pub(crate) use shm::{Mapping, ShmFile, stat_object, unlink_object};
 
-use super::Errno;
+use super::{Errno, kernel};
 use std::ffi::CString;
 
 /// The last error number of the calling thread.

@@ -1,6 +1,7 @@
 //! Other processes, by their ids: all that the peers of version 1 leave to know each other by.
 
-use super::{fork, last_errno};
+use super::shm::check;
+use super::{fork, kernel, last_errno};
 use crate::sys::Errno;
 
 /// A process that was there when it was first looked at. Where the kernel gives a pidfd, the id can
@@ -42,10 +43,12 @@ impl Process {
 impl PidFd {
     fn open(pid: i32) -> Result<Self, Errno> {
         let fd = fork::register(|| {
-            // SAFETY: pidfd_open takes two integers and touches no memory of ours. The descriptor
-            // that it makes is close-on-exec.
-            let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-            if fd < 0 { Err(last_errno()) } else { Ok(fd as i32) }
+            kernel::call("pidfd_open", || {
+                // SAFETY: pidfd_open takes two integers and touches no memory of ours. The
+                // descriptor that it makes is close-on-exec.
+                let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+                if fd < 0 { Err(last_errno()) } else { Ok(fd as i32) }
+            })
         })?;
         Ok(Self { fd, generation: fork::generation() })
     }
@@ -53,8 +56,14 @@ impl PidFd {
     /// A pidfd becomes readable when its process ends, and stays so.
     fn has_ended(&self) -> bool {
         let mut poll = libc::pollfd { fd: self.fd, events: libc::POLLIN, revents: 0 };
-        // SAFETY: `poll` is one valid pollfd, `fd` is open for the life of `self`.
-        unsafe { libc::poll(&mut poll, 1, 0) == 1 }
+        let polled = kernel::call_again("poll", || {
+            // SAFETY: `poll` is one valid pollfd, `fd` is open for the life of `self`.
+            match unsafe { libc::poll(&mut poll, 1, 0) } {
+                -1 => Err(last_errno()),
+                ready => Ok(ready),
+            }
+        });
+        polled == Ok(1)
     }
 }
 
@@ -68,9 +77,11 @@ impl Drop for PidFd {
 
 /// Whether there is a process, or a zombie, of that id: EPERM says that it is another user's.
 fn may_be_signalled(pid: i32) -> bool {
-    // SAFETY: signal 0 is never delivered.
-    let result = unsafe { libc::kill(pid, 0) };
-    result == 0 || last_errno() == Errno(libc::EPERM)
+    let result = kernel::call("kill", || {
+        // SAFETY: signal 0 is never delivered.
+        check(unsafe { libc::kill(pid, 0) })
+    });
+    matches!(result, Ok(()) | Err(Errno(libc::EPERM)))
 }
 
 fn is_zombie(pid: i32) -> bool {

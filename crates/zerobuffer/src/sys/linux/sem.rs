@@ -1,7 +1,7 @@
 //! Named semaphores of glibc: a 32-byte file `/dev/shm/sem.{name}` that holds a `sem_t`.
 
-use super::c_name;
 use super::shm::{Mapping, ShmFile, check, stat_object};
+use super::{c_name, kernel};
 use crate::sys::{Errno, ObjectStat, Waited};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -33,9 +33,11 @@ impl Semaphore {
         let file = ShmFile::create_hidden(mode)?;
         file.reserve(size_of::<libc::sem_t>() as u64)?;
         let semaphore = Self::map(&file)?;
-        // SAFETY: `raw` points to a mapped sem_t that nobody else knows of yet. A semaphore that is
-        // shared between processes is the same as a named one.
-        check(unsafe { libc::sem_init(semaphore.raw(), 1, 0) })?;
+        kernel::call("sem_init", || {
+            // SAFETY: `raw` points to a mapped sem_t that nobody else knows of yet. A semaphore that
+            // is shared between processes is the same as a named one.
+            check(unsafe { libc::sem_init(semaphore.raw(), 1, 0) })
+        })?;
         file.publish(&file_name(name))?;
         Ok(semaphore)
     }
@@ -63,8 +65,10 @@ impl Semaphore {
     /// Removes a semaphore's name.
     pub(crate) fn unlink(name: &str) -> Result<(), Errno> {
         let name = c_name(name)?;
-        // SAFETY: `name` is NUL-terminated and outlives the call.
-        check(unsafe { libc::sem_unlink(name.as_ptr()) })
+        kernel::call("sem_unlink", || {
+            // SAFETY: `name` is NUL-terminated and outlives the call.
+            check(unsafe { libc::sem_unlink(name.as_ptr()) })
+        })
     }
 
     fn raw(&self) -> *mut libc::sem_t {
@@ -86,17 +90,22 @@ impl Semaphore {
 
     /// Adds a token. A full semaphore (EOVERFLOW) counts as success: tokens are hints.
     pub(crate) fn post(&self) {
-        // SAFETY: `raw` points to a mapped sem_t for the life of `self`; glibc's operations are
-        // atomic on the 16 bytes that it holds, whatever value they have.
-        unsafe { libc::sem_post(self.raw()) };
+        let _ = kernel::call("sem_post", || {
+            // SAFETY: `raw` points to a mapped sem_t for the life of `self`; glibc's operations are
+            // atomic on the 16 bytes that it holds, whatever value they have.
+            check(unsafe { libc::sem_post(self.raw()) })
+        });
     }
 
     /// Takes a token if there is one.
     #[inline]
     pub(crate) fn try_wait(&self) -> bool {
-        // SAFETY: `raw` points to a mapped sem_t for the life of `self`. Without a token, and on any
-        // damage, the call fails at once.
-        unsafe { libc::sem_trywait(self.raw()) == 0 }
+        let taken = kernel::call_again("sem_trywait", || {
+            // SAFETY: `raw` points to a mapped sem_t for the life of `self`. Without a token, and on
+            // any damage, the call fails at once.
+            check(unsafe { libc::sem_trywait(self.raw()) })
+        });
+        taken.is_ok()
     }
 
     /// Takes a token, waiting until `deadline_ns` of CLOCK_MONOTONIC at the most.
@@ -105,8 +114,11 @@ impl Semaphore {
             tv_sec: (deadline_ns / 1_000_000_000) as libc::time_t,
             tv_nsec: (deadline_ns % 1_000_000_000) as libc::c_long,
         };
-        // SAFETY: `raw` points to a mapped sem_t for the life of `self`, `deadline` is normalised.
-        match check(unsafe { sem_clockwait(self.raw(), libc::CLOCK_MONOTONIC, &deadline) }) {
+        let waited = kernel::call("sem_clockwait", || {
+            // SAFETY: `raw` points to a mapped sem_t for the life of `self`, `deadline` is normalised.
+            check(unsafe { sem_clockwait(self.raw(), libc::CLOCK_MONOTONIC, &deadline) })
+        });
+        match waited {
             Ok(()) => Waited::Token,
             Err(Errno(libc::EINTR)) => Waited::Interrupted,
             // ETIMEDOUT; any other answer can only come of a damaged semaphore, and is a time-out

@@ -1,7 +1,7 @@
 //! Named shared memory: open files with role locks, and mappings.
 
 use super::lockfile::link_descriptor;
-use super::{c_name, fork, last_errno};
+use super::{c_name, fork, kernel, last_errno};
 use crate::sys::{Errno, Identity, ObjectStat};
 use std::ptr::NonNull;
 
@@ -19,30 +19,30 @@ pub(crate) struct ShmFile {
 }
 
 impl ShmFile {
-    /// Creates the object; fails with EEXIST if the name is taken. Its mode is `mode` whatever the
-    /// umask says.
-    pub(crate) fn create_new(name: &str, mode: u32) -> Result<Self, Errno> {
-        let file = Self::shm_open(name, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL, 0o600)?;
-        if let Err(errno) = file.set_mode(mode) {
-            let _ = unlink_object(name);
-            return Err(errno);
-        }
-        Ok(file)
-    }
-
     /// Opens an object that exists, for reading and writing.
     pub(crate) fn open(name: &str) -> Result<Self, Errno> {
-        Self::shm_open(name, libc::O_RDWR, 0)
+        let name = c_name(name)?;
+        let flags = libc::O_RDWR | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+        let fd = fork::register(|| {
+            kernel::call_again("shm_open", || {
+                // SAFETY: `name` is NUL-terminated and outlives the call.
+                let fd = unsafe { libc::shm_open(name.as_ptr(), flags, 0) };
+                if fd < 0 { Err(last_errno()) } else { Ok(fd) }
+            })
+        })?;
+        Ok(Self { fd, generation: fork::generation() })
     }
 
     /// Creates an object without a name: nobody can find it before [`ShmFile::publish`], and if this
-    /// process dies before, nothing is left.
+    /// process dies before, nothing is left. Its mode is `mode` whatever the umask says.
     pub(crate) fn create_hidden(mode: u32) -> Result<Self, Errno> {
         let fd = fork::register(|| {
             let flags = libc::O_RDWR | libc::O_TMPFILE | libc::O_CLOEXEC;
-            // SAFETY: the path is NUL-terminated.
-            let fd = unsafe { libc::open(c"/dev/shm".as_ptr(), flags, 0o600) };
-            if fd < 0 { Err(last_errno()) } else { Ok(fd) }
+            kernel::call_again("open", || {
+                // SAFETY: the path is NUL-terminated.
+                let fd = unsafe { libc::open(c"/dev/shm".as_ptr(), flags, 0o600) };
+                if fd < 0 { Err(last_errno()) } else { Ok(fd) }
+            })
         })?;
         let file = Self { fd, generation: fork::generation() };
         file.set_mode(mode)?;
@@ -54,29 +54,21 @@ impl ShmFile {
         link_descriptor(self.fd, &format!("/dev/shm{name}"))
     }
 
-    fn shm_open(name: &str, flags: i32, mode: libc::mode_t) -> Result<Self, Errno> {
-        let name = c_name(name)?;
-        let fd = fork::register(|| {
-            // SAFETY: `name` is NUL-terminated and outlives the call.
-            let fd = unsafe {
-                libc::shm_open(name.as_ptr(), flags | libc::O_NOFOLLOW | libc::O_CLOEXEC, mode)
-            };
-            if fd < 0 { Err(last_errno()) } else { Ok(fd) }
-        })?;
-        Ok(Self { fd, generation: fork::generation() })
-    }
-
-    pub(crate) fn set_mode(&self, mode: u32) -> Result<(), Errno> {
-        // SAFETY: `fd` is open for the life of `self`.
-        check(unsafe { libc::fchmod(self.fd, mode) })
+    fn set_mode(&self, mode: u32) -> Result<(), Errno> {
+        kernel::call("fchmod", || {
+            // SAFETY: `fd` is open for the life of `self`.
+            check(unsafe { libc::fchmod(self.fd, mode) })
+        })
     }
 
     /// What the object is.
     pub(crate) fn stat(&self) -> Result<ObjectStat, Errno> {
         // SAFETY: an all-zero stat is a valid value of this plain C struct.
         let mut stat: libc::stat = unsafe { std::mem::zeroed() };
-        // SAFETY: `fd` is open for the life of `self`, and `stat` is a valid place to write to.
-        check(unsafe { libc::fstat(self.fd, &mut stat) })?;
+        kernel::call("fstat", || {
+            // SAFETY: `fd` is open for the life of `self`, and `stat` is a valid place to write to.
+            check(unsafe { libc::fstat(self.fd, &mut stat) })
+        })?;
         Ok(object_stat(&stat))
     }
 
@@ -90,14 +82,15 @@ impl ShmFile {
         let mut done = 0;
         while done < size {
             let step = RESERVE_STEP.min(size - done);
-            // SAFETY: `fd` is open for the life of `self`.
-            let errno =
-                unsafe { libc::posix_fallocate(self.fd, done as libc::off_t, step as libc::off_t) };
-            match errno {
-                0 => done += step,
-                libc::EINTR => {}
-                errno => return Err(Errno(errno)),
-            }
+            kernel::call_again("posix_fallocate", || {
+                let (start, len) = (done as libc::off_t, step as libc::off_t);
+                // SAFETY: `fd` is open for the life of `self`.
+                match unsafe { libc::posix_fallocate(self.fd, start, len) } {
+                    0 => Ok(()),
+                    errno => Err(Errno(errno)),
+                }
+            })?;
+            done += step;
         }
         Ok(())
     }
@@ -106,8 +99,10 @@ impl ShmFile {
     fn free_bytes(&self) -> Result<Option<u64>, Errno> {
         // SAFETY: an all-zero statvfs is a valid value of this plain C struct.
         let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
-        // SAFETY: `fd` is open for the life of `self`, and `stat` is a valid place to write to.
-        check(unsafe { libc::fstatvfs(self.fd, &mut stat) })?;
+        kernel::call_again("fstatvfs", || {
+            // SAFETY: `fd` is open for the life of `self`, and `stat` is a valid place to write to.
+            check(unsafe { libc::fstatvfs(self.fd, &mut stat) })
+        })?;
         // A tmpfs without a limit reports no blocks at all.
         Ok((stat.f_blocks != 0).then(|| stat.f_bavail.saturating_mul(stat.f_frsize)))
     }
@@ -144,14 +139,11 @@ impl ShmFile {
         lock.l_whence = libc::SEEK_SET as libc::c_short;
         lock.l_start = byte as libc::off_t;
         lock.l_len = 1;
-        loop {
+        kernel::call_again("fcntl", || {
             // SAFETY: `fd` is open for the life of `self`, and `lock` is a valid flock.
-            match check(unsafe { libc::fcntl(self.fd, command, &mut lock) }) {
-                Ok(()) => return Ok(i32::from(lock.l_type)),
-                Err(Errno(libc::EINTR)) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
+            check(unsafe { libc::fcntl(self.fd, command, &mut lock) })
+        })?;
+        Ok(i32::from(lock.l_type))
     }
 }
 
@@ -187,17 +179,22 @@ impl Mapping {
 
     fn make(file: &ShmFile, len: usize) -> Result<Self, Errno> {
         let access = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: no address is asked for, so no existing mapping is touched; `fd` is open.
-        let base =
-            unsafe { libc::mmap(std::ptr::null_mut(), len, access, libc::MAP_SHARED, file.fd, 0) };
-        if base == libc::MAP_FAILED {
-            return Err(last_errno());
-        }
+        let base = kernel::call("mmap", || {
+            let (anywhere, shared) = (std::ptr::null_mut(), libc::MAP_SHARED);
+            // SAFETY: no address is asked for, so no existing mapping is touched; `fd` is open.
+            match unsafe { libc::mmap(anywhere, len, access, shared, file.fd, 0) } {
+                libc::MAP_FAILED => Err(last_errno()),
+                base => Ok(base),
+            }
+        })?;
         let base = NonNull::new(base.cast::<u8>()).ok_or(Errno(libc::ENOMEM))?;
         let mapping = Self { base, len, generation: fork::generation() };
-        // SAFETY: the range is exactly the mapping made above. A child must not hold the mapping: it
-        // would keep the open file, and with it the parent's lock, alive.
-        check(unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_DONTFORK) })?;
+        // A child must not hold the mapping: it would keep the open file, and with it the parent's
+        // lock, alive.
+        kernel::call("madvise", || {
+            // SAFETY: the range is exactly the mapping made above.
+            check(unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_DONTFORK) })
+        })?;
         Ok(mapping)
     }
 
@@ -213,9 +210,11 @@ impl Mapping {
 impl Drop for Mapping {
     fn drop(&mut self) {
         if self.generation == fork::generation() {
-            // SAFETY: the range is the mapping that `new` made in this process, and every reference
-            // into it borrows from a value that keeps this mapping alive.
-            unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
+            let _ = kernel::call("munmap", || {
+                // SAFETY: the range is the mapping that `new` made in this process, and every
+                // reference into it borrows from a value that keeps this mapping alive.
+                check(unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) })
+            });
         }
     }
 }
@@ -223,8 +222,10 @@ impl Drop for Mapping {
 /// Removes a shared-memory name. The object lives on for those who have it open.
 pub(crate) fn unlink_object(name: &str) -> Result<(), Errno> {
     let name = c_name(name)?;
-    // SAFETY: `name` is NUL-terminated and outlives the call.
-    check(unsafe { libc::shm_unlink(name.as_ptr()) })
+    kernel::call("shm_unlink", || {
+        // SAFETY: `name` is NUL-terminated and outlives the call.
+        check(unsafe { libc::shm_unlink(name.as_ptr()) })
+    })
 }
 
 /// What a shared-memory name stands for at this moment (symbolic links are not followed); `None` if
@@ -233,8 +234,11 @@ pub(crate) fn stat_object(name: &str) -> Result<Option<ObjectStat>, Errno> {
     let path = c_name(&format!("/dev/shm{name}"))?;
     // SAFETY: an all-zero stat is a valid value of this plain C struct.
     let mut stat: libc::stat = unsafe { std::mem::zeroed() };
-    // SAFETY: `path` is NUL-terminated, and `stat` is a valid place to write to.
-    match check(unsafe { libc::lstat(path.as_ptr(), &mut stat) }) {
+    let found = kernel::call("lstat", || {
+        // SAFETY: `path` is NUL-terminated, and `stat` is a valid place to write to.
+        check(unsafe { libc::lstat(path.as_ptr(), &mut stat) })
+    });
+    match found {
         Ok(()) => Ok(Some(object_stat(&stat))),
         Err(Errno(libc::ENOENT)) => Ok(None),
         Err(errno) => Err(errno),

@@ -2,6 +2,7 @@
 
 use super::config::DuplexServerConfig;
 use super::worker::{Shared, Worker};
+use crate::crew::Crew;
 use crate::error::{Error, Result};
 use crate::handler::HandlerOutcome;
 use crate::name::BufferName;
@@ -135,17 +136,11 @@ impl DuplexServer {
         H: FnMut(&Request<'_>, &mut Reply<'_>) -> std::result::Result<(), String> + Send + 'static,
     {
         self.check_process()?;
+        let crew = Crew::gather(&format!("zerobuffer-{}", self.channel), 1)?;
         let worker = self.worker.take().ok_or(Error::InvalidState {
             reason: "the server was started or stopped before; create another one",
         })?;
-        let name = format!("zerobuffer-{}", self.channel);
-        let thread = std::thread::Builder::new().name(name.clone());
-        let spawned = thread.spawn(move || worker.serve(handler));
-        self.thread = Some(spawned.map_err(|error| Error::System {
-            operation: "start a thread",
-            object: name,
-            errno: error.raw_os_error().unwrap_or(0),
-        })?);
+        self.thread = crew.start([move || worker.serve(handler)]).pop();
         Ok(())
     }
 

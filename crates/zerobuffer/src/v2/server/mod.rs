@@ -8,6 +8,7 @@ mod worker;
 pub use guards::{Frame, OwnedRequest, Request};
 
 use crate::config::ServerConfig;
+use crate::crew::Crew;
 use crate::error::{Error, Result};
 use crate::handler::HandlerOutcome;
 use crate::name::ChannelName;
@@ -114,10 +115,11 @@ impl Server {
         O: HandlerOutcome,
     {
         self.check_process()?;
+        let crew = Crew::gather(&format!("zerobuffer-{}", self.name), self.workers)?;
         let acceptor = self.acceptor.take().ok_or(Error::InvalidState {
             reason: "the server was started or stopped before; create another one",
         })?;
-        self.threads = worker::spawn(acceptor, self.workers, handler)?;
+        self.threads = worker::start(crew, acceptor, handler);
         Ok(())
     }
 

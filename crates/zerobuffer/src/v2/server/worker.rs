@@ -3,52 +3,31 @@
 use super::acceptor::Acceptor;
 use super::channel::ServerChannel;
 use super::guards::{Frame, status};
-use crate::error::{Error, Result};
+use crate::crew::Crew;
+use crate::error::Error;
 use crate::handler::{HandlerOutcome, drop_quietly, panic_message};
 use crate::v2::ring::Taken;
 use crate::wait::Deadline;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// The pause before another try to make a segment that could not be made.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Starts the threads that run `handler` on what `acceptor` takes.
-pub(super) fn spawn<H, O>(
-    acceptor: Acceptor,
-    workers: usize,
-    handler: H,
-) -> Result<Vec<JoinHandle<()>>>
+/// Has the threads of `crew` run `handler` on what `acceptor` takes.
+pub(super) fn start<H, O>(crew: Crew, acceptor: Acceptor, handler: H) -> Vec<JoinHandle<()>>
 where
     H: Fn(&mut Frame<'_>) -> O + Send + Sync + 'static,
     O: HandlerOutcome,
 {
-    let name = format!("zerobuffer-{}", acceptor.name());
-    let thread = || Builder::new().name(name.clone());
-    let spawned = if workers == 1 {
-        thread().spawn(move || serve_alone(acceptor, &handler)).map(|thread| vec![thread])
-    } else {
-        let shared = Arc::clone(&acceptor.shared);
-        let team = Arc::new((Mutex::new(acceptor), handler));
-        let spawned: std::io::Result<Vec<_>> = (0..workers)
-            .map(|_| {
-                let team = Arc::clone(&team);
-                thread().spawn(move || serve_in_turn(&team.0, &team.1))
-            })
-            .collect();
-        if spawned.is_err() {
-            // Those that were made go again.
-            shared.stop();
-        }
-        spawned
-    };
-    spawned.map_err(|error| Error::System {
-        operation: "start a thread",
-        object: name.clone(),
-        errno: error.raw_os_error().unwrap_or(0),
-    })
+    if crew.len() == 1 {
+        return crew.start([move || serve_alone(acceptor, &handler)]);
+    }
+    let team = Arc::new((Mutex::new(acceptor), handler));
+    let jobs = std::iter::repeat_n(team, crew.len());
+    crew.start(jobs.map(|team| move || serve_in_turn(&team.0, &team.1)))
 }
 
 /// One thread that takes and handles, without locks.

@@ -1,0 +1,200 @@
+//! Every system call fails with every error that its manual names, one at a time: the outcome is a
+//! typed error that names the object and the operation, or nothing at all; everything is undone; and
+//! the same operation works afterwards. An interruption (EINTR) is never seen.
+
+mod in_place;
+mod two_buffers;
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use zerobuffer::faults::{Fault, Struck, with_fault};
+use zerobuffer::{Error, ErrorKind};
+use zerobuffer_trust::{Census, unique};
+
+/// For what succeeds at once on an idle machine.
+const LONG: Duration = Duration::from_secs(20);
+/// No call with a fault inside takes longer than this, whatever its own deadline says.
+const HANG: Duration = Duration::from_secs(30);
+
+/// One run of an operation with one fault in it.
+#[derive(Default)]
+struct Run<'n> {
+    name: &'n str,
+    at: usize,
+    choice: usize,
+    lasting: bool,
+    /// Something else lives in this process.
+    beside: bool,
+    /// The fault, once it has struck.
+    struck: Option<Fault>,
+    /// The most calls that one operation made.
+    calls: usize,
+    errors: u32,
+}
+
+impl Run<'_> {
+    /// The operation, which must be undone if it fails.
+    #[track_caller]
+    fn undone<T>(&mut self, operation: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        let before = self.census();
+        let outcome = self.typed(operation);
+        if outcome.is_err() {
+            before.check_unchanged(|| self.census(), &self.describe());
+        }
+        outcome
+    }
+
+    fn census(&self) -> Census {
+        match self.beside {
+            true => Census::take_beside(self.name),
+            false => Census::take(self.name),
+        }
+    }
+
+    /// The operation, which fails with an error that says what and where, or not at all.
+    #[track_caller]
+    fn typed<T>(&mut self, operation: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        let start = Instant::now();
+        let (outcome, struck) = with_fault(self.at, self.choice, self.lasting, operation);
+        assert!(start.elapsed() < HANG, "{}: took {:?}", self.describe(), start.elapsed());
+        self.struck = self.struck.or(struck.fault);
+        self.calls = self.calls.max(struck.calls);
+        if let Err(error) = &outcome {
+            assert!(self.struck.is_some(), "failed without a fault: {error:?}");
+            self.check(error);
+            self.errors += 1;
+        }
+        outcome
+    }
+
+    /// An operation that has no way to fail.
+    #[track_caller]
+    fn silent(&mut self, operation: impl FnOnce()) {
+        let outcome = self.typed(|| {
+            operation();
+            Ok(())
+        });
+        outcome.expect("it cannot fail");
+    }
+
+    #[track_caller]
+    fn check(&self, error: &Error) {
+        let described = self.describe();
+        let fault = self.struck.expect("struck");
+        assert_ne!(fault.errno, libc::EINTR, "{described}: seen as {error}");
+        let says_which = match error {
+            Error::System { object, operation, errno } => {
+                !operation.is_empty() && object.contains(self.name) && *errno == fault.errno
+                    || object.contains("zerobuffer")
+            }
+            Error::PermissionDenied { object, operation } => {
+                !operation.is_empty()
+                    && (object.contains(self.name) || object.contains("zerobuffer"))
+            }
+            Error::NoSpace { object, needed } => object.contains(self.name) && *needed > 0,
+            Error::ForeignObject { object, .. } => object.contains(self.name),
+            Error::NotRunning { name, .. }
+            | Error::Busy { name }
+            | Error::AlreadyRunning { name } => name.contains(self.name),
+            Error::Unsupported { .. } => fault.errno == libc::ENOSYS,
+            Error::Timeout { .. } | Error::NotConnectedYet { .. } => true,
+            _ => false,
+        };
+        assert!(says_which, "{described}: {error:?}");
+    }
+
+    fn describe(&self) -> String {
+        let lasting = if self.lasting { " from there on" } else { "" };
+        match self.struck {
+            Some(Fault { call, errno }) => {
+                let error = std::io::Error::from_raw_os_error(errno);
+                format!("call {} ({call}) fails{lasting}: {error}", self.at)
+            }
+            None => format!("no fault at call {}", self.at),
+        }
+    }
+}
+
+/// Waits until the thread of a server that was started can be counted: it gives itself its name.
+fn await_thread() {
+    let threads = || std::fs::read_dir("/proc/self/task").expect("/proc").flatten();
+    let is_named = || {
+        let names = threads().map(|task| std::fs::read_to_string(task.path().join("comm")));
+        names.flatten().any(|name| name.starts_with("zerobuffer-"))
+    };
+    while !is_named() {
+        std::thread::yield_now();
+    }
+}
+
+/// Runs `operation` with each fault in turn until no call is left that could fail.
+#[track_caller]
+fn every_fault(what: &str, operation: impl Fn(&mut Run<'_>)) {
+    every_fault_beside(what, |_| (), |run, ()| operation(run));
+}
+
+/// As [`every_fault`], next to something that lives through all of them.
+#[track_caller]
+fn every_fault_beside<L>(
+    what: &str,
+    living: impl Fn(&str) -> L,
+    operation: impl Fn(&mut Run<'_>, &L),
+) {
+    // One test at a time: each counts what the process has.
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (mut faults, mut errors) = (0, 0);
+    let name = unique(what);
+    let living = living(&name);
+    let beside = size_of::<L>() > 0;
+    let operation = |run: &mut Run<'_>| operation(run, &living);
+    for lasting in [false, true] {
+        let (mut at, mut choice) = (0, 0);
+        loop {
+            let run = one_run(
+                Run { name: &name, at, choice, lasting, beside, ..Run::default() },
+                &operation,
+            );
+            if run.struck.is_some() {
+                (faults, errors, choice) = (faults + 1, errors + run.errors, choice + 1);
+            } else if run.calls > at {
+                (at, choice) = (at + 1, 0);
+            } else {
+                break;
+            }
+        }
+    }
+    println!("{what}: {faults} faults, {errors} of them seen as errors");
+    assert!(faults > 0 && (errors > 0 || what.ends_with("quiet")), "{what}: nothing is ever seen");
+}
+
+fn one_run<'n>(mut run: Run<'n>, operation: &impl Fn(&mut Run<'_>)) -> Run<'n> {
+    let before = run.census();
+    operation(&mut run);
+    before.check_unchanged(|| run.census(), &format!("{}, at the end", run.describe()));
+    run
+}
+
+#[test]
+fn bad_names_are_refused_before_any_system_call() {
+    let long = "x".repeat(246);
+    for name in ["", ".", "..", "a/b", "a\0b", &long] {
+        let (refused, Struck { calls, .. }) = with_fault(0, 0, false, || {
+            let v1 = zerobuffer::v1::Reader::create(name, zerobuffer::BufferConfig::default());
+            let errors = [
+                zerobuffer::Server::create(name, zerobuffer::BufferConfig::default()).err(),
+                zerobuffer::Client::connect(name, LONG).err(),
+                v1.err(),
+                zerobuffer::v1::Writer::connect(name, LONG).err(),
+            ];
+            errors.into_iter().all(|error| error.is_some_and(|e| e.kind() == ErrorKind::BadName))
+        });
+        assert!(refused && calls == 0, "{name:?}: {calls} system calls");
+    }
+}
+
+/// The counterpart is in the tests that are built for release: those builds hold nothing of this.
+#[test]
+fn this_build_holds_faults() {
+    assert!(zerobuffer_trust::holds_faults());
+}
