@@ -13,7 +13,10 @@ pub(crate) fn test() -> Result<()> {
     let shm = Snapshot::take()?;
     lint()?;
     header::check()?;
-    step("unit, model and integration tests", cargo("test --workspace"))?;
+    step(
+        "unit, model and integration tests",
+        cargo("test --workspace --exclude zerobuffer-bench"),
+    )?;
     step("tests with tracing", cargo("test -p zerobuffer --features tracing --lib"))?;
     interop()?;
     matrix::matrix(&[])?;
@@ -55,8 +58,9 @@ fn unsupported() -> Result<()> {
     step("systems without an implementation", with_cfg("zerobuffer_unsupported", arguments))
 }
 
-/// That the benchmark runs, not how fast.
+/// That the benchmark runs, not how fast. Its tests share the optimised build with it.
 fn bench() -> Result<()> {
+    step("the benchmark's own tests", cargo("test --release -p zerobuffer-bench"))?;
     step("benchmark, quick", cargo("run --release -p zerobuffer-bench -- --quick"))
 }
 

@@ -1,6 +1,6 @@
 //! Rounds, batches and histograms.
 
-use crate::figures::{Figure, Latency, Plan};
+use crate::figures::{Chart, Figure, Latency, Plan, Series, Subject};
 use crate::machine::{Machine, Seats};
 use crate::report::{self, NotMeasured, Report};
 use anyhow::{Context, Error, Result};
@@ -14,16 +14,39 @@ pub(crate) struct Effort {
     rounds: u32,
     /// For each thing in each round.
     budget: Duration,
-    /// For each latency distribution.
+    /// The same for a latency distribution, and for a point of a chart.
     latency: Duration,
+    point: Duration,
+    chart_rounds: u32,
+    /// Points of charts beyond this are left out.
+    largest: f64,
 }
 
 impl Effort {
     pub(crate) fn new(quick: bool, rounds: Option<u32>) -> Self {
         let millis = Duration::from_millis;
-        let (usual, budget, latency) =
-            if quick { (7, millis(50), millis(200)) } else { (11, millis(200), millis(2000)) };
-        Self { rounds: rounds.unwrap_or(usual), budget, latency }
+        let usual = if quick {
+            Self {
+                rounds: 3,
+                budget: millis(20),
+                latency: millis(50),
+                point: millis(10),
+                chart_rounds: 1,
+                largest: f64::from(1 << 23),
+            }
+        } else {
+            Self {
+                rounds: 11,
+                budget: millis(150),
+                latency: millis(250),
+                point: millis(60),
+                chart_rounds: 7,
+                largest: f64::INFINITY,
+            }
+        };
+        let Self { rounds: all, chart_rounds, .. } = usual;
+        let (rounds, chart_rounds) = (rounds.unwrap_or(all), rounds.unwrap_or(chart_rounds));
+        Self { rounds, chart_rounds, ..usual }
     }
 }
 
@@ -41,40 +64,86 @@ impl Round {
     }
 }
 
-/// Measures everything in `plan` that can be: limit and figure in turn, round for round.
+/// Measures everything in `plan` that can be: everything in turn, round for round.
 pub(crate) fn run(plan: &Plan, effort: Effort, machine: Machine) -> Result<Report> {
-    let seats = machine.seats;
-    let mut not_measured = plan.left_out();
-    let (figures, no_seat): (Vec<_>, Vec<_>) =
-        plan.figures.iter().partition(|figure| seats.is_some() || !figure.two_cpus);
-    let latencies = if seats.is_some() { plan.latencies.as_slice() } else { &[] };
-    not_measured.extend(no_seat.iter().map(|figure| NotMeasured::needs_two_cpus(figure.id)));
+    let mut session = Session::new(plan, effort, machine.seats)?;
+    for number in 0..effort.rounds.max(effort.chart_rounds) {
+        session.round(number);
+    }
+    Ok(session.report(machine))
+}
 
-    let steps = figures.len() * effort.rounds as usize + latencies.len();
-    let progress = progress(steps as u64)?;
-    let mut measured: Vec<Measured<'_>> = figures.into_iter().map(Measured::new).collect();
-    let round = Round { budget: effort.budget, seats };
-    for _ in 0..effort.rounds {
-        for one in &mut measured {
-            progress.set_message(one.figure.name);
-            one.turn(&round);
-            progress.inc(1);
+/// A run that is going on.
+struct Session<'p> {
+    effort: Effort,
+    seats: Option<Seats>,
+    figures: Vec<Measured<'p>>,
+    latencies: Vec<Distribution<'p>>,
+    charts: Vec<Drawn<'p>>,
+    not_measured: Vec<NotMeasured>,
+    progress: ProgressBar,
+}
+
+impl<'p> Session<'p> {
+    fn new(plan: &'p Plan, effort: Effort, seats: Option<Seats>) -> Result<Self> {
+        let (figures, no_seat): (Vec<_>, Vec<_>) =
+            plan.figures.iter().partition(|figure| seats.is_some() || !figure.two_cpus);
+        let mut not_measured: Vec<_> =
+            no_seat.iter().map(|figure| NotMeasured::needs_two_cpus(figure.id)).collect();
+        let mut latencies: Vec<_> = plan.latencies.iter().map(Distribution::new).collect();
+        let mut charts: Vec<_> =
+            plan.charts.iter().map(|chart| Drawn::new(chart, effort.largest)).collect();
+        if seats.is_none() {
+            let ids = latencies.drain(..).map(|latency| latency.latency.id);
+            let ids = ids.chain(charts.drain(..).map(|chart| chart.chart.id));
+            not_measured.extend(ids.map(NotMeasured::needs_two_cpus));
+        }
+        let figures: Vec<_> = figures.into_iter().map(Measured::new).collect();
+        let points: usize = charts.iter().map(Drawn::points).sum();
+        let steps = effort.rounds as usize * figures.len()
+            + effort.chart_rounds as usize * (points + latencies.len());
+        let progress = progress(steps as u64)?;
+        Ok(Self { effort, seats, figures, latencies, charts, not_measured, progress })
+    }
+
+    fn round(&mut self, number: u32) {
+        let Effort { budget, latency, point, rounds, chart_rounds, .. } = self.effort;
+        let round = |budget| Round { budget, seats: self.seats };
+        let progress = &self.progress;
+        if number < rounds {
+            for figure in &mut self.figures {
+                progress.set_message(figure.figure.name);
+                figure.turn(&round(budget));
+                progress.inc(1);
+            }
+        }
+        if number < chart_rounds {
+            for distribution in &mut self.latencies {
+                progress.set_message(distribution.latency.name.clone());
+                distribution.turn(&round(latency));
+                progress.inc(1);
+            }
+            for chart in &mut self.charts {
+                progress.set_message(chart.chart.name);
+                chart.turn(&round(point), progress);
+            }
         }
     }
-    let round = Round { budget: effort.latency, seats };
-    let mut distributions = Vec::new();
-    for Latency { id, name, subject } in latencies {
-        progress.set_message(*name);
-        match subject(&round) {
-            Ok(histogram) => distributions.push(report::Distribution::of(id, name, &histogram)),
-            Err(error) => not_measured.push(NotMeasured::failed(id, &error)),
-        }
-        progress.inc(1);
+
+    fn report(mut self, machine: Machine) -> Report {
+        self.progress.finish_and_clear();
+        let failures = self.figures.iter().filter_map(Measured::failure);
+        let failures = failures.chain(self.latencies.iter().filter_map(Distribution::failure));
+        let failures = failures.chain(self.charts.iter().flat_map(Drawn::failures));
+        self.not_measured.extend(failures);
+        Report::new(
+            machine,
+            self.figures.iter().filter_map(Measured::report).collect(),
+            self.latencies.iter().filter_map(Distribution::report).collect(),
+            self.charts.iter().map(Drawn::report).collect(),
+            self.not_measured,
+        )
     }
-    progress.finish_and_clear();
-    let figures = measured.iter().filter_map(Measured::report).collect();
-    not_measured.extend(measured.iter().filter_map(Measured::failure));
-    Ok(Report::new(machine, figures, distributions, not_measured))
 }
 
 /// The bar is drawn on a terminal only.
@@ -119,6 +188,112 @@ impl<'p> Measured<'p> {
 
     fn failure(&self) -> Option<NotMeasured> {
         self.error.as_ref().map(|error| NotMeasured::failed(self.figure.id, error))
+    }
+}
+
+/// One latency distribution so far, all rounds together.
+struct Distribution<'p> {
+    latency: &'p Latency,
+    histogram: Option<Histogram<u64>>,
+    /// After this nothing more is tried.
+    error: Option<Error>,
+}
+
+impl<'p> Distribution<'p> {
+    fn new(latency: &'p Latency) -> Self {
+        Self { latency, histogram: None, error: None }
+    }
+
+    fn turn(&mut self, round: &Round) {
+        if self.error.is_none() {
+            self.error = self.try_turn(round).err();
+        }
+    }
+
+    fn try_turn(&mut self, round: &Round) -> Result<()> {
+        let new = (self.latency.subject)(round).with_context(|| self.latency.name.clone())?;
+        match &mut self.histogram {
+            Some(histogram) => histogram.add(new)?,
+            none => *none = Some(new),
+        }
+        Ok(())
+    }
+
+    fn report(&self) -> Option<report::Distribution> {
+        let Latency { id, name, .. } = self.latency;
+        let histogram = self.histogram.as_ref().filter(|_| self.error.is_none())?;
+        Some(report::Distribution::of(id, name, histogram))
+    }
+
+    fn failure(&self) -> Option<NotMeasured> {
+        self.error.as_ref().map(|error| NotMeasured::failed(self.latency.id, error))
+    }
+}
+
+/// One chart so far.
+struct Drawn<'p> {
+    chart: &'p Chart,
+    lines: Vec<Line<'p>>,
+}
+
+/// One series of it.
+struct Line<'p> {
+    series: &'p Series,
+    points: Vec<(f64, &'p Subject, Vec<f64>)>,
+    /// After this nothing more is tried.
+    error: Option<Error>,
+}
+
+impl<'p> Drawn<'p> {
+    fn new(chart: &'p Chart, largest: f64) -> Self {
+        let line = |series: &'p Series| {
+            let points = series.points.iter().filter(|(x, _)| *x <= largest);
+            let points = points.map(|(x, subject)| (*x, subject, Vec::new())).collect();
+            Line { series, points, error: None }
+        };
+        Self { chart, lines: chart.series.iter().map(line).collect() }
+    }
+
+    fn points(&self) -> usize {
+        self.lines.iter().map(|line| line.points.len()).sum()
+    }
+
+    /// Point for point, each with all systems in turn.
+    fn turn(&mut self, round: &Round, progress: &ProgressBar) {
+        let longest = self.lines.iter().map(|line| line.points.len()).max().unwrap_or(0);
+        for index in 0..longest {
+            for line in &mut self.lines {
+                if index < line.points.len() {
+                    line.turn(index, round);
+                    progress.inc(1);
+                }
+            }
+        }
+    }
+
+    fn report(&self) -> report::Chart {
+        let series = self.lines.iter().filter(|line| line.error.is_none()).map(|line| {
+            let values = line.points.iter().map(|(x, _, values)| (*x, values.as_slice()));
+            report::Series::of(&line.series.name, values)
+        });
+        report::Chart::of(self.chart, series.collect())
+    }
+
+    fn failures(&self) -> impl Iterator<Item = NotMeasured> {
+        let failures = self.lines.iter().filter_map(|line| line.error.as_ref());
+        failures.map(|error| NotMeasured::failed(self.chart.id, error))
+    }
+}
+
+impl Line<'_> {
+    fn turn(&mut self, index: usize, round: &Round) {
+        if self.error.is_none() {
+            let (_, subject, values) = &mut self.points[index];
+            match subject(round).with_context(|| self.series.name.clone()) {
+                Ok(value) => values.push(value),
+                Err(error) => self.error = Some(error),
+            }
+        }
     }
 }
 

@@ -9,16 +9,15 @@
 //! | `cli` | the arguments |
 //! | `figures` | what is measured against what, and the targets |
 //! | `limits` | L1 to L4: what the hardware and the operating system allow |
-//! | `channel` | the same through a zerobuffer channel |
-//! | `two_buffers` | the same through a channel of two buffers (version 1) |
+//! | `systems/` | the same through zerobuffer's channels, and through what people would use instead |
 //! | `work` | what client and handler do with a frame |
 //! | `peer` | the other process |
 //! | `shared` | memory that both processes map, for the limits |
+//! | `usage` | memory and CPU time of a process |
 //! | `harness` | rounds, batches and histograms |
 //! | `stats`, `machine`, `report` | arithmetic, the machine, the output |
 #![deny(unsafe_code)]
 
-mod channel;
 mod cli;
 mod figures;
 mod harness;
@@ -28,16 +27,20 @@ mod peer;
 mod report;
 mod shared;
 mod stats;
-mod two_buffers;
+mod systems;
+mod usage;
 mod work;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
 
 fn main() -> Result<()> {
+    shared::give_memory_back();
     match cli::Args::parse() {
         cli::Args { command: Some(cli::Command::Peer { spec }), .. } => peer::run(&spec),
-        cli::Args { command: Some(cli::Command::Step { count }), .. } => channel::step(count),
+        cli::Args { command: Some(cli::Command::Step { count }), .. } => {
+            systems::in_place::step(count)
+        }
         args => measure(&args),
     }
 }

@@ -3,10 +3,11 @@
 //! It says `ready` on its standard output, and ends in good order when its standard input ends: when
 //! the parent says so, or when the parent is gone, so nothing stays behind in either case.
 
-use crate::channel::{self, ServerSpec};
 use crate::limits;
 use crate::machine::Pinned;
-use crate::two_buffers::{self, TwoBufferSpec};
+#[cfg(feature = "iceoryx2")]
+use crate::systems::iceoryx;
+use crate::systems::{Load, in_place, streams, two_buffers, zeromq};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -16,13 +17,36 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Role {
     /// Answers in one cache line (L1).
-    Line { fd: i32, pause: limits::Pause },
+    Line {
+        fd: i32,
+        pause: limits::Pause,
+    },
     /// Answers with semaphores (L2).
-    Semaphores { fd: i32 },
-    /// A zerobuffer server.
-    Server(ServerSpec),
+    Semaphores {
+        fd: i32,
+    },
+    /// A server of an in-place channel.
+    InPlace(in_place::ServerSpec),
     /// A server of two buffers.
-    TwoBuffers(TwoBufferSpec),
+    TwoBuffers(two_buffers::TwoBufferSpec),
+    #[cfg(feature = "iceoryx2")]
+    Iceoryx(iceoryx::ServerSpec),
+    /// Listens at a Unix socket with an abstract name.
+    Socket {
+        name: String,
+        load: Load,
+    },
+    /// Answers through pipes that the parent has open.
+    Pipes {
+        parent: u32,
+        requests: i32,
+        responses: i32,
+        load: Load,
+    },
+    ZeroMq {
+        endpoint: String,
+        load: Load,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -58,6 +82,10 @@ impl Peer {
         ensure!(line == "ready\n", "the peer process did not start: {spec}");
         Ok(peer)
     }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
 }
 
 impl Drop for Peer {
@@ -71,8 +99,24 @@ impl Drop for Peer {
 pub(crate) fn run(spec: &str) -> Result<()> {
     let Spec { role, cpu } = serde_json::from_str(spec)?;
     match role {
-        Role::Server(spec) => channel::serve(&spec, cpu, ready_until_told),
+        Role::InPlace(spec) => in_place::serve(&spec, cpu, ready_until_told),
         Role::TwoBuffers(spec) => two_buffers::serve(&spec, cpu, ready_until_told),
+        #[cfg(feature = "iceoryx2")]
+        Role::Iceoryx(spec) => iceoryx::serve(&spec, cpu, ready_until_told),
+        Role::Socket { name, load } => {
+            let listener = streams::listen(&name)?;
+            answer_until_told(cpu, move || streams::answer_socket(&listener, load))
+        }
+        Role::Pipes { parent, requests, responses, load } => {
+            let (requests, responses) = streams::open_pipes(parent, requests, responses)?;
+            answer_until_told(cpu, move || streams::answer(requests, responses, load))
+        }
+        Role::ZeroMq { endpoint, load } => {
+            // Before it binds: its own threads inherit the CPU.
+            let _pinned = Pinned::to(cpu)?;
+            let mut replier = zeromq::Replier::bind(&endpoint, load)?;
+            answer_until_told(cpu, move || replier.answer())
+        }
         Role::Line { fd, pause } => {
             let line = limits::Line::inherit(fd, pause)?;
             answer_until_told(cpu, move || line.answer())
@@ -84,10 +128,13 @@ pub(crate) fn run(spec: &str) -> Result<()> {
     }
 }
 
-/// Runs `answer` on a thread, which the end of the process ends.
-fn answer_until_told(cpu: usize, answer: impl FnOnce() + Send + 'static) -> Result<()> {
+/// Runs `answer` on a thread, which the end of the process ends. An error of it, such as the end of
+/// the client, is what the client notices.
+fn answer_until_told<T>(cpu: usize, answer: impl FnOnce() -> T + Send + 'static) -> Result<()> {
     let _pinned = Pinned::to(cpu)?;
-    std::thread::spawn(answer);
+    std::thread::spawn(move || {
+        answer();
+    });
     ready_until_told()
 }
 

@@ -3,8 +3,9 @@
 use crate::figures::{self, Target};
 use crate::machine::{Machine, commit};
 use crate::stats::{Summary, ratios};
+use crate::systems::Unavailable;
 use anyhow::{Context, Result};
-use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
+use comfy_table::{CellAlignment, LineStyle, Row, Table, TableStyle};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::fmt;
@@ -17,6 +18,7 @@ pub(crate) struct Report {
     commit: String,
     figures: Vec<Figure>,
     latencies: Vec<Distribution>,
+    charts: Vec<Chart>,
     not_measured: Vec<NotMeasured>,
 }
 
@@ -48,9 +50,54 @@ pub(crate) struct Distribution {
     count: u64,
     min: u64,
     p50: u64,
+    p90: u64,
     p99: u64,
     p99_9: u64,
+    p99_99: u64,
     max: u64,
+    /// Of how many calls in 1 one is slower than how many nanoseconds.
+    quantiles: Vec<(f64, u64)>,
+}
+
+/// Several systems over a range.
+#[derive(Debug, Serialize)]
+pub(crate) struct Chart {
+    id: String,
+    name: String,
+    /// What the points' `x` is; none if each series is a single value.
+    x: Option<String>,
+    unit: String,
+    series: Vec<Series>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Series {
+    name: String,
+    points: Vec<Point>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Point {
+    x: f64,
+    #[serde(flatten)]
+    value: Summary,
+    rounds: usize,
+}
+
+impl Chart {
+    pub(crate) fn of(chart: &figures::Chart, series: Vec<Series>) -> Self {
+        let (id, name) = (chart.id.to_owned(), chart.name.to_owned());
+        Self { id, name, x: chart.x.map(str::to_owned), unit: chart.unit.to_owned(), series }
+    }
+}
+
+impl Series {
+    pub(crate) fn of<'v>(name: &str, points: impl Iterator<Item = (f64, &'v [f64])>) -> Self {
+        let point = |(x, values): (f64, &[f64])| {
+            Some(Point { x, value: Summary::of(values)?, rounds: values.len() })
+        };
+        Self { name: name.to_owned(), points: points.filter_map(point).collect() }
+    }
 }
 
 /// A figure that a reader may look for in vain.
@@ -68,8 +115,11 @@ impl NotMeasured {
         Self { id: id.to_owned(), reason: reason.to_owned(), failed: false }
     }
 
+    /// What is not available is no failure.
     pub(crate) fn failed(id: &str, error: &anyhow::Error) -> Self {
-        Self { failed: true, ..Self::new(id, &format!("failed: {error:#}")) }
+        let failed = error.downcast_ref::<Unavailable>().is_none();
+        let failure = if failed { "failed: " } else { "" };
+        Self { failed, ..Self::new(id, &format!("{failure}{error:#}")) }
     }
 
     pub(crate) fn needs_two_cpus(id: &str) -> Self {
@@ -99,18 +149,27 @@ impl Figure {
 
 impl Distribution {
     pub(crate) fn of(id: &str, name: &str, histogram: &Histogram<u64>) -> Self {
+        let at = |quantile| histogram.value_at_quantile(quantile);
         Self {
             id: id.to_owned(),
             name: name.to_owned(),
             unit: "ns",
             count: histogram.len(),
             min: histogram.min(),
-            p50: histogram.value_at_quantile(0.5),
-            p99: histogram.value_at_quantile(0.99),
-            p99_9: histogram.value_at_quantile(0.999),
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p99_9: at(0.999),
+            p99_99: at(0.9999),
             max: histogram.max(),
+            quantiles: quantiles().map(|slower| (slower, at(1.0 - slower))).collect(),
         }
     }
+}
+
+/// From one call in two to one in ten thousand, ten steps for each power of ten.
+fn quantiles() -> impl Iterator<Item = f64> {
+    std::iter::once(0.5).chain((4..=40).map(|step| 10_f64.powf(-f64::from(step) / 10.0)))
 }
 
 impl Report {
@@ -118,9 +177,10 @@ impl Report {
         machine: Machine,
         figures: Vec<Figure>,
         latencies: Vec<Distribution>,
+        charts: Vec<Chart>,
         not_measured: Vec<NotMeasured>,
     ) -> Self {
-        Self { machine, commit: commit(), figures, latencies, not_measured }
+        Self { machine, commit: commit(), figures, latencies, charts, not_measured }
     }
 
     /// Whether something that should have been measured went wrong.
@@ -150,6 +210,9 @@ impl fmt::Display for Report {
         }
         if !self.latencies.is_empty() {
             writeln!(f, "{}", latency_table(&self.latencies))?;
+        }
+        for chart in &self.charts {
+            writeln!(f, "{} {}, {}\n{}", chart.id, chart.name, chart.unit, chart_table(chart))?;
         }
         if !self.not_measured.is_empty() {
             writeln!(f, "Not measured:")?;
@@ -182,6 +245,25 @@ fn figure_table(figures: &[Figure]) -> Table {
     table(&header, rows, &[2, 3, 5, 6])
 }
 
+/// A column for each point.
+fn chart_table(chart: &Chart) -> Table {
+    let longest = chart.series.iter().max_by_key(|series| series.points.len());
+    let points = longest.map(|series| series.points.as_slice()).unwrap_or_default();
+    let mut header = vec![chart.x.clone().unwrap_or_default()];
+    header.extend(points.iter().map(|point| match chart.x {
+        Some(_) => short(point.x),
+        None => "median".to_owned(),
+    }));
+    let header: Vec<&str> = header.iter().map(String::as_str).collect();
+    let rows = chart.series.iter().map(|series| {
+        let mut row = vec![series.name.clone()];
+        row.extend(series.points.iter().map(|point| short(point.value.median)));
+        row.resize(header.len(), String::new());
+        row
+    });
+    table(&header, rows, &(1..header.len()).collect::<Vec<_>>())
+}
+
 fn latency_table(latencies: &[Distribution]) -> Table {
     let header = ["", "latency, clock included", "p50", "p99", "p99.9", "max", "calls"];
     let rows = latencies.iter().map(|one| {
@@ -199,11 +281,7 @@ fn latency_table(latencies: &[Distribution]) -> Table {
     table(&header, rows, &[2, 3, 4, 5, 6])
 }
 
-fn table<const N: usize>(
-    header: &[&str; N],
-    rows: impl Iterator<Item = [String; N]>,
-    numbers: &[usize],
-) -> Table {
+fn table<R: Into<Row>>(header: &[&str], rows: impl Iterator<Item = R>, numbers: &[usize]) -> Table {
     let mut table = Table::new();
     let rule = || LineStyle::none().fill('─').junction('─').left('─').right('─');
     let style = TableStyle::new();
@@ -252,7 +330,7 @@ mod tests {
         (1..=1000).for_each(|n| histogram.record(n).unwrap());
         let latency = Distribution::of("D1", "a latency", &histogram);
         let left = NotMeasured::needs_two_cpus("P7");
-        Report::new(machine(), vec![figure], vec![latency], vec![left])
+        Report::new(machine(), vec![figure], vec![latency], vec![], vec![left])
     }
 
     #[test]

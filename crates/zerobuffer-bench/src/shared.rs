@@ -1,14 +1,27 @@
-//! Memory that two processes map without a name: nothing is left behind however they end. The
-//! benchmark's only unsafe code.
+//! Memory that two processes map without a name: nothing is left behind however they end.
 #![allow(unsafe_code)]
 
 use anyhow::{Context, Result, ensure};
+#[cfg(feature = "iceoryx2")]
+use iceoryx2::{
+    prelude::ipc, request_mut::RequestMut, request_mut_uninit::RequestMutUninit,
+    response_mut::ResponseMut, response_mut_uninit::ResponseMutUninit,
+};
 use memmap2::MmapRaw;
 use rustix::fs::{MemfdFlags, memfd_create};
 use std::fs::File;
+#[cfg(feature = "iceoryx2")]
+use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::AtomicU64;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Has large blocks given back to the system when they are freed, always: what was measured before must
+/// not change what a buffer costs.
+pub(crate) fn give_memory_back() {
+    // SAFETY: no other thread allocates yet; the worst that it can do is nothing.
+    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20) };
+}
 
 /// A shared mapping of a file in memory.
 #[derive(Debug)]
@@ -58,6 +71,27 @@ impl Shared {
         // none while they use it).
         unsafe { std::slice::from_raw_parts_mut(self.map.as_mut_ptr(), self.map.len()) }
     }
+}
+
+/// iceoryx2's loaned memory as it is: clearing it first would be work that its users need not do.
+#[cfg(feature = "iceoryx2")]
+#[inline]
+pub(crate) fn initialised_request(
+    request: RequestMutUninit<ipc::Service, [MaybeUninit<u8>], (), [u8], ()>,
+) -> RequestMut<ipc::Service, [u8], (), [u8], ()> {
+    // SAFETY: the bytes lie in a mapping of a file, which holds zeros or what was written before; every
+    // value is a u8.
+    unsafe { request.assume_init() }
+}
+
+/// The same for a response.
+#[cfg(feature = "iceoryx2")]
+#[inline]
+pub(crate) fn initialised_response(
+    response: ResponseMutUninit<ipc::Service, [MaybeUninit<u8>], ()>,
+) -> ResponseMut<ipc::Service, [u8], ()> {
+    // SAFETY: as in `initialised_request`.
+    unsafe { response.assume_init() }
 }
 
 /// Two process-shared semaphores, each in a cache line of its own.

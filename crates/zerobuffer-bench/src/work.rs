@@ -25,13 +25,27 @@ impl Work {
         match self {
             Self::Nothing => {}
             Self::Increment => {
-                if let Some(number) = bytes.first_chunk_mut::<8>() {
-                    *number = (u64::from_le_bytes(*number) + 1).to_le_bytes();
+                if let Some(number) = number(bytes) {
+                    put_number(bytes, number + 1);
                 }
             }
             Self::Invert => invert(bytes),
             Self::Redact => redact(bytes),
         }
+    }
+}
+
+/// The number in the first eight bytes, if there are so many.
+#[inline]
+pub(crate) fn number(bytes: &[u8]) -> Option<u64> {
+    bytes.first_chunk().map(|first| u64::from_le_bytes(*first))
+}
+
+/// Writes a number into the first eight bytes, if there are so many.
+#[inline]
+pub(crate) fn put_number(bytes: &mut [u8], number: u64) {
+    if let Some(first) = bytes.first_chunk_mut() {
+        *first = number.to_le_bytes();
     }
 }
 

@@ -1,0 +1,193 @@
+//! Through iceoryx2's request-response service, used as its documentation recommends: memory is
+//! loaned and written in place on both sides, and both sides poll.
+
+use super::{Exchange, Load, Pipeline, unique_name};
+use crate::machine::{Pinned, Seats};
+use crate::peer::{Peer, Role};
+use anyhow::{Context, Result, bail};
+use iceoryx2::pending_response::PendingResponse;
+use iceoryx2::port::client::Client;
+use iceoryx2::port::server::Server;
+use iceoryx2::prelude::{Config, FileName, LogLevel, NodeBuilder, SemanticString, ipc};
+use iceoryx2::service::port_factory::request_response::PortFactory;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+type Bytes = [u8];
+type Factory = PortFactory<ipc::Service, Bytes, (), Bytes, ()>;
+type Pending = PendingResponse<ipc::Service, Bytes, (), Bytes, ()>;
+
+/// What the server's answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    /// The request's bytes, copied into the loaned response and edited there.
+    Copy,
+    /// Loaned memory as it is, with the edited number in it.
+    Other,
+}
+
+/// What a peer needs to know to be an iceoryx2 server.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ServerSpec {
+    name: String,
+    load: Load,
+    answer: Answer,
+}
+
+/// A client with its server process.
+pub(crate) struct Service {
+    client: Client<ipc::Service, Bytes, (), Bytes, ()>,
+    peer: Peer,
+    len: usize,
+    sent: VecDeque<Pending>,
+    /// The last to go.
+    _objects: Objects,
+}
+
+/// The objects in shared memory whose names begin with this. iceoryx2 leaves one of them, which is
+/// useful where services come and go under one prefix.
+struct Objects(String);
+
+impl Drop for Objects {
+    fn drop(&mut self) {
+        let entries = std::fs::read_dir("/dev/shm").into_iter().flatten().flatten();
+        for entry in entries {
+            if entry.file_name().to_string_lossy().starts_with(&self.0) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+impl Service {
+    pub(crate) fn open(seats: Seats, load: Load, answer: Answer) -> Result<Self> {
+        let spec = ServerSpec { name: unique_name("iceoryx2"), load, answer };
+        let _objects = Objects(spec.prefix());
+        let peer = Peer::start(Role::Iceoryx(spec.clone()), seats.server)?;
+        let client = spec.service()?.client_builder().initial_max_slice_len(load.len).create()?;
+        Ok(Self { client, peer, len: load.len, sent: VecDeque::new(), _objects })
+    }
+
+    #[inline]
+    fn request(&self, fill: impl FnOnce(&mut [u8])) -> Result<Pending> {
+        let request = self.client.loan_slice_uninit(self.len)?;
+        let mut request = crate::shared::initialised_request(request);
+        fill(request.payload_mut());
+        Ok(request.send()?)
+    }
+}
+
+/// Turns until a server that does not answer is given up: seconds, not milliseconds.
+const HOPELESS: u64 = 1 << 31;
+
+#[inline]
+fn response<R>(pending: &Pending, read: impl FnOnce(&[u8]) -> R) -> Result<R> {
+    for _ in 0..HOPELESS {
+        if let Some(response) = pending.receive()? {
+            return Ok(read(response.payload()));
+        }
+        std::hint::spin_loop();
+    }
+    bail!("the iceoryx2 server does not answer")
+}
+
+impl Exchange for Service {
+    #[inline]
+    fn exchange<R>(
+        &mut self,
+        fill: impl FnOnce(&mut [u8]),
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Result<R> {
+        response(&self.request(fill)?, read)
+    }
+
+    fn server(&self) -> &Peer {
+        &self.peer
+    }
+}
+
+impl Pipeline for Service {
+    #[inline]
+    fn send(&mut self, fill: impl FnOnce(&mut [u8])) -> Result<()> {
+        self.sent.push_back(self.request(fill)?);
+        Ok(())
+    }
+
+    #[inline]
+    fn receive<R>(&mut self, read: impl FnOnce(&[u8]) -> R) -> Result<R> {
+        response(&self.sent.pop_front().context("requests in flight")?, read)
+    }
+}
+
+impl ServerSpec {
+    fn prefix(&self) -> String {
+        format!("{}_", self.name)
+    }
+
+    fn service(&self) -> Result<Factory> {
+        iceoryx2::prelude::set_log_level(LogLevel::Error);
+        let mut config = Config::default();
+        // Objects of its own, so that nothing of other users of iceoryx2 is touched.
+        config.global.prefix = FileName::new(self.prefix().as_bytes())?;
+        let node = NodeBuilder::new().config(&config).create::<ipc::Service>()?;
+        let service = node
+            .service_builder(&self.name.as_str().try_into()?)
+            .request_response::<Bytes, Bytes>()
+            .max_active_requests_per_client(self.load.in_flight)
+            .max_clients(1)
+            .max_servers(1)
+            .open_or_create()?;
+        Ok(service)
+    }
+}
+
+/// The server's process.
+pub(crate) fn serve(
+    spec: &ServerSpec,
+    cpu: usize,
+    until_told: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let _pinned = Pinned::to(cpu)?;
+    let stop = AtomicBool::new(false);
+    let (created, is_created) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        // A service's handles stay on the thread that made them.
+        let server = scope.spawn(|| {
+            let server =
+                spec.service()?.server_builder().initial_max_slice_len(spec.load.len).create()?;
+            created.send(())?;
+            answer(&server, spec, &stop)
+        });
+        let told = is_created.recv().context("iceoryx2's server").and_then(|()| until_told());
+        stop.store(true, Ordering::Relaxed);
+        server.join().expect("the answering thread does not panic")?;
+        told
+    })
+}
+
+fn answer(
+    server: &Server<ipc::Service, Bytes, (), Bytes, ()>,
+    spec: &ServerSpec,
+    stop: &AtomicBool,
+) -> Result<()> {
+    while !stop.load(Ordering::Relaxed) {
+        let Some(request) = server.receive()? else {
+            std::hint::spin_loop();
+            continue;
+        };
+        let response = request.loan_slice_uninit(request.payload().len())?;
+        let mut response = match spec.answer {
+            Answer::Copy => response.write_from_slice(request.payload()),
+            Answer::Other => {
+                let mut response = crate::shared::initialised_response(response);
+                let number = crate::work::number(request.payload()).unwrap_or_default();
+                crate::work::put_number(response.payload_mut(), number);
+                response
+            }
+        };
+        spec.load.work.on(response.payload_mut());
+        response.send()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! What a process uses, as the kernel tells.
+
+use anyhow::{Context, Result};
+use std::path::PathBuf;
+
+/// Memory, descriptors, threads and CPU time of one process.
+#[allow(dead_code)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Usage {
+    /// Bytes; of pages that others map too, only this process's share.
+    pub(crate) memory: u64,
+    pub(crate) descriptors: u64,
+    pub(crate) threads: u64,
+    pub(crate) cpu_ns: u64,
+}
+
+impl Usage {
+    pub(crate) fn of_this_process() -> Result<Self> {
+        Self::of(std::process::id())
+    }
+
+    pub(crate) fn of(pid: u32) -> Result<Self> {
+        let directory = PathBuf::from(format!("/proc/{pid}"));
+        let rollup = std::fs::read_to_string(directory.join("smaps_rollup"))
+            .with_context(|| format!("memory of process {pid}"))?;
+        let tasks: Vec<_> = directory.join("task").read_dir()?.collect::<Result<_, _>>()?;
+        let cpu = |task: &std::fs::DirEntry| {
+            // A thread that has just ended has no more say.
+            let text = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+            text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0)
+        };
+        Ok(Self {
+            memory: kib(&rollup, "Pss:").context("no Pss in smaps_rollup")? << 10,
+            descriptors: directory.join("fd").read_dir()?.count() as u64,
+            threads: tasks.len() as u64,
+            cpu_ns: tasks.iter().map(cpu).sum(),
+        })
+    }
+}
+
+fn kib(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_has_memory_descriptors_and_threads() {
+        let before = Usage::of_this_process().unwrap();
+        let memory = std::hint::black_box(vec![1_u8; 64 << 20]);
+        let file = std::fs::File::open("/proc/self/stat").unwrap();
+        let after = Usage::of_this_process().unwrap();
+        assert!(after.memory >= before.memory + (60 << 20), "{before:?} {after:?}");
+        assert!(after.threads >= 1 && after.descriptors >= 1 && after.cpu_ns > 0);
+        drop((memory, file));
+    }
+}
