@@ -1,0 +1,164 @@
+using System;
+
+namespace ZeroBuffer
+{
+    /// <summary>How a side waits for the other.</summary>
+    public enum WaitStrategy
+    {
+        /// <summary>Spin for a while, then sleep. For nearly everybody.</summary>
+        SpinThenPark = 0,
+
+        /// <summary>Sleep at once: the least CPU time.</summary>
+        Park = 1,
+
+        /// <summary>Never sleep: the lowest latency, for a core that has nothing else to do.</summary>
+        Spin = 2,
+    }
+
+    /// <summary>Version 1: how a side finds out that its peer is gone.</summary>
+    public enum Liveness
+    {
+        /// <summary>By its process id, as the deployed peers do.</summary>
+        Pid = 0,
+
+        /// <summary>Of readers by their lock file; for containers that share /tmp.</summary>
+        Lock = 1,
+
+        /// <summary>Never; for containers that share nothing but /dev/shm.</summary>
+        None = 2,
+    }
+
+    /// <summary>What kind of channel a client expects.</summary>
+    public enum ChannelKind
+    {
+        /// <summary>The client finds out. An in-place channel comes first.</summary>
+        Any = 0,
+
+        /// <summary>Protocol version 2: the answer lies where the request was.</summary>
+        InPlace = 1,
+
+        /// <summary>Protocol version 1: the answer lies in a buffer of its own.</summary>
+        TwoBuffers = 2,
+    }
+
+    /// <summary>The sizes of a channel's blocks.</summary>
+    public sealed class BufferConfig
+    {
+        /// <summary>1 KiB of metadata, 1 MiB of payload.</summary>
+        public BufferConfig() : this(1024, 1024 * 1024)
+        {
+        }
+
+        /// <summary>
+        /// <paramref name="metadataSize"/> bytes of metadata for each direction (a message needs 8 more than its
+        /// length), and <paramref name="payloadSize"/> bytes of ring.
+        /// </summary>
+        /// <remarks>
+        /// In place, a frame of n bytes takes n + 64 bytes of the ring, rounded up to 64. The ring should hold the
+        /// frames in flight, and the responses that are held, at the same time.
+        /// </remarks>
+        /// <exception cref="ArgumentOutOfRangeException">A size is negative.</exception>
+        public BufferConfig(long metadataSize, long payloadSize)
+        {
+            Interop.Size(metadataSize, "metadataSize");
+            Interop.Size(payloadSize, "payloadSize");
+            MetadataSize = metadataSize;
+            PayloadSize = payloadSize;
+        }
+
+        /// <summary>Bytes of metadata for each direction.</summary>
+        public long MetadataSize { get; private set; }
+
+        /// <summary>Bytes of the ring.</summary>
+        public long PayloadSize { get; private set; }
+    }
+
+    /// <summary>What a server is made of. <c>null</c> in a property means its default.</summary>
+    public sealed class ServerConfig
+    {
+        /// <summary>The defaults with these sizes.</summary>
+        /// <exception cref="ArgumentNullException"><paramref name="buffer"/> is null.</exception>
+        public ServerConfig(BufferConfig buffer)
+        {
+            if (buffer == null)
+            {
+                throw new ArgumentNullException("buffer");
+            }
+            Buffer = buffer;
+        }
+
+        /// <summary>The sizes.</summary>
+        public BufferConfig Buffer { get; private set; }
+
+        /// <summary>Permission bits of the channel's objects, such as <c>0x1B0</c> for 0660. Default 0600: the same user only.</summary>
+        public int? Mode { get; set; }
+
+        /// <summary>How the server waits for requests.</summary>
+        public WaitStrategy Wait { get; set; }
+
+        /// <summary>In place: how many threads run the handler. Default 1; with more, answers may overtake each other.</summary>
+        public int? Workers { get; set; }
+
+        /// <summary>In place: the server's metadata, which each client can read. Default none.</summary>
+        public byte[] Metadata { get; set; }
+
+        /// <summary>How long <see cref="IDuplexServer.Stop"/> waits for running handlers, and then for the client to read its answers. Default 2 s.</summary>
+        public TimeSpan? StopTimeout { get; set; }
+
+        /// <summary>Two buffers: how the server finds out that a client is gone.</summary>
+        public Liveness Liveness { get; set; }
+
+        /// <summary>The defaults with these sizes.</summary>
+        public static implicit operator ServerConfig(BufferConfig buffer)
+        {
+            return new ServerConfig(buffer);
+        }
+    }
+
+    /// <summary>What a client is made of. <c>null</c> in a property means its default.</summary>
+    public sealed class ClientConfig
+    {
+        /// <summary>The kind of channel.</summary>
+        public ChannelKind Channel { get; set; }
+
+        /// <summary>
+        /// In place: whether calls of many threads run at the same time. Otherwise, which is the default and faster, a
+        /// call waits until that of another thread has come back.
+        /// </summary>
+        /// <remarks>
+        /// A client for many threads has no <see cref="IDuplexClient.AcquireRequestBuffer(long)"/>, and receives by
+        /// sequence number only.
+        /// </remarks>
+        public bool ManyThreads { get; set; }
+
+        /// <summary>How the client waits for answers and for room.</summary>
+        public WaitStrategy Wait { get; set; }
+
+        /// <summary>The most requests in flight, held answers included. Default 4096.</summary>
+        public int? MaxInFlight { get; set; }
+
+        /// <summary>How long sending waits for room in the ring. Default 5 s.</summary>
+        public TimeSpan? SendTimeout { get; set; }
+
+        /// <summary>The client's metadata, which the handler finds in every frame. Default none.</summary>
+        public byte[] Metadata { get; set; }
+
+        /// <summary>
+        /// In place: whether <see cref="IDuplexClient.Call"/> and <see cref="IDuplexClient.Reconnect"/> send requests
+        /// again that a server's end left not started.
+        /// </summary>
+        public bool ResendNotStarted { get; set; }
+
+        /// <summary>The user id that must own the channel's objects. Default: the process's effective user.</summary>
+        public uint? Owner { get; set; }
+
+        /// <summary>Two buffers: permission bits of the response buffer. Default 0600.</summary>
+        public int? Mode { get; set; }
+
+        /// <summary>Two buffers: how the client finds out that the server is gone.</summary>
+        public Liveness Liveness { get; set; }
+
+        /// <summary>Two buffers: the sizes of the response buffer, which the client makes. Default 4 KiB and 4 MiB.</summary>
+        public BufferConfig ResponseBuffer { get; set; }
+    }
+}

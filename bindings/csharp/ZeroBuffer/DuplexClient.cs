@@ -1,0 +1,331 @@
+using System;
+using System.Collections.Generic;
+using System.Runtime.InteropServices;
+using System.Threading;
+using System.Threading.Tasks;
+
+namespace ZeroBuffer
+{
+    /// <summary>The client of both kinds of channel.</summary>
+    internal sealed unsafe class DuplexClient : IDuplexClient
+    {
+        private readonly Door _door;
+        private readonly ViewPool _views;
+        private readonly BufferOwner _buffers = new BufferOwner();
+        private readonly AsyncCalls _calls;
+        private readonly string _name;
+        private readonly bool _isInPlace;
+
+        private DuplexClient(string name, ClientHandle handle, bool many)
+        {
+            _name = name;
+            _door = new Door(handle, many, "DuplexClient");
+            _views = new ViewPool(_door.Gate);
+            _calls = new AsyncCalls(this);
+            _isInPlace = Inspect().IsInPlace != 0;
+        }
+
+        internal static DuplexClient Connect(string name, ClientConfig config, TimeSpan timeout)
+        {
+            byte[] zeroTerminated = Interop.Name(name);
+            long nanoseconds = Interop.Nanoseconds(timeout);
+            var handle = new ClientHandle();
+            fixed (byte* text = zeroTerminated)
+            fixed (byte* metadata = config.Metadata)
+            {
+                Native.ClientConfig native = ToNative(config);
+                native.Metadata = metadata;
+                native.MetadataLength = (UIntPtr)(metadata == null ? 0 : config.Metadata.Length);
+                IntPtr made;
+                int status = Native.zb_client_connect(text, &native, nanoseconds, &made);
+                ZeroBufferException.ThrowIfFailed(status);
+                handle.Take(made);
+            }
+            return new DuplexClient(name, handle, config.ManyThreads);
+        }
+
+        private static Native.ClientConfig ToNative(ClientConfig config)
+        {
+            BufferConfig responses = config.ResponseBuffer;
+            return new Native.ClientConfig
+            {
+                Size = (UIntPtr)sizeof(Native.ClientConfig),
+                Channel = (uint)config.Channel,
+                Threads = config.ManyThreads ? 1u : 0u,
+                Wait = (uint)config.Wait,
+                MaxInFlight = Interop.Positive(config.MaxInFlight, "MaxInFlight"),
+                SendTimeout = Interop.NanosecondsOrDefault(config.SendTimeout),
+                ResendNotStarted = config.ResendNotStarted ? 1u : 0u,
+                HasOwner = config.Owner.HasValue ? 1u : 0u,
+                Owner = config.Owner.GetValueOrDefault(),
+                Mode = Interop.Positive(config.Mode, "Mode"),
+                Liveness = (uint)config.Liveness,
+                ResponseMetadataSize = (UIntPtr)(ulong)(responses == null ? 0 : responses.MetadataSize),
+                ResponsePayloadSize = (UIntPtr)(ulong)(responses == null ? 0 : responses.PayloadSize),
+            };
+        }
+
+        public string Name
+        {
+            get { return _name; }
+        }
+
+        public bool IsInPlace
+        {
+            get { return _isInPlace; }
+        }
+
+        public bool IsServerConnected
+        {
+            get
+            {
+                IntPtr client = _door.Enter();
+                bool connected = Native.zb_client_is_server_connected(client) != 0;
+                _door.Exit();
+                return connected;
+            }
+        }
+
+        public bool IsDesynchronised
+        {
+            get { return Inspect().IsDesynchronised != 0; }
+        }
+
+        public long InFlight
+        {
+            get { return Interop.Long(Inspect().InFlight); }
+        }
+
+        public long MaxRequestSize
+        {
+            get { return Interop.Long(Inspect().MaxRequestSize); }
+        }
+
+        public byte[] ServerMetadata
+        {
+            get
+            {
+                IntPtr client = _door.Enter();
+                try
+                {
+                    return Interop.Bytes(
+                        (buffer, capacity, length) => Native.zb_client_server_metadata(client, buffer, capacity, length));
+                }
+                finally
+                {
+                    _door.Exit();
+                }
+            }
+        }
+
+        public Response Call(ReadOnlySpan<byte> data, TimeSpan timeout)
+        {
+            long nanoseconds = Interop.Nanoseconds(timeout);
+            ViewLease lease = _views.Take();
+            IntPtr client = _door.Enter();
+            try
+            {
+                int status;
+                fixed (byte* bytes = &MemoryMarshal.GetReference(data))
+                {
+                    status = Native.zb_client_call(client, bytes, (UIntPtr)data.Length, nanoseconds, lease.View);
+                }
+                if (status != 0)
+                {
+                    throw ZeroBufferException.Last();
+                }
+            }
+            finally
+            {
+                _door.Exit();
+            }
+            return new Response(lease);
+        }
+
+        public Task<Response> CallAsync(ReadOnlyMemory<byte> data, TimeSpan timeout, CancellationToken cancellation)
+        {
+            Interop.Nanoseconds(timeout);
+            if (cancellation.IsCancellationRequested)
+            {
+                return Task.FromCanceled<Response>(cancellation);
+            }
+            try
+            {
+                return _calls.Add(SendRequest(data.Span), timeout, cancellation);
+            }
+            catch (ZeroBufferException error)
+            {
+                return Task.FromException<Response>(error);
+            }
+        }
+
+        public ulong SendRequest(ReadOnlySpan<byte> data)
+        {
+            ulong sequence;
+            IntPtr client = _door.Enter();
+            try
+            {
+                fixed (byte* bytes = &MemoryMarshal.GetReference(data))
+                {
+                    int status = Native.zb_client_send(client, bytes, (UIntPtr)data.Length, &sequence);
+                    ZeroBufferException.ThrowIfFailed(status);
+                }
+            }
+            finally
+            {
+                _door.Exit();
+            }
+            return sequence;
+        }
+
+        public RequestBuffer AcquireRequestBuffer(long size)
+        {
+            return AcquireRequestBuffer(size, 0, 0);
+        }
+
+        public RequestBuffer AcquireRequestBuffer(long size, long capacity, int alignment)
+        {
+            UIntPtr bytes = Interop.Size(size, "size");
+            UIntPtr room = Interop.Size(capacity, "capacity");
+            UIntPtr multiple = Interop.Size(alignment, "alignment");
+            Native.Buffer buffer;
+            IntPtr client = _door.Enter();
+            try
+            {
+                int status = Native.zb_client_acquire(client, bytes, room, multiple, &buffer);
+                ZeroBufferException.ThrowIfFailed(status);
+                var request = new RequestBuffer(_door, _buffers, buffer);
+                _buffers.Open = request;
+                return request;
+            }
+            finally
+            {
+                _door.Exit();
+            }
+        }
+
+        public Response ReceiveResponse(TimeSpan timeout)
+        {
+            return Receive(0, timeout);
+        }
+
+        public Response ReceiveResponseFor(ulong sequence, TimeSpan timeout)
+        {
+            if (sequence == 0)
+            {
+                // To the native function it would mean any.
+                throw new UnknownSequenceException(sequence);
+            }
+            return Receive(sequence, timeout);
+        }
+
+        private Response Receive(ulong sequence, TimeSpan timeout)
+        {
+            ZeroBufferException error;
+            Response response = TryReceive(sequence, Interop.Nanoseconds(timeout), true, out error);
+            if (response == null)
+            {
+                throw error;
+            }
+            return response;
+        }
+
+        /// <summary>Null and no error if there is no answer yet.</summary>
+        internal Response Look(ulong sequence, out ZeroBufferException error)
+        {
+            return TryReceive(sequence, 0, false, out error);
+        }
+
+        private Response TryReceive(ulong sequence, long nanoseconds, bool explainTimeout, out ZeroBufferException error)
+        {
+            int status;
+            ViewLease lease = _views.Take();
+            error = null;
+            IntPtr client = _door.Enter();
+            try
+            {
+                status = Native.zb_client_receive(client, sequence, nanoseconds, lease.View);
+                if (status != 0 && (explainTimeout || status != (int)ErrorKind.Timeout))
+                {
+                    error = ZeroBufferException.Last();
+                }
+            }
+            finally
+            {
+                _door.Exit();
+            }
+            if (status == 0)
+            {
+                return new Response(lease);
+            }
+            _views.Put(lease);
+            return null;
+        }
+
+        public bool Cancel(ulong sequence)
+        {
+            IntPtr client = _door.Enter();
+            bool cancelled = Native.zb_client_cancel(client, sequence) != 0;
+            _door.Exit();
+            return cancelled;
+        }
+
+        public Reconnected Reconnect(TimeSpan timeout)
+        {
+            long nanoseconds = Interop.Nanoseconds(timeout);
+            Native.Reconnected report;
+            _calls.GiveUpAll(HasReconnected);
+            IntPtr client = _door.Enter();
+            try
+            {
+                int status = Native.zb_client_reconnect(client, nanoseconds, &report);
+                ZeroBufferException.ThrowIfFailed(status);
+                // Sequence numbers start again: one that came meanwhile is not to be looked for.
+                _calls.EndAll(HasReconnected);
+                return ToManaged(&report);
+            }
+            finally
+            {
+                _door.Exit();
+            }
+        }
+
+        private static Exception HasReconnected()
+        {
+            return new InvalidStateException("the client has reconnected before the answer came: call again");
+        }
+
+        private static Reconnected ToManaged(Native.Reconnected* report)
+        {
+            var resent = new KeyValuePair<ulong, ulong>[Interop.Long(report->ResentCount)];
+            for (int index = 0; index < resent.Length; index++)
+            {
+                Native.Resent* one = report->Resent + index;
+                resent[index] = new KeyValuePair<ulong, ulong>(one->Former, one->Sequence);
+            }
+            var lost = new LostRequest[Interop.Long(report->LostCount)];
+            for (int index = 0; index < lost.Length; index++)
+            {
+                Native.Lost* one = report->Lost + index;
+                lost[index] = new LostRequest(one->Sequence, one->State);
+            }
+            return new Reconnected(resent, lost);
+        }
+
+        private Native.ClientState Inspect()
+        {
+            var state = new Native.ClientState { Size = (UIntPtr)sizeof(Native.ClientState) };
+            IntPtr client = _door.Enter();
+            int status = Native.zb_client_inspect(client, &state);
+            _door.Exit();
+            ZeroBufferException.ThrowIfFailed(status);
+            return state;
+        }
+
+        public void Dispose()
+        {
+            _door.Close(_buffers.Invalidate);
+            _calls.EndAll(() => new ObjectDisposedException("DuplexClient"));
+        }
+    }
+}

@@ -1,0 +1,119 @@
+using System;
+using System.Collections.Generic;
+using System.Threading;
+using System.Threading.Tasks;
+
+namespace ZeroBuffer
+{
+    /// <summary>What became of the requests that were sent before <see cref="IDuplexClient.Reconnect"/>.</summary>
+    public sealed class Reconnected
+    {
+        internal Reconnected(KeyValuePair<ulong, ulong>[] resent, LostRequest[] lost)
+        {
+            Resent = resent;
+            Lost = lost;
+        }
+
+        /// <summary>Requests that were sent again: their former sequence number, and the new one.</summary>
+        public IReadOnlyList<KeyValuePair<ulong, ulong>> Resent { get; private set; }
+
+        /// <summary>Requests that were not.</summary>
+        public IReadOnlyList<LostRequest> Lost { get; private set; }
+    }
+
+    /// <summary>A client of a channel of either kind. Disposing it closes the channel in good order.</summary>
+    /// <remarks>
+    /// It may be used on any thread. Unless <see cref="ClientConfig.ManyThreads"/> is set, one call runs at a time,
+    /// and the others wait for it. Timeouts are not negative, or <see cref="Timeout.InfiniteTimeSpan"/>. Calls throw
+    /// <see cref="PeerDiedException"/> and <see cref="PeerClosedException"/> once the server is gone,
+    /// <see cref="ProtocolViolationException"/> if it breaks the protocol, and <see cref="ObjectDisposedException"/>.
+    /// </remarks>
+    public interface IDuplexClient : IDisposable
+    {
+        /// <summary>The channel's name.</summary>
+        string Name { get; }
+
+        /// <summary>Whether the answer lies where the request was.</summary>
+        bool IsInPlace { get; }
+
+        /// <summary>Whether the server is there at this moment. Asks the operating system.</summary>
+        bool IsServerConnected { get; }
+
+        /// <summary>Two buffers: whether answers may not match, because a request that was given up has no answer yet.</summary>
+        bool IsDesynchronised { get; }
+
+        /// <summary>Requests sent whose bytes are not back in the ring yet; with two buffers, whose answers have not come.</summary>
+        long InFlight { get; }
+
+        /// <summary>The most bytes that a request can have.</summary>
+        long MaxRequestSize { get; }
+
+        /// <summary>What the server has published about itself; no bytes if nothing.</summary>
+        byte[] ServerMetadata { get; }
+
+        /// <summary>
+        /// Sends a copy of <paramref name="data"/> and waits for the answer, both within the timeout. A request that
+        /// has no answer by then is given up.
+        /// </summary>
+        /// <exception cref="HandlerFailedException">The server's handler threw.</exception>
+        /// <exception cref="ChannelTimeoutException">There was no answer in time.</exception>
+        /// <exception cref="FullException">There was no room in time.</exception>
+        /// <exception cref="TooLargeException">There never is.</exception>
+        Response Call(ReadOnlySpan<byte> data, TimeSpan timeout);
+
+        /// <summary>
+        /// As <see cref="Call"/>, without a thread that waits. <paramref name="data"/> is copied before this returns,
+        /// after waiting for room as <see cref="SendRequest"/> does.
+        /// </summary>
+        /// <remarks>
+        /// Any number may be under way. The answer is looked for all the time during the first tenth of a
+        /// millisecond, and then once a millisecond. A request is not sent again by itself.
+        /// </remarks>
+        /// <exception cref="OperationCanceledException">Through the task: it was cancelled, and the request given up. The server may work on it all the same.</exception>
+        Task<Response> CallAsync(
+            ReadOnlyMemory<byte> data, TimeSpan timeout, CancellationToken cancellation = default(CancellationToken));
+
+        /// <summary>Sends a copy of <paramref name="data"/>, and returns its sequence number.</summary>
+        /// <exception cref="FullException">There was no room within <see cref="ClientConfig.SendTimeout"/>.</exception>
+        /// <exception cref="TooLargeException">There never is.</exception>
+        ulong SendRequest(ReadOnlySpan<byte> data);
+
+        /// <summary>A request of <paramref name="size"/> bytes to be filled where the server will read it.</summary>
+        /// <exception cref="ClaimOpenException">Another buffer is open.</exception>
+        /// <exception cref="UnsupportedException">The client is for many threads.</exception>
+        RequestBuffer AcquireRequestBuffer(long size);
+
+        /// <summary>
+        /// As <see cref="AcquireRequestBuffer(long)"/>, in place with room for an answer of
+        /// <paramref name="capacity"/> bytes if that is more, at a multiple of <paramref name="alignment"/> (a power
+        /// of two up to 4096; 0 for any) from a page boundary.
+        /// </summary>
+        /// <exception cref="BadConfigException">The alignment is not possible.</exception>
+        RequestBuffer AcquireRequestBuffer(long size, long capacity, int alignment);
+
+        /// <summary>The oldest answer that is there, waiting for one until the timeout has passed, which changes nothing.</summary>
+        /// <exception cref="UnsupportedException">The client is for many threads.</exception>
+        Response ReceiveResponse(TimeSpan timeout);
+
+        /// <summary>
+        /// The answer to request <paramref name="sequence"/>, waiting for it until the timeout has passed: then the
+        /// request is given up, unless the timeout is zero.
+        /// </summary>
+        /// <exception cref="UnknownSequenceException">No such request is waiting for an answer.</exception>
+        Response ReceiveResponseFor(ulong sequence, TimeSpan timeout);
+
+        /// <summary>
+        /// Gives up a request: no answer to it will be delivered. True if it was given up; false if its answer is there
+        /// already, or if no such request is waiting.
+        /// </summary>
+        bool Cancel(ulong sequence);
+
+        /// <summary>
+        /// In place: attaches to the channel's present server, after the former one has gone or to start over. Sequence
+        /// numbers start again at 1. Calls of <see cref="CallAsync"/> that are under way fail.
+        /// </summary>
+        /// <exception cref="UnsupportedException">With two buffers; dispose the client and make another one.</exception>
+        /// <exception cref="InvalidStateException">Responses or a buffer are held; dispose or detach them first.</exception>
+        Reconnected Reconnect(TimeSpan timeout);
+    }
+}

@@ -1,0 +1,76 @@
+using System;
+
+namespace ZeroBuffer
+{
+    /// <summary>A server of a channel of any kind, for one client after the other.</summary>
+    /// <remarks>
+    /// A server that was started serves until it is stopped or disposed, whether or not anything refers to it; when the
+    /// process exits in order it is stopped. Handlers run on threads of the native library. What a handler throws
+    /// ends neither the thread nor the server.
+    /// </remarks>
+    public interface IDuplexServer : IDisposable
+    {
+        /// <summary>The channel's name.</summary>
+        string Name { get; }
+
+        /// <summary>
+        /// Whether threads are serving: false before <c>Start</c>, after <see cref="Stop"/>, and if the server had to give
+        /// up.
+        /// </summary>
+        bool IsRunning { get; }
+
+        /// <summary>Whether a client is attached at this moment.</summary>
+        bool IsClientConnected { get; }
+
+        /// <summary>
+        /// Stops in good order: takes nothing more, lets running handlers finish, tells the client, lets it read its answers,
+        /// and removes the channel's names. Called again it does nothing.
+        /// </summary>
+        /// <exception cref="ZeroBufferException">What made the server give up before, if anything did.</exception>
+        void Stop();
+    }
+
+    /// <summary>Edits requests where they lie: no copy, one buffer. For clients of protocol version 2.</summary>
+    public interface IInPlaceDuplexServer : IDuplexServer
+    {
+        /// <summary>
+        /// Runs <paramref name="handler"/> on every request. What it throws reaches the client as a
+        /// <see cref="HandlerFailedException"/> with the message. With several workers it runs on several frames at once.
+        /// </summary>
+        /// <exception cref="InvalidStateException">It was started or stopped before.</exception>
+        void Start(Action<Frame> handler);
+
+        /// <summary>
+        /// For a server without a handler: waits for the next request until the timeout has passed. Call it again and
+        /// again: it also looks after clients that go.
+        /// </summary>
+        /// <exception cref="ChannelTimeoutException">There was none.</exception>
+        /// <exception cref="InvalidStateException">The former request is not answered, or a handler was started.</exception>
+        Request Receive(TimeSpan timeout);
+    }
+
+    /// <summary>Edits a copy of each request, in the client's response buffer. For clients of protocol version 1.</summary>
+    /// <remarks>
+    /// Version 1 has no failed answers: if the handler throws, the channel is closed on the client, which can connect
+    /// again.
+    /// </remarks>
+    public interface IMutableDuplexServer : IDuplexServer
+    {
+        /// <summary>Runs <paramref name="handler"/> on a copy of every request, whose length stays as it is.</summary>
+        /// <exception cref="InvalidStateException">It was started or stopped before.</exception>
+        void Start(Action<Frame> handler);
+    }
+
+    /// <summary>Answers with other bytes than the request's. For clients of protocol version 1.</summary>
+    /// <remarks>As with <see cref="IMutableDuplexServer"/>, a handler that throws ends the client's connection.</remarks>
+    public interface IImmutableDuplexServer : IDuplexServer
+    {
+        /// <summary>Runs <paramref name="handler"/> on every request; what it returns is the answer, at least one byte.</summary>
+        /// <exception cref="InvalidStateException">It was started or stopped before.</exception>
+        void Start(Func<Frame, byte[]> handler);
+
+        /// <summary>Runs <paramref name="handler"/> on every request; it writes the answer with <see cref="Frame.Reply"/>.</summary>
+        /// <exception cref="InvalidStateException">It was started or stopped before.</exception>
+        void Start(Action<Frame> handler);
+    }
+}

@@ -1,0 +1,106 @@
+using System;
+using System.Runtime.InteropServices;
+using System.Text;
+using System.Threading;
+
+namespace ZeroBuffer
+{
+    /// <summary>How values go to the native library and come back.</summary>
+    internal static unsafe class Interop
+    {
+        internal delegate int CopyOut(byte* buffer, UIntPtr capacity, UIntPtr* length);
+
+        /// <summary>Nanoseconds; <see cref="Timeout.InfiniteTimeSpan"/> is for ever.</summary>
+        internal static long Nanoseconds(TimeSpan timeout)
+        {
+            long ticks = timeout.Ticks;
+            if (ticks >= 0)
+            {
+                return ticks <= long.MaxValue / 100 ? ticks * 100 : long.MaxValue;
+            }
+            if (timeout == Timeout.InfiniteTimeSpan)
+            {
+                return -1;
+            }
+            throw new ArgumentOutOfRangeException("timeout", timeout, "a timeout is not negative, or Timeout.InfiniteTimeSpan");
+        }
+
+        /// <summary>For configurations, where 0 stands for the default: no time is one nanosecond.</summary>
+        internal static long NanosecondsOrDefault(TimeSpan? timeout)
+        {
+            long nanoseconds = timeout.HasValue ? Nanoseconds(timeout.Value) : 0;
+            return timeout.HasValue && nanoseconds == 0 ? 1 : nanoseconds;
+        }
+
+        internal static UIntPtr Size(long bytes, string what)
+        {
+            if (bytes < 0)
+            {
+                throw new ArgumentOutOfRangeException(what, bytes, "a size is not negative");
+            }
+            return (UIntPtr)(ulong)bytes;
+        }
+
+        internal static long Long(UIntPtr size)
+        {
+            return (long)(ulong)size;
+        }
+
+        /// <summary>For configurations, where 0 stands for the default.</summary>
+        internal static uint Positive(int? value, string what)
+        {
+            if (value.HasValue && value.Value <= 0)
+            {
+                throw new ArgumentOutOfRangeException(what, value.Value, "must be positive");
+            }
+            return (uint)value.GetValueOrDefault();
+        }
+
+        /// <summary>A name in UTF-8, with a zero at its end and none before.</summary>
+        internal static byte[] Name(string name)
+        {
+            if (name == null)
+            {
+                throw new ArgumentNullException("name");
+            }
+            if (name.IndexOf('\0') >= 0)
+            {
+                throw new BadNameException("a channel name has no zero characters", name, "it has a zero character");
+            }
+            return Encoding.UTF8.GetBytes(name + "\0");
+        }
+
+        internal static string Text(byte* text, UIntPtr length)
+        {
+            int bytes = (int)Math.Min((ulong)length, int.MaxValue);
+            return bytes == 0 ? "" : Encoding.UTF8.GetString(text, bytes);
+        }
+
+        /// <summary>The bytes that a native function copies out, asking first how many there are.</summary>
+        internal static byte[] Bytes(CopyOut copy)
+        {
+            UIntPtr length;
+            ZeroBufferException.ThrowIfFailed(copy(null, UIntPtr.Zero, &length));
+            // A pinned empty array has no address.
+            var bytes = new byte[Long(length)];
+            if (bytes.Length > 0)
+            {
+                fixed (byte* buffer = bytes)
+                {
+                    ZeroBufferException.ThrowIfFailed(copy(buffer, length, &length));
+                }
+            }
+            return bytes;
+        }
+
+        internal static Span<byte> Span(byte* data, UIntPtr length)
+        {
+            return new Span<byte>(data, checked((int)(ulong)length));
+        }
+
+        internal static ReadOnlySpan<byte> ReadOnlySpan(byte* data, UIntPtr length)
+        {
+            return new ReadOnlySpan<byte>(data, checked((int)(ulong)length));
+        }
+    }
+}
