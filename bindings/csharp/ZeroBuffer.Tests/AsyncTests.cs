@@ -1,0 +1,192 @@
+using System;
+using System.Diagnostics;
+using System.Linq;
+using System.Threading;
+using System.Threading.Tasks;
+
+namespace ZeroBuffer.Tests
+{
+    /// <summary>CallAsync.</summary>
+    internal static class AsyncTests
+    {
+        /// <summary>Each on a channel in place, for one thread and for many, and on two buffers.</summary>
+        private static void WithEach(Action<Frame> handler, Action<IDuplexClient> test)
+        {
+            foreach (bool many in new[] { false, true })
+            {
+                string name = Channel.New();
+                using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
+                {
+                    server.Start(handler);
+                    using (IDuplexClient client = Scene.Client(name, new ClientConfig { ManyThreads = many }))
+                    {
+                        test(client);
+                    }
+                }
+            }
+            string two = Channel.New();
+            using (IMutableDuplexServer server = Scene.Factory.CreateMutableServer(two, Scene.Sizes))
+            {
+                server.Start(handler);
+                using (IDuplexClient client = Scene.Client(two))
+                {
+                    test(client);
+                }
+            }
+        }
+
+        private static T Result<T>(Task<T> task)
+        {
+            try
+            {
+                Check.That(task.Wait(Scene.Patience), "the task does not end");
+                return task.Result;
+            }
+            catch (AggregateException error)
+            {
+                throw error.InnerException;
+            }
+        }
+
+        [Test]
+        private static void calls_are_awaited()
+        {
+            WithEach(Scene.Invert, client =>
+            {
+                Check.Equal(3 * 254, Result(AddUp(client)));
+            });
+        }
+
+        private static async Task<int> AddUp(IDuplexClient client)
+        {
+            int sum = 0;
+            for (int round = 0; round < 3; round++)
+            {
+                using (Response response = await client.CallAsync(new byte[] { 1 }, Scene.Patience))
+                {
+                    sum += response.ToArray()[0];
+                }
+            }
+            return sum;
+        }
+
+        [Test]
+        private static void many_calls_are_under_way_at_once()
+        {
+            WithEach(Scene.Invert, client =>
+            {
+                var data = new byte[1];
+                Task<Response>[] calls = Enumerable.Range(0, 100).Select(number =>
+                {
+                    data[0] = (byte)number;
+                    // Copied before it returns.
+                    return client.CallAsync(data, Scene.Patience);
+                }).ToArray();
+                for (int number = 0; number < calls.Length; number++)
+                {
+                    using (Response response = Result(calls[number]))
+                    {
+                        Check.Bytes(new[] { (byte)~number }, response.Data);
+                    }
+                }
+            });
+        }
+
+        [Test]
+        private static void a_cancelled_call_ends_at_once_and_the_client_goes_on()
+        {
+            using (var release = new ManualResetEventSlim())
+            {
+                WithEach(frame => { if (frame.Length == 2) { release.Wait(); } }, client =>
+                {
+                    release.Reset();
+                    using (var source = new CancellationTokenSource())
+                    {
+                        Task<Response> call = client.CallAsync(new byte[2], Timeout.InfiniteTimeSpan, source.Token);
+                        Thread.Sleep(20);
+                        Check.That(!call.IsCompleted, "there is no answer yet");
+                        source.Cancel();
+                        Check.Throws<TaskCanceledException>(() => Result(call));
+                        release.Set();
+                        client.Call(new byte[1], Scene.Patience).Dispose();
+                        Check.That(Result(client.CallAsync(new byte[3], Scene.Patience)).Length == 3, "the next answer");
+                    }
+                });
+            }
+        }
+
+        [Test]
+        private static void a_token_that_is_cancelled_already_sends_nothing()
+        {
+            int count = 0;
+            WithEach(frame => Interlocked.Increment(ref count), client =>
+            {
+                Task<Response> call = client.CallAsync(new byte[1], Scene.Patience, new CancellationToken(true));
+                Check.That(call.IsCanceled, "it is cancelled");
+            });
+            Check.Equal(0, count);
+        }
+
+        [Test]
+        private static void a_call_that_is_late_fails_with_a_timeout()
+        {
+            using (var release = new ManualResetEventSlim())
+            {
+                WithEach(frame => release.Wait(), client =>
+                {
+                    release.Reset();
+                    var late = Check.Throws<ChannelTimeoutException>(() => Result(client.CallAsync(new byte[1], TimeSpan.FromMilliseconds(30))));
+                    Check.Equal(TimeSpan.FromMilliseconds(30), late.Waited);
+                    release.Set();
+                });
+            }
+        }
+
+        [Test]
+        private static void failures_come_through_the_task()
+        {
+            string name = Channel.New();
+            using (IInPlaceDuplexServer server = Scene.Inverter(name))
+            using (IDuplexClient client = Scene.Client(name))
+            {
+                Check.Throws<HandlerFailedException>(() => Result(client.CallAsync(new byte[0], Scene.Patience)));
+                Check.Throws<TooLargeException>(() => Result(client.CallAsync(new byte[1 << 20], Scene.Patience)));
+                server.Stop();
+                Check.Throws<PeerClosedException>(() => Result(client.CallAsync(new byte[1], Scene.Patience)));
+            }
+        }
+
+        [Test]
+        private static void calls_under_way_end_with_their_client()
+        {
+            string name = Channel.New();
+            using (Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
+            {
+                IDuplexClient client = Scene.Client(name);
+                Task<Response> call = client.CallAsync(new byte[1], Timeout.InfiniteTimeSpan);
+                client.Dispose();
+                Check.Throws<ObjectDisposedException>(() => Result(call));
+            }
+        }
+
+        [Test]
+        private static void calls_under_way_end_with_a_new_connection()
+        {
+            string name = Channel.New();
+            using (Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
+            using (IDuplexClient client = Scene.Client(name))
+            {
+                Task<Response> call = client.CallAsync(new byte[1], Timeout.InfiniteTimeSpan);
+                try
+                {
+                    // There is no thread that serves: the server does not look after clients, and none can attach.
+                    client.Reconnect(TimeSpan.FromMilliseconds(50));
+                }
+                catch (ZeroBufferException)
+                {
+                }
+                Check.Throws<InvalidStateException>(() => Result(call));
+            }
+        }
+    }
+}

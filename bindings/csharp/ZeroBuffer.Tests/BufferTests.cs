@@ -1,0 +1,85 @@
+using System;
+using System.Text;
+
+namespace ZeroBuffer.Tests
+{
+    /// <summary>Version 1's reader and writer.</summary>
+    internal static class BufferTests
+    {
+        [Test]
+        private static void frames_are_read_as_they_were_written()
+        {
+            string name = Channel.New();
+            using (var reader = new Reader(name, Scene.Sizes))
+            {
+                Check.Equal(name, reader.Name);
+                Check.Throws<NotConnectedYetException>(() => reader.ReadFrame(TimeSpan.Zero));
+                using (var writer = new Writer(name, Scene.Patience))
+                {
+                    Check.Equal(name, writer.Name);
+                    Check.That(reader.IsWriterConnected && writer.IsReaderConnected, "both are there");
+                    writer.SetMetadata(Encoding.UTF8.GetBytes("rgb24"));
+                    Check.Throws<MetadataAlreadyWrittenException>(() => writer.SetMetadata(new byte[1]));
+                    Check.Equal(1ul, writer.WriteFrame(new byte[] { 1, 2, 3 }));
+                    using (FrameBuffer buffer = writer.AcquireFrame(2))
+                    {
+                        Check.Equal(2L, buffer.Length);
+                        Check.Throws<ClaimOpenException>(() => writer.WriteFrame(new byte[1]));
+                        new byte[] { 4, 5 }.CopyTo(buffer.Data);
+                        Check.Equal(2ul, buffer.Commit());
+                    }
+                    writer.AcquireFrame(9).Dispose();
+                    using (FrameView first = reader.ReadFrame(Scene.Patience))
+                    using (FrameView second = reader.ReadFrame(Scene.Patience))
+                    {
+                        Check.Bytes(new byte[] { 1, 2, 3 }, first.Data);
+                        Check.Bytes(new byte[] { 4, 5 }, second.Data);
+                        Check.Equal(1ul, first.Sequence);
+                        Check.Equal(2ul, second.Sequence);
+                    }
+                    Check.Bytes(Encoding.UTF8.GetBytes("rgb24"), reader.Metadata);
+                    Check.Throws<ChannelTimeoutException>(() => reader.ReadFrame(TimeSpan.Zero));
+                    Check.Throws<EmptyFrameException>(() => writer.WriteFrame(new byte[0]));
+                    Check.Throws<TooLargeException>(() => writer.WriteFrame(new byte[1 << 20]));
+                    Check.Throws<BusyException>(() => new Writer(name, TimeSpan.Zero));
+                }
+                Check.Throws<PeerClosedException>(() => reader.ReadFrame(Scene.Patience));
+            }
+            Check.Throws<NotRunningException>(() => new Writer(name, TimeSpan.Zero));
+        }
+
+        [Test]
+        private static void frames_outlive_their_reader()
+        {
+            string name = Channel.New();
+            var reader = new Reader(name, Scene.Sizes);
+            using (var writer = new Writer(name, Scene.Patience, new WriterConfig { WriteTimeout = TimeSpan.FromSeconds(1) }))
+            {
+                writer.WriteFrame(new byte[] { 7 });
+                FrameView frame = reader.ReadFrame(Scene.Patience);
+                FrameBuffer open = writer.AcquireFrame(1);
+                reader.Dispose();
+                reader.Dispose();
+                Check.Throws<ObjectDisposedException>(() => reader.ReadFrame(TimeSpan.Zero));
+                Check.Bytes(new byte[] { 7 }, frame.Data);
+                frame.Dispose();
+                Check.Throws<PeerClosedException>(() => open.Commit());
+            }
+        }
+
+        [Test]
+        private static void a_frame_that_is_open_ends_with_its_writer()
+        {
+            string name = Channel.New();
+            using (new Reader(name, new ReaderConfig(Scene.Sizes) { Liveness = Liveness.Pid, Wait = WaitStrategy.Park }))
+            {
+                var writer = new Writer(name, Scene.Patience);
+                FrameBuffer open = writer.AcquireFrame(1);
+                writer.Dispose();
+                Check.Throws<ObjectDisposedException>(() => open.Data.Clear());
+                Check.Throws<ObjectDisposedException>(() => writer.WriteFrame(new byte[1]));
+                Check.Throws<AlreadyRunningException>(() => new Reader(name, Scene.Sizes));
+            }
+        }
+    }
+}

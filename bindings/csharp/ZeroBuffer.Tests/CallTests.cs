@@ -1,0 +1,335 @@
+using System;
+using System.Linq;
+using System.Text;
+using System.Threading;
+
+namespace ZeroBuffer.Tests
+{
+    /// <summary>Calls in place and with two buffers.</summary>
+    internal static class CallTests
+    {
+        [Test]
+        private static void a_handler_edits_the_request_where_it_lies()
+        {
+            string name = Channel.New();
+            IntPtr inHandler = IntPtr.Zero;
+            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
+            using (IDuplexClient client = Scene.Client(name))
+            {
+                server.Start(frame =>
+                {
+                    inHandler = frame.Address;
+                    Scene.Invert(frame);
+                });
+                using (RequestBuffer request = client.AcquireRequestBuffer(3))
+                {
+                    new byte[] { 1, 2, 3 }.CopyTo(request.Data);
+                    IntPtr written = request.Address;
+                    ulong sequence = request.Commit();
+                    using (Response response = client.ReceiveResponseFor(sequence, Scene.Patience))
+                    {
+                        Check.Bytes(new byte[] { 254, 253, 252 }, response.Data);
+                        Check.Equal(written, response.Address);
+                        Check.Equal(sequence, response.Sequence);
+                        Check.Equal(3L, response.Length);
+                    }
+                }
+                Check.That(inHandler != IntPtr.Zero, "the handler did not run");
+            }
+        }
+
+        [Test]
+        private static void calls_of_all_sizes_are_answered()
+        {
+            string name = Channel.New();
+            using (Scene.Inverter(name, new BufferConfig(0, 1 << 20)))
+            using (IDuplexClient client = Scene.Client(name))
+            {
+                foreach (int size in new[] { 1, 31, 32, 33, 4096, 100000, (int)client.MaxRequestSize })
+                {
+                    byte[] data = Enumerable.Range(0, size).Select(index => (byte)(index * 7)).ToArray();
+                    using (Response response = client.Call(data, Scene.Patience))
+                    {
+                        Check.Bytes(data.Select(one => (byte)~one).ToArray(), response.Data);
+                        Check.Bytes(response.ToArray(), response.Data);
+                    }
+                }
+            }
+        }
+
+        [Test]
+        private static void what_the_state_of_a_client_says_is_so()
+        {
+            string name = Channel.New();
+            using (IInPlaceDuplexServer server = Scene.Inverter(name))
+            using (IDuplexClient client = Scene.Client(name))
+            {
+                Check.Equal(name, client.Name);
+                Check.Equal(name, server.Name);
+                Check.That(client.IsInPlace && client.IsServerConnected && !client.IsDesynchronised, "state of the client");
+                Check.Eventually("the client is seen", () => server.IsClientConnected);
+                Check.That(server.IsRunning, "the server runs");
+                Check.Equal(0L, client.InFlight);
+                ulong sequence = client.SendRequest(new byte[1]);
+                Check.Equal(1L, client.InFlight);
+                client.ReceiveResponseFor(sequence, Scene.Patience).Dispose();
+                Check.Equal(0L, client.InFlight);
+                server.Stop();
+                Check.That(!server.IsRunning && !client.IsServerConnected, "the server has stopped");
+                server.Stop();
+            }
+        }
+
+        [Test]
+        private static void metadata_goes_both_ways()
+        {
+            string name = Channel.New();
+            var serverConfig = new ServerConfig(Scene.Sizes) { Metadata = Encoding.UTF8.GetBytes("größer als ASCII") };
+            var clientConfig = new ClientConfig { Metadata = new byte[] { 0, 1, 255 } };
+            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, serverConfig))
+            using (IDuplexClient client = Scene.Client(name, clientConfig))
+            {
+                server.Start(frame =>
+                {
+                    byte[] metadata = frame.Metadata;
+                    frame.Resize(metadata.Length);
+                    metadata.CopyTo(frame.Data);
+                });
+                Check.Bytes(serverConfig.Metadata, client.ServerMetadata);
+                using (Response response = client.Call(new byte[1], Scene.Patience))
+                {
+                    Check.Bytes(clientConfig.Metadata, response.Data);
+                }
+            }
+        }
+
+        [Test]
+        private static void no_metadata_is_no_bytes()
+        {
+            string name = Channel.New();
+            int found = -1;
+            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, new BufferConfig(0, 4096)))
+            using (IDuplexClient client = Scene.Client(name))
+            {
+                server.Start(frame => found = frame.Metadata.Length);
+                client.Call(new byte[1], Scene.Patience).Dispose();
+                Check.Equal(0, found);
+                Check.Equal(0, client.ServerMetadata.Length);
+            }
+        }
+
+        [Test]
+        private static void an_answer_may_be_longer_if_the_request_asks_for_room()
+        {
+            string name = Channel.New();
+            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
+            using (IDuplexClient client = Scene.Client(name))
+            {
+                server.Start(frame =>
+                {
+                    Check.That(frame.Capacity >= 5000, "the capacity is " + frame.Capacity);
+                    frame.Resize(5000);
+                    Span<byte> data = frame.Data;
+                    data[4999] = 7;
+                });
+                using (RequestBuffer request = client.AcquireRequestBuffer(10, 5000, 4096))
+                {
+                    Check.Equal(0L, request.Address.ToInt64() % 4096);
+                    Check.That(request.Capacity >= 5000, "the capacity is " + request.Capacity);
+                    request.Resize(1);
+                    Check.Equal(1L, request.Length);
+                    using (Response response = client.ReceiveResponseFor(request.Commit(), Scene.Patience))
+                    {
+                        Check.Equal(5000L, response.Length);
+                        Check.Equal((byte)7, response.Data.ToArray()[4999]);
+                    }
+                }
+            }
+        }
+
+        [Test]
+        private static void answers_overtake_each_other_with_two_workers()
+        {
+            string name = Channel.New();
+            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, new ServerConfig(Scene.Sizes) { Workers = 2 }))
+            using (IDuplexClient client = Scene.Client(name))
+            using (var release = new ManualResetEventSlim())
+            {
+                server.Start(frame =>
+                {
+                    if (frame.Length == 1)
+                    {
+                        release.Wait();
+                    }
+                });
+                ulong slow = client.SendRequest(new byte[1]);
+                ulong quick = client.SendRequest(new byte[2]);
+                using (Response response = client.ReceiveResponse(Scene.Patience))
+                {
+                    Check.Equal(quick, response.Sequence);
+                }
+                release.Set();
+                using (Response response = client.ReceiveResponse(Scene.Patience))
+                {
+                    Check.Equal(slow, response.Sequence);
+                }
+            }
+        }
+
+        [Test]
+        private static void a_client_for_many_threads_is_called_by_many_at_once()
+        {
+            string name = Channel.New();
+            using (Scene.Inverter(name))
+            using (IDuplexClient client = Scene.Client(name, new ClientConfig { ManyThreads = true }))
+            {
+                CallFromManyThreads(client);
+            }
+        }
+
+        [Test]
+        private static void a_client_for_one_thread_may_be_called_by_many_in_turn()
+        {
+            string name = Channel.New();
+            using (Scene.Inverter(name))
+            using (IDuplexClient client = Scene.Client(name))
+            {
+                CallFromManyThreads(client);
+            }
+        }
+
+        private static void CallFromManyThreads(IDuplexClient client)
+        {
+            Exception error = null;
+            Thread[] threads = Enumerable.Range(0, 4).Select(number => new Thread(() =>
+            {
+                try
+                {
+                    for (int round = 0; round < 500; round++)
+                    {
+                        var data = new[] { (byte)number, (byte)round };
+                        using (Response response = client.Call(data, Scene.Patience))
+                        {
+                            Check.Bytes(new[] { (byte)~number, (byte)~round }, response.Data);
+                        }
+                    }
+                }
+                catch (Exception failure)
+                {
+                    error = failure;
+                }
+            })).ToArray();
+            foreach (Thread thread in threads)
+            {
+                thread.Start();
+            }
+            foreach (Thread thread in threads)
+            {
+                thread.Join();
+            }
+            Check.That(error == null, "a thread failed: " + error);
+        }
+
+        [Test]
+        private static void requests_are_pulled_answered_failed_and_detached()
+        {
+            string name = Channel.New();
+            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
+            using (IDuplexClient client = Scene.Client(name))
+            {
+                ulong[] sequences = { client.SendRequest(new byte[] { 1 }), client.SendRequest(new byte[] { 2 }), client.SendRequest(new byte[] { 3 }) };
+                Request first = server.Receive(Scene.Patience);
+                Check.Throws<InvalidStateException>(() => server.Receive(TimeSpan.Zero));
+                Scene.Invert(first);
+                first.Detach();
+                first.Detach();
+                using (Request second = server.Receive(Scene.Patience))
+                {
+                    second.Fail("not this one");
+                }
+                using (server.Receive(Scene.Patience))
+                {
+                    // Dropped.
+                }
+                Check.Throws<ChannelTimeoutException>(() => server.Receive(TimeSpan.Zero));
+                Check.Bytes(new byte[] { 254 }, first.Data);
+                first.Respond();
+                Check.Throws<ObjectDisposedException>(first.Respond);
+                first.Dispose();
+                using (Response response = client.ReceiveResponseFor(sequences[0], Scene.Patience))
+                {
+                    Check.Bytes(new byte[] { 254 }, response.Data);
+                }
+                var failure = Check.Throws<HandlerFailedException>(() => client.ReceiveResponseFor(sequences[1], Scene.Patience));
+                Check.Equal("not this one", failure.HandlerMessage);
+                Check.Throws<HandlerFailedException>(() => client.ReceiveResponseFor(sequences[2], Scene.Patience));
+            }
+        }
+
+        [Test]
+        private static void two_buffers_with_a_mutable_server()
+        {
+            string name = Channel.New();
+            using (IMutableDuplexServer server = Scene.Factory.CreateMutableServer(name, Scene.Sizes))
+            {
+                server.Start(Scene.Invert);
+                using (IDuplexClient client = Scene.Client(name, new ClientConfig { ResponseBuffer = new BufferConfig(0, 1 << 16) }))
+                using (Response response = client.Call(new byte[] { 1, 2 }, Scene.Patience))
+                {
+                    Check.That(!client.IsInPlace && !client.IsDesynchronised, "two buffers");
+                    Check.Bytes(new byte[] { 254, 253 }, response.Data);
+                    Check.Throws<UnsupportedException>(() => client.Reconnect(TimeSpan.Zero));
+                }
+            }
+        }
+
+        [Test]
+        private static void two_buffers_with_an_immutable_server()
+        {
+            foreach (bool reply in new[] { false, true })
+            {
+                string name = Channel.New();
+                using (IImmutableDuplexServer server = Scene.Factory.CreateImmutableServer(name, Scene.Sizes))
+                {
+                    if (reply)
+                    {
+                        server.Start(frame => frame.Data.CopyTo(frame.Reply((int)frame.Length)));
+                    }
+                    else
+                    {
+                        server.Start(frame => frame.Data.ToArray().Reverse().ToArray());
+                    }
+                    using (IDuplexClient client = Scene.Client(name))
+                    using (Response response = client.Call(new byte[] { 1, 2, 3 }, Scene.Patience))
+                    {
+                        Check.Bytes(reply ? new byte[] { 1, 2, 3 } : new byte[] { 3, 2, 1 }, response.Data);
+                    }
+                }
+            }
+        }
+
+        [Test]
+        private static void a_client_reconnects_and_sends_again_what_was_not_started()
+        {
+            string name = Channel.New();
+            IInPlaceDuplexServer former = Scene.Factory.CreateInPlaceDuplexServer(
+                name, new ServerConfig(Scene.Sizes) { StopTimeout = TimeSpan.FromMilliseconds(50) });
+            using (IDuplexClient client = Scene.Client(name, new ClientConfig { ResendNotStarted = true }))
+            {
+                ulong sent = client.SendRequest(new byte[] { 1 });
+                former.Dispose();
+                using (Scene.Inverter(name))
+                {
+                    Reconnected report = client.Reconnect(Scene.Patience);
+                    Check.Equal(0, report.Lost.Count);
+                    Check.Equal(1, report.Resent.Count);
+                    Check.Equal(sent, report.Resent[0].Key);
+                    using (Response response = client.ReceiveResponseFor(report.Resent[0].Value, Scene.Patience))
+                    {
+                        Check.Bytes(new byte[] { 254 }, response.Data);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,333 @@
+using System;
+using System.Diagnostics;
+using System.IO;
+using System.Linq;
+using System.Threading;
+
+namespace ZeroBuffer.Tests
+{
+    /// <summary>Who lives for how long: nothing is used after its end, and nothing outlives its use.</summary>
+    internal static class LifetimeTests
+    {
+        [Test]
+        private static void a_disposed_client_is_of_no_more_use()
+        {
+            foreach (bool many in new[] { false, true })
+            {
+                string name = Channel.New();
+                using (Scene.Inverter(name))
+                {
+                    IDuplexClient client = Scene.Client(name, new ClientConfig { ManyThreads = many });
+                    client.Dispose();
+                    client.Dispose();
+                    Check.Throws<ObjectDisposedException>(() => client.Call(new byte[1], Scene.Patience));
+                    Check.Throws<ObjectDisposedException>(() => client.SendRequest(new byte[1]));
+                    Check.Throws<ObjectDisposedException>(() => client.AcquireRequestBuffer(1));
+                    Check.Throws<ObjectDisposedException>(() => client.ReceiveResponse(TimeSpan.Zero));
+                    Check.Throws<ObjectDisposedException>(() => client.Cancel(1));
+                    Check.Throws<ObjectDisposedException>(() => client.Reconnect(TimeSpan.Zero));
+                    Check.Throws<ObjectDisposedException>(() => Use(client.InFlight));
+                    Check.Throws<ObjectDisposedException>(() => Use(client.IsServerConnected));
+                    Check.Throws<ObjectDisposedException>(() => Use(client.ServerMetadata));
+                    Check.Throws<ObjectDisposedException>(() => client.CallAsync(new byte[1], Scene.Patience));
+                    Scene.Client(name).Dispose();
+                }
+            }
+        }
+
+        private static void Use<T>(T value)
+        {
+            GC.KeepAlive(value);
+        }
+
+        [Test]
+        private static void a_disposed_server_is_of_no_more_use()
+        {
+            string name = Channel.New();
+            IInPlaceDuplexServer server = Scene.Inverter(name);
+            Check.Throws<InvalidStateException>(() => server.Start(Scene.Invert));
+            Check.Throws<InvalidStateException>(() => server.Receive(TimeSpan.Zero));
+            server.Dispose();
+            server.Dispose();
+            Check.Throws<ObjectDisposedException>(() => Use(server.IsRunning));
+            Check.Throws<ObjectDisposedException>(() => server.Start(Scene.Invert));
+            Check.Throws<ObjectDisposedException>(server.Stop);
+            Check.Throws<ArgumentNullException>(() => server.Start(null));
+        }
+
+        [Test]
+        private static void a_response_is_of_no_more_use_after_its_end()
+        {
+            string name = Channel.New();
+            using (Scene.Inverter(name))
+            using (IDuplexClient client = Scene.Client(name))
+            {
+                Response response = client.Call(new byte[] { 1 }, Scene.Patience);
+                response.Dispose();
+                response.Dispose();
+                Check.Throws<ObjectDisposedException>(() => response.ToArray());
+                Check.Throws<ObjectDisposedException>(() => Use(response.Length));
+                Check.Throws<ObjectDisposedException>(response.Detach);
+                // Its memory is another response's now, which the former one must not reach.
+                using (Response next = client.Call(new byte[] { 2 }, Scene.Patience))
+                {
+                    response.Dispose();
+                    Check.Bytes(new byte[] { 253 }, next.Data);
+                    Check.Throws<ObjectDisposedException>(() => Use(response.Address));
+                }
+            }
+        }
+
+        [Test]
+        private static void responses_outlive_their_client()
+        {
+            foreach (bool many in new[] { false, true })
+            {
+                string name = Channel.New();
+                using (Scene.Inverter(name))
+                {
+                    IDuplexClient client = Scene.Client(name, new ClientConfig { ManyThreads = many });
+                    Response held = client.Call(new byte[] { 1 }, Scene.Patience);
+                    Response detached = client.Call(new byte[] { 2 }, Scene.Patience);
+                    detached.Detach();
+                    client.Dispose();
+                    Check.Bytes(new byte[] { 254 }, held.Data);
+                    held.Dispose();
+                    Scene.Client(name).Dispose();
+                    Check.Bytes(new byte[] { 253 }, detached.Data);
+                    detached.Dispose();
+                }
+            }
+        }
+
+        [Test]
+        private static void a_request_buffer_ends_with_its_client()
+        {
+            string name = Channel.New();
+            using (Scene.Inverter(name))
+            {
+                IDuplexClient client = Scene.Client(name);
+                RequestBuffer buffer = client.AcquireRequestBuffer(10);
+                Check.Throws<ClaimOpenException>(() => client.AcquireRequestBuffer(10));
+                Check.Throws<TooLargeException>(() => buffer.Resize(1 << 20));
+                client.Dispose();
+                Check.Throws<ObjectDisposedException>(() => Use(buffer.Address));
+                Check.Throws<ObjectDisposedException>(() => buffer.Commit());
+                buffer.Dispose();
+            }
+        }
+
+        [Test]
+        private static void a_request_buffer_is_of_no_more_use_after_its_end()
+        {
+            string name = Channel.New();
+            using (Scene.Inverter(name))
+            using (IDuplexClient client = Scene.Client(name))
+            {
+                RequestBuffer abandoned = client.AcquireRequestBuffer(10);
+                abandoned.Dispose();
+                Check.Throws<ObjectDisposedException>(() => abandoned.Commit());
+                RequestBuffer committed = client.AcquireRequestBuffer(10);
+                ulong sequence = committed.Commit();
+                Check.Throws<ObjectDisposedException>(() => committed.Commit());
+                Check.Throws<ObjectDisposedException>(() => Use(committed.Length));
+                abandoned.Dispose();
+                committed.Dispose();
+                client.ReceiveResponseFor(sequence, Scene.Patience).Dispose();
+            }
+        }
+
+        [Test]
+        private static void a_frame_is_of_no_more_use_after_its_handler()
+        {
+            string name = Channel.New();
+            Frame kept = null;
+            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
+            using (IDuplexClient client = Scene.Client(name))
+            {
+                server.Start(frame => kept = frame);
+                client.Call(new byte[1], Scene.Patience).Dispose();
+                Check.Eventually("the handler has returned", () => Ends(kept));
+                Check.Equal(1ul, kept.Sequence);
+                Check.Throws<ObjectDisposedException>(() => Use(kept.Metadata));
+                Check.Throws<ObjectDisposedException>(() => kept.Resize(1));
+                Check.Throws<ObjectDisposedException>(() => kept.Reply(1).Clear());
+            }
+        }
+
+        private static bool Ends(Frame frame)
+        {
+            try
+            {
+                return frame.Length < 0;
+            }
+            catch (ObjectDisposedException)
+            {
+                return true;
+            }
+        }
+
+        [Test]
+        private static void a_received_request_ends_with_its_server_unless_detached()
+        {
+            string name = Channel.New();
+            var config = new ServerConfig(Scene.Sizes) { StopTimeout = TimeSpan.FromMilliseconds(50) };
+            IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, config);
+            using (IDuplexClient client = Scene.Client(name))
+            {
+                ulong first = client.SendRequest(new byte[] { 1 });
+                ulong second = client.SendRequest(new byte[] { 2 });
+                Request detached = server.Receive(Scene.Patience);
+                detached.Detach();
+                Request undetached = server.Receive(Scene.Patience);
+                server.Dispose();
+                Check.Throws<ObjectDisposedException>(() => Use(undetached.Address));
+                Check.Throws<ObjectDisposedException>(undetached.Respond);
+                undetached.Dispose();
+                Check.Bytes(new byte[] { 1 }, detached.Data);
+                detached.Respond();
+                Check.Throws<HandlerFailedException>(() => client.ReceiveResponseFor(second, Scene.Patience));
+                client.Cancel(first);
+            }
+        }
+
+        [Test]
+        private static void the_collector_gives_back_responses_that_were_forgotten()
+        {
+            string name = Channel.New();
+            using (Scene.Inverter(name, new BufferConfig(0, 4096)))
+            using (IDuplexClient client = Scene.Client(name, new ClientConfig { SendTimeout = TimeSpan.Zero }))
+            {
+                for (int round = 0; round < 20; round++)
+                {
+                    Scene.Elsewhere(() => client.Call(new byte[3000], Scene.Patience));
+                    Check.Eventually("room", () =>
+                    {
+                        Scene.Collect();
+                        return client.InFlight == 0;
+                    });
+                }
+            }
+        }
+
+        [Test]
+        private static void the_collector_closes_clients_and_servers_that_were_forgotten()
+        {
+            string name = Channel.New();
+            Scene.Elsewhere(() =>
+            {
+                IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes);
+                IDuplexClient client = Scene.Client(name);
+                client.SendRequest(new byte[1]);
+                server.Receive(Scene.Patience).Detach();
+                Use(client.AcquireRequestBuffer(1));
+            });
+            Check.Eventually("the names are gone", () =>
+            {
+                Scene.Collect();
+                return Channel.Objects().Length == 0;
+            });
+        }
+
+        [Test]
+        private static void a_server_with_a_handler_serves_although_nothing_refers_to_it()
+        {
+            string name = Channel.New();
+            using (var done = new ManualResetEventSlim())
+            {
+                Scene.Elsewhere(() => StartAndForget(name, done));
+                Scene.Collect();
+                using (IDuplexClient client = Scene.Client(name))
+                {
+                    for (int round = 0; round < 100; round++)
+                    {
+                        client.Call(new byte[] { 1 }, Scene.Patience).Dispose();
+                    }
+                    client.SendRequest(new byte[0]);
+                    Check.That(done.Wait(Scene.Patience), "the server did not stop");
+                }
+                Check.Eventually("the names are gone", () => Channel.Objects().Length == 0);
+            }
+        }
+
+        private static void StartAndForget(string name, ManualResetEventSlim done)
+        {
+            IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(
+                name, new ServerConfig(Scene.Sizes) { StopTimeout = TimeSpan.FromMilliseconds(100) });
+            server.Start(frame =>
+            {
+                if (frame.Length > 0)
+                {
+                    return;
+                }
+                var thread = new Thread(() =>
+                {
+                    server.Dispose();
+                    done.Set();
+                });
+                thread.Start();
+            });
+        }
+
+        [Test]
+        private static void a_client_may_be_disposed_while_another_thread_waits_in_it()
+        {
+            foreach (bool many in new[] { false, true })
+            {
+                string name = Channel.New();
+                using (Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
+                {
+                    IDuplexClient client = Scene.Client(name, new ClientConfig { ManyThreads = many });
+                    Exception error = null;
+                    var thread = new Thread(() =>
+                    {
+                        try
+                        {
+                            client.Call(new byte[1], TimeSpan.FromMilliseconds(300)).Dispose();
+                        }
+                        catch (Exception failure)
+                        {
+                            error = failure;
+                        }
+                    });
+                    thread.Start();
+                    Thread.Sleep(50);
+                    client.Dispose();
+                    thread.Join();
+                    Check.That(error is ZeroBufferException || error is ObjectDisposedException, "found " + error);
+                }
+            }
+        }
+
+        [Test]
+        private static void descriptors_and_mappings_stay_as_they_are()
+        {
+            OpenAndClose();
+            Scene.Collect();
+            int descriptors = Descriptors();
+            for (int round = 0; round < 30; round++)
+            {
+                OpenAndClose();
+            }
+            Scene.Collect();
+            Check.Equal(descriptors, Descriptors());
+            string maps = File.ReadAllText("/proc/self/maps");
+            Check.That(!maps.Contains("zbcs" + Process.GetCurrentProcess().Id), "something is still mapped");
+        }
+
+        private static void OpenAndClose()
+        {
+            string name = Channel.New();
+            using (Scene.Inverter(name))
+            using (IDuplexClient client = Scene.Client(name))
+            {
+                client.Call(new byte[1], Scene.Patience).Dispose();
+            }
+        }
+
+        private static int Descriptors()
+        {
+            return Directory.GetFileSystemEntries("/proc/self/fd").Count();
+        }
+    }
+}

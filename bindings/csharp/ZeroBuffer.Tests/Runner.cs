@@ -1,0 +1,236 @@
+using System;
+using System.Collections.Generic;
+using System.Diagnostics;
+using System.IO;
+using System.Linq;
+using System.Reflection;
+using System.Threading;
+
+namespace ZeroBuffer.Tests
+{
+    /// <summary>A method that is a test; its name is a sentence that says what holds.</summary>
+    [AttributeUsage(AttributeTargets.Method)]
+    internal sealed class TestAttribute : Attribute
+    {
+    }
+
+    /// <summary>
+    /// Runs all tests, or those whose name holds one of the arguments, one after the other. Each must end within a
+    /// minute, and leave no name with its channel's name in it.
+    /// </summary>
+    internal static class Runner
+    {
+        private static readonly TimeSpan Limit = TimeSpan.FromSeconds(60);
+
+        private static int Main(string[] filters)
+        {
+            List<MethodInfo> tests = Tests(filters);
+            int failed = 0;
+            foreach (MethodInfo test in tests)
+            {
+                var since = Stopwatch.StartNew();
+                Exception error = Run(test);
+                failed += error == null ? 0 : 1;
+                Console.WriteLine("{0} ... {1} ({2} ms)", test.Name, error == null ? "ok" : "FAILED", since.ElapsedMilliseconds);
+                if (error != null)
+                {
+                    Console.WriteLine(error);
+                }
+            }
+            Console.WriteLine("{0} passed, {1} failed, {2}", tests.Count - failed, failed, Runtime());
+            return failed == 0 && tests.Count > 0 ? 0 : 1;
+        }
+
+        private static List<MethodInfo> Tests(string[] filters)
+        {
+            const BindingFlags All = BindingFlags.Static | BindingFlags.Public | BindingFlags.NonPublic;
+            return Assembly.GetExecutingAssembly().GetTypes()
+                .SelectMany(type => type.GetMethods(All))
+                .Where(method => method.IsDefined(typeof(TestAttribute), false))
+                .Where(method => filters.Length == 0 || filters.Any(method.Name.Contains))
+                .ToList();
+        }
+
+        /// <summary>What went wrong; null if nothing.</summary>
+        private static Exception Run(MethodInfo test)
+        {
+            Exception error = null;
+            var thread = new Thread(() =>
+            {
+                try
+                {
+                    test.Invoke(null, null);
+                    Channel.CheckNothingLeft();
+                }
+                catch (TargetInvocationException failure)
+                {
+                    error = failure.InnerException;
+                }
+                catch (Exception failure)
+                {
+                    error = failure;
+                }
+            });
+            thread.IsBackground = true;
+            thread.Start();
+            return thread.Join(Limit) ? error : new TimeoutException("hangs: not finished after " + Limit);
+        }
+
+        private static string Runtime()
+        {
+            Type mono = Type.GetType("Mono.Runtime");
+            MethodInfo name = mono == null ? null : mono.GetMethod("GetDisplayName", BindingFlags.NonPublic | BindingFlags.Static);
+            return name == null ? ".NET " + Environment.Version : "mono " + name.Invoke(null, null);
+        }
+    }
+
+    /// <summary>Channel names of this process.</summary>
+    internal static class Channel
+    {
+        private static readonly string Prefix = "zbcs" + Process.GetCurrentProcess().Id + "x";
+        private static int _count;
+
+        /// <summary>One that was not used before.</summary>
+        internal static string New()
+        {
+            return Prefix + Interlocked.Increment(ref _count);
+        }
+
+        /// <summary>The names of objects of this process's channels.</summary>
+        internal static string[] Objects()
+        {
+            return Directory.GetFileSystemEntries("/dev/shm").Where(path => path.Contains(Prefix)).ToArray();
+        }
+
+        internal static void CheckNothingLeft()
+        {
+            string[] left = Objects();
+            Check.That(left.Length == 0, "left behind: " + string.Join(", ", left));
+        }
+    }
+
+    internal sealed class CheckFailed : Exception
+    {
+        internal CheckFailed(string message) : base(message)
+        {
+        }
+    }
+
+    internal static class Check
+    {
+        internal static void That(bool holds, string otherwise)
+        {
+            if (!holds)
+            {
+                throw new CheckFailed(otherwise);
+            }
+        }
+
+        internal static void Equal<T>(T expected, T found)
+        {
+            That(EqualityComparer<T>.Default.Equals(expected, found), "expected " + expected + ", found " + found);
+        }
+
+        internal static void Bytes(byte[] expected, ReadOnlySpan<byte> found)
+        {
+            That(found.SequenceEqual(expected), "expected " + BitConverter.ToString(expected) + ", found " + BitConverter.ToString(found.ToArray()));
+        }
+
+        /// <summary>The exception that <paramref name="action"/> must throw.</summary>
+        internal static T Throws<T>(Action action) where T : Exception
+        {
+            try
+            {
+                action();
+            }
+            catch (T error)
+            {
+                return error;
+            }
+            catch (Exception error)
+            {
+                throw new CheckFailed("expected " + typeof(T).Name + ", found " + error);
+            }
+            throw new CheckFailed("expected " + typeof(T).Name + ", but it succeeded");
+        }
+
+        /// <summary>Waits until it holds, for as long as a busy machine may take.</summary>
+        internal static void Eventually(string what, Func<bool> holds)
+        {
+            var since = Stopwatch.StartNew();
+            while (!holds())
+            {
+                That(since.Elapsed < Scene.Patience, "never came: " + what);
+                Thread.Sleep(1);
+            }
+        }
+    }
+
+    /// <summary>What many tests begin with.</summary>
+    internal static class Scene
+    {
+        /// <summary>For what succeeds at once on an idle machine.</summary>
+        internal static readonly TimeSpan Patience = TimeSpan.FromSeconds(20);
+        internal static readonly IDuplexChannelFactory Factory = DuplexChannelFactory.Instance;
+        internal static readonly BufferConfig Sizes = new BufferConfig(256, 1 << 16);
+
+        /// <summary>A server that inverts every byte; it fails with "empty" if there are none.</summary>
+        internal static IInPlaceDuplexServer Inverter(string name, ServerConfig config = null)
+        {
+            IInPlaceDuplexServer server = Factory.CreateInPlaceDuplexServer(name, config ?? Sizes);
+            server.Start(Invert);
+            return server;
+        }
+
+        internal static void Invert(Frame frame)
+        {
+            if (frame.Length == 0)
+            {
+                throw new ArgumentException("empty");
+            }
+            Span<byte> data = frame.Data;
+            for (int index = 0; index < data.Length; index++)
+            {
+                data[index] ^= 255;
+            }
+        }
+
+        internal static IDuplexClient Client(string name, ClientConfig config = null)
+        {
+            return Factory.CreateClient(name, Patience, config);
+        }
+
+        /// <summary>Collects what nothing refers to, and waits until its finalizers have run.</summary>
+        internal static void Collect()
+        {
+            for (int round = 0; round < 3; round++)
+            {
+                GC.Collect();
+                GC.WaitForPendingFinalizers();
+            }
+        }
+
+        /// <summary>Runs it on a thread of its own, whose stack is gone afterwards: no forgotten reference stays on it.</summary>
+        internal static void Elsewhere(Action action)
+        {
+            Exception error = null;
+            var thread = new Thread(() =>
+            {
+                try
+                {
+                    action();
+                }
+                catch (Exception failure)
+                {
+                    error = failure;
+                }
+            });
+            thread.Start();
+            thread.Join();
+            if (error != null)
+            {
+                throw new CheckFailed(error.ToString());
+            }
+        }
+    }
+}
