@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything that CI does, runnable at home.
 
+mod csharp;
 mod header;
 mod matrix;
 mod packages;
@@ -32,6 +33,8 @@ enum Task {
     Header,
     /// The tests against the deployed peer of version 1, which is installed under target/.
     Interop,
+    /// The C# binding, with Debian's mono.
+    Csharp,
     /// Every language's server with every language's client, as real processes.
     Matrix {
         /// Options of the driver, such as `--json FILE` or `--server rust`; `--help` lists them.
@@ -56,6 +59,7 @@ fn main() -> Result<()> {
         Task::Loom => steps::loom(),
         Task::Header => header::write(),
         Task::Interop => steps::interop(),
+        Task::Csharp => csharp::test(),
         Task::Matrix { options } => matrix::matrix(&options),
         Task::Soak { arguments } => soak::run(&arguments),
         Task::Trust => trust::test(),

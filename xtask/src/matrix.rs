@@ -1,5 +1,6 @@
 //! Every language's server with every language's client: `tests/interop`.
 
+use crate::csharp;
 use crate::steps::{cargo, root, step};
 use anyhow::Result;
 
@@ -11,7 +12,8 @@ struct Peer {
 }
 
 /// All of them. A peer that cannot be built makes red cells, with the reason.
-const PEERS: [Peer; 1] = [Peer { name: "rust", build: rust }];
+const PEERS: [Peer; 2] =
+    [Peer { name: "rust", build: rust }, Peer { name: "csharp", build: csharp::peer }];
 
 /// Builds all peers and runs the driver with these further options.
 pub(crate) fn matrix(options: &[String]) -> Result<()> {

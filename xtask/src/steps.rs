@@ -1,7 +1,7 @@
 //! The steps of `cargo xtask test`, in their order.
 
 use crate::shm::Snapshot;
-use crate::{header, matrix, python, soak, trust};
+use crate::{csharp, header, matrix, python, soak, trust};
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
 use std::process::Command;
@@ -19,6 +19,7 @@ pub(crate) fn test() -> Result<()> {
     )?;
     step("tests with tracing", cargo("test -p zerobuffer --features tracing --lib"))?;
     interop()?;
+    csharp::test()?;
     matrix::matrix(&[])?;
     soak::brief()?;
     loom()?;

@@ -109,7 +109,7 @@ namespace ZeroBuffer.Tests
                         Check.Throws<TaskCanceledException>(() => Result(call));
                         release.Set();
                         client.Call(new byte[1], Scene.Patience).Dispose();
-                        Check.That(Result(client.CallAsync(new byte[3], Scene.Patience)).Length == 3, "the next answer");
+                        Result(client.CallAsync(new byte[3], Scene.Patience)).Dispose();
                     }
                 });
             }

@@ -67,7 +67,6 @@ namespace ZeroBuffer.Tests
                 response.Dispose();
                 Check.Throws<ObjectDisposedException>(() => response.ToArray());
                 Check.Throws<ObjectDisposedException>(() => Use(response.Length));
-                Check.Throws<ObjectDisposedException>(response.Detach);
                 // Its memory is another response's now, which the former one must not reach.
                 using (Response next = client.Call(new byte[] { 2 }, Scene.Patience))
                 {
@@ -87,15 +86,39 @@ namespace ZeroBuffer.Tests
                 using (Scene.Inverter(name))
                 {
                     IDuplexClient client = Scene.Client(name, new ClientConfig { ManyThreads = many });
-                    Response held = client.Call(new byte[] { 1 }, Scene.Patience);
-                    Response detached = client.Call(new byte[] { 2 }, Scene.Patience);
-                    detached.Detach();
+                    Response[] held = Enumerable.Range(0, 4).Select(number => client.Call(new[] { (byte)number }, Scene.Patience)).ToArray();
+                    held[1].Dispose();
+                    held[3].Dispose();
                     client.Dispose();
-                    Check.Bytes(new byte[] { 254 }, held.Data);
-                    held.Dispose();
+                    Check.Bytes(new byte[] { 255 }, held[0].Data);
+                    // The connection has ended all the same.
                     Scene.Client(name).Dispose();
-                    Check.Bytes(new byte[] { 253 }, detached.Data);
-                    detached.Dispose();
+                    Check.Bytes(new byte[] { 253 }, held[2].Data);
+                    held[0].Dispose();
+                    held[2].Dispose();
+                }
+            }
+        }
+
+        [Test]
+        private static void responses_outlive_a_reconnection()
+        {
+            string name = Channel.New();
+            var config = new ServerConfig(Scene.Sizes) { StopTimeout = TimeSpan.FromMilliseconds(50) };
+            IInPlaceDuplexServer former = Scene.Inverter(name, config);
+            using (IDuplexClient client = Scene.Client(name))
+            {
+                Response held = client.Call(new byte[] { 1 }, Scene.Patience);
+                former.Dispose();
+                using (Scene.Inverter(name))
+                {
+                    client.Reconnect(Scene.Patience);
+                    using (Response response = client.Call(new byte[] { 2 }, Scene.Patience))
+                    {
+                        Check.Bytes(new byte[] { 253 }, response.Data);
+                        Check.Bytes(new byte[] { 254 }, held.Data);
+                    }
+                    held.Dispose();
                 }
             }
         }

@@ -69,11 +69,17 @@ namespace ZeroBuffer
                 if (!_closed)
                 {
                     _closed = true;
-                    if (first != null)
+                    try
                     {
-                        first();
+                        if (first != null)
+                        {
+                            first();
+                        }
                     }
-                    _handle.Dispose();
+                    finally
+                    {
+                        _handle.Dispose();
+                    }
                 }
             }
             finally

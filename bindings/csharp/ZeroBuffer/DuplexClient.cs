@@ -134,6 +134,7 @@ namespace ZeroBuffer
                 {
                     throw ZeroBufferException.Last();
                 }
+                lease.HandOut();
             }
             finally
             {
@@ -245,7 +246,11 @@ namespace ZeroBuffer
             try
             {
                 status = Native.zb_client_receive(client, sequence, nanoseconds, lease.View);
-                if (status != 0 && (explainTimeout || status != (int)ErrorKind.Timeout))
+                if (status == 0)
+                {
+                    lease.HandOut();
+                }
+                else if (explainTimeout || status != (int)ErrorKind.Timeout)
                 {
                     error = ZeroBufferException.Last();
                 }
@@ -278,6 +283,7 @@ namespace ZeroBuffer
             IntPtr client = _door.Enter();
             try
             {
+                _views.DetachAll();
                 int status = Native.zb_client_reconnect(client, nanoseconds, &report);
                 ZeroBufferException.ThrowIfFailed(status);
                 // Sequence numbers start again: one that came meanwhile is not to be looked for.
@@ -322,9 +328,16 @@ namespace ZeroBuffer
             return state;
         }
 
+        /// <summary>The connection is not to wait for responses that are held.</summary>
+        private void EndAllBytes()
+        {
+            _buffers.Invalidate();
+            _views.DetachAll();
+        }
+
         public void Dispose()
         {
-            _door.Close(_buffers.Invalidate);
+            _door.Close(EndAllBytes);
             _calls.EndAll(() => new ObjectDisposedException("DuplexClient"));
         }
     }

@@ -10,78 +10,70 @@ namespace ZeroBuffer
     internal sealed unsafe class ViewLease
     {
         private readonly ViewPool _pool;
-        private bool _detached;
+        private readonly ViewBlock* _block;
 
         internal ViewLease(ViewPool pool)
         {
             _pool = pool;
-            View = (Native.View*)Marshal.AllocHGlobal(sizeof(Native.View));
-            *View = default(Native.View);
+            _block = (ViewBlock*)Marshal.AllocHGlobal(sizeof(ViewBlock));
+            *_block = default(ViewBlock);
         }
 
         ~ViewLease()
         {
-            Gate gate = _detached ? null : _pool.Gate;
-            if (gate != null && !gate.TryEnter())
+            if (!_pool.TryRelease(_block))
             {
                 // The client is at work for somebody: try again after the next collection.
                 GC.ReRegisterForFinalize(this);
                 return;
             }
-            Native.zb_view_release(View);
-            if (gate != null)
-            {
-                gate.Exit();
-            }
-            Marshal.FreeHGlobal((IntPtr)View);
+            Marshal.FreeHGlobal((IntPtr)_block);
         }
 
-        internal Native.View* View { get; private set; }
+        internal Native.View* View
+        {
+            get { return &_block->View; }
+        }
+
+        /// <summary>To be called with the gate held, once the native library has filled the view.</summary>
+        internal void HandOut()
+        {
+            _pool.HandOut(_block);
+        }
 
         internal void Release()
         {
-            Gate gate = _detached ? null : _pool.Gate;
-            if (gate != null)
-            {
-                gate.Enter();
-            }
-            Native.zb_view_release(View);
-            if (gate != null)
-            {
-                gate.Exit();
-            }
-            _detached = false;
+            _pool.Release(_block);
             _pool.Put(this);
-        }
-
-        internal void Detach()
-        {
-            Gate gate = _detached ? null : _pool.Gate;
-            if (gate != null)
-            {
-                gate.Enter();
-            }
-            int status = Native.zb_view_detach(View);
-            if (gate != null)
-            {
-                gate.Exit();
-            }
-            ZeroBufferException.ThrowIfFailed(status);
-            _detached = true;
         }
     }
 
-    /// <summary>Keeps one released view of a client or reader for its next call.</summary>
-    internal sealed class ViewPool
+    /// <summary>Lies in native memory, so that being in the list does not keep what was forgotten alive.</summary>
+    internal unsafe struct ViewBlock
     {
-        private ViewLease _free;
+        internal Native.View View;
+        internal ViewBlock* Previous;
+        internal ViewBlock* Next;
 
+        /// <summary>Not zero: in the list of its pool.</summary>
+        internal int IsOut;
+    }
+
+    /// <summary>
+    /// The views of a client or reader: one that was released, for the next call, and a list of those that are handed
+    /// out and bound to a client for one thread.
+    /// </summary>
+    internal sealed unsafe class ViewPool
+    {
+        private readonly Gate _gate;
+        private ViewLease _free;
+        private ViewBlock* _out;
+
+        /// <summary>Without a gate, views are not bound to anything.</summary>
         internal ViewPool(Gate gate)
         {
-            Gate = gate;
+            _gate = gate;
         }
-
-        internal Gate Gate { get; private set; }
 
         internal ViewLease Take()
         {
@@ -92,6 +84,89 @@ namespace ZeroBuffer
         {
             // One that was there is freed by the collector.
             Volatile.Write(ref _free, lease);
+        }
+
+        internal void HandOut(ViewBlock* block)
+        {
+            if (_gate == null)
+            {
+                return;
+            }
+            block->IsOut = 1;
+            block->Previous = null;
+            block->Next = _out;
+            if (_out != null)
+            {
+                _out->Previous = block;
+            }
+            _out = block;
+        }
+
+        internal void Release(ViewBlock* block)
+        {
+            if (_gate == null)
+            {
+                Native.zb_view_release(&block->View);
+                return;
+            }
+            _gate.Enter();
+            ReleaseInside(block);
+            _gate.Exit();
+        }
+
+        internal bool TryRelease(ViewBlock* block)
+        {
+            if (_gate == null)
+            {
+                Native.zb_view_release(&block->View);
+                return true;
+            }
+            if (!_gate.TryEnter())
+            {
+                return false;
+            }
+            ReleaseInside(block);
+            _gate.Exit();
+            return true;
+        }
+
+        /// <summary>
+        /// Frees what is handed out from the connection, which is about to end. To be called with the gate held.
+        /// </summary>
+        internal void DetachAll()
+        {
+            while (_out != null)
+            {
+                ViewBlock* block = _out;
+                Unlink(block);
+                ZeroBufferException.ThrowIfFailed(Native.zb_view_detach(&block->View));
+            }
+        }
+
+        private void ReleaseInside(ViewBlock* block)
+        {
+            if (block->IsOut != 0)
+            {
+                Unlink(block);
+            }
+            Native.zb_view_release(&block->View);
+        }
+
+        private void Unlink(ViewBlock* block)
+        {
+            block->IsOut = 0;
+            if (block->Previous != null)
+            {
+                block->Previous->Next = block->Next;
+            }
+            else
+            {
+                _out = block->Next;
+            }
+            if (block->Next != null)
+            {
+                block->Next->Previous = block->Previous;
+            }
         }
     }
 
@@ -149,17 +224,6 @@ namespace ZeroBuffer
             byte[] copy = Data.ToArray();
             GC.KeepAlive(this);
             return copy;
-        }
-
-        /// <summary>
-        /// Frees it from its client: disposing the client closes the connection at once, while these bytes stay, and
-        /// disposing this does not wait for a call of the client.
-        /// </summary>
-        /// <remarks>From then on the connection counts with locked instructions, which costs some nanoseconds for each request.</remarks>
-        /// <exception cref="ObjectDisposedException">The bytes were given back.</exception>
-        public void Detach()
-        {
-            Lease.Detach();
         }
 
         /// <summary>Gives the bytes back. Does nothing the second time.</summary>

@@ -21,7 +21,7 @@ namespace ZeroBuffer
         public IReadOnlyList<LostRequest> Lost { get; private set; }
     }
 
-    /// <summary>A client of a channel of either kind. Disposing it closes the channel in good order.</summary>
+    /// <summary>A client of a channel of either kind. Disposing it closes the channel in good order; responses that are held stay readable.</summary>
     /// <remarks>
     /// It may be used on any thread. Unless <see cref="ClientConfig.ManyThreads"/> is set, one call runs at a time,
     /// and the others wait for it. Timeouts are not negative, or <see cref="Timeout.InfiniteTimeSpan"/>. Calls throw
@@ -110,10 +110,11 @@ namespace ZeroBuffer
 
         /// <summary>
         /// In place: attaches to the channel's present server, after the former one has gone or to start over. Sequence
-        /// numbers start again at 1. Calls of <see cref="CallAsync"/> that are under way fail.
+        /// numbers start again at 1. Calls of <see cref="CallAsync"/> that are under way fail; responses that are held
+        /// stay.
         /// </summary>
         /// <exception cref="UnsupportedException">With two buffers; dispose the client and make another one.</exception>
-        /// <exception cref="InvalidStateException">Responses or a buffer are held; dispose or detach them first.</exception>
+        /// <exception cref="InvalidStateException">A request buffer is open; dispose it first.</exception>
         Reconnected Reconnect(TimeSpan timeout);
     }
 }
