@@ -24,6 +24,20 @@ pub(crate) fn store_over(word: &AtomicU64, value: u64) {
     word.swap(value, Ordering::Release);
 }
 
+/// Waits until the loads before are done, so that none after it is speculated: the shortest pause
+/// between two looks at a word.
+#[inline]
+#[allow(unsafe_code)]
+pub(crate) fn load_fence() {
+    // SAFETY: the instruction is part of SSE2, which every x86-64 processor has.
+    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    unsafe {
+        std::arch::x86_64::_mm_lfence();
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(loom))))]
+    fence(Ordering::SeqCst);
+}
+
 /// One turn of a busy wait.
 #[inline]
 pub(crate) fn spin_hint() {

@@ -21,7 +21,7 @@
 //! ARM may do 4 before 3, because glibc takes the token with acquire ordering only. The loom models at
 //! the end of this file check it, with each fence taken away as a control.
 
-use crate::atomics::{AtomicU64, Ordering, fence, spin_hint};
+use crate::atomics::{AtomicU64, Ordering, fence, load_fence, spin_hint};
 use crate::failpoint::failpoint;
 use crate::sys::{self, Semaphore, Waited};
 use std::time::Duration;
@@ -121,9 +121,9 @@ pub(crate) trait Watch {
 }
 
 /// Looks between two looks at the clock.
-const BURST: u32 = 64;
+const BURST: u32 = 256;
 /// Looks at the beginning of a wait that are closer together.
-const SHORT: u32 = 32;
+const SHORT: u32 = 64;
 /// The spinning time lies between these two; doubled when it was worth it, halved when not.
 const SPIN_MAX_NS: u64 = 50_000;
 const SPIN_MIN_NS: u64 = 1_000;
@@ -159,7 +159,7 @@ impl Waiter {
                 // As a pause: a spin hint may take 40 ns and more, which is most of a round trip. No
                 // pause at all is worse: looks that were speculated are thrown away when the line
                 // changes.
-                fence(Ordering::SeqCst);
+                load_fence();
             }
             if news() {
                 return true;

@@ -246,7 +246,7 @@ impl ClientChannel {
     /// The usual case of [`ClientChannel::receive_for`]: a good answer comes while one spins.
     #[inline(always)]
     pub(super) fn receive_at_once(&self, sequence: u64) -> Option<Held> {
-        let came = self.is_usable() && self.responses.spin(|| self.ring.has_news_of(sequence));
+        let came = self.is_usable() && self.responses.spin(self.ring.news_of(sequence));
         if came { self.ring.collect(sequence) } else { None }
     }
 

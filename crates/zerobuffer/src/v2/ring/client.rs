@@ -262,7 +262,7 @@ impl ClientRing {
             self.publish_marker(sequence);
         }
         let Claim { position, shape, alignment, .. } = claim;
-        let (next_position, free) = self.advance(position, shape.len());
+        let (next_position, free) = self.advance(position, shape.len(), sequence + 1);
         self.table.entry(sequence).enter(sequence, position, shape, alignment);
         // Release: pairs with the Acquire of a receiving thread, which then finds the entry. Before
         // the publication, so that its answer is never looked for in vain.
@@ -288,7 +288,7 @@ impl ClientRing {
         let len = self.ring.size - position;
         let shape =
             Shape { stride: (len / 64) as u32, data_offset: slot::HEADER as u16, status: 0 };
-        let (_, free) = self.advance(position, len);
+        let (_, free) = self.advance(position, len, sequence);
         let header = self.write_header(position, 0, 0, shape);
         self.marker.position.store(position, Ordering::Relaxed);
         self.marker.sequence.store(sequence, Ordering::Relaxed);
@@ -315,15 +315,16 @@ impl ClientRing {
         header
     }
 
-    /// Counts `len` bytes at `position` as used and terminates what follows, if that is free. Returns
-    /// the next position, and how many bytes are free then.
+    /// Counts `len` bytes at `position` as used and terminates what follows, where the server will
+    /// expect sequence `expected`, if that is free. Returns the next position, and how many bytes are
+    /// free then.
     #[inline]
-    fn advance(&self, position: u64, len: u64) -> (u64, u64) {
+    fn advance(&self, position: u64, len: u64, expected: u64) -> (u64, u64) {
         let used = self.used.load(Ordering::Relaxed) + len;
         self.used.store(used, Ordering::Relaxed);
         let next = self.ring.after(position, len);
         if used < self.ring.size {
-            self.ring.terminate(next);
+            self.ring.terminate(next, expected);
         }
         (next, self.ring.size - used)
     }
@@ -407,13 +408,13 @@ impl ClientRing {
 
     // ---- receiving ----
 
-    /// Whether a [`ClientRing::look`] at `sequence` would find something else than `Waiting`; cheap
-    /// enough to be asked all the time.
-    #[inline]
-    pub(crate) fn has_news_of(&self, sequence: u64) -> bool {
-        let position = self.table.entry(sequence).position();
+    /// Tells whether a [`ClientRing::look`] at `sequence` would find something else than `Waiting`;
+    /// cheap enough to be asked all the time.
+    #[inline(always)]
+    pub(crate) fn news_of(&self, sequence: u64) -> impl Fn() -> bool {
+        let state = self.ring.state(self.table.entry(sequence).position());
         // Acquire: pairs with the Release in `ServerRing::answer`.
-        self.ring.state(position).load(Ordering::Acquire) != Phase::Request.of(sequence)
+        move || state.load(Ordering::Acquire) != Phase::Request.of(sequence)
     }
 
     /// The usual case of [`ClientRing::look`]: takes the answer to `sequence`, if it is there and

@@ -80,11 +80,20 @@ impl Ring {
         if end == self.size { 0 } else { end }
     }
 
-    /// Termination: the server's next position never holds old payload bytes that look like a frame.
-    /// Relaxed: the Release store of the state that lets the server get there follows.
+    /// Termination: at the server's next position no old bytes look like the frame `expected` there.
+    ///
+    /// A word of any other sequence stands for nothing new, and is left alone: a store would take the
+    /// line from a server that has fetched it ahead, and on x86 the frame, which is stored later, could
+    /// not become visible before.
+    ///
+    /// Relaxed: free bytes are this side's own, and the Release store of the state that lets the server
+    /// get there follows.
     #[inline]
-    fn terminate(&self, position: u64) {
-        self.state(position).store(EMPTY, Ordering::Relaxed);
+    fn terminate(&self, position: u64, expected: u64) {
+        let state = self.state(position);
+        if state.load(Ordering::Relaxed) >> 8 == expected {
+            state.store(EMPTY, Ordering::Relaxed);
+        }
     }
 }
 

@@ -69,6 +69,23 @@ pub(crate) enum Take {
     Skipped,
 }
 
+/// Where the next slot is expected, and of which sequence.
+#[derive(Debug, Clone, Copy)]
+struct Next<'r> {
+    position: u64,
+    expected: u64,
+    state: &'r AtomicU64,
+}
+
+impl Next<'_> {
+    /// The state word.
+    #[inline(always)]
+    fn load(&self) -> u64 {
+        // Acquire: pairs with the Release of `ClientRing::commit`, `publish_marker` and `cancel`.
+        self.state.load(Ordering::Acquire)
+    }
+}
+
 impl ServerRing {
     pub(crate) fn new(control: Words, payload: Words, geometry: &Geometry) -> Self {
         Self {
@@ -105,29 +122,28 @@ impl ServerRing {
         (self.expected.load(Ordering::Relaxed) - 1).saturating_sub(answered)
     }
 
-    /// Whether a [`ServerRing::take`] would probably find something else than `Nothing`; cheap enough
-    /// to be asked all the time.
-    #[inline]
-    pub(crate) fn has_news(&self) -> bool {
-        let (_, expected, state) = self.next_state();
+    /// Tells whether a [`ServerRing::take`] would probably find something else than `Nothing`; cheap
+    /// enough to be asked all the time, until the next take.
+    #[inline(always)]
+    pub(crate) fn news(&self) -> impl Fn() -> bool {
+        let next = self.next();
         // A conforming client leaves no other phases of that sequence here.
-        state >> 8 == expected
+        move || next.load() >> 8 == next.expected
     }
 
-    /// Position and sequence of the next slot, and its state word.
-    #[inline]
-    fn next_state(&self) -> (u64, u64, u64) {
+    #[inline(always)]
+    fn next(&self) -> Next<'_> {
         let position = self.position.load(Ordering::Relaxed);
         let expected = self.expected.load(Ordering::Relaxed);
-        // Acquire: pairs with the Release of `ClientRing::commit`, `publish_marker` and `cancel`.
-        (position, expected, self.ring.state(position).load(Ordering::Acquire))
+        Next { position, expected, state: self.ring.state(position) }
     }
 
     /// The usual case of [`ServerRing::take`]: takes the next request, if it is there.
     #[inline(always)]
     pub(crate) fn take_at_once(&self) -> Option<Taken> {
-        let (position, expected, state) = self.next_state();
-        if state != Phase::Request.of(expected) {
+        let next = self.next();
+        let Next { position, expected, .. } = next;
+        if next.load() != Phase::Request.of(expected) {
             return None;
         }
         let taken = self.checked_header(position, expected, Phase::Request).ok()?;
@@ -140,7 +156,9 @@ impl ServerRing {
         if let Some(taken) = self.take_at_once() {
             return Ok(Take::Request(taken));
         }
-        let (position, expected, state) = self.next_state();
+        let next = self.next();
+        let Next { position, expected, .. } = next;
+        let state = next.load();
         let phase = [Phase::Request, Phase::Cancelled, Phase::Wrap]
             .into_iter()
             .find(|phase| phase.of(expected) == state);

@@ -94,7 +94,7 @@ impl Acceptor {
         let usable = channel.segment.is_ours()
             && channel.has_client_metadata()
             && !channel.poisoned.load(Ordering::Relaxed);
-        if !usable || self.shared.is_stopping() || !self.waiter.spin(|| channel.ring.has_news()) {
+        if !usable || self.shared.is_stopping() || !self.waiter.spin(channel.ring.news()) {
             return None;
         }
         channel.ring.take_at_once()
