@@ -1,13 +1,18 @@
-//! What zerobuffer promises when its surroundings are against it: system calls that fail.
+//! What zerobuffer promises when its surroundings are against it: system calls that fail, and hostile
+//! peers.
 
 use crate::steps::{cargo, step};
 use anyhow::{Result, ensure};
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Instant;
 
 /// Everything of this module.
 pub(crate) fn test() -> Result<()> {
-    faults()
+    faults()?;
+    hostile()
 }
 
 /// Every system call fails with every error that its manual names. Each program of the group counts
@@ -19,6 +24,41 @@ fn faults() -> Result<()> {
         ["in_place", "two_buffers::a_duplex", "--skip in_place --skip two_buffers::a_duplex"];
     let commands = group.map(|filter| cargo(&format!("{tests} -- {filter}")));
     together("system calls that fail", commands)
+}
+
+/// A minute of hostile processes, half of it under AddressSanitizer where the toolchain for that is.
+/// Both versions of the protocol at the same time.
+fn hostile() -> Result<()> {
+    let tests = "test -p zerobuffer-trust --test hostile";
+    let sanitized = has_nightly();
+    let mut plain = cargo(tests);
+    plain.env("ZEROBUFFER_HOSTILE_SECONDS", if sanitized { "30" } else { "60" });
+    step("hostile peers", plain)?;
+    if !sanitized {
+        return not_run("hostile peers under AddressSanitizer (no nightly toolchain)");
+    }
+    let mut asan = Command::new("rustup");
+    // With a target of its own, build scripts are left unsanitized.
+    let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    asan.args(["run", "nightly", "cargo"]).args(tests.split(' ')).args(["--target", &host]);
+    asan.args(["--target-dir", "target/asan"])
+        .env("RUSTFLAGS", "-Zsanitizer=address")
+        .env("ZEROBUFFER_HOSTILE_SECONDS", "30");
+    step("hostile peers under AddressSanitizer", asan)
+}
+
+/// Says what cannot be tested here, now and at the end of the run.
+fn not_run(what: &str) -> Result<()> {
+    println!("not run: {what}");
+    let list = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/not-run.txt");
+    let mut list = File::options().create(true).append(true).open(list)?;
+    writeln!(list, "not run: {what}")?;
+    Ok(())
+}
+
+fn has_nightly() -> bool {
+    let nightly = Command::new("rustup").args(["run", "nightly", "cargo", "--version"]).output();
+    nightly.is_ok_and(|output| output.status.success())
 }
 
 /// Runs several commands at the same time, and fails if one does.

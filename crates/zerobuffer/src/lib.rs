@@ -71,7 +71,7 @@
 //!
 //! # Platforms
 //!
-//! Linux with glibc (2.30 or later) on 64-bit little-endian machines. Elsewhere the crate compiles, and
+//! Linux with glibc on 64-bit little-endian machines. Elsewhere the crate compiles, and
 //! every way in fails with [`Error::Unsupported`].
 #![deny(unsafe_code)]
 // Under loom only the algorithm is built; what serves the rest lies idle.

@@ -9,7 +9,7 @@ pub struct Census(Vec<String>);
 impl Census {
     /// Counts what there is now; of names only those that hold `name`.
     pub fn take(name: &str) -> Self {
-        let mut found = names(name);
+        let mut found: Vec<_> = names(name).iter().map(|path| format!("name {path}")).collect();
         found.extend(descriptors());
         found.extend(mappings());
         found.extend(threads());
@@ -22,6 +22,11 @@ impl Census {
         let Self(mut found) = Self::take(name);
         found.retain(|what| !what.contains("pidfd"));
         Self(found)
+    }
+
+    /// Descriptors, mappings and threads only.
+    pub fn without_names(self) -> Self {
+        Self(self.0.into_iter().filter(|what| !what.starts_with("name ")).collect())
     }
 
     /// Takes it again until it equals `self`; threads and children of other tests take a moment to be

@@ -223,6 +223,16 @@ impl Reader {
         }
     }
 
+    /// Whether a next writer will find everything in order: asked when there is no writer and nothing
+    /// to read. A peer that died in the middle of a write, or wrote nonsense, leaves it otherwise.
+    pub(super) fn is_ready_for_writer(&self) -> bool {
+        let segment = &self.core.segment;
+        let account_is_right = || {
+            segment.control.load(oieb::METADATA_WRITTEN_BYTES) == 0 && self.core.ring().is_settled()
+        };
+        segment.is_sound() && (segment.writer_pid() != 0 || account_is_right())
+    }
+
     /// The id in the header's writer field; 0 if there is none.
     pub(super) fn writer_pid(&self) -> u64 {
         self.core.segment.writer_pid()

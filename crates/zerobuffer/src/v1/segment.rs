@@ -1,7 +1,7 @@
 //! One segment with its two semaphores: what the creating and the attaching side have in common.
 
 use super::frame;
-use super::layout::{Geometry, OIEB, oieb};
+use super::layout::{Geometry, OIEB, SIZE_AND_VERSION, oieb};
 use super::words::{Headers, Oieb};
 use crate::error::{Error, Result};
 use crate::memory::{MemoryProvider, SharedMemory, SharedMemoryView};
@@ -173,6 +173,20 @@ impl Segment {
             Home::Supplied(_) => true,
         };
         segment && self.data_ready.is_named() && self.space_freed.is_named()
+    }
+
+    /// Whether what only the reader writes is as it wrote it, and the semaphores hold values.
+    pub(super) fn is_sound(&self) -> bool {
+        let Geometry { metadata_size, payload_size } = self.geometry;
+        let is = |offset, value| self.control.load(offset) == value;
+        let holds_value =
+            |semaphore: &NamedSemaphore| semaphore.semaphore.value().is_some_and(|v| v < i32::MAX);
+        is(oieb::SIZE_AND_VERSION, SIZE_AND_VERSION)
+            && is(oieb::METADATA_SIZE, metadata_size)
+            && is(oieb::PAYLOAD_SIZE, payload_size)
+            && is(oieb::READER_PID, u64::from(sys::process_id()))
+            && holds_value(&self.data_ready)
+            && holds_value(&self.space_freed)
     }
 
     /// Gives a hidden segment its name; false if the name is taken.

@@ -1,6 +1,6 @@
 //! The server's way to a segment: create, and take over from a predecessor that died (section 6).
 
-use super::layout::{Geometry, METADATA, REQUEST, RESPONSE, SIZE_AND_VERSION, UNIT, oieb};
+use super::layout::{Geometry, METADATA, REQUEST, RESPONSE, UNIT, oieb};
 use super::segment::{Segment, Semaphores, semaphore_names, unlink_semaphores};
 use super::words::Words;
 use crate::atomics::Ordering;
@@ -211,21 +211,23 @@ fn unlink_leftover_semaphores(name: &ChannelName) -> Result<()> {
 /// The memory is zero; only what is not zero is written, and OIEB_Request's first word last.
 fn write_initial_values(segment: &Segment, metadata: &[u8]) -> Result<()> {
     let geometry = segment.geometry;
-    let pid = u64::from(sys::process_id());
     let blocks = [(REQUEST, geometry.metadata_request), (RESPONSE, geometry.metadata_response)];
     for (block, metadata_size) in blocks {
-        segment.store(block + oieb::METADATA_SIZE, metadata_size);
         segment.store(block + oieb::METADATA_FREE_BYTES, metadata_size);
-        segment.store(block + oieb::PAYLOAD_SIZE, geometry.payload_size);
         segment.store(block + oieb::PAYLOAD_FREE_BYTES, geometry.payload_size);
     }
+    let words = segment.server_words();
+    let (sizes, rest) = words.split_at(4);
+    let store = |words: &[(usize, u64)]| {
+        words.iter().for_each(|(offset, value)| segment.store(*offset, *value));
+    };
+    store(sizes);
     segment.write_metadata(metadata)?;
     failpoint!("create.sizes");
-    segment.store(REQUEST + oieb::READER_PID, pid);
-    segment.store(RESPONSE + oieb::WRITER_PID, pid);
-    segment.store(RESPONSE + oieb::SIZE_AND_VERSION, SIZE_AND_VERSION);
+    let (rest, last) = rest.split_at(3);
+    store(rest);
     failpoint!("create.written");
-    segment.store(REQUEST + oieb::SIZE_AND_VERSION, SIZE_AND_VERSION);
+    store(last);
     failpoint!("create.ready");
     Ok(())
 }

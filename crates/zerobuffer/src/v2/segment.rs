@@ -1,7 +1,7 @@
 //! One segment with its semaphores: what creating and attaching have in common.
 
 use super::frame;
-use super::layout::{Geometry, METADATA, REQUEST, RESPONSE, oieb};
+use super::layout::{Geometry, METADATA, REQUEST, RESPONSE, SIZE_AND_VERSION, oieb};
 use super::ring::Violation;
 use super::words::Words;
 use crate::atomics::Ordering;
@@ -11,6 +11,9 @@ use crate::liveness::Role;
 use crate::memory::{MemoryProvider, SharedMemory, SharedMemoryView};
 use crate::name::ChannelName;
 use crate::sys::{self, Errno, Semaphore};
+
+/// Nobody posts where there is a token, so there never are more than a handful.
+const MANY_TOKENS: i32 = 1000;
 
 /// The four semaphores of a channel.
 #[derive(Debug)]
@@ -124,6 +127,39 @@ impl Segment {
     pub(crate) fn is_fresh(&self) -> bool {
         is_fresh(&self.control, &self.geometry)
             && self.payload_words().at(super::layout::slot::STATE).load(Ordering::Acquire) == 0
+    }
+
+    /// The words that the server writes when it makes the segment and no more until it ends, in their
+    /// order: the sizes, its pids, and what says that the segment is there.
+    pub(crate) fn server_words(&self) -> [(usize, u64); 8] {
+        let geometry = &self.geometry;
+        let pid = u64::from(sys::process_id());
+        [
+            (REQUEST + oieb::METADATA_SIZE, geometry.metadata_request),
+            (RESPONSE + oieb::METADATA_SIZE, geometry.metadata_response),
+            (REQUEST + oieb::PAYLOAD_SIZE, geometry.payload_size),
+            (RESPONSE + oieb::PAYLOAD_SIZE, geometry.payload_size),
+            (REQUEST + oieb::READER_PID, pid),
+            (RESPONSE + oieb::WRITER_PID, pid),
+            (RESPONSE + oieb::SIZE_AND_VERSION, SIZE_AND_VERSION),
+            (REQUEST + oieb::SIZE_AND_VERSION, SIZE_AND_VERSION),
+        ]
+    }
+
+    /// Whether a client will find what this server wrote, metadata of `metadata_len` bytes included, and
+    /// semaphores that hold as few tokens as they can.
+    pub(crate) fn is_sound(&self, metadata_len: usize) -> bool {
+        let (block, start, _) = self.block(Block::Response);
+        let written = if metadata_len == 0 { 0 } else { 8 + metadata_len as u64 };
+        let len_is_right = metadata_len == 0 || self.load(start as usize) == metadata_len as u64;
+        let Semaphores { request_ready, response_ready, response_consumed, space_available } =
+            &self.semaphores;
+        self.server_words().into_iter().all(|(offset, value)| self.load(offset) == value)
+            && self.load(block + oieb::METADATA_WRITTEN_BYTES) == written
+            && len_is_right
+            && [request_ready, response_ready, response_consumed, space_available]
+                .into_iter()
+                .all(|semaphore| semaphore.value().is_some_and(|tokens| tokens < MANY_TOKENS))
     }
 
     /// Writes this side's metadata; called once, before the other side may look.

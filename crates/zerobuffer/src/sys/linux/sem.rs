@@ -1,19 +1,22 @@
 //! Named semaphores of glibc: a 32-byte file `/dev/shm/sem.{name}` that holds a `sem_t`.
+//!
+//! They are worked on here, and not by glibc's functions, which trust every word of it: one of them is
+//! combined with the number of the kernel's operation, and what the kernel then refuses ends the process.
+//! A peer that writes nonsense there could end this one. Here nothing is believed but the word of value
+//! and waiters, and any value of that is fine. Peers that use glibc notice no difference (protocol
+//! v2, appendix B; the tests below play both parts).
 
 use super::shm::{Mapping, ShmFile, check, stat_object};
-use super::{c_name, kernel};
+use super::{c_name, kernel, last_errno};
 use crate::sys::{Errno, ObjectStat, Waited};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-// SAFETY: the declaration is that of glibc's semaphore.h.
-unsafe extern "C" {
-    /// glibc 2.30 and later; not in every release of the libc crate.
-    fn sem_clockwait(
-        sem: *mut libc::sem_t,
-        clock: libc::clockid_t,
-        abstime: *const libc::timespec,
-    ) -> libc::c_int;
-}
+/// The largest value (SEM_VALUE_MAX).
+const MAX_VALUE: u32 = i32::MAX as u32;
+/// One waiter, in the upper half of the word.
+const WAITER: u64 = 1 << 32;
+/// Looks at a token that others keep taking away, within one wait.
+const MAX_TURNS: u32 = 100;
 
 /// A named semaphore, mapped.
 ///
@@ -71,60 +74,122 @@ impl Semaphore {
         })
     }
 
+    /// For glibc's own functions, while nobody else has the semaphore.
     fn raw(&self) -> *mut libc::sem_t {
         self.mapping.base().as_ptr().cast()
     }
 
-    /// The number of tokens, or `None` if the peer has written nonsense there.
-    ///
-    /// It is asked with every message, so it is read where glibc keeps it since version 2.21: in the
-    /// low half of the first word (protocol v2, appendix B, and a test below).
+    /// Value and waiters.
     #[inline]
-    pub(crate) fn value(&self) -> Option<i32> {
-        // SAFETY: `raw` points to a mapped sem_t for the life of `self`, which starts at a page; every
-        // process accesses its first word through glibc's atomic operations, or as here.
-        let value = unsafe { AtomicU32::from_ptr(self.raw().cast()) };
-        // Relaxed, as in sem_getvalue: the fence before is the caller's.
-        i32::try_from(value.load(Ordering::Relaxed)).ok()
+    fn word(&self) -> &AtomicU64 {
+        // SAFETY: the mapping, which starts at a page, has a sem_t's 32 bytes and lives as long as
+        // `self`; every process accesses its first word by atomic operations, glibc's or these.
+        unsafe { AtomicU64::from_ptr(self.mapping.base().as_ptr().cast()) }
     }
 
-    /// Adds a token. A full semaphore (EOVERFLOW) counts as success: tokens are hints.
+    /// The number of tokens, or `None` if the peer has written nonsense there.
+    #[inline]
+    pub(crate) fn value(&self) -> Option<i32> {
+        // Relaxed, as in sem_getvalue: the fence before is the caller's.
+        i32::try_from(self.word().load(Ordering::Relaxed) as u32).ok()
+    }
+
+    /// Adds a token. A full semaphore counts as success: tokens are hints.
     pub(crate) fn post(&self) {
-        let _ = kernel::call("sem_post", || {
-            // SAFETY: `raw` points to a mapped sem_t for the life of `self`; glibc's operations are
-            // atomic on the 16 bytes that it holds, whatever value they have.
-            check(unsafe { libc::sem_post(self.raw()) })
-        });
+        let word = self.word();
+        let mut seen = word.load(Ordering::Relaxed);
+        loop {
+            if seen as u32 >= MAX_VALUE {
+                return;
+            }
+            // Release: pairs with the Acquire in `take`.
+            let (release, relaxed) = (Ordering::Release, Ordering::Relaxed);
+            match word.compare_exchange_weak(seen, seen + 1, release, relaxed) {
+                Ok(_) => break,
+                Err(now) => seen = now,
+            }
+        }
+        if seen >= WAITER {
+            // Whatever the kernel says: who waits looks again by itself.
+            let _ = self.futex(libc::FUTEX_WAKE, 1, None);
+        }
     }
 
     /// Takes a token if there is one.
     #[inline]
     pub(crate) fn try_wait(&self) -> bool {
-        let taken = kernel::call_again("sem_trywait", || {
-            // SAFETY: `raw` points to a mapped sem_t for the life of `self`. Without a token, and on
-            // any damage, the call fails at once.
-            check(unsafe { libc::sem_trywait(self.raw()) })
-        });
-        taken.is_ok()
+        self.take(1)
+    }
+
+    /// Takes what `amount` says off the word, if there is a token.
+    #[inline]
+    fn take(&self, amount: u64) -> bool {
+        let word = self.word();
+        let mut seen = word.load(Ordering::Relaxed);
+        for _ in 0..MAX_TURNS {
+            if seen as u32 == 0 {
+                return false;
+            }
+            // Acquire: pairs with the Release in `post`.
+            let (acquire, relaxed) = (Ordering::Acquire, Ordering::Relaxed);
+            let less = seen.wrapping_sub(amount);
+            match word.compare_exchange_weak(seen, less, acquire, relaxed) {
+                Ok(_) => return true,
+                Err(now) => seen = now,
+            }
+        }
+        false
     }
 
     /// Takes a token, waiting until `deadline_ns` of CLOCK_MONOTONIC at the most.
     pub(crate) fn wait_until(&self, deadline_ns: u64) -> Waited {
+        if self.try_wait() {
+            return Waited::Token;
+        }
         let deadline = libc::timespec {
             tv_sec: (deadline_ns / 1_000_000_000) as libc::time_t,
             tv_nsec: (deadline_ns % 1_000_000_000) as libc::c_long,
         };
-        let waited = kernel::call("sem_clockwait", || {
-            // SAFETY: `raw` points to a mapped sem_t for the life of `self`, `deadline` is normalised.
-            check(unsafe { sem_clockwait(self.raw(), libc::CLOCK_MONOTONIC, &deadline) })
-        });
-        match waited {
-            Ok(()) => Waited::Token,
-            Err(Errno(libc::EINTR)) => Waited::Interrupted,
-            // ETIMEDOUT; any other answer can only come of a damaged semaphore, and is a time-out
-            // that comes early: the waiter looks at the state and at the peer, and goes on.
-            Err(_) => Waited::TimedOut,
+        // Announced before the value is looked at: who posts from now on wakes. Relaxed, as in glibc:
+        // the kernel looks at the same word.
+        self.word().fetch_add(WAITER, Ordering::Relaxed);
+        for _ in 0..MAX_TURNS {
+            // Waiter and token at once.
+            if self.take(WAITER + 1) {
+                return Waited::Token;
+            }
+            let end = match self.futex(libc::FUTEX_WAIT_BITSET, 0, Some(&deadline)) {
+                // Woken, or there was a token: look.
+                Ok(()) | Err(Errno(libc::EAGAIN)) => continue,
+                Err(Errno(libc::EINTR)) => Waited::Interrupted,
+                // ETIMEDOUT, or what never happens: it comes early, the waiter looks at the state
+                // and at the peer, and goes on.
+                Err(_) => Waited::TimedOut,
+            };
+            self.word().fetch_sub(WAITER, Ordering::Relaxed);
+            return end;
         }
+        // Others take every token away; the waiter looks at the clock, and comes again.
+        self.word().fetch_sub(WAITER, Ordering::Relaxed);
+        Waited::TimedOut
+    }
+
+    /// The system call behind waiting (until there is another value than `value`) and waking (`value`
+    /// many). Between processes, and with the monotonic clock: neither flag for anything else is given.
+    fn futex(&self, operation: i32, value: u32, end: Option<&libc::timespec>) -> Result<(), Errno> {
+        let end = end.map_or(std::ptr::null(), std::ptr::from_ref);
+        let nowhere = std::ptr::null::<u32>();
+        kernel::call("futex", || {
+            // SAFETY: the value is the lower half of the word, on a little-endian machine its first
+            // four bytes, which stay mapped as long as `self` lives; `end` is null or a normalised
+            // time that outlives the call; the kernel does nothing but compare and sleep, or wake.
+            let result = unsafe {
+                let address = self.mapping.base().as_ptr().cast::<u32>();
+                let any = libc::FUTEX_BITSET_MATCH_ANY;
+                libc::syscall(libc::SYS_futex, address, operation, value, end, nowhere, any)
+            };
+            if result < 0 { Err(last_errno()) } else { Ok(()) }
+        })
     }
 }
 
@@ -136,12 +201,31 @@ fn file_name(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::{Duration, Instant};
+
+    // SAFETY: the declaration is that of glibc's semaphore.h.
+    unsafe extern "C" {
+        fn sem_clockwait(
+            sem: *mut libc::sem_t,
+            clock: libc::clockid_t,
+            abstime: *const libc::timespec,
+        ) -> libc::c_int;
+    }
+
+    fn semaphore(what: &str) -> Semaphore {
+        let name = format!("/sem-{what}-test-{}", std::process::id());
+        let semaphore = Semaphore::create_new(&name, 0o600).unwrap();
+        Semaphore::unlink(&name).unwrap();
+        semaphore
+    }
+
+    fn in_a_minute() -> u64 {
+        crate::sys::monotonic_ns() + 60_000_000_000
+    }
 
     #[test]
     fn the_value_is_the_one_that_glibc_tells() {
-        let name = format!("/sem-value-test-{}", std::process::id());
-        let semaphore = Semaphore::create_new(&name, 0o600).unwrap();
-        Semaphore::unlink(&name).unwrap();
+        let semaphore = semaphore("value");
         for tokens in 0..3 {
             let mut told = -1;
             // SAFETY: `raw` points to a mapped sem_t, and `told` can be written.
@@ -151,5 +235,61 @@ mod tests {
         }
         assert_eq!(semaphore.wait_until(0), Waited::Token);
         assert_eq!(semaphore.value(), Some(2));
+    }
+
+    #[test]
+    fn tokens_and_wake_ups_go_to_glibc_and_come_from_it() {
+        let semaphore = &semaphore("glibc");
+        let sleeps = || while semaphore.word().load(Ordering::Relaxed) < WAITER {};
+        for _ in 0..100 {
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let end = libc::timespec { tv_sec: i64::MAX, tv_nsec: 0 };
+                    let clock = libc::CLOCK_MONOTONIC;
+                    // SAFETY: `raw` points to a mapped sem_t, and `end` is a normalised time.
+                    assert_eq!(unsafe { sem_clockwait(semaphore.raw(), clock, &end) }, 0);
+                });
+                sleeps();
+                semaphore.post();
+            });
+            assert_eq!(semaphore.word().load(Ordering::Relaxed), 0);
+            std::thread::scope(|scope| {
+                let waited = scope.spawn(|| semaphore.wait_until(in_a_minute()));
+                sleeps();
+                // SAFETY: `raw` points to a mapped sem_t.
+                assert_eq!(unsafe { libc::sem_post(semaphore.raw()) }, 0);
+                assert_eq!(waited.join().unwrap(), Waited::Token);
+            });
+            assert_eq!(semaphore.word().load(Ordering::Relaxed), 0);
+        }
+    }
+
+    #[test]
+    fn a_wait_ends_at_its_time_and_not_before() {
+        let semaphore = semaphore("time");
+        let (start, pause) = (Instant::now(), Duration::from_millis(20));
+        let end = crate::sys::monotonic_ns() + pause.as_nanos() as u64;
+        assert_eq!(semaphore.wait_until(end), Waited::TimedOut);
+        assert!(start.elapsed() >= pause);
+        assert_eq!(semaphore.word().load(Ordering::Relaxed), 0);
+    }
+
+    /// glibc ends the process on most of these.
+    #[test]
+    fn nonsense_in_any_word_does_no_harm() {
+        let semaphore = semaphore("nonsense");
+        let base = semaphore.raw().cast::<u64>();
+        for value in [0, 1, u64::MAX, 1 << 31, 1 << 63, 0x7fff_ffff, 0x8000_0000_0000_0000 | 12] {
+            for word in 0..4 {
+                // SAFETY: a sem_t has four words; there is no other thread.
+                unsafe { base.add(word).write_volatile(value) };
+                semaphore.post();
+                let _ = semaphore.try_wait();
+                for _ in 0..3 {
+                    let end = crate::sys::monotonic_ns() + 1_000_000;
+                    let _ = semaphore.wait_until(end);
+                }
+            }
+        }
     }
 }

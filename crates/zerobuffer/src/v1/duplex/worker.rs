@@ -19,6 +19,8 @@ use std::time::Duration;
 const TICK_CLIENT: Duration = Duration::from_millis(1);
 const TICK_IDLE: Duration = Duration::from_millis(10);
 const TICK_SERVING: Duration = Duration::from_millis(20);
+/// So many looks at a buffer that is not in order, one after the other, until it is made anew.
+const UNSOUND_TICKS: u32 = 5;
 /// How long a first request waits for its client's response buffer to show.
 const FIRST_PATIENCE: Duration = Duration::from_millis(50);
 /// The pause before another try to make a request buffer that could not be made.
@@ -92,6 +94,7 @@ pub(super) struct Worker {
     connection: Option<Connection>,
     /// `None` while it is being made anew.
     requests: Option<Reader>,
+    unsound_ticks: u32,
 }
 
 /// What becomes of the channel after a request.
@@ -118,6 +121,7 @@ impl Worker {
             config,
             connection: None,
             requests: Some(requests),
+            unsound_ticks: 0,
         })
     }
 
@@ -151,13 +155,14 @@ impl Worker {
             Ok(frame) => self.answer(requests, &frame, handler),
             Err(Error::Timeout { .. } | Error::NotConnectedYet { .. }) => {
                 self.look_for_client(requests);
-                Next::Serve
+                self.look_after_buffer(requests)
             }
             Err(Error::PeerClosed { .. } | Error::PeerDied { .. }) => {
                 // All its requests are read: whatever comes now is another client's.
                 requests.forget_writer();
+                self.disconnect();
                 std::thread::sleep(TICK_IDLE);
-                Next::ClientGone
+                self.look_after_buffer(requests)
             }
             // A client that breaks the protocol: the next one gets a new buffer.
             Err(_) => Next::Close,
@@ -190,13 +195,28 @@ impl Worker {
         self.shared.connected.store(false, Ordering::Relaxed);
     }
 
+    /// With no client and no request, what stands in the buffer is what the next client will rely on. If
+    /// it is not in order, the next client gets a new one. Seen several times in a row: a client may
+    /// come and go at any moment.
+    fn look_after_buffer(&mut self, requests: &Reader) -> Next {
+        if self.connection.is_some() || requests.is_ready_for_writer() {
+            self.unsound_ticks = 0;
+            return Next::Serve;
+        }
+        self.unsound_ticks += 1;
+        match self.unsound_ticks < UNSOUND_TICKS {
+            true => Next::Serve,
+            false => Next::Close,
+        }
+    }
+
     /// With no request at hand: notices that a client has left, and that another one has come. One that
     /// was killed leaves its id in the response buffer, but not in the request buffer once another has
     /// taken its place.
     fn look_for_client(&mut self, requests: &Reader) {
         let client = requests.writer_pid();
         let is_left = |connection: &Connection| {
-            !connection.is_open() || client != 0 && connection.responses.reader_pid() != client
+            !connection.is_open() || connection.responses.reader_pid() != client
         };
         if self.connection.as_ref().is_some_and(is_left) {
             self.disconnect();

@@ -214,6 +214,15 @@ impl ReaderRing {
         self.queue.push_back(entry);
     }
 
+    /// Whether the account is what it must be when no writer is attached and nothing is left to read.
+    pub(crate) fn is_settled(&self) -> bool {
+        let load = |offset| self.control.load(offset);
+        load(oieb::PAYLOAD_FREE_BYTES) == self.size - self.unreturned
+            && load(oieb::PAYLOAD_READ_POS) == self.position
+            && load(oieb::PAYLOAD_WRITE_POS) % self.size == self.position
+            && load(oieb::PAYLOAD_WRITTEN_COUNT) == load(oieb::PAYLOAD_READ_COUNT)
+    }
+
     /// Gives a frame's bytes back, in any order of frames. Returns how many tokens the writer is to
     /// get: one for each frame whose space it has got back.
     #[inline]

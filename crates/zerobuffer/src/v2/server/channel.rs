@@ -31,6 +31,7 @@ pub(super) struct ServerChannel {
     client_metadata: OnceLock<Vec<u8>>,
     /// The client broke the protocol: nothing more is taken from it.
     pub(super) poisoned: AtomicBool,
+    metadata_len: usize,
 }
 
 impl ServerChannel {
@@ -44,7 +45,8 @@ impl ServerChannel {
         }
         crate::trace::event!(channel = %name, bytes = geometry.total(), "created");
         let poisoned = AtomicBool::new(false);
-        Ok(Self { segment, ring, client_metadata: OnceLock::new(), poisoned })
+        let metadata_len = config.metadata.len();
+        Ok(Self { segment, ring, client_metadata: OnceLock::new(), poisoned, metadata_len })
     }
 
     /// Whether the client's metadata were copied.
@@ -134,7 +136,9 @@ impl Watch for ServerChannel {
 
     fn probe(&self) -> Peer {
         let removed = || !self.segment.memory.is_named().unwrap_or(true);
-        let stale = !self.segment.is_fresh() || removed();
+        // What a hostile process has written over this server's own words would stay for ever.
+        let unsound = || !self.segment.is_sound(self.metadata_len);
+        let stale = !self.segment.is_fresh() || unsound() || removed();
         // By taking the client's lock, never by a look alone: nobody can attach in between.
         if stale && Role::Client.claim(&self.segment.memory).unwrap_or(false) {
             Peer::Died
