@@ -170,21 +170,38 @@ namespace ZeroBuffer.Tests
         }
 
         [Test]
-        private static void calls_under_way_end_with_a_new_connection()
+        private static void calls_under_way_end_with_a_new_connection_and_are_not_sent_again()
         {
             string name = Channel.New();
-            using (Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
+            var config = new ServerConfig(Scene.Sizes) { StopTimeout = TimeSpan.FromMilliseconds(50) };
+            IInPlaceDuplexServer former = Scene.Factory.CreateInPlaceDuplexServer(name, config);
+            using (IDuplexClient client = Scene.Client(name, new ClientConfig { ResendNotStarted = true }))
+            {
+                Task<Response> call = client.CallAsync(new byte[1], Timeout.InfiniteTimeSpan);
+                ulong sent = client.SendRequest(new byte[1]);
+                Thread.Sleep(5);
+                former.Dispose();
+                using (Scene.Inverter(name))
+                {
+                    Reconnected report = client.Reconnect(Scene.Patience);
+                    Check.Equal(sent, report.Resent.Single().Key);
+                    Check.That(Check.Throws<ZeroBufferException>(() => Result(call)).Message.Length > 0, "no message");
+                    client.ReceiveResponse(Scene.Patience).Dispose();
+                    Check.Throws<ChannelTimeoutException>(() => client.ReceiveResponse(TimeSpan.Zero));
+                }
+            }
+        }
+
+        [Test]
+        private static void calls_under_way_end_when_the_client_starts_over()
+        {
+            string name = Channel.New();
+            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
             using (IDuplexClient client = Scene.Client(name))
             {
                 Task<Response> call = client.CallAsync(new byte[1], Timeout.InfiniteTimeSpan);
-                try
-                {
-                    // There is no thread that serves: the server does not look after clients, and none can attach.
-                    client.Reconnect(TimeSpan.FromMilliseconds(50));
-                }
-                catch (ZeroBufferException)
-                {
-                }
+                // Nobody looks after clients there, so none can attach.
+                Check.Throws<NotRunningException>(() => client.Reconnect(TimeSpan.FromMilliseconds(20)));
                 Check.Throws<InvalidStateException>(() => Result(call));
             }
         }

@@ -231,6 +231,43 @@ namespace ZeroBuffer.Tests
         }
 
         [Test]
+        private static void another_thread_can_make_room_for_one_that_waits_for_it()
+        {
+            string name = Channel.New();
+            using (Scene.Inverter(name, new BufferConfig(0, 4096)))
+            using (IDuplexClient client = Scene.Client(name, new ClientConfig { SendTimeout = Scene.Patience }))
+            {
+                var waits = new Action[]
+                {
+                    () => client.Call(new byte[3000], Scene.Patience).Dispose(),
+                    () => client.ReceiveResponseFor(client.SendRequest(new byte[3000]), Scene.Patience).Dispose(),
+                    () =>
+                    {
+                        using (RequestBuffer buffer = client.AcquireRequestBuffer(3000))
+                        {
+                            client.ReceiveResponseFor(buffer.Commit(), Scene.Patience).Dispose();
+                        }
+                    },
+                };
+                foreach (Action wait in waits)
+                {
+                    Response held = client.Call(new byte[3000], Scene.Patience);
+                    var since = System.Diagnostics.Stopwatch.StartNew();
+                    var thread = new Thread(() =>
+                    {
+                        Thread.Sleep(50);
+                        held.Dispose();
+                    });
+                    thread.Start();
+                    wait();
+                    thread.Join();
+                    // Well before the one that waits would have given up.
+                    Check.That(since.Elapsed < TimeSpan.FromSeconds(10), "it took " + since.Elapsed);
+                }
+            }
+        }
+
+        [Test]
         private static void requests_are_pulled_answered_failed_and_detached()
         {
             string name = Channel.New();

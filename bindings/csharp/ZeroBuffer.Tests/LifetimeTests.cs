@@ -256,40 +256,35 @@ namespace ZeroBuffer.Tests
         private static void a_server_with_a_handler_serves_although_nothing_refers_to_it()
         {
             string name = Channel.New();
-            using (var done = new ManualResetEventSlim())
+            WeakReference server = null;
+            Scene.Elsewhere(() => server = new WeakReference(Scene.Inverter(name)));
+            Scene.Collect();
+            Check.That(server.Target != null, "the server was collected");
+            using (IDuplexClient client = Scene.Client(name))
             {
-                Scene.Elsewhere(() => StartAndForget(name, done));
-                Scene.Collect();
-                using (IDuplexClient client = Scene.Client(name))
+                for (int round = 0; round < 100; round++)
                 {
-                    for (int round = 0; round < 100; round++)
-                    {
-                        client.Call(new byte[] { 1 }, Scene.Patience).Dispose();
-                    }
-                    client.SendRequest(new byte[0]);
-                    Check.That(done.Wait(Scene.Patience), "the server did not stop");
+                    client.Call(new byte[] { 1 }, Scene.Patience).Dispose();
                 }
-                Check.Eventually("the names are gone", () => Channel.Objects().Length == 0);
             }
+            ((IDisposable)server.Target).Dispose();
         }
 
-        private static void StartAndForget(string name, ManualResetEventSlim done)
+        [Test]
+        private static void a_server_stops_when_its_process_exits()
         {
-            IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(
-                name, new ServerConfig(Scene.Sizes) { StopTimeout = TimeSpan.FromMilliseconds(100) });
-            server.Start(frame =>
+            string name = Channel.New();
+            var start = new ProcessStartInfo
             {
-                if (frame.Length > 0)
-                {
-                    return;
-                }
-                var thread = new Thread(() =>
-                {
-                    server.Dispose();
-                    done.Set();
-                });
-                thread.Start();
-            });
+                FileName = Process.GetCurrentProcess().MainModule.FileName,
+                Arguments = "\"" + typeof(Runner).Assembly.Location + "\" " + Runner.ServeAndExit + " " + name,
+                UseShellExecute = false,
+            };
+            using (Process process = Process.Start(start))
+            {
+                Check.That(process.WaitForExit((int)Scene.Patience.TotalMilliseconds), "the process does not end");
+                Check.Equal(Runner.Served, process.ExitCode);
+            }
         }
 
         [Test]

@@ -22,8 +22,17 @@ namespace ZeroBuffer.Tests
     {
         private static readonly TimeSpan Limit = TimeSpan.FromSeconds(60);
 
+        /// <summary>For a process that starts a server, and ends without stopping it.</summary>
+        internal const string ServeAndExit = "serve-and-exit";
+        internal const int Served = 7;
+
         private static int Main(string[] filters)
         {
+            if (filters.Length == 2 && filters[0] == ServeAndExit)
+            {
+                Scene.Inverter(filters[1]);
+                return Channel.HasObjects(filters[1]) ? Served : 1;
+            }
             List<MethodInfo> tests = Tests(filters);
             int failed = 0;
             foreach (MethodInfo test in tests)
@@ -100,6 +109,12 @@ namespace ZeroBuffer.Tests
         internal static string[] Objects()
         {
             return Directory.GetFileSystemEntries("/dev/shm").Where(path => path.Contains(Prefix)).ToArray();
+        }
+
+        /// <summary>Whether the channel is there.</summary>
+        internal static bool HasObjects(string name)
+        {
+            return Directory.GetFileSystemEntries("/dev/shm").Any(path => path.Contains(name));
         }
 
         internal static void CheckNothingLeft()

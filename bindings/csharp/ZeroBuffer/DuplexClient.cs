@@ -9,18 +9,24 @@ namespace ZeroBuffer
     /// <summary>The client of both kinds of channel.</summary>
     internal sealed unsafe class DuplexClient : IDuplexClient
     {
+        /// <summary>If the configuration has none.</summary>
+        private static readonly TimeSpan SendTimeout = TimeSpan.FromSeconds(5);
+
         private readonly Door _door;
-        private readonly ViewPool _views;
-        private readonly BufferOwner _buffers = new BufferOwner();
+        private readonly LeasePool _views;
+        private readonly LeasePool _buffers;
         private readonly AsyncCalls _calls;
         private readonly string _name;
         private readonly bool _isInPlace;
+        private readonly TimeSpan _sendTimeout;
 
-        private DuplexClient(string name, ClientHandle handle, bool many)
+        private DuplexClient(string name, ClientHandle handle, bool many, TimeSpan sendTimeout)
         {
             _name = name;
+            _sendTimeout = sendTimeout;
             _door = new Door(handle, many, "DuplexClient");
-            _views = new ViewPool(_door.Gate);
+            _views = new LeasePool(_door.Gate, false);
+            _buffers = new LeasePool(_door.Gate, true);
             _calls = new AsyncCalls(this);
             _isInPlace = Inspect().IsInPlace != 0;
         }
@@ -41,7 +47,7 @@ namespace ZeroBuffer
                 ZeroBufferException.ThrowIfFailed(status);
                 handle.Take(made);
             }
-            return new DuplexClient(name, handle, config.ManyThreads);
+            return new DuplexClient(name, handle, config.ManyThreads, config.SendTimeout ?? SendTimeout);
         }
 
         private static Native.ClientConfig ToNative(ClientConfig config)
@@ -54,7 +60,8 @@ namespace ZeroBuffer
                 Threads = config.ManyThreads ? 1u : 0u,
                 Wait = (uint)config.Wait,
                 MaxInFlight = Interop.Positive(config.MaxInFlight, "MaxInFlight"),
-                SendTimeout = Interop.NanosecondsOrDefault(config.SendTimeout),
+                // Where one thread at a time is inside, another one that would make room must not be kept out.
+                SendTimeout = config.ManyThreads ? Interop.NanosecondsOrDefault(config.SendTimeout) : 1,
                 ResendNotStarted = config.ResendNotStarted ? 1u : 0u,
                 HasOwner = config.Owner.HasValue ? 1u : 0u,
                 Owner = config.Owner.GetValueOrDefault(),
@@ -121,7 +128,33 @@ namespace ZeroBuffer
         public Response Call(ReadOnlySpan<byte> data, TimeSpan timeout)
         {
             long nanoseconds = Interop.Nanoseconds(timeout);
-            ViewLease lease = _views.Take();
+            Lease lease = _views.Take();
+            Response response = TryCall(data, nanoseconds, lease);
+            return response ?? CallAgain(data, timeout, lease);
+        }
+
+        /// <summary>There was no room, and another thread may hold responses: from then on, what is left counts.</summary>
+        private Response CallAgain(ReadOnlySpan<byte> data, TimeSpan timeout, Lease lease)
+        {
+            var wait = new RoomWait(timeout);
+            while (true)
+            {
+                bool more = wait.Pause();
+                    Response response = TryCall(data, Interop.Nanoseconds(wait.Left), lease);
+                if (response != null)
+                {
+                    return response;
+                }
+                if (!more)
+                {
+                    throw ZeroBufferException.Last();
+                }
+            }
+        }
+
+        /// <summary>Null if there is no room, and somebody who holds responses could make some.</summary>
+        private Response TryCall(ReadOnlySpan<byte> data, long nanoseconds, Lease lease)
+        {
             IntPtr client = _door.Enter();
             try
             {
@@ -130,11 +163,18 @@ namespace ZeroBuffer
                 {
                     status = Native.zb_client_call(client, bytes, (UIntPtr)data.Length, nanoseconds, lease.View);
                 }
-                if (status != 0)
+                if (status == 0)
+                {
+                    lease.HandOut();
+                }
+                else if (status == (int)ErrorKind.Full && _views.IsAnyOut)
+                {
+                    return null;
+                }
+                else
                 {
                     throw ZeroBufferException.Last();
                 }
-                lease.HandOut();
             }
             finally
             {
@@ -163,20 +203,44 @@ namespace ZeroBuffer
         public ulong SendRequest(ReadOnlySpan<byte> data)
         {
             ulong sequence;
+            var wait = new RoomWait(_sendTimeout);
+            while (!TrySend(data, &sequence))
+            {
+                if (!wait.Pause())
+                {
+                    throw ZeroBufferException.Last();
+                }
+            }
+            return sequence;
+        }
+
+        /// <summary>False if there is no room, which another thread could make.</summary>
+        private bool TrySend(ReadOnlySpan<byte> data, ulong* sequence)
+        {
             IntPtr client = _door.Enter();
             try
             {
                 fixed (byte* bytes = &MemoryMarshal.GetReference(data))
                 {
-                    int status = Native.zb_client_send(client, bytes, (UIntPtr)data.Length, &sequence);
-                    ZeroBufferException.ThrowIfFailed(status);
+                    int status = Native.zb_client_send(client, bytes, (UIntPtr)data.Length, sequence);
+                    return !IsForAnother(status);
                 }
             }
             finally
             {
                 _door.Exit();
             }
-            return sequence;
+        }
+
+        /// <summary>Whether there was no room, and another thread could make some. Throws any other error.</summary>
+        private bool IsForAnother(int status)
+        {
+            if (status == (int)ErrorKind.Full && _door.Gate != null)
+            {
+                return true;
+            }
+            ZeroBufferException.ThrowIfFailed(status);
+            return false;
         }
 
         public RequestBuffer AcquireRequestBuffer(long size)
@@ -189,15 +253,30 @@ namespace ZeroBuffer
             UIntPtr bytes = Interop.Size(size, "size");
             UIntPtr room = Interop.Size(capacity, "capacity");
             UIntPtr multiple = Interop.Size(alignment, "alignment");
-            Native.Buffer buffer;
+            Lease lease = _buffers.Take();
+            var wait = new RoomWait(_sendTimeout);
+            while (!TryAcquire(bytes, room, multiple, lease))
+            {
+                if (!wait.Pause())
+                {
+                    throw ZeroBufferException.Last();
+                }
+            }
+            return new RequestBuffer(_door, lease);
+        }
+
+        private bool TryAcquire(UIntPtr size, UIntPtr capacity, UIntPtr alignment, Lease lease)
+        {
             IntPtr client = _door.Enter();
             try
             {
-                int status = Native.zb_client_acquire(client, bytes, room, multiple, &buffer);
-                ZeroBufferException.ThrowIfFailed(status);
-                var request = new RequestBuffer(_door, _buffers, buffer);
-                _buffers.Open = request;
-                return request;
+                int status = Native.zb_client_acquire(client, size, capacity, alignment, lease.Buffer);
+                if (IsForAnother(status))
+                {
+                    return false;
+                }
+                lease.HandOut();
+                return true;
             }
             finally
             {
@@ -240,7 +319,7 @@ namespace ZeroBuffer
         private Response TryReceive(ulong sequence, long nanoseconds, bool explainTimeout, out ZeroBufferException error)
         {
             int status;
-            ViewLease lease = _views.Take();
+            Lease lease = _views.Take();
             error = null;
             IntPtr client = _door.Enter();
             try
@@ -283,7 +362,7 @@ namespace ZeroBuffer
             IntPtr client = _door.Enter();
             try
             {
-                _views.DetachAll();
+                _views.EndAll();
                 int status = Native.zb_client_reconnect(client, nanoseconds, &report);
                 ZeroBufferException.ThrowIfFailed(status);
                 // Sequence numbers start again: one that came meanwhile is not to be looked for.
@@ -331,8 +410,8 @@ namespace ZeroBuffer
         /// <summary>The connection is not to wait for responses that are held.</summary>
         private void EndAllBytes()
         {
-            _buffers.Invalidate();
-            _views.DetachAll();
+            _buffers.EndAll();
+            _views.EndAll();
         }
 
         public void Dispose()

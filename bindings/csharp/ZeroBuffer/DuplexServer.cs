@@ -22,11 +22,13 @@ namespace ZeroBuffer
             _name = name;
             _door = new Door(handle, false, "DuplexServer");
             _received = (Native.Frame*)Marshal.AllocHGlobal(sizeof(Native.Frame));
+            *_received = default(Native.Frame);
         }
 
         ~DuplexServer()
         {
-            // The handle closes itself, and does not look there.
+            // Before the handle closes itself, whose finalizer is one of those that come last.
+            Request.Abandon(_received);
             Marshal.FreeHGlobal((IntPtr)_received);
         }
 
@@ -173,6 +175,7 @@ namespace ZeroBuffer
         /// <summary>What was received and is still in the server fails at its client now.</summary>
         private void EndRequest()
         {
+            Request.Abandon(_received);
             if (_request != null)
             {
                 _request.End(_received);

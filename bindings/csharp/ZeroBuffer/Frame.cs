@@ -157,7 +157,7 @@ namespace ZeroBuffer
     /// </summary>
     public sealed unsafe class Request : Frame, IDisposable
     {
-        internal static readonly byte[] Dropped = Encoding.UTF8.GetBytes("the request was dropped unanswered");
+        private static readonly byte[] Dropped = Encoding.UTF8.GetBytes("the request was dropped unanswered");
 
         /// <summary>Null once the frame is free of its server, whose memory it lies in until then.</summary>
         private DuplexServer _server;
@@ -203,6 +203,7 @@ namespace ZeroBuffer
                 ZeroBufferException.ThrowIfFailed(Native.zb_frame_detach(Held));
                 var own = (Native.Frame*)Marshal.AllocHGlobal(sizeof(Native.Frame));
                 *own = *Held;
+                *Held = default(Native.Frame);
                 _detached = new DetachedFrameHandle();
                 _detached.Take((IntPtr)own);
                 Move(own);
@@ -226,6 +227,18 @@ namespace ZeroBuffer
                 catch (ObjectDisposedException)
                 {
                     // Its server has ended, and failed it.
+                }
+            }
+        }
+
+        /// <summary>Fails a frame at its client, unless it was answered.</summary>
+        internal static void Abandon(Native.Frame* frame)
+        {
+            if (frame->Data != null)
+            {
+                fixed (byte* message = Dropped)
+                {
+                    Native.zb_frame_fail(frame, message, (UIntPtr)Dropped.Length);
                 }
             }
         }

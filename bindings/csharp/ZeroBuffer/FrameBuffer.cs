@@ -1,4 +1,5 @@
 using System;
+using System.Threading;
 
 namespace ZeroBuffer
 {
@@ -10,14 +11,12 @@ namespace ZeroBuffer
     public unsafe class FrameBuffer : IDisposable
     {
         private readonly Door _door;
-        private readonly BufferOwner _owner;
-        private Native.Buffer _buffer;
+        private Lease _lease;
 
-        internal FrameBuffer(Door door, BufferOwner owner, Native.Buffer buffer)
+        internal FrameBuffer(Door door, Lease lease)
         {
             _door = door;
-            _owner = owner;
-            _buffer = buffer;
+            _lease = lease;
         }
 
         /// <summary>The bytes to fill.</summary>
@@ -27,8 +26,8 @@ namespace ZeroBuffer
         {
             get
             {
-                Check();
-                return Interop.Span(_buffer.Data, _buffer.Length);
+                Native.Buffer* buffer = Held;
+                return Interop.Span(buffer->Data, buffer->Length);
             }
         }
 
@@ -36,37 +35,25 @@ namespace ZeroBuffer
         /// <exception cref="ObjectDisposedException">It was committed or disposed.</exception>
         public long Length
         {
-            get
-            {
-                Check();
-                return Interop.Long(_buffer.Length);
-            }
+            get { return Interop.Long(Held->Length); }
         }
 
         /// <summary>The most bytes that there is room for, here and for the answer.</summary>
         /// <exception cref="ObjectDisposedException">It was committed or disposed.</exception>
         public long Capacity
         {
-            get
-            {
-                Check();
-                return Interop.Long(_buffer.Capacity);
-            }
+            get { return Interop.Long(Held->Capacity); }
         }
 
         /// <summary>The address of the first byte, for other native code, and for more bytes than a span can have.</summary>
         /// <exception cref="ObjectDisposedException">It was committed or disposed.</exception>
         public IntPtr Address
         {
-            get
-            {
-                Check();
-                return (IntPtr)_buffer.Data;
-            }
+            get { return (IntPtr)Held->Data; }
         }
 
-        /// <summary>Sends the bytes, and returns their sequence number.</summary>
-        /// <exception cref="ObjectDisposedException">It was committed or disposed.</exception>
+        /// <summary>Sends the bytes, and returns their sequence number. After an exception nothing was sent.</summary>
+        /// <exception cref="ObjectDisposedException">It was committed or disposed, or its client or writer was.</exception>
         /// <exception cref="ZeroBufferException">The peer is gone.</exception>
         public ulong Commit()
         {
@@ -74,84 +61,45 @@ namespace ZeroBuffer
             _door.Enter();
             try
             {
-                Check();
-                fixed (Native.Buffer* buffer = &_buffer)
-                {
-                    int status = Native.zb_buffer_commit(buffer, &sequence);
-                    if (buffer->Data == null)
-                    {
-                        _owner.Open = null;
-                    }
-                    ZeroBufferException.ThrowIfFailed(status);
-                }
+                ZeroBufferException.ThrowIfFailed(Native.zb_buffer_commit(Held, &sequence));
             }
             finally
             {
                 _door.Exit();
             }
+            Dispose();
             return sequence;
         }
 
-        /// <summary>Gives the bytes up, unless they were committed.</summary>
+        /// <summary>Gives the bytes up, unless they were committed. Does nothing the second time.</summary>
         public void Dispose()
         {
-            if (_buffer.Data == null)
+            Lease lease = Interlocked.Exchange(ref _lease, null);
+            if (lease != null)
             {
-                return;
+                lease.Release();
             }
-            try
+        }
+
+        internal Native.Buffer* Held
+        {
+            get
             {
-                _door.Enter();
-            }
-            catch (ObjectDisposedException)
-            {
-                // It ended with its owner.
-                return;
-            }
-            try
-            {
-                fixed (Native.Buffer* buffer = &_buffer)
+                Lease lease = _lease;
+                // Without data if its client or writer has ended.
+                if (lease == null || lease.Buffer->Data == null)
                 {
-                    Native.zb_buffer_abandon(buffer);
+                    throw new ObjectDisposedException(GetType().Name);
                 }
-                _owner.Open = null;
-            }
-            finally
-            {
-                _door.Exit();
-            }
-        }
-
-        /// <summary>Its owner is being closed, and gives it up.</summary>
-        internal void Invalidate()
-        {
-            _buffer = default(Native.Buffer);
-        }
-
-        internal void SetLength(long length)
-        {
-            Check();
-            UIntPtr size = Interop.Size(length, "length");
-            if ((ulong)size > (ulong)_buffer.Capacity)
-            {
-                throw new TooLargeException((ulong)size, (ulong)_buffer.Capacity);
-            }
-            _buffer.Length = size;
-        }
-
-        private void Check()
-        {
-            if (_buffer.Data == null)
-            {
-                throw new ObjectDisposedException(GetType().Name);
+                return lease.Buffer;
             }
         }
     }
 
     /// <summary>A request that is being written where the server will read it.</summary>
-    public sealed class RequestBuffer : FrameBuffer
+    public sealed unsafe class RequestBuffer : FrameBuffer
     {
-        internal RequestBuffer(Door door, BufferOwner owner, Native.Buffer buffer) : base(door, owner, buffer)
+        internal RequestBuffer(Door door, Lease lease) : base(door, lease)
         {
         }
 
@@ -160,22 +108,13 @@ namespace ZeroBuffer
         /// <exception cref="ObjectDisposedException">It was committed or disposed.</exception>
         public void Resize(long length)
         {
-            SetLength(length);
-        }
-    }
-
-    /// <summary>Knows which buffer ends with a client or writer.</summary>
-    internal sealed class BufferOwner
-    {
-        internal FrameBuffer Open { get; set; }
-
-        internal void Invalidate()
-        {
-            if (Open != null)
+            Native.Buffer* buffer = Held;
+            UIntPtr size = Interop.Size(length, "length");
+            if ((ulong)size > (ulong)buffer->Capacity)
             {
-                Open.Invalidate();
+                throw new TooLargeException((ulong)size, (ulong)buffer->Capacity);
             }
-            Open = null;
+            buffer->Length = size;
         }
     }
 }

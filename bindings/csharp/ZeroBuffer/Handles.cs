@@ -69,11 +69,7 @@ namespace ZeroBuffer
 
         protected override bool ReleaseHandle()
         {
-            // Empty if it was answered: then this does nothing.
-            fixed (byte* message = Request.Dropped)
-            {
-                Native.zb_frame_fail(Frame, message, (UIntPtr)Request.Dropped.Length);
-            }
+            Request.Abandon(Frame);
             Marshal.FreeHGlobal(handle);
             return true;
         }

@@ -42,7 +42,7 @@ namespace ZeroBuffer
     public sealed unsafe class Reader : IDisposable
     {
         private readonly Door _door;
-        private readonly ViewPool _views = new ViewPool(null);
+        private readonly LeasePool _views = new LeasePool(null, false);
 
         /// <summary>Creates the buffer; writers can attach as soon as this returns.</summary>
         /// <exception cref="AlreadyRunningException">A reader of that name lives.</exception>
@@ -118,7 +118,7 @@ namespace ZeroBuffer
         public FrameView ReadFrame(TimeSpan timeout)
         {
             long nanoseconds = Interop.Nanoseconds(timeout);
-            ViewLease lease = _views.Take();
+            Lease lease = _views.Take();
             IntPtr reader = _door.Enter();
             try
             {

@@ -29,7 +29,7 @@ namespace ZeroBuffer
     public sealed unsafe class Writer : IDisposable
     {
         private readonly Door _door;
-        private readonly BufferOwner _buffers = new BufferOwner();
+        private readonly LeasePool _buffers;
 
         /// <summary>
         /// Attaches, waiting until the timeout has passed for the buffer to be there and to have no other writer; zero
@@ -62,6 +62,7 @@ namespace ZeroBuffer
             }
             Name = name;
             _door = new Door(handle, false, "Writer");
+            _buffers = new LeasePool(_door.Gate, true);
         }
 
         /// <summary>The buffer's name.</summary>
@@ -133,24 +134,24 @@ namespace ZeroBuffer
         public FrameBuffer AcquireFrame(long size)
         {
             UIntPtr bytes = Interop.Size(size, "size");
+            Lease lease = _buffers.Take();
             IntPtr writer = _door.Enter();
             try
             {
-                Native.Buffer buffer;
-                ZeroBufferException.ThrowIfFailed(Native.zb_writer_acquire(writer, bytes, &buffer));
-                _buffers.Open = new FrameBuffer(_door, _buffers, buffer);
-                return _buffers.Open;
+                ZeroBufferException.ThrowIfFailed(Native.zb_writer_acquire(writer, bytes, lease.Buffer));
+                lease.HandOut();
             }
             finally
             {
                 _door.Exit();
             }
+            return new FrameBuffer(_door, lease);
         }
 
         /// <summary>Gives the writer's role back, and an open frame up.</summary>
         public void Dispose()
         {
-            _door.Close(_buffers.Invalidate);
+            _door.Close(_buffers.EndAll);
         }
     }
 }
