@@ -2,6 +2,7 @@
 
 mod csharp;
 mod header;
+mod hot_path;
 mod matrix;
 mod packages;
 mod python;
@@ -41,6 +42,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
+    /// Counts the instructions of a round trip with callgrind.
+    HotPath,
     /// Kills real processes at random for as long as you like; `cargo xtask soak --help` tells how long.
     #[command(disable_help_flag = true)]
     Soak {
@@ -61,6 +64,7 @@ fn main() -> Result<()> {
         Task::Interop => steps::interop(),
         Task::Csharp => csharp::test(),
         Task::Matrix { options } => matrix::matrix(&options),
+        Task::HotPath => hot_path::hot_path(),
         Task::Soak { arguments } => soak::run(&arguments),
         Task::Trust => trust::test(),
     }

@@ -1,7 +1,7 @@
 //! The steps of `cargo xtask test`, in their order.
 
 use crate::shm::Snapshot;
-use crate::{csharp, header, matrix, python, soak, trust};
+use crate::{csharp, header, hot_path, matrix, python, soak, trust};
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
 use std::process::Command;
@@ -25,6 +25,7 @@ pub(crate) fn test() -> Result<()> {
     loom()?;
     unsupported()?;
     trust::test()?;
+    hot_path::hot_path()?;
     bench()?;
     shm.check_unchanged()?;
     println!("everything passed in {} s", start.elapsed().as_secs());

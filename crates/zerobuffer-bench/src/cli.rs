@@ -8,8 +8,8 @@ use std::path::PathBuf;
 #[command(
     version,
     after_help = "Examples:
-  zerobuffer-bench                        everything, about a minute and a half
-  zerobuffer-bench --quick --json b.json  less exact, about twenty seconds
+  zerobuffer-bench                        everything, about five minutes
+  zerobuffer-bench --quick --json b.json  less exact, about half a minute
   zerobuffer-bench --only P1,P3           two figures with their limits
 
 Ratios are comparable between runs and machines, times are not."
@@ -20,13 +20,26 @@ pub(crate) struct Args {
     /// Write the figures here, for machines.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Write a page with plots here, for people.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Write each plot of the page into this folder as an SVG file.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) svg: Option<PathBuf>,
+    /// Put the table of the targets between the marks `<!-- measured -->` and `<!-- end -->` of this
+    /// file; may be given several times.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) markdown: Vec<PathBuf>,
+    /// Measure nothing, and write what a run has put into this JSON file.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "only", "rounds", "cpus"])]
+    pub(crate) from: Option<PathBuf>,
     /// Shorter rounds and fewer of them.
     #[arg(long)]
     pub(crate) quick: bool,
     /// Measure only these figures, for example P1,P3,L4.
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
-    /// Rounds for each figure [default: 11, with --quick 7].
+    /// Rounds for each figure [default: 11, for charts 7; with --quick 3 and 1].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) rounds: Option<u32>,
     /// The CPUs for client and server [default: the first two that are different cores].

@@ -2,11 +2,11 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::process::Command;
 
 /// What a reader of the figures wants to know about where they come from.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Machine {
     pub(crate) cpu: String,
     /// CPUs that this process may use.
@@ -17,7 +17,7 @@ pub(crate) struct Machine {
 }
 
 /// Two CPUs that are not one core.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Seats {
     pub(crate) client: usize,
     pub(crate) server: usize,
@@ -67,6 +67,26 @@ pub(crate) fn commit() -> String {
             _ => format!("{head}-dirty"),
         },
     }
+}
+
+/// The day, in UTC.
+pub(crate) fn today() -> String {
+    let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let (year, month, day) = civil((since.as_secs() / 86_400) as i64);
+    format!("{year}-{month:02}-{day:02}")
+}
+
+/// Year, month and day of a number of days since 1970, by counting in years that begin in March.
+fn civil(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (year + era * 400 + i64::from(month <= 2), month, day)
 }
 
 /// This thread, and those it makes, on one CPU; where it was before when this is dropped.
@@ -137,6 +157,13 @@ mod tests {
         assert_eq!(seats(&[0, 1]), Some(Seats { client: 0, server: 1 }));
         assert_eq!(seats(&[5]), None);
         assert_eq!(seats(&[]), None);
+    }
+
+    #[test]
+    fn days_have_their_dates() {
+        assert_eq!(civil(0), (1970, 1, 1));
+        assert_eq!(civil(11_016), (2000, 2, 29));
+        assert_eq!(civil(20_783), (2026, 11, 26));
     }
 
     #[test]

@@ -46,14 +46,25 @@ fn main() -> Result<()> {
 }
 
 fn measure(args: &cli::Args) -> Result<()> {
-    let machine = machine::Machine::describe(args.cpus.as_deref())?;
-    let plan = figures::plan(&args.only)?;
-    let effort = harness::Effort::new(args.quick, args.rounds);
-    let report = harness::run(&plan, effort, machine)?;
+    let report = match &args.from {
+        Some(path) => report::Report::read_json(path)?,
+        None => {
+            let machine = machine::Machine::describe(args.cpus.as_deref())?;
+            let plan = figures::plan(&args.only)?;
+            harness::run(&plan, harness::Effort::new(args.quick, args.rounds), machine)?
+        }
+    };
     println!("{report}");
     if let Some(path) = &args.json {
         report.write_json(path)?;
     }
+    if let Some(path) = &args.html {
+        report.write_page(path)?;
+    }
+    if let Some(folder) = &args.svg {
+        report.write_plots(folder)?;
+    }
+    args.markdown.iter().try_for_each(|path| report.update_markdown(path))?;
     ensure!(!report.has_failures(), "some figures could not be measured, see above");
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! Smallest, middle and largest of a few values.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Minimum, median and maximum.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Summary {
     pub(crate) min: f64,
     pub(crate) median: f64,

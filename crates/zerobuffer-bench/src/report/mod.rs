@@ -1,21 +1,26 @@
-//! The output: a table for people, JSON for machines.
+//! The output: tables for people, JSON for machines, a page with plots.
+
+mod markdown;
+mod page;
+mod plots;
+mod text;
 
 use crate::figures::{self, Target};
-use crate::machine::{Machine, commit};
+use crate::machine::{Machine, commit, today};
 use crate::stats::{Summary, ratios};
 use crate::systems::Unavailable;
 use anyhow::{Context, Result};
-use comfy_table::{CellAlignment, LineStyle, Row, Table, TableStyle};
 use hdrhistogram::Histogram;
-use serde::Serialize;
-use std::fmt;
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// Everything that a run has found out.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
     machine: Machine,
     commit: String,
+    /// Of the day, as `date` counts.
+    date: String,
     figures: Vec<Figure>,
     latencies: Vec<Distribution>,
     charts: Vec<Chart>,
@@ -23,7 +28,7 @@ pub(crate) struct Report {
 }
 
 /// One figure; `min`, `median`, `max` and `limit` are in `unit`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Figure {
     id: String,
     name: String,
@@ -42,11 +47,11 @@ pub(crate) struct Figure {
 }
 
 /// A latency distribution in nanoseconds.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Distribution {
     id: String,
     name: String,
-    unit: &'static str,
+    unit: String,
     count: u64,
     min: u64,
     p50: u64,
@@ -60,7 +65,7 @@ pub(crate) struct Distribution {
 }
 
 /// Several systems over a range.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Chart {
     id: String,
     name: String,
@@ -70,13 +75,13 @@ pub(crate) struct Chart {
     series: Vec<Series>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Series {
     name: String,
     points: Vec<Point>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Point {
     x: f64,
     #[serde(flatten)]
@@ -85,6 +90,10 @@ pub(crate) struct Point {
 }
 
 impl Chart {
+    fn is_empty(&self) -> bool {
+        self.series.iter().all(|series| series.points.is_empty())
+    }
+
     pub(crate) fn of(chart: &figures::Chart, series: Vec<Series>) -> Self {
         let (id, name) = (chart.id.to_owned(), chart.name.to_owned());
         Self { id, name, x: chart.x.map(str::to_owned), unit: chart.unit.to_owned(), series }
@@ -101,7 +110,7 @@ impl Series {
 }
 
 /// A figure that a reader may look for in vain.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct NotMeasured {
     pub(crate) id: String,
     reason: String,
@@ -153,7 +162,7 @@ impl Distribution {
         Self {
             id: id.to_owned(),
             name: name.to_owned(),
-            unit: "ns",
+            unit: "ns".to_owned(),
             count: histogram.len(),
             min: histogram.min(),
             p50: at(0.5),
@@ -180,7 +189,7 @@ impl Report {
         charts: Vec<Chart>,
         not_measured: Vec<NotMeasured>,
     ) -> Self {
-        Self { machine, commit: commit(), figures, latencies, charts, not_measured }
+        Self { machine, commit: commit(), date: today(), figures, latencies, charts, not_measured }
     }
 
     /// Whether something that should have been measured went wrong.
@@ -188,111 +197,17 @@ impl Report {
         self.not_measured.iter().any(|left| left.failed)
     }
 
+    /// What an earlier run has written.
+    pub(crate) fn read_json(path: &Path) -> Result<Self> {
+        let text = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("{} is no report", path.display()))
+    }
+
     pub(crate) fn write_json(&self, path: &Path) -> Result<()> {
         let mut text = serde_json::to_string_pretty(self)?;
         text.push('\n');
         std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
     }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Machine { cpu, cpus, kernel, seats } = &self.machine;
-        write!(f, "{cpu}, {cpus} CPUs, Linux {kernel}, commit {}", self.commit)?;
-        match seats {
-            Some(seats) => {
-                writeln!(f, ", client on CPU {}, server on CPU {}", seats.client, seats.server)?;
-            }
-            None => writeln!(f, "\nOnly one CPU: round trips between two CPUs are not measured.")?,
-        }
-        if !self.figures.is_empty() {
-            writeln!(f, "{}", figure_table(&self.figures))?;
-        }
-        if !self.latencies.is_empty() {
-            writeln!(f, "{}", latency_table(&self.latencies))?;
-        }
-        for chart in &self.charts {
-            writeln!(f, "{} {}, {}\n{}", chart.id, chart.name, chart.unit, chart_table(chart))?;
-        }
-        if !self.not_measured.is_empty() {
-            writeln!(f, "Not measured:")?;
-        }
-        self.not_measured.iter().try_for_each(|left| writeln!(f, "  {}: {}", left.id, left.reason))
-    }
-}
-
-fn figure_table(figures: &[Figure]) -> Table {
-    let header = ["", "figure", "median", "min … max", "limit", "ratio", "min … max", "target"];
-    let rows = figures.iter().map(|figure| {
-        let Summary { min, median, max } = figure.value;
-        let limit = figure.limit.zip(figure.limit_id.as_ref());
-        let ratios = figure.ratio_min.zip(figure.ratio_max);
-        let target = figure.target.zip(figure.ratio).map(|(target, ratio)| {
-            let verdict = if target.is_met(ratio) { "met" } else { "missed" };
-            format!("{target} {verdict}")
-        });
-        [
-            figure.id.clone(),
-            figure.name.clone(),
-            format!("{} {}", short(median), figure.unit),
-            format!("{} … {}", short(min), short(max)),
-            limit.map(|(limit, id)| format!("{id}: {}", short(limit))).unwrap_or_default(),
-            figure.ratio.map(|ratio| format!("{ratio:.3}")).unwrap_or_default(),
-            ratios.map(|(min, max)| format!("{min:.3} … {max:.3}")).unwrap_or_default(),
-            target.unwrap_or_default(),
-        ]
-    });
-    table(&header, rows, &[2, 3, 5, 6])
-}
-
-/// A column for each point.
-fn chart_table(chart: &Chart) -> Table {
-    let longest = chart.series.iter().max_by_key(|series| series.points.len());
-    let points = longest.map(|series| series.points.as_slice()).unwrap_or_default();
-    let mut header = vec![chart.x.clone().unwrap_or_default()];
-    header.extend(points.iter().map(|point| match chart.x {
-        Some(_) => short(point.x),
-        None => "median".to_owned(),
-    }));
-    let header: Vec<&str> = header.iter().map(String::as_str).collect();
-    let rows = chart.series.iter().map(|series| {
-        let mut row = vec![series.name.clone()];
-        row.extend(series.points.iter().map(|point| short(point.value.median)));
-        row.resize(header.len(), String::new());
-        row
-    });
-    table(&header, rows, &(1..header.len()).collect::<Vec<_>>())
-}
-
-fn latency_table(latencies: &[Distribution]) -> Table {
-    let header = ["", "latency, clock included", "p50", "p99", "p99.9", "max", "calls"];
-    let rows = latencies.iter().map(|one| {
-        let ns = |value: u64| format!("{} ns", short(value as f64));
-        [
-            one.id.clone(),
-            one.name.clone(),
-            ns(one.p50),
-            ns(one.p99),
-            ns(one.p99_9),
-            ns(one.max),
-            short(one.count as f64),
-        ]
-    });
-    table(&header, rows, &[2, 3, 4, 5, 6])
-}
-
-fn table<R: Into<Row>>(header: &[&str], rows: impl Iterator<Item = R>, numbers: &[usize]) -> Table {
-    let mut table = Table::new();
-    let rule = || LineStyle::none().fill('─').junction('─').left('─').right('─');
-    let style = TableStyle::new();
-    table.load_style(style.top_border(rule()).header_separator(rule()).bottom_border(rule()));
-    table.set_header(header).add_rows(rows);
-    for column in numbers {
-        if let Some(column) = table.column_mut(*column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
 }
 
 /// Three digits or more, thousands apart: `97.3`, `1 284`, `0.501`.
@@ -323,7 +238,7 @@ mod tests {
         Machine { cpu, cpus: 1, kernel, seats: None }
     }
 
-    fn report(values: &[f64], limits: &[f64]) -> Report {
+    pub(super) fn report(values: &[f64], limits: &[f64]) -> Report {
         let plan = figures::plan(&["P1".to_owned()]).unwrap();
         let figure = Figure::of(&plan.figures[0], values, limits).unwrap();
         let mut histogram = Histogram::new(3).unwrap();

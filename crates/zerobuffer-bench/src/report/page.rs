@@ -1,0 +1,143 @@
+//! One page with everything, which needs nothing else.
+
+use super::plots::{self, Picture};
+use super::{Figure, Report};
+use anyhow::{Context, Result};
+use std::fmt::Write;
+use std::path::Path;
+
+const STYLE: &str = "
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 960px;
+  margin: 2em auto; padding: 0 1em }
+h1 { font-size: 1.6em; line-height: 1.2 } h2 { font-size: 1.15em; margin-top: 2em }
+table { border-collapse: collapse; width: 100%; font-size: 0.9em }
+td, th { padding: 0.3em 0.6em; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top }
+.number { text-align: right; white-space: nowrap }
+.met { color: #00695c } .missed { color: #b23c00; font-weight: 600 }
+figure { margin: 1.2em 0; border: 1px solid #ddd } figure svg { width: 100%; height: auto; display: block }
+.small { color: #666; font-size: 0.9em }
+";
+
+const BETTER: &str = "
+<li>One sender and many receivers, or data that nobody answers: iceoryx2's publish-subscribe is made for it.</li>
+<li>Another machine, or peers in a language for which there is no binding: a socket, or ZeroMQ.</li>
+<li>Small messages now and then: a Unix socket costs about the same as a sleeping channel, and needs no library.</li>
+<li>Answers unrelated to their requests, or kept for long: two buffers, since a held answer keeps its slot of the one ring.</li>
+";
+
+impl Report {
+    /// Writes the page.
+    pub(crate) fn write_page(&self, path: &Path) -> Result<()> {
+        let page = self.page(&plots::all(self)?)?;
+        std::fs::write(path, page).with_context(|| format!("write {}", path.display()))
+    }
+
+    /// Writes each plot as a file of its own.
+    pub(crate) fn write_plots(&self, folder: &Path) -> Result<()> {
+        std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+        plots::all(self)?.iter().try_for_each(|Picture { file, svg, .. }| {
+            let path = folder.join(format!("{file}.svg"));
+            std::fs::write(&path, svg).with_context(|| format!("write {}", path.display()))
+        })
+    }
+
+    fn page(&self, pictures: &[Picture]) -> Result<String> {
+        let mut page = String::new();
+        write!(page, "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">")?;
+        write!(page, "<meta name=\"viewport\" content=\"width=device-width\">")?;
+        write!(page, "<title>How fast zerobuffer is</title><style>{STYLE}</style></head><body>\n")?;
+        write!(page, "<h1>How fast zerobuffer is</h1>\n<p>{}</p>\n", escaped(&self.summary()))?;
+        write!(page, "<p class=\"small\">{}</p>\n", escaped(&self.provenance()))?;
+        for picture in pictures {
+            let title = escaped(&picture.title);
+            write!(page, "<figure role=\"img\" aria-label=\"{title}\">{}</figure>\n", picture.svg)?;
+        }
+        page.push_str("<h2>The targets</h2>\n<p>Each figure is divided by its limit in the same \
+                       round; below is the median of these ratios, with the smallest and largest.</p>\n");
+        page.push_str(
+            "<table><tr><th></th><th>figure</th><th class=\"number\">median</th>\
+                       <th>divided by</th><th class=\"number\">ratio</th><th>target</th></tr>\n",
+        );
+        self.figures.iter().for_each(|figure| page.push_str(&row(figure)));
+        page.push_str("</table>\n");
+        if !self.not_measured.is_empty() {
+            page.push_str("<h2>Not measured</h2>\n<ul>\n");
+            for left in &self.not_measured {
+                write!(page, "<li>{}: {}</li>\n", escaped(&left.id), escaped(&left.reason))?;
+            }
+            page.push_str("</ul>\n");
+        }
+        write!(page, "<h2>Where others are the better choice</h2>\n<ul>{BETTER}</ul>\n")?;
+        page.push_str("</body></html>\n");
+        Ok(page)
+    }
+
+    fn summary(&self) -> String {
+        let find = |id: &str| self.figures.iter().find(|figure| figure.id == id);
+        let ratio = |id: &str| find(id)?.ratio;
+        let mut parts = Vec::new();
+        if let Some(p1) = find("P1") {
+            parts.push(format!(
+                "A call of 8 bytes to another process and back takes {}.",
+                plots::quantity(p1.value.median, "ns")
+            ));
+        }
+        if let Some(times) = ratio("P8") {
+            parts.push(format!("iceoryx2 takes {times:.1} times as long."));
+        }
+        if let Some(times) = ratio("P11") {
+            parts.push(format!(
+                "1 GiB that nobody copies takes {times:.2} times as long as 8 bytes."
+            ));
+        }
+        if let Some(times) = ratio("P3") {
+            parts.push(format!(
+                "Inverting a 1080p picture in the other process costs {times:.2} times what it costs here."
+            ));
+        }
+        parts.join(" ")
+    }
+
+    /// Where the figures come from.
+    pub(super) fn provenance(&self) -> String {
+        let machine = &self.machine;
+        format!(
+            "Measured on {} on {} CPUs of {}, Linux {}, at commit {}, with cargo xtask bench. Times depend \
+             on the machine, ratios hardly.",
+            self.date,
+            machine.cpus,
+            machine.cpu,
+            machine.kernel,
+            self.commit.get(..12).unwrap_or(&self.commit),
+        )
+    }
+}
+
+fn row(figure: &Figure) -> String {
+    let limit = figure
+        .limit
+        .zip(figure.limit_id.as_ref())
+        .map(|(limit, id)| format!("{}: {}", escaped(id), plots::quantity(limit, &figure.unit)));
+    let spread = figure.ratio_min.zip(figure.ratio_max);
+    let ratio = figure
+        .ratio
+        .zip(spread)
+        .map(|(ratio, (min, max))| format!("<b>{ratio:.2}</b> ({min:.2} … {max:.2})"));
+    let target = figure.target.zip(figure.ratio).map(|(target, ratio)| {
+        let verdict = if target.is_met(ratio) { "met" } else { "missed" };
+        format!("<span class=\"{verdict}\">{target} {verdict}</span>")
+    });
+    format!(
+        "<tr><td>{}</td><td>{}</td><td class=\"number\">{}</td><td>{}</td><td class=\"number\">{}</td><td>{}</td></tr>\n",
+        escaped(&figure.id),
+        escaped(&figure.name),
+        plots::quantity(figure.value.median, &figure.unit),
+        limit.unwrap_or_default(),
+        ratio.unwrap_or_default(),
+        target.unwrap_or_default(),
+    )
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

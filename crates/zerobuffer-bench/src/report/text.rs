@@ -1,0 +1,107 @@
+//! The report as tables for a terminal.
+
+use super::{Chart, Distribution, Figure, Report, short};
+use crate::machine::Machine;
+use crate::stats::Summary;
+use comfy_table::{CellAlignment, LineStyle, Row, Table, TableStyle};
+use std::fmt;
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Machine { cpu, cpus, kernel, seats } = &self.machine;
+        write!(f, "{cpu}, {cpus} CPUs, Linux {kernel}, commit {}", self.commit)?;
+        match seats {
+            Some(seats) => {
+                writeln!(f, ", client on CPU {}, server on CPU {}", seats.client, seats.server)?;
+            }
+            None => writeln!(f, "\nOnly one CPU: round trips between two CPUs are not measured.")?,
+        }
+        if !self.figures.is_empty() {
+            writeln!(f, "{}", figure_table(&self.figures))?;
+        }
+        if !self.latencies.is_empty() {
+            writeln!(f, "{}", latency_table(&self.latencies))?;
+        }
+        for chart in &self.charts {
+            writeln!(f, "{} {}, {}\n{}", chart.id, chart.name, chart.unit, chart_table(chart))?;
+        }
+        if !self.not_measured.is_empty() {
+            writeln!(f, "Not measured:")?;
+        }
+        self.not_measured.iter().try_for_each(|left| writeln!(f, "  {}: {}", left.id, left.reason))
+    }
+}
+
+fn figure_table(figures: &[Figure]) -> Table {
+    let header = ["", "figure", "median", "min … max", "limit", "ratio", "min … max", "target"];
+    let rows = figures.iter().map(|figure| {
+        let Summary { min, median, max } = figure.value;
+        let limit = figure.limit.zip(figure.limit_id.as_ref());
+        let ratios = figure.ratio_min.zip(figure.ratio_max);
+        let target = figure.target.zip(figure.ratio).map(|(target, ratio)| {
+            let verdict = if target.is_met(ratio) { "met" } else { "missed" };
+            format!("{target} {verdict}")
+        });
+        [
+            figure.id.clone(),
+            figure.name.clone(),
+            format!("{} {}", short(median), figure.unit),
+            format!("{} … {}", short(min), short(max)),
+            limit.map(|(limit, id)| format!("{id}: {}", short(limit))).unwrap_or_default(),
+            figure.ratio.map(|ratio| format!("{ratio:.3}")).unwrap_or_default(),
+            ratios.map(|(min, max)| format!("{min:.3} … {max:.3}")).unwrap_or_default(),
+            target.unwrap_or_default(),
+        ]
+    });
+    table(&header, rows, &[2, 3, 5, 6])
+}
+
+/// A column for each point.
+fn chart_table(chart: &Chart) -> Table {
+    let longest = chart.series.iter().max_by_key(|series| series.points.len());
+    let points = longest.map(|series| series.points.as_slice()).unwrap_or_default();
+    let mut header = vec![chart.x.clone().unwrap_or_default()];
+    header.extend(points.iter().map(|point| match chart.x {
+        Some(_) => short(point.x),
+        None => "median".to_owned(),
+    }));
+    let header: Vec<&str> = header.iter().map(String::as_str).collect();
+    let rows = chart.series.iter().map(|series| {
+        let mut row = vec![series.name.clone()];
+        row.extend(series.points.iter().map(|point| short(point.value.median)));
+        row.resize(header.len(), String::new());
+        row
+    });
+    table(&header, rows, &(1..header.len()).collect::<Vec<_>>())
+}
+
+fn latency_table(latencies: &[Distribution]) -> Table {
+    let header = ["", "latency, clock included", "p50", "p99", "p99.9", "max", "calls"];
+    let rows = latencies.iter().map(|one| {
+        let ns = |value: u64| format!("{} ns", short(value as f64));
+        [
+            one.id.clone(),
+            one.name.clone(),
+            ns(one.p50),
+            ns(one.p99),
+            ns(one.p99_9),
+            ns(one.max),
+            short(one.count as f64),
+        ]
+    });
+    table(&header, rows, &[2, 3, 4, 5, 6])
+}
+
+fn table<R: Into<Row>>(header: &[&str], rows: impl Iterator<Item = R>, numbers: &[usize]) -> Table {
+    let mut table = Table::new();
+    let rule = || LineStyle::none().fill('─').junction('─').left('─').right('─');
+    let style = TableStyle::new();
+    table.load_style(style.top_border(rule()).header_separator(rule()).bottom_border(rule()));
+    table.set_header(header).add_rows(rows);
+    for column in numbers {
+        if let Some(column) = table.column_mut(*column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
