@@ -2,12 +2,15 @@
 
 use crate::harness::Round;
 use crate::limits;
+use crate::systems::growth::{Cost, Growth};
 use crate::systems::in_place::{self, Wait};
+use crate::systems::programs::{self, Python};
 use crate::systems::{System, two_buffers};
 use crate::work::{FRAME, Work};
 use anyhow::{Result, bail};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
+use std::rc::Rc;
 
 /// Measures one thing for one round.
 pub(crate) type Subject = Box<dyn Fn(&Round) -> Result<f64>>;
@@ -117,6 +120,8 @@ fn all() -> Vec<Figure> {
     let mut figures = limit_figures();
     figures.extend(targets());
     figures.extend(others());
+    figures.extend(growth());
+    figures.extend(languages());
     figures.extend(extras());
     figures
 }
@@ -222,6 +227,80 @@ fn others() -> Vec<Figure> {
     ]
 }
 
+/// P11: what one of a thousand channels costs, against what one of a hundred does.
+fn growth() -> Vec<Figure> {
+    const MANY: usize = 1000;
+    const SOME: usize = 100;
+    let growth = Rc::new(Growth::default());
+    let each = |who, count: usize, what: fn(Cost) -> f64| {
+        let growth = growth.clone();
+        move |round: &Round| Ok(what(growth.of(who, round, count)?) / count as f64)
+    };
+    let share = |who, what: fn(Cost) -> f64| {
+        let growth = growth.clone();
+        move |round: &Round| Ok(what(growth.of(who, round, MANY)?))
+    };
+    vec![
+        plain(
+            "P11-memory",
+            "memory of each of 1,000 channels",
+            "bytes",
+            each("P11-memory", MANY, |cost| cost.memory),
+        )
+        .over("of 100", each("P11-memory", SOME, |cost| cost.memory))
+        .at_most(1.1)
+        .on_one_cpu(),
+        plain(
+            "X10",
+            "shared memory of each of 1,000 channels",
+            "bytes",
+            each("X10", MANY, |cost| cost.objects),
+        )
+        .over("its ring", |_| Ok(crate::systems::growth::PAYLOAD as f64))
+        .on_one_cpu(),
+        plain(
+            "P11-descriptors",
+            "descriptors of each of 1,000 channels",
+            "",
+            each("P11-descriptors", MANY, |cost| cost.descriptors),
+        )
+        .over("of 100", each("P11-descriptors", SOME, |cost| cost.descriptors))
+        .at_most(1.1)
+        .on_one_cpu(),
+        plain(
+            "P11-idle",
+            "1,000 idle channels, of one CPU",
+            "%",
+            share("P11-idle", |cost| cost.cpu),
+        )
+        .on_one_cpu(),
+    ]
+}
+
+/// P12: our bindings against Rust, and against what Python offers.
+fn languages() -> Vec<Figure> {
+    let call = |language| move |round: &Round| programs::call_ns(round, language);
+    let python = |what: Python| move |round: &Round| what.echo_ns(round, 8);
+    let version_1 = "zerobuffer-ipc 1.3.0, 8 B";
+    vec![
+        plain("P12-cpp", "call, 8 B, C++", "ns", call("cpp"))
+            .over("Rust", call("rust"))
+            .at_most(1.1),
+        plain("P12-python", "call, 8 B, Python", "ns", call("python"))
+            .over("Rust", call("rust"))
+            .at_most(15.0),
+        plain("P12-csharp", "call, 8 B, C#", "ns", call("csharp"))
+            .over("Rust", call("rust"))
+            .at_most(5.0),
+        plain("X7", version_1, "ns", python(Python::Version1))
+            .over("in place, Python", call("python")),
+        plain("X8", "multiprocessing.Pipe, 8 B", "ns", python(Python::Pipe))
+            .over("in place, Python", call("python")),
+        plain("X9", "shared_memory and queues, 8 B", "ns", python(Python::SharedMemory))
+            .over("in place, Python", call("python")),
+    ]
+}
+
 /// Figures that have no target.
 fn extras() -> Vec<Figure> {
     let call = |wait| move |round: &Round| in_place::call_ns(round, wait);
@@ -265,7 +344,41 @@ fn latencies() -> Vec<Latency> {
 }
 
 fn charts() -> Vec<Chart> {
-    vec![size_chart(), frame_chart(), memory_chart(), in_flight_chart()]
+    let mut charts =
+        vec![size_chart(), frame_chart(), memory_chart(), in_flight_chart(), python_chart()];
+    charts.extend(growth_charts());
+    charts
+}
+
+fn python_chart() -> Chart {
+    let series = |name: &str, subject: Subject| Series {
+        name: name.to_owned(),
+        points: vec![(0.0, subject)],
+    };
+    let others = [Python::Version1, Python::Pipe, Python::SharedMemory];
+    let mut all = vec![series("in place", Box::new(|round| programs::call_ns(round, "python")))];
+    all.extend(others.map(|python| {
+        series(python.name(), Box::new(move |round: &Round| python.echo_ns(round, 8)))
+    }));
+    Chart { id: "C5", name: "8 B between two Python programs", x: None, unit: "ns", series: all }
+}
+
+fn growth_charts() -> Vec<Chart> {
+    const COUNTS: [usize; 4] = [1, 10, 100, 1000];
+    let growth = Rc::new(Growth::default());
+    let chart = |id, name, unit, what: fn(Cost) -> f64| {
+        let point = |count: usize| -> (f64, Subject) {
+            let growth = growth.clone();
+            (count as f64, Box::new(move |round| Ok(what(growth.of(id, round, count)?))))
+        };
+        let series = Series { name: "in place".to_owned(), points: COUNTS.map(point).into() };
+        Chart { id, name, x: Some("channels"), unit, series: vec![series] }
+    };
+    vec![
+        chart("G1", "memory, rings of 64 KiB", "bytes", |cost| cost.memory),
+        chart("G2", "descriptors", "", |cost| cost.descriptors),
+        chart("G3", "idle CPU time, of one CPU", "%", |cost| cost.cpu),
+    ]
 }
 
 /// A round trip against the size of the message, of which the server edits eight bytes.
@@ -385,7 +498,8 @@ mod tests {
         let ids = plan.ids();
         let unique: HashSet<_> = ids.iter().collect();
         assert_eq!(unique.len(), ids.len());
-        for id in (1..=11).map(|n| format!("P{n}")) {
+        let languages = ["P12-cpp", "P12-python", "P12-csharp"].map(str::to_owned);
+        for id in (1..=11).map(|n| format!("P{n}")).chain(languages) {
             let figure = plan.figures.iter().find(|figure| figure.id == id).expect(&id);
             assert!(figure.target.is_some() && figure.limit.is_some(), "{id}");
         }

@@ -1,6 +1,7 @@
 //! The machine, and where the two ends sit.
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::{Deserialize, Serialize};
 use std::process::Command;
@@ -109,6 +110,25 @@ impl Drop for Pinned {
     fn drop(&mut self) {
         let _ = sched_setaffinity(None, &self.before);
     }
+}
+
+/// All threads of another process on one CPU; threads that it makes later inherit it.
+pub(crate) fn pin_process(pid: u32, cpu: usize) -> Result<()> {
+    let mut only = CpuSet::new();
+    only.set(cpu);
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let name = task?.file_name();
+        let thread = name.to_str().and_then(|text| text.parse().ok()).and_then(Pid::from_raw);
+        // A thread that has just ended needs no seat.
+        let _ = sched_setaffinity(thread, &only);
+    }
+    Ok(())
+}
+
+/// Lets this process and its children have as many descriptors as they may.
+pub(crate) fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 fn usable_cpus() -> Result<Vec<usize>> {

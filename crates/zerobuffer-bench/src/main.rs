@@ -36,6 +36,7 @@ use clap::Parser;
 
 fn main() -> Result<()> {
     shared::give_memory_back();
+    machine::raise_descriptor_limit();
     match cli::Args::parse() {
         cli::Args { command: Some(cli::Command::Peer { spec }), .. } => peer::run(&spec),
         cli::Args { command: Some(cli::Command::Step { count }), .. } => {

@@ -7,7 +7,7 @@ use crate::limits;
 use crate::machine::Pinned;
 #[cfg(feature = "iceoryx2")]
 use crate::systems::iceoryx;
-use crate::systems::{Load, in_place, streams, two_buffers, zeromq};
+use crate::systems::{Load, growth, in_place, streams, two_buffers, zeromq};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -47,6 +47,8 @@ pub(crate) enum Role {
         endpoint: String,
         load: Load,
     },
+    /// Serves many channels, wherever the system has its threads run.
+    Channels(growth::ServerSpec),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -103,6 +105,7 @@ pub(crate) fn run(spec: &str) -> Result<()> {
         Role::TwoBuffers(spec) => two_buffers::serve(&spec, cpu, ready_until_told),
         #[cfg(feature = "iceoryx2")]
         Role::Iceoryx(spec) => iceoryx::serve(&spec, cpu, ready_until_told),
+        Role::Channels(spec) => growth::serve(&spec, ready_until_told),
         Role::Socket { name, load } => {
             let listener = streams::listen(&name)?;
             answer_until_told(cpu, move || streams::answer_socket(&listener, load))

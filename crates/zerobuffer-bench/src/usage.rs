@@ -3,14 +3,14 @@
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 
-/// Memory, descriptors, threads and CPU time of one process.
-#[allow(dead_code)]
+/// Memory, descriptors and CPU time of one process.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Usage {
     /// Bytes; of pages that others map too, only this process's share.
     pub(crate) memory: u64,
+    /// Bytes of memory that is no shared memory.
+    pub(crate) private: u64,
     pub(crate) descriptors: u64,
-    pub(crate) threads: u64,
     pub(crate) cpu_ns: u64,
 }
 
@@ -29,10 +29,12 @@ impl Usage {
             let text = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
             text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0)
         };
+        let memory = kib(&rollup, "Pss:").context("no Pss in smaps_rollup")? << 10;
         Ok(Self {
-            memory: kib(&rollup, "Pss:").context("no Pss in smaps_rollup")? << 10,
+            memory,
+            // Kernels before 5.10 do not tell them apart.
+            private: memory - (kib(&rollup, "Pss_Shmem:").unwrap_or(0) << 10).min(memory),
             descriptors: directory.join("fd").read_dir()?.count() as u64,
-            threads: tasks.len() as u64,
             cpu_ns: tasks.iter().map(cpu).sum(),
         })
     }
@@ -48,13 +50,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_has_memory_descriptors_and_threads() {
+    fn a_process_has_memory_and_descriptors() {
         let before = Usage::of_this_process().unwrap();
         let memory = std::hint::black_box(vec![1_u8; 64 << 20]);
         let file = std::fs::File::open("/proc/self/stat").unwrap();
         let after = Usage::of_this_process().unwrap();
         assert!(after.memory >= before.memory + (60 << 20), "{before:?} {after:?}");
-        assert!(after.threads >= 1 && after.descriptors >= 1 && after.cpu_ns > 0);
+        assert!(after.descriptors >= 1 && after.cpu_ns > 0);
         drop((memory, file));
     }
 }

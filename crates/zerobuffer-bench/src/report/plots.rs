@@ -385,7 +385,7 @@ fn bars(file: &'static str, title: &str, chart: &Chart) -> Result<Picture> {
             let middle = top + (ROW - 14) / 2;
             text(area, name, (left - 10, middle), 14, BLACK, (HPos::Right, VPos::Center))?;
             let times =
-                if index == 0 { String::new() } else { format!("   {:.1} ×", value.y / first) };
+                if index == 0 { String::new() } else { format!(" · {:.1} ×", value.y / first) };
             let label = format!("{}{times}", quantity(value.y, &chart.unit));
             text(area, &label, (end + 8, middle), 14, BLACK, (HPos::Left, VPos::Center))?;
         }

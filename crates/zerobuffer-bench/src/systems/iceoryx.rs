@@ -1,7 +1,7 @@
 //! Through iceoryx2's request-response service, used as its documentation recommends: memory is
 //! loaned and written in place on both sides, and both sides poll.
 
-use super::{Exchange, Load, Pipeline, unique_name};
+use super::{Exchange, Leftovers, Load, Pipeline, unique_name};
 use crate::machine::{Pinned, Seats};
 use crate::peer::{Peer, Role};
 use anyhow::{Context, Result, bail};
@@ -41,32 +41,17 @@ pub(crate) struct Service {
     peer: Peer,
     len: usize,
     sent: VecDeque<Pending>,
-    /// The last to go.
-    _objects: Objects,
-}
-
-/// The objects in shared memory whose names begin with this. iceoryx2 leaves one of them, which is
-/// useful where services come and go under one prefix.
-struct Objects(String);
-
-impl Drop for Objects {
-    fn drop(&mut self) {
-        let entries = std::fs::read_dir("/dev/shm").into_iter().flatten().flatten();
-        for entry in entries {
-            if entry.file_name().to_string_lossy().starts_with(&self.0) {
-                let _ = std::fs::remove_file(entry.path());
-            }
-        }
-    }
+    /// The last to go: iceoryx2 leaves an object for the next service under the same prefix.
+    _leftovers: Leftovers,
 }
 
 impl Service {
     pub(crate) fn open(seats: Seats, load: Load, answer: Answer) -> Result<Self> {
         let spec = ServerSpec { name: unique_name("iceoryx2"), load, answer };
-        let _objects = Objects(spec.prefix());
+        let _leftovers = Leftovers(spec.prefix());
         let peer = Peer::start(Role::Iceoryx(spec.clone()), seats.server)?;
         let client = spec.service()?.client_builder().initial_max_slice_len(load.len).create()?;
-        Ok(Self { client, peer, len: load.len, sent: VecDeque::new(), _objects })
+        Ok(Self { client, peer, len: load.len, sent: VecDeque::new(), _leftovers })
     }
 
     #[inline]

@@ -1,9 +1,11 @@
 //! The systems that are compared: each sends bytes to a server process, which edits them and sends
 //! them back. What an edit in place costs nothing for is what the others copy.
 
+pub(crate) mod growth;
 #[cfg(feature = "iceoryx2")]
 pub(crate) mod iceoryx;
 pub(crate) mod in_place;
+pub(crate) mod programs;
 
 pub(crate) mod streams;
 pub(crate) mod two_buffers;
@@ -311,4 +313,17 @@ pub(crate) fn unique_name(kind: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     format!("zerobuffer-bench-{kind}-{}-{count}", std::process::id())
+}
+
+/// Whatever has this in its name leaves shared memory when this is dropped.
+struct Leftovers(String);
+
+impl Drop for Leftovers {
+    fn drop(&mut self) {
+        for entry in std::fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().contains(&self.0) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
 }
