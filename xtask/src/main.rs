@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything that CI does, runnable at home.
 
+mod bench;
 mod csharp;
 mod header;
 mod hot_path;
@@ -42,6 +43,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
+    /// The benchmark, with everything that it can be compared with installed and built.
+    Bench {
+        /// Options of the benchmark, such as `--html FILE`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
     /// Counts the instructions of a round trip with callgrind.
     HotPath,
     /// Kills real processes at random for as long as you like; `cargo xtask soak --help` tells how long.
@@ -64,6 +71,7 @@ fn main() -> Result<()> {
         Task::Interop => steps::interop(),
         Task::Csharp => csharp::test(),
         Task::Matrix { options } => matrix::matrix(&options),
+        Task::Bench { options } => bench::bench(&options),
         Task::HotPath => hot_path::hot_path(),
         Task::Soak { arguments } => soak::run(&arguments),
         Task::Trust => trust::test(),

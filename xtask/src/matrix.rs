@@ -19,14 +19,20 @@ const PEERS: [Peer; 2] =
 pub(crate) fn matrix(options: &[String]) -> Result<()> {
     step("the matrix's driver", cargo("build --release -p zerobuffer-interop"))?;
     let mut driver = std::process::Command::new(root().join("target/release/interop-matrix"));
-    for Peer { name, build } in PEERS {
-        match build() {
+    for (name, command) in peers() {
+        match command {
             Ok(command) => driver.args(["--peer", &format!("{name}={command}")]),
             Err(reason) => driver.args(["--missing", &format!("{name}={reason:#}")]),
         };
     }
     driver.args(options);
     step("every language with every other", driver)
+}
+
+/// Each language with the command that starts its peer, which is built by this, or the reason why it
+/// cannot be.
+pub(crate) fn peers() -> impl Iterator<Item = (&'static str, Result<String>)> {
+    PEERS.into_iter().map(|Peer { name, build }| (name, build()))
 }
 
 /// The driver's own package holds it.

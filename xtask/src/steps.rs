@@ -1,7 +1,7 @@
 //! The steps of `cargo xtask test`, in their order.
 
 use crate::shm::Snapshot;
-use crate::{csharp, header, hot_path, matrix, python, soak, trust};
+use crate::{bench, csharp, header, hot_path, matrix, python, soak, trust};
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
 use std::process::Command;
@@ -26,7 +26,7 @@ pub(crate) fn test() -> Result<()> {
     unsupported()?;
     trust::test()?;
     hot_path::hot_path()?;
-    bench()?;
+    benchmark()?;
     shm.check_unchanged()?;
     println!("everything passed in {} s", start.elapsed().as_secs());
     Ok(())
@@ -61,9 +61,10 @@ fn unsupported() -> Result<()> {
 }
 
 /// That the benchmark runs, not how fast. Its tests share the optimised build with it.
-fn bench() -> Result<()> {
+fn benchmark() -> Result<()> {
     step("the benchmark's own tests", cargo("test --release -p zerobuffer-bench"))?;
-    step("benchmark, quick", cargo("run --release -p zerobuffer-bench -- --quick"))
+    let options = ["--quick", "--json", "target/bench.json", "--html", "target/bench.html"];
+    bench::bench(&options.map(str::to_owned))
 }
 
 /// A cargo command with a `--cfg` of its own, and so with a target folder of its own.

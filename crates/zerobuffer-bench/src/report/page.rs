@@ -45,12 +45,12 @@ impl Report {
         let mut page = String::new();
         write!(page, "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">")?;
         write!(page, "<meta name=\"viewport\" content=\"width=device-width\">")?;
-        write!(page, "<title>How fast zerobuffer is</title><style>{STYLE}</style></head><body>\n")?;
-        write!(page, "<h1>How fast zerobuffer is</h1>\n<p>{}</p>\n", escaped(&self.summary()))?;
-        write!(page, "<p class=\"small\">{}</p>\n", escaped(&self.provenance()))?;
+        writeln!(page, "<title>How fast zerobuffer is</title><style>{STYLE}</style></head><body>")?;
+        writeln!(page, "<h1>How fast zerobuffer is</h1>\n<p>{}</p>", escaped(&self.summary()))?;
+        writeln!(page, "<p class=\"small\">{}</p>", escaped(&self.provenance()))?;
         for picture in pictures {
             let title = escaped(&picture.title);
-            write!(page, "<figure role=\"img\" aria-label=\"{title}\">{}</figure>\n", picture.svg)?;
+            writeln!(page, "<figure role=\"img\" aria-label=\"{title}\">{}</figure>", picture.svg)?;
         }
         page.push_str("<h2>The targets</h2>\n<p>Each figure is divided by its limit in the same \
                        round; below is the median of these ratios, with the smallest and largest.</p>\n");
@@ -63,11 +63,11 @@ impl Report {
         if !self.not_measured.is_empty() {
             page.push_str("<h2>Not measured</h2>\n<ul>\n");
             for left in &self.not_measured {
-                write!(page, "<li>{}: {}</li>\n", escaped(&left.id), escaped(&left.reason))?;
+                writeln!(page, "<li>{}: {}</li>", escaped(&left.id), escaped(&left.reason))?;
             }
             page.push_str("</ul>\n");
         }
-        write!(page, "<h2>Where others are the better choice</h2>\n<ul>{BETTER}</ul>\n")?;
+        writeln!(page, "<h2>Where others are the better choice</h2>\n<ul>{BETTER}</ul>")?;
         page.push_str("</body></html>\n");
         Ok(page)
     }
