@@ -93,7 +93,8 @@ fn mcs(output: &str) -> Command {
 
 fn mono(program: &str) -> Command {
     let mut command = Command::new("mono");
-    command.arg(folder().join(program));
+    // Should it crash, it writes a report to where it runs.
+    command.current_dir(folder()).arg(folder().join(program));
     command
 }
 
