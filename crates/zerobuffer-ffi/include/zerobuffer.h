@@ -287,8 +287,7 @@ typedef struct zb_server_config {
  * A request in a server's hands: bytes in shared memory, to be edited where they lie.
  *
  * In a handler it is valid until the handler returns, and its bytes are then the answer. From
- * `zb_server_receive` it is valid until `zb_frame_respond` or `zb_frame_fail`, one of which must
- * come.
+ * `zb_server_receive` it is valid until `zb_frame_respond`, `zb_frame_fail` or `zb_frame_abandon`.
  *
  * Threads: in a handler, the handler's. A received one is used on the thread that uses the
  * server, unless it was detached.
@@ -858,6 +857,12 @@ zb_status zb_frame_metadata(struct zb_frame *frame, const uint8_t **data, size_t
  * when it returns, whatever it returns.
  */
 zb_status zb_frame_fail(struct zb_frame *frame, const char *message, size_t len);
+
+/**
+ * Gives a received frame up, and leaves it empty: the client gets `ZB_HANDLER_FAILED` with the handler
+ * status 3. Does nothing for an empty or null one, and in a handler.
+ */
+void zb_frame_abandon(struct zb_frame *frame);
 
 /**
  * Answers a received frame with its bytes as they are, and leaves it empty.

@@ -1,18 +1,17 @@
 //! The guard of a request in a server's hands.
 
 use crate::config::bytes;
-use crate::error::{null, run, zb_status};
+use crate::error::{null, run, run_or, zb_status};
 use crate::server::zb_server;
 use std::ffi::c_char;
 use std::ptr::{null_mut, with_exposed_provenance_mut};
-use zerobuffer::v1::{Draft, Reply, Request};
-use zerobuffer::{Error, Frame, OwnedRequest, Result};
+use zerobuffer::v1::{self, Draft, Reply};
+use zerobuffer::{Error, Frame, OwnedRequest, Request, Result};
 
 /// A request in a server's hands: bytes in shared memory, to be edited where they lie.
 ///
 /// In a handler it is valid until the handler returns, and its bytes are then the answer. From
-/// `zb_server_receive` it is valid until `zb_frame_respond` or `zb_frame_fail`, one of which must
-/// come.
+/// `zb_server_receive` it is valid until `zb_frame_respond`, `zb_frame_fail` or `zb_frame_abandon`.
 ///
 /// Threads: in a handler, the handler's. A received one is used on the thread that uses the
 /// server, unless it was detached.
@@ -53,7 +52,7 @@ pub(crate) struct Handling<'h, 'f, 'r> {
 pub(crate) enum Work<'h, 'f, 'r> {
     InPlace(&'h mut Frame<'f>),
     Mutable(&'h mut Draft<'f>),
-    Immutable(&'h Request<'f>, &'h mut Reply<'r>),
+    Immutable(&'h v1::Request<'f>, &'h mut Reply<'r>),
 }
 
 const NOT_HELD: Error = Error::InvalidState { reason: "the frame was answered before" };
@@ -184,8 +183,23 @@ pub unsafe extern "C" fn zb_frame_fail(
             return Ok(());
         }
         // SAFETY: the C contract.
-        unsafe { answer(frame, Some(&message)) }
+        unsafe { answer(frame, |request| request.fail(&message), |request| request.fail(&message)) }
     })
+}
+
+/// Gives a received frame up, and leaves it empty: the client gets `ZB_HANDLER_FAILED` with the handler
+/// status 3. Does nothing for an empty or null one, and in a handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zb_frame_abandon(frame: *mut zb_frame) {
+    run_or((), || {
+        // SAFETY: the C contract.
+        let Ok(frame) = (unsafe { zb_frame::of(frame) }) else { return };
+        // SAFETY: the C contract.
+        if unsafe { frame.handling() }.is_none() {
+            // SAFETY: the C contract. That there is nothing to give up is no failure.
+            let _ = unsafe { answer(frame, drop, drop) };
+        }
+    });
 }
 
 /// Answers a received frame with its bytes as they are, and leaves it empty.
@@ -201,32 +215,30 @@ pub unsafe extern "C" fn zb_frame_respond(frame: *mut zb_frame) -> zb_status {
             });
         }
         // SAFETY: the C contract.
-        unsafe { answer(frame, None) }
+        unsafe { answer(frame, Request::respond, OwnedRequest::respond) }
     })
 }
 
+/// Ends a received frame by one of two ways, which say the same for both of its types.
+///
 /// # Safety
 /// The C contract.
 #[inline(always)]
-unsafe fn answer(frame: &mut zb_frame, failure: Option<&str>) -> Result<()> {
+unsafe fn answer(
+    frame: &mut zb_frame,
+    at_hand: impl FnOnce(Request<'static>),
+    detached: impl FnOnce(OwnedRequest),
+) -> Result<()> {
     // SAFETY: the C contract.
-    if let Some(request) = unsafe { frame.server() }.and_then(zb_server::take_request) {
-        match failure {
-            None => request.respond(),
-            Some(message) => request.fail(message),
-        }
-    } else if let Some(request) = frame.owner::<OwnedRequest>(State::Detached) {
-        // SAFETY: made by `Box::into_raw` in `zb_frame_detach`, and forgotten here.
-        let request = unsafe { Box::from_raw(request) };
-        match failure {
-            None => request.respond(),
-            Some(message) => request.fail(message),
-        }
-    } else {
-        *frame = zb_frame::EMPTY;
-        return Err(NOT_HELD);
-    }
+    let request = unsafe { frame.server() }.and_then(zb_server::take_request);
+    let boxed = frame.owner::<OwnedRequest>(State::Detached);
     *frame = zb_frame::EMPTY;
+    match (request, boxed) {
+        (Some(request), _) => at_hand(request),
+        // SAFETY: made by `Box::into_raw` in `zb_frame_detach`, and forgotten just now.
+        (None, Some(request)) => detached(*unsafe { Box::from_raw(request) }),
+        (None, None) => return Err(NOT_HELD),
+    }
     Ok(())
 }
 

@@ -76,6 +76,7 @@ static int32_t upper(zb_frame *frame, void *user) {
     return 0;
   }
   CHECK(zb_frame_respond(frame) == ZB_INVALID_STATE);
+  zb_frame_abandon(frame); /* does nothing */
   for (size_t i = 0; i < frame->len; i++)
     if (frame->data[i] >= 'a' && frame->data[i] <= 'z') frame->data[i] -= 32;
   return 0;
@@ -276,11 +277,18 @@ static void pulling(void) {
   OK(zb_frame_fail(&frame, "no", 2));
   FAILS(ZB_HANDLER_FAILED, zb_client_receive(client, sequence[2], PATIENCE, &view));
   CHECK(strcmp(zb_last_error()->detail, "no") == 0 && zb_last_error()->sequence == sequence[2]);
+  OK(zb_client_send(client, BYTES("abcd"), &sequence[2]));
+  OK(zb_server_receive(server, PATIENCE, &frame));
+  zb_frame_abandon(&frame);
+  zb_frame_abandon(&frame);
+  zb_frame_abandon(NULL);
+  FAILS(ZB_HANDLER_FAILED, zb_client_receive(client, sequence[3], PATIENCE, &view));
+  CHECK(zb_last_error()->handler_status == 3);
   /* The last one is dropped unanswered. */
   OK(zb_server_receive(server, PATIENCE, &frame));
   OK(zb_server_stop(server));
   FAILS(ZB_INVALID_STATE, zb_frame_respond(&frame));
-  FAILS(ZB_HANDLER_FAILED, zb_client_receive(client, sequence[3], PATIENCE, &view));
+  FAILS(ZB_HANDLER_FAILED, zb_client_receive(client, sequence[2], PATIENCE, &view));
   CHECK(zb_last_error()->handler_status == 3);
   FAILS(ZB_INVALID_STATE, zb_server_receive(server, 0, &frame));
   zb_client_close(client);

@@ -1,0 +1,243 @@
+/// Errors: one hierarchy with the facts inside, and `Result` for those who do not want exceptions.
+#pragma once
+
+#include <zerobuffer.h>
+
+#include <cstdint>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <variant>
+
+namespace zerobuffer {
+
+/// What went wrong, for decisions. The numbers are those of the C interface and of all other languages.
+enum class ErrorKind : std::int32_t {
+    BadName = ZB_BAD_NAME,
+    BadConfig = ZB_BAD_CONFIG,
+    NotRunning = ZB_NOT_RUNNING,
+    Busy = ZB_BUSY,
+    AlreadyRunning = ZB_ALREADY_RUNNING,
+    PermissionDenied = ZB_PERMISSION_DENIED,
+    ForeignObject = ZB_FOREIGN_OBJECT,
+    Incompatible = ZB_INCOMPATIBLE,
+    NoSpace = ZB_NO_SPACE,
+    Timeout = ZB_TIMEOUT,
+    Full = ZB_FULL,
+    TooLarge = ZB_TOO_LARGE,
+    PeerDied = ZB_PEER_DIED,
+    PeerClosed = ZB_PEER_CLOSED,
+    HandlerFailed = ZB_HANDLER_FAILED,
+    ProtocolViolation = ZB_PROTOCOL_VIOLATION,
+    WrongProcess = ZB_WRONG_PROCESS,
+    UnknownSequence = ZB_UNKNOWN_SEQUENCE,
+    ClaimOpen = ZB_CLAIM_OPEN,
+    SequenceExhausted = ZB_SEQUENCE_EXHAUSTED,
+    InvalidState = ZB_INVALID_STATE,
+    System = ZB_SYSTEM,
+    Unsupported = ZB_UNSUPPORTED,
+    WouldNeverFit = ZB_WOULD_NEVER_FIT,
+    NotConnectedYet = ZB_NOT_CONNECTED_YET,
+    SequenceGap = ZB_SEQUENCE_GAP,
+    MetadataAlreadyWritten = ZB_METADATA_ALREADY_WRITTEN,
+    EmptyFrame = ZB_EMPTY_FRAME,
+    Desynchronised = ZB_DESYNCHRONISED,
+    SequenceUnknown = ZB_SEQUENCE_UNKNOWN,
+};
+
+/// What is known of a request whose server is gone.
+enum class RequestState : std::int32_t {
+    /// The error is not about a request.
+    None = ZB_REQUEST_NONE,
+    /// The handler never ran on it: it is safe to send it again.
+    NotStarted = ZB_REQUEST_NOT_STARTED,
+    /// The server had taken it: its effects may or may not have happened.
+    InDoubt = ZB_REQUEST_IN_DOUBT,
+};
+
+/// The base of everything that this library throws. `what()` says what happened and what to do.
+class Error : public std::runtime_error {
+public:
+    /// The error of the latest C call that failed on this thread.
+    explicit Error(const zb_error &facts)
+        : std::runtime_error(facts.message),
+          kind_(static_cast<ErrorKind>(facts.status)),
+          request_state_(static_cast<RequestState>(facts.request_state)),
+          handler_status_(facts.handler_status),
+          os_error_(facts.os_error),
+          sequence_(facts.sequence),
+          asked_(facts.asked),
+          allowed_(facts.allowed),
+          in_flight_(facts.in_flight),
+          subject_(facts.subject, facts.subject_len),
+          detail_(facts.detail, facts.detail_len) {}
+
+    ErrorKind kind() const noexcept { return kind_; }
+    /// The request that the error is about; 0 if it is about none.
+    std::uint64_t sequence() const noexcept { return sequence_; }
+    /// Of a `PeerDied` or `PeerClosed`: what is known of that request.
+    RequestState request_state() const noexcept { return request_state_; }
+    /// Of a `HandlerFailed`: 1 error, 2 panic, 3 dropped unanswered, from 256 the application's.
+    std::uint32_t handler_status() const noexcept { return handler_status_; }
+    /// Of a `SystemError`: see errno(3).
+    int os_error() const noexcept { return os_error_; }
+    /// What was asked for, needed or found.
+    std::uint64_t asked() const noexcept { return asked_; }
+    /// What is possible, free or expected instead.
+    std::uint64_t allowed() const noexcept { return allowed_; }
+    /// Of a `Full`: requests sent and not given back yet.
+    std::uint64_t in_flight() const noexcept { return in_flight_; }
+    /// The name of the channel, object, field or value.
+    const std::string &subject() const noexcept { return subject_; }
+    /// What the handler said; the reason, rule, range or operation for other kinds.
+    const std::string &detail() const noexcept { return detail_; }
+
+    /// Throws this as the class of its kind.
+    [[noreturn]] inline void raise() const;
+
+private:
+    ErrorKind kind_;
+    RequestState request_state_;
+    std::uint32_t handler_status_;
+    int os_error_;
+    std::uint64_t sequence_;
+    std::uint64_t asked_;
+    std::uint64_t allowed_;
+    std::uint64_t in_flight_;
+    std::string subject_;
+    std::string detail_;
+};
+
+/// The peer is gone: `PeerDied` or `PeerClosed`.
+class PeerGone : public Error {
+public:
+    using Error::Error;
+    explicit PeerGone(const Error &error) : Error(error) {}
+};
+
+/// An error of one kind.
+template <ErrorKind Kind, class Base = Error>
+class ErrorOf final : public Base {
+public:
+    explicit ErrorOf(const Error &error) : Base(error) {}
+};
+
+using BadName = ErrorOf<ErrorKind::BadName>;
+using BadConfig = ErrorOf<ErrorKind::BadConfig>;
+using NotRunning = ErrorOf<ErrorKind::NotRunning>;
+using Busy = ErrorOf<ErrorKind::Busy>;
+using AlreadyRunning = ErrorOf<ErrorKind::AlreadyRunning>;
+using PermissionDenied = ErrorOf<ErrorKind::PermissionDenied>;
+using ForeignObject = ErrorOf<ErrorKind::ForeignObject>;
+using Incompatible = ErrorOf<ErrorKind::Incompatible>;
+using NoSpace = ErrorOf<ErrorKind::NoSpace>;
+using Timeout = ErrorOf<ErrorKind::Timeout>;
+using Full = ErrorOf<ErrorKind::Full>;
+using TooLarge = ErrorOf<ErrorKind::TooLarge>;
+using PeerDied = ErrorOf<ErrorKind::PeerDied, PeerGone>;
+using PeerClosed = ErrorOf<ErrorKind::PeerClosed, PeerGone>;
+using HandlerFailed = ErrorOf<ErrorKind::HandlerFailed>;
+using ProtocolViolation = ErrorOf<ErrorKind::ProtocolViolation>;
+using WrongProcess = ErrorOf<ErrorKind::WrongProcess>;
+using UnknownSequence = ErrorOf<ErrorKind::UnknownSequence>;
+using ClaimOpen = ErrorOf<ErrorKind::ClaimOpen>;
+using SequenceExhausted = ErrorOf<ErrorKind::SequenceExhausted>;
+using InvalidState = ErrorOf<ErrorKind::InvalidState>;
+using SystemError = ErrorOf<ErrorKind::System>;
+using Unsupported = ErrorOf<ErrorKind::Unsupported>;
+using WouldNeverFit = ErrorOf<ErrorKind::WouldNeverFit>;
+using NotConnectedYet = ErrorOf<ErrorKind::NotConnectedYet>;
+using SequenceGap = ErrorOf<ErrorKind::SequenceGap>;
+using MetadataAlreadyWritten = ErrorOf<ErrorKind::MetadataAlreadyWritten>;
+using EmptyFrame = ErrorOf<ErrorKind::EmptyFrame>;
+using Desynchronised = ErrorOf<ErrorKind::Desynchronised>;
+using SequenceUnknown = ErrorOf<ErrorKind::SequenceUnknown>;
+
+inline void Error::raise() const {
+    switch (kind_) {
+    case ErrorKind::BadName: throw BadName(*this);
+    case ErrorKind::BadConfig: throw BadConfig(*this);
+    case ErrorKind::NotRunning: throw NotRunning(*this);
+    case ErrorKind::Busy: throw Busy(*this);
+    case ErrorKind::AlreadyRunning: throw AlreadyRunning(*this);
+    case ErrorKind::PermissionDenied: throw PermissionDenied(*this);
+    case ErrorKind::ForeignObject: throw ForeignObject(*this);
+    case ErrorKind::Incompatible: throw Incompatible(*this);
+    case ErrorKind::NoSpace: throw NoSpace(*this);
+    case ErrorKind::Timeout: throw Timeout(*this);
+    case ErrorKind::Full: throw Full(*this);
+    case ErrorKind::TooLarge: throw TooLarge(*this);
+    case ErrorKind::PeerDied: throw PeerDied(*this);
+    case ErrorKind::PeerClosed: throw PeerClosed(*this);
+    case ErrorKind::HandlerFailed: throw HandlerFailed(*this);
+    case ErrorKind::ProtocolViolation: throw ProtocolViolation(*this);
+    case ErrorKind::WrongProcess: throw WrongProcess(*this);
+    case ErrorKind::UnknownSequence: throw UnknownSequence(*this);
+    case ErrorKind::ClaimOpen: throw ClaimOpen(*this);
+    case ErrorKind::SequenceExhausted: throw SequenceExhausted(*this);
+    case ErrorKind::InvalidState: throw InvalidState(*this);
+    case ErrorKind::System: throw SystemError(*this);
+    case ErrorKind::Unsupported: throw Unsupported(*this);
+    case ErrorKind::WouldNeverFit: throw WouldNeverFit(*this);
+    case ErrorKind::NotConnectedYet: throw NotConnectedYet(*this);
+    case ErrorKind::SequenceGap: throw SequenceGap(*this);
+    case ErrorKind::MetadataAlreadyWritten: throw MetadataAlreadyWritten(*this);
+    case ErrorKind::EmptyFrame: throw EmptyFrame(*this);
+    case ErrorKind::Desynchronised: throw Desynchronised(*this);
+    case ErrorKind::SequenceUnknown: throw SequenceUnknown(*this);
+    }
+    throw *this; // of a newer library
+}
+
+/// A value or an `Error`: what functions return whose name begins with `try_`.
+template <class T>
+class [[nodiscard]] Result {
+public:
+    Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}
+    Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}
+
+    bool has_value() const noexcept { return state_.index() == 0; }
+    explicit operator bool() const noexcept { return has_value(); }
+
+    /// The value, which must be there.
+    T &operator*() & noexcept { return *std::get_if<0>(&state_); }
+    const T &operator*() const & noexcept { return *std::get_if<0>(&state_); }
+    T &&operator*() && noexcept { return std::move(*std::get_if<0>(&state_)); }
+    T *operator->() noexcept { return std::get_if<0>(&state_); }
+    const T *operator->() const noexcept { return std::get_if<0>(&state_); }
+
+    /// The error, which must be there.
+    const Error &error() const noexcept { return *std::get_if<1>(&state_); }
+
+    /// The value, or the error thrown.
+    T value() && {
+        if (!has_value()) error().raise();
+        return std::move(**this);
+    }
+
+private:
+    std::variant<T, Error> state_;
+};
+
+namespace detail {
+
+/// The error of the call that has just failed on this thread.
+inline Error last_error() { return Error(*zb_last_error()); }
+
+[[noreturn, gnu::cold, gnu::noinline]] inline void throw_last_error() { last_error().raise(); }
+
+inline void check(zb_status status) {
+    if (status != ZB_OK) [[unlikely]] throw_last_error();
+}
+
+/// Refuses a library that speaks another binary interface than this header.
+inline void check_abi() {
+    static const bool same = zb_abi_version() == ZB_ABI_VERSION;
+    if (!same)
+        throw std::runtime_error("libzerobuffer has another binary interface than the header that "
+                                 "this program was built with; install the one that fits");
+}
+
+} // namespace detail
+} // namespace zerobuffer

@@ -1,0 +1,201 @@
+/// The guards: bytes in shared memory, and whose they are.
+#pragma once
+
+#include "error.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <utility>
+
+namespace zerobuffer {
+
+/// Bytes in shared memory to read: an answer, or a version 1 frame. Given back when it is destroyed.
+///
+/// It converts to `std::span<const std::uint8_t>`, and is a range of bytes itself. A view of a client is
+/// used on the thread that uses the client, unless it was detached; the client may be gone before.
+class View {
+public:
+    View() noexcept = default;
+    View(View &&other) noexcept : raw_(std::exchange(other.raw_, {})) {}
+    View &operator=(View &&other) noexcept {
+        if (this != &other) {
+            release();
+            raw_ = std::exchange(other.raw_, {});
+        }
+        return *this;
+    }
+    ~View() {
+        if (raw_.data != nullptr) zb_view_release(&raw_);
+    }
+
+    const std::uint8_t *data() const noexcept { return raw_.data; }
+    std::size_t size() const noexcept { return raw_.len; }
+    bool empty() const noexcept { return raw_.len == 0; }
+    const std::uint8_t *begin() const noexcept { return raw_.data; }
+    const std::uint8_t *end() const noexcept { return raw_.data + raw_.len; }
+    /// The bytes as text.
+    std::string_view text() const noexcept {
+        return {reinterpret_cast<const char *>(raw_.data), raw_.len};
+    }
+    /// The number of the request that this answers; of the frame, as its writer counts.
+    std::uint64_t sequence() const noexcept { return raw_.sequence; }
+    /// Whether something is held.
+    explicit operator bool() const noexcept { return raw_.data != nullptr; }
+
+    /// Gives the bytes back before the end of its life.
+    void release() noexcept { zb_view_release(&raw_); }
+    /// Lets it be released on any thread. The bytes stay where they are.
+    void detach() { detail::check(zb_view_detach(&raw_)); }
+
+    /// For calls of the C interface that fill it.
+    zb_view *raw() noexcept { return &raw_; }
+
+private:
+    zb_view raw_{};
+};
+
+/// Bytes in shared memory to fill: a request, or a version 1 frame. `commit` sends it; destroyed before, it
+/// is given up. They hold whatever was there before: write all of them.
+class Buffer {
+public:
+    Buffer() noexcept = default;
+    Buffer(Buffer &&other) noexcept : raw_(std::exchange(other.raw_, {})) {}
+    Buffer &operator=(Buffer &&other) noexcept {
+        if (this != &other) {
+            abandon();
+            raw_ = std::exchange(other.raw_, {});
+        }
+        return *this;
+    }
+    ~Buffer() {
+        if (raw_.data != nullptr) zb_buffer_abandon(&raw_);
+    }
+
+    std::uint8_t *data() noexcept { return raw_.data; }
+    std::size_t size() const noexcept { return raw_.len; }
+    std::uint8_t *begin() noexcept { return raw_.data; }
+    std::uint8_t *end() noexcept { return raw_.data + raw_.len; }
+    /// The most bytes that there is room for, here and for the answer.
+    std::size_t capacity() const noexcept { return raw_.capacity; }
+    /// Changes how many bytes are sent; more than `capacity` fails when it is committed.
+    void resize(std::size_t len) noexcept { raw_.len = len; }
+
+    /// Sends it, and returns its sequence number.
+    std::uint64_t commit() {
+        std::uint64_t sequence = 0;
+        detail::check(zb_buffer_commit(&raw_, &sequence));
+        return sequence;
+    }
+    Result<std::uint64_t> try_commit() {
+        std::uint64_t sequence = 0;
+        if (zb_buffer_commit(&raw_, &sequence) != ZB_OK) return detail::last_error();
+        return sequence;
+    }
+    /// Gives it up before the end of its life.
+    void abandon() noexcept { zb_buffer_abandon(&raw_); }
+
+    /// For calls of the C interface that fill it.
+    zb_buffer *raw() noexcept { return &raw_; }
+
+private:
+    zb_buffer raw_{};
+};
+
+/// A request in a handler's hands: bytes in shared memory, to be edited where they lie. What they are when
+/// the handler returns is the answer.
+class Frame {
+public:
+    explicit Frame(zb_frame &raw) noexcept : raw_(&raw) {}
+    Frame(const Frame &) = delete;
+    Frame &operator=(const Frame &) = delete;
+
+    std::uint8_t *data() noexcept { return raw_->data; }
+    const std::uint8_t *data() const noexcept { return raw_->data; }
+    std::size_t size() const noexcept { return raw_->len; }
+    bool empty() const noexcept { return raw_->len == 0; }
+    std::uint8_t *begin() noexcept { return raw_->data; }
+    std::uint8_t *end() noexcept { return raw_->data + raw_->len; }
+    const std::uint8_t *begin() const noexcept { return raw_->data; }
+    const std::uint8_t *end() const noexcept { return raw_->data + raw_->len; }
+    /// The same as `data`, by the proposal's names.
+    std::uint8_t *get_mutable_data() noexcept { return data(); }
+    const std::uint8_t *get_data() const noexcept { return data(); }
+    /// The bytes as text.
+    std::string_view text() const noexcept {
+        return {reinterpret_cast<const char *>(raw_->data), raw_->len};
+    }
+    /// The most bytes that the answer can have.
+    std::size_t capacity() const noexcept { return raw_->capacity; }
+    /// The request's number, as its client counts.
+    std::uint64_t sequence() const noexcept { return raw_->sequence; }
+
+    /// Changes the length of the answer; bytes that are added are zero. In place only.
+    void resize(std::size_t len) { detail::check(zb_frame_resize(raw_, len)); }
+    /// The client's metadata; no bytes if it has none.
+    std::span<const std::uint8_t> metadata() const {
+        const std::uint8_t *data = nullptr;
+        std::size_t len = 0;
+        detail::check(zb_frame_metadata(raw_, &data, &len));
+        return {data, len};
+    }
+
+private:
+    zb_frame *raw_;
+};
+
+/// A request that was taken with `Server::receive`: a frame that is answered by `respond` or `fail`.
+/// Destroyed unanswered, the client's call fails at once.
+///
+/// It is used on the thread that uses the server, unless it was detached.
+class Request {
+public:
+    Request() noexcept = default;
+    Request(Request &&other) noexcept : raw_(std::exchange(other.raw_, {})) {}
+    Request &operator=(Request &&other) noexcept {
+        if (this != &other) {
+            abandon();
+            raw_ = std::exchange(other.raw_, {});
+        }
+        return *this;
+    }
+    ~Request() {
+        if (raw_.data != nullptr) zb_frame_abandon(&raw_);
+    }
+
+    std::uint8_t *data() noexcept { return raw_.data; }
+    std::size_t size() const noexcept { return raw_.len; }
+    std::uint8_t *begin() noexcept { return raw_.data; }
+    std::uint8_t *end() noexcept { return raw_.data + raw_.len; }
+    std::size_t capacity() const noexcept { return raw_.capacity; }
+    std::uint64_t sequence() const noexcept { return raw_.sequence; }
+    /// As `Frame::resize`.
+    void resize(std::size_t len) { detail::check(zb_frame_resize(&raw_, len)); }
+    /// As `Frame::metadata`.
+    std::span<const std::uint8_t> metadata() { return Frame(raw_).metadata(); }
+
+    /// Answers with the bytes as they are.
+    void respond() { detail::check(zb_frame_respond(&raw_)); }
+    /// Answers with a failure and as much of the message as fits.
+    void fail(std::string_view message) {
+        detail::check(zb_frame_fail(&raw_, message.data(), message.size()));
+    }
+    /// Gives it up before the end of its life.
+    void abandon() noexcept { zb_frame_abandon(&raw_); }
+    /// Lets it be answered on any thread, and after requests that came later.
+    void detach() { detail::check(zb_frame_detach(&raw_)); }
+
+    /// For calls of the C interface that fill it.
+    zb_frame *raw() noexcept { return &raw_; }
+
+private:
+    zb_frame raw_{};
+};
+
+/// An answer.
+using Response = View;
+/// A request that is being written in place.
+using RequestBuffer = Buffer;
+
+} // namespace zerobuffer

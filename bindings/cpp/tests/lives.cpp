@@ -1,0 +1,74 @@
+#include "support.hpp"
+
+#include <memory>
+#include <optional>
+#include <thread>
+#include <type_traits>
+#include <utility>
+
+static_assert(!std::is_copy_constructible_v<zb::View> && std::is_nothrow_move_constructible_v<zb::View>);
+static_assert(!std::is_copy_constructible_v<zb::Buffer> && !std::is_copy_constructible_v<zb::Frame>);
+static_assert(!std::is_copy_constructible_v<zb::Client> && std::is_nothrow_move_constructible_v<zb::Client>);
+
+TEST_CASE("guards move, and what was moved from holds nothing") {
+    const std::string name = channel_name("moves");
+    zb::Server server = zb::Server::create(name, zb::BufferConfig(0, 1 << 16));
+    server.start(upper);
+    zb::Client client = zb::Client::connect(name, patience);
+    zb::Response first = client.call(bytes("first"), patience);
+    zb::Response second = client.call(bytes("second"), patience);
+    CHECK(first.text() == "FIRST");
+    first = std::move(second);
+    CHECK(first.text() == "SECOND");
+    CHECK_FALSE(second);
+    CHECK(client.in_flight() == 1);
+    zb::RequestBuffer given_up = client.acquire_request_buffer(1);
+    given_up = zb::RequestBuffer();
+    CHECK(client.acquire_request_buffer(1).commit() == 3);
+}
+
+TEST_CASE("an answer may outlive its client, and a detached one its thread") {
+    const std::string name = channel_name("outlives");
+    zb::Server server = zb::Server::create(name, zb::BufferConfig(0, 1 << 16));
+    server.start(upper);
+    zb::Response kept, detached;
+    {
+        zb::Client client = zb::Client::connect(name, patience);
+        kept = client.call(bytes("kept"), patience);
+        detached = client.call(bytes("detached"), patience);
+        detached.detach();
+    }
+    CHECK(kept.text() == "KEPT");
+    kept.release();
+    std::thread([moved = std::move(detached)] { CHECK(moved.text() == "DETACHED"); }).join();
+    // The client's end has been noticed, and another one is served.
+    zb::Client next = zb::Client::connect(name, patience);
+    CHECK(next.call(bytes("next"), patience).text() == "NEXT");
+}
+
+TEST_CASE("a handler lives as long as it is needed, and no longer") {
+    const std::string name = channel_name("handler");
+    auto used = std::make_shared<int>(1);
+    zb::Server server = zb::Server::create(name, zb::BufferConfig(0, 1 << 16));
+    server.start([used](zb::Frame &) {});
+    CHECK(used.use_count() == 2);
+    CHECK_THROWS_AS(server.start([used](zb::Frame &) {}), zb::InvalidState);
+    CHECK(used.use_count() == 2);
+    server.stop();
+    CHECK(used.use_count() == 1);
+}
+
+TEST_CASE("a server that is destroyed tells its client") {
+    const std::string name = channel_name("destroyed");
+    std::optional<zb::Server> server = zb::Server::create(name, zb::BufferConfig(0, 1 << 16));
+    server->start(upper);
+    zb::Client client = zb::Client::connect(name, patience);
+    client.call(bytes("hello"), patience);
+    server.reset();
+    CHECK_THROWS_AS(client.call(bytes("hello"), patience), zb::PeerClosed);
+    CHECK_FALSE(client.is_server_connected());
+    zb::Server successor = zb::Server::create(name, zb::BufferConfig(0, 1 << 16));
+    successor.start(upper);
+    CHECK(client.reconnect(patience).lost.empty());
+    CHECK(client.call(bytes("hello"), patience).text() == "HELLO");
+}
