@@ -568,7 +568,9 @@ static void forked(void) {
     CHECK(zb_server_stop(server) == ZB_WRONG_PROCESS);
     zb_client_close(client);
     zb_server_close(server);
-    _exit(0);
+    /* Not by an exit: what belonged to the parent's threads would be taken for a leak. */
+    execl("/bin/true", "true", (char *)NULL);
+    _exit(2);
   }
   int status;
   CHECK(waitpid(child, &status, 0) == child && status == 0);
