@@ -928,8 +928,7 @@ zb_status zb_client_send(struct zb_client *client,
  * if that is more, at a multiple of `alignment` (a power of two up to 4096; 0 for any) from a
  * page boundary.
  *
- * With two buffers capacity and alignment are not used. A client for many threads has no buffers
- * to fill.
+ * With two buffers capacity and alignment are not used.
  */
 zb_status zb_client_acquire(struct zb_client *client,
                             size_t size,
@@ -941,8 +940,6 @@ zb_status zb_client_acquire(struct zb_client *client,
  * Waits for an answer until the timeout has passed. With `sequence` 0 it is the oldest one that
  * is there, and a timeout changes nothing. Otherwise it is the answer to that request, which is
  * given up when the timeout passes, unless that is 0.
- *
- * A client for many threads receives by number only.
  */
 zb_status zb_client_receive(struct zb_client *client,
                             uint64_t sequence,
@@ -956,12 +953,13 @@ zb_status zb_client_receive(struct zb_client *client,
 bool zb_client_cancel(struct zb_client *client, uint64_t sequence);
 
 /**
- * Attaches to the channel's present server: after the former one has gone, or to start over.
- * Sequence numbers start again at 1. `report`, if it is not null, gets what became of the
- * requests that were in flight; with many threads those who wait for a request are told, and the
- * report is empty.
+ * Attaches to the channel's present server: after the former one has gone, or to start over. Sequence
+ * numbers start again at 1. `report`, if it is not null, gets what became of the requests in flight.
  *
  * Views and a buffer that are held have to be released, detached or abandoned before.
+ *
+ * With many threads nothing is sent again, and a connection that works is left as it is: each thread
+ * may call this after an error, whatever it holds.
  */
 zb_status zb_client_reconnect(struct zb_client *client,
                               int64_t timeout_ns,

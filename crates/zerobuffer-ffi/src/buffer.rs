@@ -3,8 +3,8 @@
 use crate::client::zb_client;
 use crate::error::{null, run, run_or, zb_status};
 use crate::writer::zb_writer;
-use std::ptr::null_mut;
-use zerobuffer::{Error, Result};
+use std::ptr::{NonNull, null_mut};
+use zerobuffer::{Error, OwnedRequestBuffer, Result};
 
 /// Bytes in shared memory that are the caller's to fill; then `zb_buffer_commit` sends them, or
 /// `zb_buffer_abandon` gives them up. They hold whatever was there before: write all of them.
@@ -29,14 +29,21 @@ pub struct zb_buffer {
 pub(crate) enum Owner {
     Client = 0x7a62_2e62_7566_6331,
     Writer = 0x7a62_2e62_7566_7731,
+    /// A boxed [`OwnedRequestBuffer`] in place of a handle: a client for many threads has several.
+    Boxed = 0x7a62_2e62_7566_6f31,
 }
 
 impl zb_buffer {
     pub(crate) const EMPTY: Self = Self { data: null_mut(), len: 0, capacity: 0, opaque: [0; 2] };
 
-    pub(crate) fn new<T>(data: &mut [u8], capacity: usize, owner: Owner, handle: *mut T) -> Self {
+    pub(crate) fn new<T>(
+        data: NonNull<[u8]>,
+        capacity: usize,
+        owner: Owner,
+        handle: *mut T,
+    ) -> Self {
         let handle = handle.expose_provenance() as u64;
-        let (data, len) = (data.as_mut_ptr(), data.len());
+        let (data, len) = (data.cast().as_ptr(), data.len());
         Self { data, len, capacity, opaque: [owner as u64, handle] }
     }
 
@@ -81,6 +88,12 @@ unsafe fn commit(buffer: &zb_buffer) -> Result<u64> {
         // SAFETY: the C contract.
         return unsafe { zb_writer::commit(writer, buffer.len) };
     }
+    if let Some(request) = buffer.handle::<OwnedRequestBuffer>(Owner::Boxed) {
+        // SAFETY: made by `Box::into_raw`, and this buffer is the only one that has it.
+        unsafe { &mut *request }.resize(buffer.len)?;
+        // SAFETY: as above; from here on the buffer is emptied.
+        return unsafe { Box::from_raw(request) }.commit();
+    }
     Err(Error::InvalidState { reason: "the buffer is not open" })
 }
 
@@ -96,6 +109,9 @@ pub unsafe extern "C" fn zb_buffer_abandon(buffer: *mut zb_buffer) {
         } else if let Some(writer) = buffer.handle::<zb_writer>(Owner::Writer) {
             // SAFETY: the C contract.
             unsafe { zb_writer::abandon(writer) };
+        } else if let Some(request) = buffer.handle::<OwnedRequestBuffer>(Owner::Boxed) {
+            // SAFETY: made by `Box::into_raw`, and forgotten here.
+            drop(unsafe { Box::from_raw(request) });
         }
         *buffer = zb_buffer::EMPTY;
     });

@@ -5,16 +5,16 @@ use crate::config::{
     self, ZB_CHANNEL_ANY, ZB_CHANNEL_IN_PLACE, ZB_CHANNEL_TWO_BUFFERS, ZB_THREADS_MANY,
     ZB_THREADS_ONE, bytes, duration, zb_client_config,
 };
-use crate::error::{null, run, run_or, state_code, zb_status};
+use crate::error::{self, run, run_or, state_code, zb_status};
 use crate::view::{Guard, LocalResponse, receive, zb_view};
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::ffi::c_char;
 use std::mem::MaybeUninit;
-use std::ptr::{NonNull, null_mut};
+use std::ptr::{NonNull, null, null_mut};
 use std::time::{Duration, Instant};
 use zerobuffer::{
     Client, DuplexChannelFactory, DuplexClient, DuplexRequestBuffer, DuplexResponse, Error,
-    RequestLayout, Response, Result, SharedClient, v1,
+    Reconnected, RequestLayout, Response, Result, SharedClient, v1,
 };
 
 /// A client of one channel.
@@ -30,7 +30,7 @@ pub struct zb_client {
 #[allow(clippy::large_enum_variant)]
 enum Kind {
     One(Local),
-    Many(SharedClient),
+    Many { client: SharedClient, send_timeout: Duration },
 }
 
 /// A client for one thread, and what was handed out of it.
@@ -44,7 +44,6 @@ pub(crate) struct Local {
     guards: Cell<usize>,
     /// To be freed when the last of them is given back.
     closing: Cell<bool>,
-    report: RefCell<(Vec<zb_resent>, Vec<zb_lost>)>,
 }
 
 /// A request that was sent again.
@@ -110,7 +109,6 @@ impl Local {
             client: UnsafeCell::new(client),
             guards: Cell::new(0),
             closing: Cell::new(false),
-            report: RefCell::default(),
         }
     }
 
@@ -197,24 +195,37 @@ impl Local {
         })
     }
 
-    fn reconnect(&self, timeout: Duration) -> Result<zb_reconnected> {
-        let report = match self.client_mut().ok_or(HELD)? {
-            DuplexClient::InPlace(client) => client.reconnect(timeout)?,
-            DuplexClient::TwoBuffers(_) => return Err(NO_RECONNECT),
-        };
+    fn reconnect(&self, timeout: Duration) -> Result<Reconnected> {
+        match self.client_mut().ok_or(HELD)? {
+            DuplexClient::InPlace(client) => client.reconnect(timeout),
+            DuplexClient::TwoBuffers(_) => Err(NO_RECONNECT),
+        }
+    }
+}
+
+thread_local! {
+    /// What `zb_reconnected` leads to.
+    static REPORT: RefCell<(Vec<zb_resent>, Vec<zb_lost>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+}
+
+impl zb_reconnected {
+    const EMPTY: Self = Self { resent: null(), resent_count: 0, lost: null(), lost_count: 0 };
+
+    fn of(report: &Reconnected) -> Self {
         let resent = report.resent.iter().map(|&(former, sequence)| zb_resent { former, sequence });
         let lost = report.lost.iter().map(|lost| zb_lost {
             sequence: lost.sequence,
             state: state_code(lost.state),
             reserved: 0,
         });
-        let mut kept = self.report.borrow_mut();
-        *kept = (resent.collect(), lost.collect());
-        Ok(zb_reconnected {
-            resent: kept.0.as_ptr(),
-            resent_count: kept.0.len(),
-            lost: kept.1.as_ptr(),
-            lost_count: kept.1.len(),
+        REPORT.with_borrow_mut(|kept| {
+            *kept = (resent.collect(), lost.collect());
+            Self {
+                resent: kept.0.as_ptr(),
+                resent_count: kept.0.len(),
+                lost: kept.1.as_ptr(),
+                lost_count: kept.1.len(),
+            }
         })
     }
 }
@@ -229,7 +240,7 @@ impl zb_client {
     #[inline(always)]
     unsafe fn of<'c>(client: *const Self) -> Result<&'c Self> {
         // SAFETY: the C contract.
-        unsafe { client.as_ref() }.ok_or_else(|| null("client"))
+        unsafe { client.as_ref() }.ok_or_else(|| error::null("client"))
     }
 
     /// # Safety
@@ -278,7 +289,7 @@ pub unsafe extern "C" fn zb_client_connect(
 ) -> zb_status {
     run(|| {
         // SAFETY: the C contract.
-        let client = unsafe { client.as_mut() }.ok_or_else(|| null("client"))?;
+        let client = unsafe { client.as_mut() }.ok_or_else(|| error::null("client"))?;
         *client = null_mut();
         // SAFETY: the C contract.
         let (name, config) = unsafe { (config::name(name)?, config::read(config)?) };
@@ -314,7 +325,10 @@ unsafe fn connect(name: &str, config: Option<zb_client_config>, timeout: Duratio
     };
     match (config.threads, client) {
         (ZB_THREADS_ONE, client) => Ok(Kind::One(Local::new(client))),
-        (ZB_THREADS_MANY, DuplexClient::InPlace(client)) => Ok(Kind::Many(client.into_shared())),
+        (ZB_THREADS_MANY, DuplexClient::InPlace(client)) => {
+            let send_timeout = config.send_timeout();
+            Ok(Kind::Many { client: client.into_shared(), send_timeout })
+        }
         (ZB_THREADS_MANY, _) => {
             Err(Error::Unsupported { what: "a client for many threads with two buffers" })
         }
@@ -363,7 +377,7 @@ pub unsafe extern "C" fn zb_client_call(
             let (data, timeout) = (bytes(data, len, "data")?, duration(timeout_ns));
             match &zb_client::of(client)?.kind {
                 Kind::One(local) => local.call(data, timeout),
-                Kind::Many(shared) => Ok(Guard::Shared(shared.call(data, timeout)?)),
+                Kind::Many { client: shared, .. } => Ok(Guard::Shared(shared.call(data, timeout)?)),
             }
         })
     }
@@ -379,12 +393,12 @@ pub unsafe extern "C" fn zb_client_send(
 ) -> zb_status {
     run(|| {
         // SAFETY: the C contract.
-        let sequence = unsafe { sequence.as_mut() }.ok_or_else(|| null("sequence"))?;
+        let sequence = unsafe { sequence.as_mut() }.ok_or_else(|| error::null("sequence"))?;
         // SAFETY: the C contract.
         let (data, client) = unsafe { (bytes(data, len, "data")?, zb_client::of(client)?) };
         *sequence = match &client.kind {
             Kind::One(local) => local.client().send_request(data)?,
-            Kind::Many(shared) => shared.send_request(data)?,
+            Kind::Many { client: shared, .. } => shared.send_request(data)?,
         };
         Ok(())
     })
@@ -394,8 +408,7 @@ pub unsafe extern "C" fn zb_client_send(
 /// if that is more, at a multiple of `alignment` (a power of two up to 4096; 0 for any) from a
 /// page boundary.
 ///
-/// With two buffers capacity and alignment are not used. A client for many threads has no buffers
-/// to fill.
+/// With two buffers capacity and alignment are not used.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zb_client_acquire(
     client: *mut zb_client,
@@ -406,25 +419,31 @@ pub unsafe extern "C" fn zb_client_acquire(
 ) -> zb_status {
     run(|| {
         // SAFETY: the C contract.
-        let out = unsafe { buffer.as_mut() }.ok_or_else(|| null("buffer"))?;
+        let out = unsafe { buffer.as_mut() }.ok_or_else(|| error::null("buffer"))?;
         *out = zb_buffer::EMPTY;
+        let layout = RequestLayout::new().capacity(capacity).alignment(alignment.max(1));
         // SAFETY: the C contract.
-        let Kind::One(local) = &(unsafe { zb_client::of(client) }?).kind else {
-            return Err(Error::Unsupported {
-                what: "a request buffer of a client for many threads; send a copy instead",
-            });
+        let local = match &unsafe { zb_client::of(client)? }.kind {
+            Kind::One(local) => local,
+            Kind::Many { client: shared, send_timeout } => {
+                let mut claimed = shared.acquire_request_buffer(size, layout, *send_timeout)?;
+                let (data, capacity) = (NonNull::from(claimed.data_mut()), claimed.capacity());
+                let boxed = Box::into_raw(Box::new(claimed));
+                *out = zb_buffer::new(data, capacity, Owner::Boxed, boxed);
+                return Ok(());
+            }
         };
         let mut open = local.open.borrow_mut();
         if open.is_some() {
             return Err(Error::ClaimOpen);
         }
-        let layout = RequestLayout::new().capacity(capacity).alignment(alignment.max(1));
         let mut claimed = local.acquire(size, layout)?;
         let capacity = match &claimed {
             DuplexRequestBuffer::InPlace(buffer) => buffer.capacity(),
             DuplexRequestBuffer::TwoBuffers(buffer) => buffer.len(),
         };
-        *out = zb_buffer::new(claimed.data_mut(), capacity, Owner::Client, client);
+        let data = NonNull::from(claimed.data_mut());
+        *out = zb_buffer::new(data, capacity, Owner::Client, client);
         // SAFETY: only the lifetime changes: the client it borrows is in the same handle, dropped after
         // it, and not exclusively borrowed meanwhile (`client_mut`).
         *open = Some(unsafe {
@@ -437,8 +456,6 @@ pub unsafe extern "C" fn zb_client_acquire(
 /// Waits for an answer until the timeout has passed. With `sequence` 0 it is the oldest one that
 /// is there, and a timeout changes nothing. Otherwise it is the answer to that request, which is
 /// given up when the timeout passes, unless that is 0.
-///
-/// A client for many threads receives by number only.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zb_client_receive(
     client: *mut zb_client,
@@ -462,10 +479,10 @@ pub unsafe extern "C" fn zb_client_receive(
                         Ok(local.hand_out_any(client.receive_response_for(sequence, timeout)?))
                     }
                 },
-                (Kind::Many(_), 0) => Err(Error::Unsupported {
-                    what: "to receive any answer with a client for many threads; name the request",
-                }),
-                (Kind::Many(shared), _) => {
+                (Kind::Many { client: shared, .. }, 0) => {
+                    Ok(Guard::Shared(shared.receive_response(timeout)?))
+                }
+                (Kind::Many { client: shared, .. }, _) => {
                     Ok(Guard::Shared(shared.receive_response_for(sequence, timeout)?))
                 }
             }
@@ -481,18 +498,19 @@ pub unsafe extern "C" fn zb_client_cancel(client: *mut zb_client, sequence: u64)
         // SAFETY: the C contract.
         match unsafe { zb_client::of(client) }.map(|client| &client.kind) {
             Ok(Kind::One(local)) => local.client().cancel(sequence),
-            Ok(Kind::Many(shared)) => shared.cancel(sequence),
+            Ok(Kind::Many { client: shared, .. }) => shared.cancel(sequence),
             Err(_) => false,
         }
     })
 }
 
-/// Attaches to the channel's present server: after the former one has gone, or to start over.
-/// Sequence numbers start again at 1. `report`, if it is not null, gets what became of the
-/// requests that were in flight; with many threads those who wait for a request are told, and the
-/// report is empty.
+/// Attaches to the channel's present server: after the former one has gone, or to start over. Sequence
+/// numbers start again at 1. `report`, if it is not null, gets what became of the requests in flight.
 ///
 /// Views and a buffer that are held have to be released, detached or abandoned before.
+///
+/// With many threads nothing is sent again, and a connection that works is left as it is: each thread
+/// may call this after an error, whatever it holds.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zb_client_reconnect(
     client: *mut zb_client,
@@ -500,29 +518,18 @@ pub unsafe extern "C" fn zb_client_reconnect(
     report: *mut zb_reconnected,
 ) -> zb_status {
     run(|| {
-        const EMPTY: zb_reconnected = zb_reconnected {
-            resent: std::ptr::null(),
-            resent_count: 0,
-            lost: std::ptr::null(),
-            lost_count: 0,
-        };
-        let timeout = duration(timeout_ns);
         // SAFETY: the C contract.
-        let reconnected = match unsafe { zb_client::of(client) }.map(|client| &client.kind) {
-            Ok(Kind::One(local)) => local.reconnect(timeout),
-            Ok(Kind::Many(shared)) => shared.reconnect(timeout).map(|_| EMPTY),
-            Err(error) => Err(error),
-        };
+        let mut report = unsafe { report.as_mut() };
+        if let Some(report) = &mut report {
+            **report = zb_reconnected::EMPTY;
+        }
         // SAFETY: the C contract.
-        match (unsafe { report.as_mut() }, reconnected) {
-            (Some(report), Ok(reconnected)) => *report = reconnected,
-            (Some(report), Err(error)) => {
-                *report = EMPTY;
-                return Err(error);
-            }
-            (None, reconnected) => {
-                reconnected?;
-            }
+        let reconnected = match &unsafe { zb_client::of(client)? }.kind {
+            Kind::One(local) => local.reconnect(duration(timeout_ns))?,
+            Kind::Many { client: shared, .. } => shared.reconnect(duration(timeout_ns))?,
+        };
+        if let Some(report) = report {
+            *report = zb_reconnected::of(&reconnected);
         }
         Ok(())
     })
@@ -535,7 +542,7 @@ pub unsafe extern "C" fn zb_client_is_server_connected(client: *const zb_client)
         // SAFETY: the C contract.
         match unsafe { zb_client::of(client) }.map(|client| &client.kind) {
             Ok(Kind::One(local)) => local.client().is_server_connected(),
-            Ok(Kind::Many(shared)) => shared.is_server_connected(),
+            Ok(Kind::Many { client: shared, .. }) => shared.is_server_connected(),
             Err(_) => false,
         }
     })
@@ -551,7 +558,7 @@ pub unsafe extern "C" fn zb_client_inspect(
         // SAFETY: the C contract.
         let client = unsafe { zb_client::of(client)? };
         if state.is_null() {
-            return Err(null("state"));
+            return Err(error::null("state"));
         }
         // SAFETY: the C contract.
         let size = unsafe { (&raw const (*state).size).read() };
@@ -575,14 +582,14 @@ fn inspect(kind: &Kind, size: usize) -> zb_client_state {
             DuplexClient::InPlace(client) => (client.max_request_size(), client.in_flight()),
             DuplexClient::TwoBuffers(client) => (client.max_request_size(), client.in_flight()),
         },
-        Kind::Many(shared) => (shared.max_request_size(), shared.in_flight()),
+        Kind::Many { client: shared, .. } => (shared.max_request_size(), shared.in_flight()),
     };
     let two_buffers = match kind {
         Kind::One(local) => match local.client() {
             DuplexClient::TwoBuffers(client) => Some(client),
             DuplexClient::InPlace(_) => None,
         },
-        Kind::Many(_) => None,
+        Kind::Many { .. } => None,
     };
     zb_client_state {
         size,
@@ -612,7 +619,7 @@ pub unsafe extern "C" fn zb_client_server_metadata(
                 DuplexClient::InPlace(client) => client.server_metadata(),
                 DuplexClient::TwoBuffers(_) => &[],
             },
-            Kind::Many(shared) => {
+            Kind::Many { client: shared, .. } => {
                 shared_metadata = shared.server_metadata();
                 &shared_metadata[..]
             }

@@ -338,6 +338,14 @@ impl zb_server_config {
 }
 
 impl zb_client_config {
+    /// For calls that are told theirs one by one.
+    pub(crate) fn send_timeout(&self) -> Duration {
+        match self.send_timeout_ns {
+            0 => Duration::from_secs(5),
+            nanoseconds => duration(nanoseconds),
+        }
+    }
+
     /// # Safety
     /// The C contract for `metadata`.
     pub(crate) unsafe fn in_place(&self) -> Result<ClientConfig> {
@@ -348,8 +356,7 @@ impl zb_client_config {
             .metadata(metadata)
             .resend_not_started(self.resend_not_started != 0);
         let config = set(config, self.max_in_flight as usize, ClientConfig::max_in_flight);
-        let config =
-            set(config, self.send_timeout_ns, |config, ns| config.send_timeout(duration(ns)));
+        let config = config.send_timeout(self.send_timeout());
         Ok(if self.has_owner != 0 { config.owner(self.owner) } else { config })
     }
 
@@ -369,8 +376,7 @@ impl zb_client_config {
         let config = set(config, self.mode, v1::DuplexClientConfig::mode);
         let config =
             set(config, self.max_in_flight as usize, v1::DuplexClientConfig::max_in_flight);
-        let config =
-            set(config, self.send_timeout_ns, |config, ns| config.send_timeout(duration(ns)));
+        let config = config.send_timeout(self.send_timeout());
         Ok(if self.has_owner != 0 { config.owner(self.owner) } else { config })
     }
 }

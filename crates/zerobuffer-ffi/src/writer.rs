@@ -140,7 +140,7 @@ pub unsafe extern "C" fn zb_writer_acquire(
         // SAFETY: the C contract.
         let this = unsafe { zb_writer::of(writer)? };
         let mut frame = this.free()?.acquire(size)?;
-        *out = zb_buffer::new(frame.data_mut(), size, Owner::Writer, writer);
+        *out = zb_buffer::new(NonNull::from(frame.data_mut()), size, Owner::Writer, writer);
         // SAFETY: only the lifetime changes: the writer it borrows is boxed, dropped after it, and not
         // touched meanwhile (`free`).
         this.open = Some(unsafe {

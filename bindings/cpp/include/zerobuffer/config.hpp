@@ -75,8 +75,7 @@ struct ServerConfig {
 /// What a client is made of.
 struct ClientConfig {
     Channel channel = Channel::Any;
-    /// Whether many threads use it at once. In place only; answers are then received by number, and
-    /// requests sent as copies.
+    /// Whether many threads use it at once. In place only.
     bool many_threads = false;
     WaitStrategy wait = WaitStrategy::SpinThenPark;
     /// The most requests in flight, held answers included.

@@ -325,15 +325,28 @@ static void threads(void) {
   zb_view view;
   zb_buffer buffer;
   uint64_t sequence;
-  FAILS(ZB_UNSUPPORTED, zb_client_receive(client, 0, 0, &view));
-  FAILS(ZB_UNSUPPORTED, zb_client_acquire(client, 1, 0, 0, &buffer));
+  OK(zb_client_acquire(client, 3, 0, 0, &buffer));
+  FAILS(ZB_CLAIM_OPEN, zb_client_send(client, BYTES("x"), &sequence));
+  memcpy(buffer.data, "any", 3);
+  buffer.len = buffer.capacity + 1;
+  FAILS(ZB_TOO_LARGE, zb_buffer_commit(&buffer, &sequence));
+  buffer.len = 3;
+  OK(zb_buffer_commit(&buffer, &sequence));
+  OK(zb_client_receive(client, 0, PATIENCE, &view));
+  CHECK(view.sequence == sequence && equals(view.data, view.len, "ANY"));
+  zb_view_release(&view);
+  OK(zb_client_acquire(client, 3, 0, 0, &buffer));
+  zb_buffer_abandon(&buffer);
+  zb_reconnected report;
+  OK(zb_client_reconnect(client, 0, &report));
+  CHECK(report.resent_count == 0 && report.lost_count == 0);
   OK(zb_client_send(client, BYTES("one"), &sequence));
   OK(zb_client_receive(client, sequence, PATIENCE, &view));
   zb_client_close(client);
   CHECK(equals(view.data, view.len, "ONE"));
   zb_view_release(&view);
   zb_server_close(server);
-  CHECK(counted.calls == 801 && counted.releases == 1);
+  CHECK(counted.calls == 802 && counted.releases == 1);
 }
 
 /* Version 1: both servers of two buffers. */
