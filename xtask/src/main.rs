@@ -1,10 +1,12 @@
 //! `cargo xtask`: everything that CI does, runnable at home.
 
+mod api;
 mod bench;
 mod csharp;
 mod header;
 mod hot_path;
 mod matrix;
+mod native;
 mod packages;
 mod python;
 mod shm;
@@ -31,6 +33,10 @@ enum Task {
     Lint,
     /// The loom models of the ring and of waiting.
     Loom,
+    /// The C interface under AddressSanitizer and valgrind, and the C++ binding.
+    Native,
+    /// Whether all languages offer the same, by the tables of docs/api.md.
+    Api,
     /// Make the C header anew from the sources of the C interface.
     Header,
     /// The tests against the deployed peer of version 1, which is installed under target/.
@@ -67,6 +73,8 @@ fn main() -> Result<()> {
         Task::Test => steps::test(),
         Task::Lint => steps::lint(),
         Task::Loom => steps::loom(),
+        Task::Native => native::test(),
+        Task::Api => api::check(),
         Task::Header => header::write(),
         Task::Interop => steps::interop(),
         Task::Csharp => csharp::test(),

@@ -1,6 +1,7 @@
 //! Every language's server with every language's client: `tests/interop`.
 
 use crate::csharp;
+use crate::native;
 use crate::steps::{cargo, root, step};
 use anyhow::Result;
 
@@ -12,8 +13,12 @@ struct Peer {
 }
 
 /// All of them. A peer that cannot be built makes red cells, with the reason.
-const PEERS: [Peer; 2] =
-    [Peer { name: "rust", build: rust }, Peer { name: "csharp", build: csharp::peer }];
+const PEERS: [Peer; 4] = [
+    Peer { name: "rust", build: rust },
+    Peer { name: "cpp", build: native::cpp_peer },
+    Peer { name: "cffi", build: native::cffi_peer },
+    Peer { name: "csharp", build: csharp::peer },
+];
 
 /// Builds all peers and runs the driver with these further options.
 pub(crate) fn matrix(options: &[String]) -> Result<()> {

@@ -1,5 +1,5 @@
-//! The deployed version 1 peer that is tested against: the Python package, in a virtual environment of
-//! its own.
+//! Virtual environments of Python; first of all that of the deployed version 1 peer that is tested
+//! against.
 
 use crate::packages::apt_install;
 use crate::steps::root;
@@ -18,32 +18,37 @@ const CHECK: &str = "import zerobuffer, zerobuffer.oieb_view as view, sys; \
 /// the variable `ZEROBUFFER_V1_PYTHON`:
 /// `cargo test -p zerobuffer --features interop --test v1_interop`.
 pub(crate) fn v1_venv() -> Result<PathBuf> {
-    let environment = root().join("target/venv-v1");
+    venv("target/venv-v1", &PACKAGES, CHECK)
+}
+
+/// A virtual environment with these packages, made if `check`, a line of Python, fails there; returns
+/// its interpreter.
+pub(crate) fn venv(folder: &str, packages: &[&str], check: &str) -> Result<PathBuf> {
+    let environment = root().join(folder);
     let python = environment.join("bin/python");
-    if !check(&python).is_ok_and(|output| output.status.success()) {
-        if make(&environment, &python).is_err() || !check(&python)?.status.success() {
+    let run_check = || {
+        let output = Command::new(&python).args(["-c", check]).output();
+        output.with_context(|| format!("{} cannot be started", python.display()))
+    };
+    if !run_check().is_ok_and(|output| output.status.success()) {
+        let made = make(&environment, &python, packages);
+        if made.is_err() || !run_check()?.status.success() {
             apt_install(&["python3-venv", "libatomic1"])?;
-            make(&environment, &python)?;
+            make(&environment, &python, packages)?;
         }
-        let output = check(&python)?;
+        let output = run_check()?;
         let reason = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "the version 1 peer does not work: {}", reason.trim());
+        ensure!(output.status.success(), "{folder} does not work: {}", reason.trim());
     }
     Ok(python)
 }
 
-fn check(python: &Path) -> Result<std::process::Output> {
-    let mut command = Command::new(python);
-    command.args(["-c", CHECK]);
-    command.output().with_context(|| format!("{} cannot be started", python.display()))
-}
-
-fn make(environment: &Path, python: &Path) -> Result<()> {
+fn make(environment: &Path, python: &Path, packages: &[&str]) -> Result<()> {
     let mut venv = Command::new("python3");
     run(venv.args(["-m", "venv", "--clear"]).arg(environment))
         .context("python3 with its venv module is needed: apt-get install python3-venv")?;
     let mut pip = Command::new(python);
-    run(pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(PACKAGES))
+    run(pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(packages))
 }
 
 fn run(command: &mut Command) -> Result<()> {

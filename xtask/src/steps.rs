@@ -1,8 +1,9 @@
 //! The steps of `cargo xtask test`, in their order.
 
 use crate::shm::Snapshot;
-use crate::{bench, csharp, header, hot_path, matrix, python, soak, trust};
+use crate::{api, bench, csharp, header, hot_path, matrix, native, python, soak, trust};
 use anyhow::{Context, Result, ensure};
+use std::borrow::BorrowMut;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -13,12 +14,14 @@ pub(crate) fn test() -> Result<()> {
     let shm = Snapshot::take()?;
     lint()?;
     header::check()?;
+    api::check()?;
     step(
         "unit, model and integration tests",
         cargo("test --workspace --exclude zerobuffer-bench"),
     )?;
     step("tests with tracing", cargo("test -p zerobuffer --features tracing --lib"))?;
     interop()?;
+    native::test()?;
     csharp::test()?;
     matrix::matrix(&[])?;
     soak::brief()?;
@@ -88,7 +91,8 @@ pub(crate) fn root() -> &'static Path {
 }
 
 /// Runs one step, and fails with its name.
-pub(crate) fn step(name: &str, mut command: Command) -> Result<()> {
+pub(crate) fn step(name: &str, mut command: impl BorrowMut<Command>) -> Result<()> {
+    let command = command.borrow_mut();
     println!("\n=== {name}: {command:?}");
     let start = Instant::now();
     let status = command.status().with_context(|| format!("{name}: cannot be started"))?;

@@ -46,6 +46,28 @@ TEST_CASE("an answer may outlive its client, and a detached one its thread") {
     CHECK(next.call(bytes("next"), patience).text() == "NEXT");
 }
 
+TEST_CASE("guards may outlive what they came from") {
+    const std::string name = channel_name("order");
+    zb::Request request;
+    zb::RequestBuffer buffer;
+    zb::v1::FrameBuffer frame;
+    {
+        zb::Server server = zb::Server::create(name, zb::BufferConfig(0, 1 << 16));
+        zb::Client client = zb::Client::connect(name, patience);
+        client.send_request(bytes("never answered"));
+        request = server.receive(patience);
+        buffer = client.acquire_request_buffer(10);
+        zb::v1::Reader reader = zb::v1::Reader::create(name + "-v1", zb::BufferConfig(0, 4096));
+        zb::v1::Writer writer = zb::v1::Writer::connect(name + "-v1", patience);
+        frame = writer.acquire(10);
+    }
+    CHECK_THROWS_AS(request.respond(), zb::InvalidState);
+    CHECK_THROWS_AS(buffer.commit(), zb::InvalidState);
+    frame.abandon();
+    // Nothing of them is in anybody's way.
+    zb::Server::create(name, zb::BufferConfig(0, 1 << 16));
+}
+
 TEST_CASE("a handler lives as long as it is needed, and no longer") {
     const std::string name = channel_name("handler");
     auto used = std::make_shared<int>(1);

@@ -435,8 +435,9 @@ typedef struct zb_view {
  * Bytes in shared memory that are the caller's to fill; then `zb_buffer_commit` sends them, or
  * `zb_buffer_abandon` gives them up. They hold whatever was there before: write all of them.
  *
- * A handle has at most one open buffer. It belongs to the thread that may use the handle, and
- * ends with it.
+ * A handle has at most one open buffer, which belongs to the thread that may use the handle. That of a
+ * client for many threads may be used on any thread and outlive the client; other threads that send
+ * wait until it is committed or abandoned.
  */
 typedef struct zb_buffer {
   /**
@@ -793,8 +794,10 @@ zb_status zb_server_create(const char *name,
                            struct zb_server **server);
 
 /**
- * Stops the server in good order, as `zb_server_stop`, and frees it. A received frame that is not
- * answered fails at its client. Null does nothing.
+ * Stops the server in good order, as `zb_server_stop`, and frees it. Null does nothing.
+ *
+ * A received frame that is not answered fails at its client; the handle stays until the frame was
+ * answered, abandoned or detached, the first two of which change nothing then.
  */
 void zb_server_close(struct zb_server *server);
 
@@ -894,11 +897,10 @@ zb_status zb_client_connect(const char *name,
                             struct zb_client **client);
 
 /**
- * Closes the connection in good order and frees the client; its open buffer is given up. Null
- * does nothing.
+ * Closes the connection in good order and frees the client. Null does nothing.
  *
- * While views that were not detached are held, the connection stays until the last of them is
- * released.
+ * What is not sent of an open buffer is given up. While views that were not detached, or a buffer, are
+ * in the caller's hands, the connection stays until the last of them is given back.
  */
 void zb_client_close(struct zb_client *client);
 
@@ -1055,8 +1057,11 @@ zb_status zb_writer_connect(const char *name,
                             struct zb_writer **writer);
 
 /**
- * Gives the writer's role back and frees the writer; an open buffer is given up. Frames that were
- * written stay there to be read. Null does nothing.
+ * Gives the writer's role back and frees the writer. Frames that were written stay there to be read.
+ * Null does nothing.
+ *
+ * What is not sent of an open buffer is given up; the writer stays until that is committed or
+ * abandoned.
  */
 void zb_writer_close(struct zb_writer *writer);
 

@@ -1,6 +1,6 @@
 //! The guard of bytes to fill: a request, or a version 1 frame.
 
-use crate::client::zb_client;
+use crate::client::{NOT_OPEN, zb_client};
 use crate::error::{null, run, run_or, zb_status};
 use crate::writer::zb_writer;
 use std::ptr::{NonNull, null_mut};
@@ -9,8 +9,9 @@ use zerobuffer::{Error, OwnedRequestBuffer, Result};
 /// Bytes in shared memory that are the caller's to fill; then `zb_buffer_commit` sends them, or
 /// `zb_buffer_abandon` gives them up. They hold whatever was there before: write all of them.
 ///
-/// A handle has at most one open buffer. It belongs to the thread that may use the handle, and
-/// ends with it.
+/// A handle has at most one open buffer, which belongs to the thread that may use the handle. That of a
+/// client for many threads may be used on any thread and outlive the client; other threads that send
+/// wait until it is committed or abandoned.
 #[repr(C)]
 pub struct zb_buffer {
     /// The first byte.
@@ -62,7 +63,7 @@ pub unsafe extern "C" fn zb_buffer_commit(buffer: *mut zb_buffer, sequence: *mut
     run(|| {
         // SAFETY: the C contract.
         let buffer = unsafe { buffer.as_mut() }.ok_or_else(|| null("buffer"))?;
-        // SAFETY: the handle is not closed (the C contract): it closes its buffer, which is empty then.
+        // SAFETY: the C contract.
         let committed = unsafe { commit(buffer) };
         if !matches!(committed, Err(Error::TooLarge { .. })) {
             *buffer = zb_buffer::EMPTY;
@@ -94,7 +95,7 @@ unsafe fn commit(buffer: &zb_buffer) -> Result<u64> {
         // SAFETY: as above; from here on the buffer is emptied.
         return unsafe { Box::from_raw(request) }.commit();
     }
-    Err(Error::InvalidState { reason: "the buffer is not open" })
+    Err(NOT_OPEN)
 }
 
 /// Gives the buffer up: nothing is sent. Leaves it empty; does nothing for an empty or null one.

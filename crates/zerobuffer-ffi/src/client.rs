@@ -40,7 +40,7 @@ pub(crate) struct Local {
     /// Before the client, which it borrows: dropped first.
     open: RefCell<Option<DuplexRequestBuffer<'static>>>,
     client: UnsafeCell<DuplexClient>,
-    /// Responses that borrow `client`.
+    /// Responses and a buffer in the caller's hands, which borrow `client`.
     guards: Cell<usize>,
     /// To be freed when the last of them is given back.
     closing: Cell<bool>,
@@ -123,11 +123,9 @@ impl Local {
     #[inline(always)]
     #[allow(clippy::mut_from_ref)]
     fn client_mut(&self) -> Option<&mut DuplexClient> {
-        let free =
-            self.guards.get() == 0 && self.open.try_borrow().is_ok_and(|open| open.is_none());
         // SAFETY: no response and no request buffer borrows it, and no other reference lives: this type
         // is used on one thread, and each of its functions makes one reference and lets go of it.
-        free.then(|| unsafe { &mut *self.client.get() })
+        (self.guards.get() == 0).then(|| unsafe { &mut *self.client.get() })
     }
 
     #[inline(always)]
@@ -150,10 +148,10 @@ impl Local {
         }
     }
 
-    /// Notes that a response is gone, and frees the client if it was the last of a closed one.
+    /// Notes that a guard is gone, and frees the client if it was the last of a closed one.
     ///
     /// # Safety
-    /// One response fewer borrows it than `guards` says.
+    /// One guard fewer borrows it than `guards` says.
     #[inline(always)]
     pub(crate) unsafe fn give_back(local: NonNull<Self>) {
         // SAFETY: it lives, since `guards` was not zero.
@@ -193,6 +191,19 @@ impl Local {
             }
             client @ DuplexClient::TwoBuffers(_) => client.acquire_request_buffer(size)?,
         })
+    }
+
+    fn commit(&self, len: usize) -> Result<u64> {
+        let mut open = self.open.borrow_mut();
+        match open.as_mut().ok_or(NOT_OPEN)? {
+            DuplexRequestBuffer::InPlace(buffer) if len != buffer.len() => buffer.resize(len)?,
+            DuplexRequestBuffer::TwoBuffers(buffer) if len != buffer.len() => {
+                *open = None;
+                return Err(SAME_LENGTH);
+            }
+            _ => {}
+        }
+        open.take().ok_or(NOT_OPEN)?.commit()
     }
 
     fn reconnect(&self, timeout: Duration) -> Result<Reconnected> {
@@ -243,33 +254,45 @@ impl zb_client {
         unsafe { client.as_ref() }.ok_or_else(|| error::null("client"))
     }
 
+    /// The client that a buffer of C came from, if that has not been committed or abandoned.
+    ///
+    /// # Safety
+    /// The C contract.
+    unsafe fn of_buffer<'c>(client: *const Self) -> Option<&'c Local> {
+        // SAFETY: the C contract: a buffer keeps its client's handle.
+        let Ok(Kind::One(local)) = unsafe { Self::of(client) }.map(|client| &client.kind) else {
+            return None;
+        };
+        (local.open.borrow().is_some() || local.closing.get()).then_some(local)
+    }
+
     /// # Safety
     /// The C contract.
     pub(crate) unsafe fn commit(client: *mut Self, len: usize) -> Result<u64> {
-        const NOT_OPEN: Error = Error::InvalidState { reason: "the buffer is not open" };
         // SAFETY: the C contract.
-        let Kind::One(local) = &(unsafe { Self::of(client) }?).kind else { return Err(NOT_OPEN) };
-        let mut open = local.open.borrow_mut();
-        match open.as_mut().ok_or(NOT_OPEN)? {
-            DuplexRequestBuffer::InPlace(buffer) if len != buffer.len() => buffer.resize(len)?,
-            DuplexRequestBuffer::TwoBuffers(buffer) if len != buffer.len() => {
-                *open = None;
-                return Err(SAME_LENGTH);
-            }
-            _ => {}
+        let local = unsafe { Self::of_buffer(client) }.ok_or(NOT_OPEN)?;
+        let committed = local.commit(len);
+        if !matches!(committed, Err(Error::TooLarge { .. })) {
+            // SAFETY: the buffer was counted by `zb_client_acquire`, and is gone.
+            unsafe { Local::give_back(NonNull::from(local)) };
         }
-        open.take().ok_or(NOT_OPEN)?.commit()
+        committed
     }
 
     /// # Safety
     /// The C contract.
     pub(crate) unsafe fn abandon(client: *mut Self) {
         // SAFETY: the C contract.
-        if let Ok(Kind::One(local)) = unsafe { Self::of(client) }.map(|client| &client.kind) {
+        if let Some(local) = unsafe { Self::of_buffer(client) } {
             *local.open.borrow_mut() = None;
+            // SAFETY: the buffer was counted by `zb_client_acquire`, and is gone.
+            unsafe { Local::give_back(NonNull::from(local)) };
         }
     }
 }
+
+/// What was committed or abandoned before.
+pub(crate) const NOT_OPEN: Error = Error::InvalidState { reason: "the buffer is not open" };
 
 /// What a version 1 frame cannot do.
 pub(crate) const SAME_LENGTH: Error = Error::InvalidState {
@@ -336,11 +359,10 @@ unsafe fn connect(name: &str, config: Option<zb_client_config>, timeout: Duratio
     }
 }
 
-/// Closes the connection in good order and frees the client; its open buffer is given up. Null
-/// does nothing.
+/// Closes the connection in good order and frees the client. Null does nothing.
 ///
-/// While views that were not detached are held, the connection stays until the last of them is
-/// released.
+/// What is not sent of an open buffer is given up. While views that were not detached, or a buffer, are
+/// in the caller's hands, the connection stays until the last of them is given back.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zb_client_close(client: *mut zb_client) {
     run_or((), || {
@@ -449,6 +471,7 @@ pub unsafe extern "C" fn zb_client_acquire(
         *open = Some(unsafe {
             std::mem::transmute::<DuplexRequestBuffer<'_>, DuplexRequestBuffer<'static>>(claimed)
         });
+        local.guards.set(local.guards.get() + 1);
         Ok(())
     })
 }

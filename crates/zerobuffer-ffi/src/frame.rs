@@ -94,6 +94,17 @@ impl zb_frame {
         server.is_at_hand(self.opaque[2]).then_some(server)
     }
 
+    /// Tells the server that this is no longer in the caller's hands.
+    ///
+    /// # Safety
+    /// The C contract, and this is not used again as a received frame.
+    unsafe fn give_back(&self) {
+        if let Some(server) = self.owner(State::Received) {
+            // SAFETY: the C contract.
+            unsafe { zb_server::give_back(server, self.opaque[2]) };
+        }
+    }
+
     /// The frame in place that this stands for.
     ///
     /// # Safety
@@ -232,14 +243,22 @@ unsafe fn answer(
     // SAFETY: the C contract.
     let request = unsafe { frame.server() }.and_then(zb_server::take_request);
     let boxed = frame.owner::<OwnedRequest>(State::Detached);
-    *frame = zb_frame::EMPTY;
-    match (request, boxed) {
-        (Some(request), _) => at_hand(request),
-        // SAFETY: made by `Box::into_raw` in `zb_frame_detach`, and forgotten just now.
-        (None, Some(request)) => detached(*unsafe { Box::from_raw(request) }),
-        (None, None) => return Err(NOT_HELD),
-    }
-    Ok(())
+    let former = std::mem::replace(frame, zb_frame::EMPTY);
+    let answered = match (request, boxed) {
+        (Some(request), _) => {
+            at_hand(request);
+            Ok(())
+        }
+        (None, Some(request)) => {
+            // SAFETY: made by `Box::into_raw` in `zb_frame_detach`, and forgotten just now.
+            detached(*unsafe { Box::from_raw(request) });
+            Ok(())
+        }
+        (None, None) => Err(NOT_HELD),
+    };
+    // SAFETY: the C contract; the frame was emptied.
+    unsafe { former.give_back() };
+    answered
 }
 
 /// Lets a received frame be used and answered on any thread, after others that came later, and
@@ -262,7 +281,10 @@ pub unsafe extern "C" fn zb_frame_detach(frame: *mut zb_frame) -> zb_status {
         // SAFETY: the C contract.
         let request =
             unsafe { frame.server() }.and_then(zb_server::take_request).ok_or(NOT_HELD)?;
-        frame.set(State::Detached, Box::into_raw(Box::new(request.into_owned())), 0);
+        let request = Box::into_raw(Box::new(request.into_owned()));
+        // SAFETY: the C contract; the frame becomes a detached one.
+        unsafe { frame.give_back() };
+        frame.set(State::Detached, request, 0);
         Ok(())
     })
 }

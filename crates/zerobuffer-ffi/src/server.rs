@@ -18,6 +18,10 @@ pub struct zb_server {
     at_hand: Option<Request<'static>>,
     /// Counts received requests.
     serial: u64,
+    /// The latest of them is in the caller's hands; it keeps the handle.
+    lent: bool,
+    /// To be freed when that is given back.
+    closing: bool,
     /// Boxed: references to this struct do not reach into it.
     server: NonNull<Any>,
 }
@@ -76,12 +80,34 @@ impl zb_server {
         }
     }
 
+    fn stop(&mut self) -> Result<()> {
+        self.at_hand = None;
+        match self.free()? {
+            Any::InPlace(server) => server.stop(),
+            Any::Mutable(server) | Any::Immutable(server) => server.stop(),
+        }
+    }
+
     pub(crate) fn is_at_hand(&self, serial: u64) -> bool {
         self.at_hand.is_some() && self.serial == serial
     }
 
     pub(crate) fn request_at_hand(&mut self) -> Option<&mut Request<'static>> {
         self.at_hand.as_mut()
+    }
+
+    /// Notes that received request `serial` is gone, and frees the server if it is closed.
+    ///
+    /// # Safety
+    /// The C contract, and no reference to the server is used afterwards.
+    #[inline(always)]
+    pub(crate) unsafe fn give_back(server: *mut Self, serial: u64) {
+        // SAFETY: the C contract: a received frame keeps its server's handle.
+        let this = unsafe { &mut *server };
+        if this.serial == serial && std::mem::replace(&mut this.lent, false) && this.closing {
+            // SAFETY: made by `Box::into_raw`; `zb_server_close` has left it to the frame.
+            drop(unsafe { Box::from_raw(server) });
+        }
     }
 
     #[inline(always)]
@@ -170,7 +196,13 @@ pub unsafe extern "C" fn zb_server_create(
         // SAFETY: the C contract, for the metadata.
         let server = unsafe { create(name, config)? };
         let server = NonNull::from(Box::leak(Box::new(server)));
-        *out = Box::into_raw(Box::new(zb_server { at_hand: None, serial: 0, server }));
+        *out = Box::into_raw(Box::new(zb_server {
+            at_hand: None,
+            serial: 0,
+            lent: false,
+            closing: false,
+            server,
+        }));
         Ok(())
     })
 }
@@ -197,12 +229,19 @@ unsafe fn create(name: &str, config: Option<zb_server_config>) -> Result<Any> {
     }
 }
 
-/// Stops the server in good order, as `zb_server_stop`, and frees it. A received frame that is not
-/// answered fails at its client. Null does nothing.
+/// Stops the server in good order, as `zb_server_stop`, and frees it. Null does nothing.
+///
+/// A received frame that is not answered fails at its client; the handle stays until the frame was
+/// answered, abandoned or detached, the first two of which change nothing then.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zb_server_close(server: *mut zb_server) {
     run_or((), || {
-        if !server.is_null() {
+        // SAFETY: the C contract.
+        let Ok(this) = (unsafe { zb_server::of(server) }) else { return };
+        // What made the server give up does not matter to who closes it.
+        let _ = this.stop();
+        this.closing = true;
+        if !this.lent {
             // SAFETY: made by `Box::into_raw`, not closed before (the C contract).
             drop(unsafe { Box::from_raw(server) });
         }
@@ -275,6 +314,7 @@ pub unsafe extern "C" fn zb_server_receive(
         *out = zb_frame { data, len, capacity, sequence, opaque: [0; 3] };
         out.set(State::Received, server, this.serial);
         this.at_hand = Some(request);
+        this.lent = true;
         Ok(())
     })
 }
@@ -288,12 +328,7 @@ pub unsafe extern "C" fn zb_server_receive(
 pub unsafe extern "C" fn zb_server_stop(server: *mut zb_server) -> zb_status {
     run(|| {
         // SAFETY: the C contract.
-        let this = unsafe { zb_server::of(server)? };
-        this.at_hand = None;
-        match this.free()? {
-            Any::InPlace(server) => server.stop(),
-            Any::Mutable(server) | Any::Immutable(server) => server.stop(),
-        }
+        unsafe { zb_server::of(server)? }.stop()
     })
 }
 

@@ -1,7 +1,7 @@
 //! Version 1: the writer to a buffer.
 
 use crate::buffer::{Owner, zb_buffer};
-use crate::client::SAME_LENGTH;
+use crate::client::{NOT_OPEN, SAME_LENGTH};
 use crate::config::{self, bytes, duration, zb_writer_config};
 use crate::error::{null, run, run_or, zb_status};
 use std::ffi::c_char;
@@ -14,6 +14,10 @@ use zerobuffer::{Error, Result, v1};
 pub struct zb_writer {
     /// Borrows the writer: dropped first.
     open: Option<v1::FrameBuffer<'static>>,
+    /// A buffer is in the caller's hands; it keeps the handle.
+    lent: bool,
+    /// To be freed when that is given back.
+    closing: bool,
     /// Boxed: references to this struct do not reach into it.
     writer: NonNull<v1::Writer>,
 }
@@ -46,22 +50,39 @@ impl zb_writer {
     /// # Safety
     /// As [`zb_writer::of`].
     pub(crate) unsafe fn commit(writer: *mut Self, len: usize) -> Result<u64> {
-        // SAFETY: the caller's.
-        let this = unsafe { Self::of(writer)? };
-        let open = this.open.take();
-        let open = open.ok_or(Error::InvalidState { reason: "the buffer is not open" })?;
-        if len != open.len() {
-            return Err(SAME_LENGTH);
-        }
-        open.commit()
+        // SAFETY: the caller's: a buffer keeps its writer's handle.
+        let open = unsafe { Self::of(writer)? }.open.take();
+        let committed = match open {
+            None => Err(NOT_OPEN),
+            Some(open) if len != open.len() => Err(SAME_LENGTH),
+            Some(open) => open.commit(),
+        };
+        // SAFETY: the caller's; the buffer is gone.
+        unsafe { Self::give_back(writer) };
+        committed
     }
 
     /// # Safety
     /// As [`zb_writer::of`].
     pub(crate) unsafe fn abandon(writer: *mut Self) {
-        // SAFETY: the caller's.
+        // SAFETY: the caller's: a buffer keeps its writer's handle.
         if let Ok(this) = unsafe { Self::of(writer) } {
             this.open = None;
+            // SAFETY: the caller's; the buffer is gone.
+            unsafe { Self::give_back(writer) };
+        }
+    }
+
+    /// Notes that the buffer is gone, and frees the writer if it is closed.
+    ///
+    /// # Safety
+    /// As [`zb_writer::of`], and no reference to it is used afterwards.
+    unsafe fn give_back(writer: *mut Self) {
+        // SAFETY: the caller's.
+        let Ok(this) = (unsafe { Self::of(writer) }) else { return };
+        if std::mem::replace(&mut this.lent, false) && this.closing {
+            // SAFETY: made by `Box::into_raw`; `zb_writer_close` has left it to the buffer.
+            drop(unsafe { Box::from_raw(writer) });
         }
     }
 }
@@ -88,17 +109,25 @@ pub unsafe extern "C" fn zb_writer_connect(
         };
         let writer = v1::Writer::connect_with(name, duration(timeout_ns), config)?;
         let writer = NonNull::from(Box::leak(Box::new(writer)));
-        *out = Box::into_raw(Box::new(zb_writer { open: None, writer }));
+        *out =
+            Box::into_raw(Box::new(zb_writer { open: None, lent: false, closing: false, writer }));
         Ok(())
     })
 }
 
-/// Gives the writer's role back and frees the writer; an open buffer is given up. Frames that were
-/// written stay there to be read. Null does nothing.
+/// Gives the writer's role back and frees the writer. Frames that were written stay there to be read.
+/// Null does nothing.
+///
+/// What is not sent of an open buffer is given up; the writer stays until that is committed or
+/// abandoned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zb_writer_close(writer: *mut zb_writer) {
     run_or((), || {
-        if !writer.is_null() {
+        // SAFETY: the C contract.
+        let Ok(this) = (unsafe { zb_writer::of(writer) }) else { return };
+        this.open = None;
+        this.closing = true;
+        if !this.lent {
             // SAFETY: made by `Box::into_raw`, not closed before (the C contract).
             drop(unsafe { Box::from_raw(writer) });
         }
@@ -146,6 +175,7 @@ pub unsafe extern "C" fn zb_writer_acquire(
         this.open = Some(unsafe {
             std::mem::transmute::<v1::FrameBuffer<'_>, v1::FrameBuffer<'static>>(frame)
         });
+        this.lent = true;
         Ok(())
     })
 }

@@ -233,6 +233,7 @@ static void views_and_lives(void) {
   zb_client_close(client);
   CHECK(equals(moved.data, moved.len, "KEPT"));
   zb_view_release(&moved);
+  FAILS(ZB_INVALID_STATE, zb_buffer_commit(&buffer, NULL)); /* frees the client, as its last guard */
   CHECK(equals(detached.data, detached.len, "DETACHED"));
   zb_view_release(&detached);
   zb_server_close(server);
@@ -293,6 +294,15 @@ static void pulling(void) {
   FAILS(ZB_INVALID_STATE, zb_server_receive(server, 0, &frame));
   zb_client_close(client);
   zb_server_close(server);
+  /* A frame that is received keeps the handle of its server, not the server. */
+  OK(zb_server_create(channel, &config, &server));
+  OK(zb_client_connect(channel, NULL, PATIENCE, &client));
+  OK(zb_client_send(client, BYTES("abcd"), &sequence[0]));
+  OK(zb_server_receive(server, PATIENCE, &frame));
+  zb_server_close(server);
+  FAILS(ZB_HANDLER_FAILED, zb_client_receive(client, sequence[0], PATIENCE, &view));
+  zb_client_close(client);
+  FAILS(ZB_INVALID_STATE, zb_frame_respond(&frame)); /* frees the server */
 }
 
 static void *call_often(void *client) {
@@ -425,6 +435,8 @@ static void reader_and_writer(void) {
   buffer.len = 2;
   FAILS(ZB_INVALID_STATE, zb_buffer_commit(&buffer, NULL));
   OK(zb_writer_acquire(writer, 3, &buffer));
+  zb_buffer_abandon(&buffer);
+  OK(zb_writer_acquire(writer, 3, &buffer));
   OK(zb_reader_read(reader, PATIENCE, &frame));
   CHECK(equals(frame.data, frame.len, "one") && frame.sequence == 1);
   zb_view_release(&frame);
@@ -433,6 +445,7 @@ static void reader_and_writer(void) {
   OK(zb_reader_metadata(reader, metadata, sizeof metadata, &len));
   CHECK(equals(metadata, len, "text"));
   zb_writer_close(writer);
+  zb_buffer_abandon(&buffer); /* frees the writer */
   OK(zb_reader_read(reader, PATIENCE, &frame));
   zb_view last = frame;
   FAILS(ZB_PEER_CLOSED, zb_reader_read(reader, PATIENCE, &frame));

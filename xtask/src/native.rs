@@ -1,0 +1,192 @@
+//! The C interface and the C++ binding: built, installed, and tested as their users have them.
+
+use crate::packages::apt_install;
+use crate::python;
+use crate::steps::{cargo, root, step};
+use anyhow::{Context, Result, ensure};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// What shows that a package is there, and its name.
+const PACKAGES: [(&str, &str); 5] = [
+    ("bin/g++", "g++"),
+    ("bin/cmake", "cmake"),
+    ("bin/valgrind", "valgrind"),
+    ("bin/pkg-config", "pkg-config"),
+    ("include/doctest/doctest.h", "doctest-dev"),
+];
+
+/// What the static library needs of the system, as `cargo rustc -- --print native-static-libs` says.
+const SYSTEM: [&str; 6] = ["-lgcc_s", "-lutil", "-lrt", "-lpthread", "-lm", "-ldl"];
+
+const PYTHON_PACKAGES: [&str; 2] = ["cffi==2.1.1", "numpy>=1.26"];
+
+/// The C program under AddressSanitizer and valgrind, and all that there is for C++.
+pub(crate) fn test() -> Result<()> {
+    prepare()?;
+    let prefix = install()?;
+    test_c(&prefix)?;
+    let mut ctest = Command::new("ctest");
+    ctest.arg("--test-dir").arg(folder("build")?).args(["--output-on-failure", "-j2"]);
+    step("C++ binding", ctest)?;
+    documents()?;
+    example(&prefix)
+}
+
+/// The command of the C++ peer of the matrix.
+pub(crate) fn cpp_peer() -> Result<String> {
+    prepare()?;
+    let build = folder("peer")?;
+    configure(&root().join("tests/interop/cpp"), &build, &["-DCMAKE_BUILD_TYPE=Release"])?;
+    Ok(format!("'{}'", build.join("interop_peer").display()))
+}
+
+/// The command of the peer on the C interface by Python's cffi.
+pub(crate) fn cffi_peer() -> Result<String> {
+    step("C interface", cargo("build --release -p zerobuffer-ffi"))?;
+    let imports = "import cffi, numpy";
+    let python = python::venv("target/venv-cffi", &PYTHON_PACKAGES, imports)?;
+    let peer = root().join("tests/interop/cffi/peer.py");
+    Ok(format!("'{}' '{}'", python.display(), peer.display()))
+}
+
+fn prepare() -> Result<()> {
+    let is_missing = |there: &str| !Path::new("/usr").join(there).exists();
+    let missing = || PACKAGES.iter().filter(|(there, _)| is_missing(there));
+    let packages: Vec<_> = missing().map(|(_, package)| *package).collect();
+    if !packages.is_empty() {
+        apt_install(&packages)?;
+    }
+    let left: Vec<_> = missing().map(|(there, _)| format!("/usr/{there}")).collect();
+    ensure!(left.is_empty(), "after installing {packages:?} there is no {}", left.join(", "));
+    Ok(())
+}
+
+/// A folder of ours under target/.
+fn folder(name: &str) -> Result<PathBuf> {
+    let path = root().join("target/cpp").join(name);
+    std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    Ok(path)
+}
+
+/// Configures and builds a CMake project.
+fn configure(source: &Path, build: &Path, options: &[&str]) -> Result<()> {
+    let name = source.file_name().unwrap_or_default().to_string_lossy();
+    let mut cmake = Command::new("cmake");
+    cmake.arg("-S").arg(source).arg("-B").arg(build).args(options);
+    step(&format!("configure {name}"), cmake)?;
+    let mut cmake = Command::new("cmake");
+    step(&format!("build {name}"), cmake.arg("--build").arg(build).arg("-j2"))
+}
+
+/// Builds the binding with its tests, and installs it for the tests that look at it from outside.
+fn install() -> Result<PathBuf> {
+    let (build, prefix) = (folder("build")?, folder("prefix")?);
+    let options =
+        ["-DZEROBUFFER_TESTS=ON", "-DCMAKE_BUILD_TYPE=Debug", "-DCMAKE_INSTALL_LIBDIR=lib"];
+    configure(&root().join("bindings/cpp"), &build, &options)?;
+    let mut cmake = Command::new("cmake");
+    cmake.arg("--install").arg(&build).arg("--prefix").arg(&prefix);
+    step("install C++", &mut cmake)?;
+    Ok(prefix)
+}
+
+/// The C program, twice. AddressSanitizer sees C's own memory, and what the library allocates and does
+/// not free; it has the static library. valgrind sees every access of both; it has the shared one, as
+/// pkg-config says.
+fn test_c(prefix: &Path) -> Result<()> {
+    let folder = folder("c")?;
+    let compile = |source: &str, program: &Path| {
+        let mut gcc = Command::new("gcc");
+        gcc.args(["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]);
+        gcc.args(["-g", "-O1"]).arg(root().join("crates/zerobuffer-ffi/tests/c").join(source));
+        gcc.arg("-o").arg(program);
+        gcc
+    };
+
+    let sanitized = folder.join("test-asan");
+    let mut gcc = compile("test.c", &sanitized);
+    gcc.args(["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]);
+    gcc.arg("-I").arg(prefix.join("include")).arg(prefix.join("lib/libzerobuffer.a")).args(SYSTEM);
+    step("compile the C test for AddressSanitizer", &mut gcc)?;
+    step("C under AddressSanitizer", &mut Command::new(&sanitized))?;
+
+    let plain = folder.join("test");
+    let mut gcc = compile("test.c", &plain);
+    gcc.args(pkg_config(prefix)?).arg("-lpthread");
+    step("compile the C test for valgrind", &mut gcc)?;
+    let log = folder.join("valgrind.log");
+    let mut valgrind = Command::new("valgrind");
+    // The threads take fair turns, since some of them spin. What it does not know is a system call
+    // that it then refuses, which the library can do without.
+    valgrind.args(["--quiet", "--error-exitcode=99", "--leak-check=full", "--fair-sched=yes"]);
+    valgrind.arg("--errors-for-leak-kinds=definite,possible");
+    valgrind.arg(format!("--log-file={}", log.display())).arg(&plain);
+    valgrind.env("LD_LIBRARY_PATH", prefix.join("lib"));
+    step("C under valgrind", &mut valgrind).inspect_err(|_| {
+        println!("{}", std::fs::read_to_string(&log).unwrap_or_default());
+    })?;
+
+    let readme = folder.join("readme");
+    step("compile the C example", compile("readme.c", &readme).args(pkg_config(prefix)?))?;
+    step("C example", Command::new(&readme).env("LD_LIBRARY_PATH", prefix.join("lib")))
+}
+
+/// What pkg-config says of the installed library.
+fn pkg_config(prefix: &Path) -> Result<Vec<String>> {
+    let mut command = Command::new("pkg-config");
+    command.args(["--cflags", "--libs", "zerobuffer"]);
+    command.env("PKG_CONFIG_PATH", prefix.join("lib/pkgconfig"));
+    let output = command.output().context("pkg-config cannot be started")?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "pkg-config does not find zerobuffer: {errors}");
+    Ok(String::from_utf8_lossy(&output.stdout).split_whitespace().map(str::to_owned).collect())
+}
+
+/// The example project, which finds the installed package, as two processes.
+fn example(prefix: &Path) -> Result<()> {
+    let build = folder("example")?;
+    let option = format!("-DCMAKE_PREFIX_PATH={}", prefix.display());
+    configure(&root().join("bindings/cpp/example"), &build, &[&option])?;
+    let channel = format!("cpp-example-{}", std::process::id());
+    let invert = |role: &str| {
+        let mut command = Command::new(build.join("invert"));
+        command.args([role, &channel]);
+        command
+    };
+    let mut server = invert("serve")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("start the example's server")?;
+    let mut said = String::new();
+    let stdout = server.stdout.take().context("its output is a pipe")?;
+    BufReader::new(stdout).read_line(&mut said)?;
+    let called = step("C++ example", &mut invert("call"));
+    // Its end of input tells the server to stop.
+    drop(server.stdin.take().map(|mut stdin| stdin.flush()));
+    let ended = server.wait()?;
+    called?;
+    ensure!(said == "serving\n" && ended.success(), "the example's server: {said:?}, {ended}");
+    Ok(())
+}
+
+/// The examples in the documents are programs of the tests, word for word.
+fn documents() -> Result<()> {
+    for (program, document) in [
+        ("bindings/cpp/tests/readme.cpp", "README.md"),
+        ("bindings/cpp/tests/readme.cpp", "docs/cpp.md"),
+        ("crates/zerobuffer-ffi/tests/c/readme.c", "docs/c.md"),
+    ] {
+        let read = |file: &str| std::fs::read_to_string(root().join(file)).context(file.to_owned());
+        let text = read(program)?;
+        let example: Vec<_> =
+            text.lines().skip_while(|line| !line.starts_with("#include")).collect();
+        ensure!(
+            read(document)?.contains(example.join("\n").trim()),
+            "{document} does not have the example of {program}"
+        );
+    }
+    Ok(())
+}
