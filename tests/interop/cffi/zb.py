@@ -48,11 +48,11 @@ def check(status: int) -> None:
 class Client:
     """A client of one channel, on one thread."""
 
-    def __init__(self, channel: str, timeout: float, **fields: object) -> None:
+    def __init__(self, name: str, timeout: float, **fields: object) -> None:
         config = ffi.new("zb_client_config *")
         self._metadata = fill(config, fields)
         self._out = ffi.new("zb_client **")
-        check(lib.zb_client_connect(channel.encode(), config, int(timeout * NANOSECONDS), self._out))
+        check(lib.zb_client_connect(name.encode(), config, int(timeout * NANOSECONDS), self._out))
         self.handle = self._out[0]
         self._sequence = ffi.new("uint64_t *")
         self._buffer = ffi.new("zb_buffer *")
