@@ -21,7 +21,7 @@
 //! ARM may do 4 before 3, because glibc takes the token with acquire ordering only. The loom models at
 //! the end of this file check it, with each fence taken away as a control.
 
-use crate::atomics::{AtomicU64, Ordering, fence, load_fence, spin_hint};
+use crate::atomics::{AtomicU32, AtomicU64, Ordering, fence, load_fence, spin_hint};
 use crate::failpoint::failpoint;
 use crate::sys::{self, Semaphore, Waited};
 use std::time::Duration;
@@ -124,6 +124,8 @@ pub(crate) trait Watch {
 const BURST: u32 = 256;
 /// Looks at the beginning of a wait that are closer together.
 const SHORT: u32 = 64;
+/// The longest pause before the first look, in quarters of a load fence: some 350 ns.
+const PAUSE_MAX: u32 = 4 * 96;
 /// The spinning time lies between these two; doubled when it was worth it, halved when not.
 const SPIN_MAX_NS: u64 = 50_000;
 const SPIN_MIN_NS: u64 = 1_000;
@@ -134,6 +136,8 @@ pub(crate) struct Waiter {
     strategy: WaitStrategy,
     alone: bool,
     spin_ns: AtomicU64,
+    /// The pause before the first look of [`Waiter::spin`], in quarters of a load fence.
+    pause: AtomicU32,
     /// When the peer was probed last.
     probed_ns: AtomicU64,
 }
@@ -144,15 +148,26 @@ impl Waiter {
             strategy,
             alone: sys::usable_cpus() < 2,
             spin_ns: AtomicU64::new(SPIN_MAX_NS),
+            pause: AtomicU32::new(0),
             probed_ns: AtomicU64::new(0),
         }
     }
 
     /// The first part of WAIT alone, for a cheap look: whether `news` came within the time that one
     /// spins without a clock. If not, [`Waiter::wait`] is to follow.
+    ///
+    /// The first look comes after a pause that adapts. Whoever looks too early takes the line from the
+    /// peer just when the peer wants to write it, which costs a line transfer, on top of the one that
+    /// carries the news. So the pause grows when a first look was in vain but one of the next was not,
+    /// and creeps back when it was not: where news are always there already it comes to nothing.
     #[inline(always)]
     pub(crate) fn spin(&self, news: impl Fn() -> bool) -> bool {
-        for turn in 0..self.burst() {
+        let burst = self.burst();
+        let pause = self.pause.load(Ordering::Relaxed);
+        for _ in 0..pause / 4 {
+            load_fence();
+        }
+        for turn in 0..burst {
             if turn >= SHORT {
                 spin_hint();
             } else if turn > 0 {
@@ -162,6 +177,7 @@ impl Waiter {
                 load_fence();
             }
             if news() {
+                self.pause.store(next_pause(pause, turn), Ordering::Relaxed);
                 return true;
             }
         }
@@ -273,6 +289,19 @@ impl Waiter {
     }
 }
 
+/// The pause before the first look of the next wait, after one in which look `turn` had found news.
+///
+/// A look too early costs ten times as much as a step of the pause, so it grows four times as fast as it
+/// shrinks. A wait that was long for other reasons teaches nothing.
+#[inline]
+fn next_pause(pause: u32, turn: u32) -> u32 {
+    match turn {
+        0 => pause.saturating_sub(1),
+        1..SHORT => (pause + 4).min(PAUSE_MAX),
+        _ => pause,
+    }
+}
+
 /// Looks `times` times in a row.
 #[inline]
 fn look<T>(times: u32, mut cond: impl FnMut() -> Option<T>) -> Option<T> {
@@ -361,6 +390,26 @@ mod tests {
             let waiter = Waiter::new(WaitStrategy::Park);
             assert_eq!(waiter.wait(&semaphore, &deadline, &peer, cond), Ok(()));
         }
+    }
+
+    /// A wait whose news come with look `turn`, counted from 0.
+    fn spin_until_look(waiter: &Waiter, turn: u32) -> bool {
+        let looks = Cell::new(0);
+        waiter.spin(|| looks.replace(looks.get() + 1) == turn)
+    }
+
+    #[test]
+    fn the_first_look_comes_later_when_it_was_too_early_and_at_once_when_news_are_there() {
+        let waiter = Waiter { alone: false, ..Waiter::new(WaitStrategy::SpinThenPark) };
+        let pause = || waiter.pause.load(Ordering::Relaxed);
+        assert_eq!(pause(), 0);
+        assert!(spin_until_look(&waiter, 1) && pause() > 0);
+        (0..1000).for_each(|_| assert!(spin_until_look(&waiter, 5)));
+        assert_eq!(pause(), PAUSE_MAX);
+        assert!(spin_until_look(&waiter, SHORT) && !spin_until_look(&waiter, BURST));
+        assert_eq!(pause(), PAUSE_MAX, "a long wait teaches nothing");
+        (0..1000).for_each(|_| assert!(spin_until_look(&waiter, 0)));
+        assert_eq!(pause(), 0);
     }
 
     #[test]
