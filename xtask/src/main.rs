@@ -9,6 +9,7 @@ mod matrix;
 mod native;
 mod packages;
 mod python;
+mod python_package;
 mod shm;
 mod soak;
 mod steps;
@@ -43,6 +44,10 @@ enum Task {
     Interop,
     /// The C# binding, with Debian's mono.
     Csharp,
+    /// The Python package: its tests, and its types.
+    Python,
+    /// The Python package as a wheel and as sources, in target/wheels.
+    Wheel,
     /// Every language's server with every language's client, as real processes.
     Matrix {
         /// Options of the driver, such as `--json FILE` or `--server rust`; `--help` lists them.
@@ -78,6 +83,8 @@ fn main() -> Result<()> {
         Task::Header => header::write(),
         Task::Interop => steps::interop(),
         Task::Csharp => csharp::test(),
+        Task::Python => python_package::test(),
+        Task::Wheel => python_package::wheel(),
         Task::Matrix { options } => matrix::matrix(&options),
         Task::Bench { options } => bench::bench(&options),
         Task::HotPath => hot_path::hot_path(),

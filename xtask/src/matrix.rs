@@ -2,6 +2,7 @@
 
 use crate::csharp;
 use crate::native;
+use crate::python_package;
 use crate::steps::{cargo, root, step};
 use anyhow::Result;
 
@@ -13,11 +14,12 @@ struct Peer {
 }
 
 /// All of them. A peer that cannot be built makes red cells, with the reason.
-const PEERS: [Peer; 4] = [
+const PEERS: [Peer; 5] = [
     Peer { name: "rust", build: rust },
     Peer { name: "cpp", build: native::cpp_peer },
     Peer { name: "cffi", build: native::cffi_peer },
     Peer { name: "csharp", build: csharp::peer },
+    Peer { name: "python", build: python_package::peer },
 ];
 
 /// Builds all peers and runs the driver with these further options.

@@ -1,7 +1,9 @@
 //! The steps of `cargo xtask test`, in their order.
 
 use crate::shm::Snapshot;
-use crate::{api, bench, csharp, header, hot_path, matrix, native, python, soak, trust};
+use crate::{
+    api, bench, csharp, header, hot_path, matrix, native, python, python_package, soak, trust,
+};
 use anyhow::{Context, Result, ensure};
 use std::borrow::BorrowMut;
 use std::path::Path;
@@ -23,6 +25,7 @@ pub(crate) fn test() -> Result<()> {
     interop()?;
     native::test()?;
     csharp::test()?;
+    python_package::test()?;
     matrix::matrix(&[])?;
     soak::brief()?;
     loom()?;

@@ -239,6 +239,23 @@ impl DuplexClient {
         sequence: u64,
         timeout: Duration,
     ) -> Result<DuplexResponse<'_>> {
+        let received = self.poll_response_for(sequence, timeout);
+        if matches!(received, Err(Error::Timeout { .. })) && !timeout.is_zero() {
+            self.cancel(sequence);
+        }
+        received
+    }
+
+    /// As [`receive_response_for`](Self::receive_response_for), but when the timeout passes the request
+    /// is not given up: for who waits bit by bit, and looks after something else in between.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn poll_response_for(
+        &self,
+        sequence: u64,
+        timeout: Duration,
+    ) -> Result<DuplexResponse<'_>> {
         if let Some(frame) = self.take_ready(sequence) {
             return Ok(DuplexResponse { sequence, frame: Held::Owned(frame) });
         }
@@ -250,12 +267,7 @@ impl DuplexClient {
             match self.next_response(&deadline) {
                 Ok(response) if response.sequence == sequence => return Ok(response),
                 Ok(earlier) => self.ready.borrow_mut().push_back(earlier.into_parts()),
-                Err(error) => {
-                    if matches!(error, Error::Timeout { .. }) && !timeout.is_zero() {
-                        self.cancel(sequence);
-                    }
-                    return Err(error);
-                }
+                Err(error) => return Err(error),
             }
         }
     }

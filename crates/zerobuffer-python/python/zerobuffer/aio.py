@@ -1,0 +1,298 @@
+"""The in-place channel for asyncio. The loop never waits: a thread of its own does, for each client and
+each server."""
+
+import asyncio
+import threading
+from types import TracebackType
+from typing import Any, AsyncIterator, Dict, Optional, Tuple, Type
+
+from ._native import Client, Request, Response, Server
+from .exceptions import (
+    Full,
+    HandlerFailed,
+    InvalidState,
+    PeerClosed,
+    PeerDied,
+    ProtocolViolation,
+    Timeout,
+    ZeroBufferException,
+)
+
+# How long the thread waits before it looks whether it is still needed.
+_SLICE = 0.2
+
+
+def _tell(loop: asyncio.AbstractEventLoop, call: Any, *arguments: Any) -> None:
+    """Has the loop make a call; one that is closed has no use for it."""
+    try:
+        loop.call_soon_threadsafe(call, *arguments)
+    except RuntimeError:
+        pass
+
+
+class AsyncClient:
+    """A client of an in-place channel for one event loop; many calls can be under way at once::
+
+        async with await AsyncClient.connect("image-proc") as client:
+            with await client.call(image) as response:
+                show(np.asarray(response))
+    """
+
+    def __init__(self, client: Client, loop: asyncio.AbstractEventLoop) -> None:
+        """Use :meth:`connect`."""
+        self._client = client
+        self._loop = loop
+        self._waiting: Dict[int, "asyncio.Future[Response]"] = {}
+        self._wake = threading.Event()
+        self._closed = False
+        self._thread = threading.Thread(
+            target=self._receive, name=f"zerobuffer-{client.name}", daemon=True
+        )
+        self._thread.start()
+
+    @classmethod
+    async def connect(
+        cls, name: str, timeout: Optional[float] = 5.0, **options: Any
+    ) -> "AsyncClient":
+        """Attaches to the server of channel ``name``. ``options``, and what is raised: those of
+        :class:`zerobuffer.Client`, but there is no ``send_timeout``: a call has one for all of it."""
+        loop = asyncio.get_running_loop()
+        # Whoever finds no room must not wait on the loop's thread.
+        client = await asyncio.to_thread(Client, name, timeout, send_timeout=0, **options)
+        return cls(client, loop)
+
+    @property
+    def name(self) -> str:
+        """The channel's name."""
+        return self._client.name
+
+    @property
+    def server_metadata(self) -> bytes:
+        """What the server has published about itself."""
+        return self._client.server_metadata
+
+    @property
+    def is_server_connected(self) -> bool:
+        """Whether the server is there at this moment."""
+        return self._client.is_server_connected
+
+    async def call(self, data: Any, timeout: Optional[float] = 5.0) -> Response:
+        """Sends ``data`` and returns the answer, both within ``timeout`` seconds. If it is cancelled, the
+        request is given up.
+
+        Raises as :meth:`zerobuffer.Client.call` does.
+        """
+        if self._closed:
+            raise InvalidState("the client is closed; make a new one")
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._answer(data)
+        except TimeoutError as error:
+            if isinstance(error, ZeroBufferException):
+                raise
+            late = Timeout(f"timeout after {timeout} s: waiting for a response")
+            late.waited, late.what = timeout, "waiting for a response"
+            raise late from None
+
+    async def _answer(self, data: Any) -> Response:
+        sequence = await self._send(data)
+        future: "asyncio.Future[Response]" = self._loop.create_future()
+        self._waiting[sequence] = future
+        self._wake.set()
+        try:
+            return await future
+        finally:
+            if self._waiting.pop(sequence, None) is not None:
+                self._client.cancel(sequence)
+
+    async def _send(self, data: Any) -> int:
+        pause = 0.0005
+        while True:
+            try:
+                return self._client.send_request(data)
+            except Full:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, 0.02)
+
+    def _receive(self) -> None:
+        """The thread: hands every answer to the call that waits for it."""
+        while not self._closed:
+            if not self._waiting:
+                self._wake.clear()
+                if not self._waiting:
+                    self._wake.wait(_SLICE)
+                continue
+            try:
+                response = self._client.receive_response(_SLICE)
+                _tell(self._loop, self._deliver, response.sequence, response, None)
+                del response
+            except Timeout:
+                continue
+            except HandlerFailed as error:
+                _tell(self._loop, self._deliver, error.sequence, None, error)
+            except (PeerDied, PeerClosed) as error:
+                _tell(self._loop, self._lose, error)
+                if error.sequence is None:
+                    # All are told. There is nothing to wait for until somebody reconnects.
+                    self._wake.clear()
+                    self._wake.wait(_SLICE)
+            except ZeroBufferException as error:
+                _tell(self._loop, self._lose, error)
+                if isinstance(error, (InvalidState, ProtocolViolation)):
+                    return
+
+    def _deliver(
+        self, sequence: int, response: Optional[Response], error: Optional[Exception]
+    ) -> None:
+        future = self._waiting.pop(sequence, None)
+        if future is None or future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        elif response is not None:
+            future.set_result(response)
+
+    def _lose(self, error: Any) -> None:
+        """The server has gone: about one request, or about all that are left."""
+        sequence = getattr(error, "sequence", None)
+        if sequence is not None:
+            self._deliver(sequence, None, error)
+            return
+        for sequence in list(self._waiting):
+            self._deliver(sequence, None, error)
+
+    async def reconnect(self, timeout: Optional[float] = 5.0) -> Any:
+        """As :meth:`zerobuffer.Client.reconnect`."""
+        return await asyncio.to_thread(self._client.reconnect, timeout)
+
+    async def close(self) -> None:
+        """Closes the channel in good order. Calls that are under way raise PeerClosed or
+        InvalidState."""
+        if self._closed:
+            return
+        self._closed = True
+        self._wake.set()
+        await asyncio.to_thread(self._end)
+        self._lose(InvalidState("the client was closed"))
+
+    def _end(self) -> None:
+        self._client.close()
+        self._thread.join()
+
+    async def __aenter__(self) -> "AsyncClient":
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: Optional[Type[BaseException]],
+        exc_val: Optional[BaseException],
+        exc_tb: Optional[TracebackType],
+    ) -> None:
+        await self.close()
+
+
+class AsyncServer:
+    """A server of an in-place channel whose requests are taken by a coroutine::
+
+        async with AsyncServer("image-proc", BufferConfig(4096, 100 << 20)) as server:
+            async for request in server:
+                with request:
+                    np.asarray(request)[:] ^= 255
+
+    Requests may be answered in any order, by ``respond()`` or ``fail()``, also by other tasks and threads.
+    """
+
+    def __init__(self, name: str, config: Any = None, **options: Any) -> None:
+        """Creates the channel ``name``. ``options``, and what is raised: those of
+        :class:`zerobuffer.Server`; there are no workers."""
+        self._server = Server(name, config, **options)
+        self._requests: Optional["asyncio.Queue[Tuple[Optional[Request], Any]]"] = None
+        self._thread: Optional[threading.Thread] = None
+        self._stopped = False
+
+    @property
+    def name(self) -> str:
+        """The channel's name."""
+        return self._server.name
+
+    @property
+    def is_client_connected(self) -> bool:
+        """Whether a client is attached at this moment."""
+        return self._server.is_client_connected
+
+    async def receive(self) -> Request:
+        """The next request.
+
+        Raises InvalidState after ``stop()``, or what keeps the server from going on.
+        """
+        request, error = await self._queue().get()
+        if request is None:
+            # For whoever asks next.
+            self._queue().put_nowait((None, error))
+            raise error
+        return request
+
+    def _queue(self) -> "asyncio.Queue[Tuple[Optional[Request], Any]]":
+        if self._requests is None:
+            self._requests = asyncio.Queue()
+            self._thread = threading.Thread(
+                target=self._take,
+                args=(asyncio.get_running_loop(), self._requests),
+                name=f"zerobuffer-{self.name}",
+                daemon=True,
+            )
+            self._thread.start()
+        return self._requests
+
+    def _take(self, loop: asyncio.AbstractEventLoop, requests: Any) -> None:
+        """The thread: passes every request on."""
+        while True:
+            try:
+                request = self._server.receive(_SLICE)
+                _tell(loop, requests.put_nowait, (request, None))
+                del request
+            except (Timeout, ProtocolViolation):
+                # A client that broke the protocol is not served any more; the next one is.
+                continue
+            except Exception as error:
+                _tell(loop, requests.put_nowait, (None, error))
+                return
+
+    async def __aiter__(self) -> AsyncIterator[Request]:
+        while True:
+            try:
+                request = await self.receive()
+            except InvalidState:
+                return
+            yield request
+            del request
+
+    async def stop(self) -> None:
+        """Stops in good order, as :meth:`zerobuffer.Server.stop` does; ``async for`` ends."""
+        if self._stopped:
+            return
+        self._stopped = True
+        await asyncio.to_thread(self._server.stop)
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join)
+        self._drop_rest()
+
+    def _drop_rest(self) -> None:
+        """What nobody has taken out of the queue fails at its client."""
+        requests = self._requests
+        while requests is not None and not requests.empty():
+            request, error = requests.get_nowait()
+            if request is None:
+                requests.put_nowait((None, error))
+                return
+
+    async def __aenter__(self) -> "AsyncServer":
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: Optional[Type[BaseException]],
+        exc_val: Optional[BaseException],
+        exc_tb: Optional[TracebackType],
+    ) -> None:
+        await self.stop()

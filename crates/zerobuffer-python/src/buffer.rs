@@ -1,0 +1,171 @@
+//! Bytes on their way between Python and the library: whatever Python can show as bytes, and the
+//! library's memory as Python's buffers.
+
+use parking_lot::Mutex;
+use pyo3::buffer::PyUntypedBuffer;
+use pyo3::exceptions::PyBufferError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyMemoryView, PyWeakrefMethods, PyWeakrefReference};
+use std::ffi::{c_int, c_void};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use zerobuffer::memory::SharedMemoryView;
+
+/// Data of this size is copied without the interpreter lock.
+const LARGE: usize = 64 * 1024;
+
+/// Calls `take` with the bytes of `object`: `bytes`, or anything with the buffer protocol.
+pub(crate) fn with_bytes<R>(
+    object: &Bound<'_, PyAny>,
+    take: impl FnOnce(&[u8]) -> PyResult<R>,
+) -> PyResult<R> {
+    if let Ok(bytes) = object.cast::<PyBytes>() {
+        return take(bytes.as_bytes());
+    }
+    let buffer = PyUntypedBuffer::get(object)?;
+    if !buffer.is_c_contiguous() {
+        let copy = PyMemoryView::from(object)?.call_method0("tobytes")?;
+        return take(copy.cast::<PyBytes>()?.as_bytes());
+    }
+    match buffer.len_bytes() {
+        0 => take(&[]),
+        // SAFETY: `buffer` keeps that many bytes at that address for as long as it lives. Another Python
+        // thread may write them while they are copied, as with every consumer of Python's buffers:
+        // then the copy holds a mixture, and nothing depends on what it holds.
+        len => take(unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast(), len) }),
+    }
+}
+
+/// Whether copying so many bytes takes long enough to let other threads run.
+pub(crate) fn is_large(len: usize) -> bool {
+    len >= LARGE
+}
+
+/// The Python views of one object's memory. The object owns a [`SharedMemoryView`] for as long as it
+/// lives, and every view holds the object, so no view ever dangles; this counts them, for giving a
+/// frame back only when nobody looks at it any more.
+///
+/// Everything here runs with the interpreter lock; the atomics are for the type system.
+#[derive(Default)]
+pub(crate) struct Exports {
+    /// Views made from the object itself: `memoryview(frame)`, `np.asarray(frame)`.
+    direct: AtomicUsize,
+    /// The view of the `data` attribute, until it and all slices of it are gone.
+    through_data: AtomicUsize,
+    /// `data` is being made.
+    making_data: AtomicBool,
+    /// The latest view that `data` returned, if anybody has it. A strong reference would be a cycle.
+    data: Mutex<Option<Py<PyWeakrefReference>>>,
+}
+
+impl Exports {
+    /// The body of `__getbuffer__`.
+    ///
+    /// # Safety
+    /// `view` is what Python passed to `__getbuffer__` of `object`, which keeps `memory` for as long as
+    /// it lives.
+    pub(crate) unsafe fn fill(
+        &self,
+        object: &Bound<'_, PyAny>,
+        view: *mut ffi::Py_buffer,
+        flags: c_int,
+        memory: &SharedMemoryView,
+    ) -> PyResult<()> {
+        let (start, len) = (memory.as_ptr().cast::<c_void>(), memory.len() as isize);
+        // SAFETY: `view` is Python's to be filled, by this function's contract.
+        let status = unsafe {
+            (*view).obj = ptr::null_mut();
+            ffi::PyBuffer_FillInfo(view, object.as_ptr(), start, len, 0, flags)
+        };
+        if status != 0 {
+            return Err(PyErr::fetch(object.py()));
+        }
+        let through_data = self.making_data.load(Ordering::Relaxed);
+        // SAFETY: the field is the exporter's own.
+        unsafe { (*view).internal = ptr::without_provenance_mut(usize::from(through_data)) };
+        self.count(through_data).fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The body of `__releasebuffer__`.
+    ///
+    /// # Safety
+    /// `view` was filled by [`Exports::fill`] of the same object.
+    pub(crate) unsafe fn released(&self, view: *mut ffi::Py_buffer) {
+        // SAFETY: by this function's contract.
+        let through_data = unsafe { !(*view).internal.is_null() };
+        self.count(through_data).fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn count(&self, through_data: bool) -> &AtomicUsize {
+        if through_data { &self.through_data } else { &self.direct }
+    }
+
+    /// The body of `data`: the same view for as long as somebody has it.
+    pub(crate) fn data<'py>(
+        &self,
+        object: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyMemoryView>> {
+        if let Some(view) = self.own_view(object.py()) {
+            return Ok(view.cast_into()?);
+        }
+        self.making_data.store(true, Ordering::Relaxed);
+        let view = PyMemoryView::from(object);
+        self.making_data.store(false, Ordering::Relaxed);
+        let view = view?;
+        *self.data.lock() = Some(PyWeakrefReference::new(&view)?.unbind());
+        Ok(view)
+    }
+
+    /// The view of `data`, if somebody still has it and it was not released.
+    fn own_view<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        if self.through_data.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let reference = self.data.lock().as_ref().map(|reference| reference.clone_ref(py))?;
+        reference.bind(py).upgrade()
+    }
+
+    /// Releases the view of `data`, which then cannot be used any more, and makes sure that no other
+    /// one is left.
+    ///
+    /// # Errors
+    /// `BufferError`: somebody still looks at the bytes.
+    pub(crate) fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.close_data(py)?;
+        match self.alive() {
+            0 => Ok(()),
+            alive => Err(Self::still_viewed(alive)),
+        }
+    }
+
+    /// As [`Exports::close`], but slices of `data` may be left, as programs written for version 1 leave
+    /// them behind. They stay readable, and show what becomes of the memory.
+    pub(crate) fn close_but_slices(&self, py: Python<'_>) -> PyResult<()> {
+        self.close_data(py)?;
+        match self.direct.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            alive => Err(Self::still_viewed(alive)),
+        }
+    }
+
+    fn close_data(&self, py: Python<'_>) -> PyResult<()> {
+        if let Some(view) = self.own_view(py) {
+            view.call_method0("release")?;
+        }
+        Ok(())
+    }
+
+    /// Views that are alive.
+    pub(crate) fn alive(&self) -> usize {
+        self.direct.load(Ordering::Relaxed) + self.through_data.load(Ordering::Relaxed)
+    }
+
+    fn still_viewed(alive: usize) -> PyErr {
+        PyBufferError::new_err(format!(
+            "{alive} view(s) of this memory are alive (an array, a memoryview, a slice of one): delete \
+             them first, or copy what is to be kept"
+        ))
+    }
+}

@@ -1,0 +1,38 @@
+//! The extension module `zerobuffer._native`: the library's types as Python classes. What Python
+//! programs import is the package around it, in `python/zerobuffer/`.
+//!
+//! Three rules hold everywhere:
+//!
+//! - Whoever may wait looks once, for a few microseconds, with the interpreter lock, then waits without it
+//!   in slices and checks for signals in between ([`waiting`]).
+//! - No Rust lock is waited for with the interpreter lock held, so the two cannot block each other.
+//! - An object that hands out its bytes' address keeps them mapped for as long as it lives, and every
+//!   Python view of them keeps the object alive ([`buffer`]).
+
+mod buffer;
+mod client;
+mod errors;
+mod reader;
+mod server;
+mod two_buffers;
+mod waiting;
+mod writer;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+#[pyo3(name = "_native")]
+fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<client::Client>()?;
+    module.add_class::<client::RequestBuffer>()?;
+    module.add_class::<client::Response>()?;
+    module.add_class::<server::Server>()?;
+    module.add_class::<server::Request>()?;
+    module.add_class::<reader::Reader>()?;
+    module.add_class::<reader::Frame>()?;
+    module.add_class::<writer::Writer>()?;
+    module.add_class::<two_buffers::TwoBufferClient>()?;
+    module.add_class::<two_buffers::TwoBufferServer>()?;
+    module.add_function(wrap_pyfunction!(two_buffers::is_duplex_server_running, module)?)
+}

@@ -1,0 +1,263 @@
+//! Version 1: the reader of a buffer, and its frames.
+
+use crate::buffer::Exports;
+use crate::errors::{Side, closed, exception};
+use crate::server::sizes;
+use crate::waiting::{self, not_yet};
+use parking_lot::Mutex;
+use pyo3::exceptions::PyValueError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyMemoryView};
+use std::ffi::c_int;
+use std::sync::Arc;
+use std::time::Duration;
+use zerobuffer::memory::SharedMemoryView;
+use zerobuffer::{Error, v1};
+
+/// A reader of version 1: it creates the buffer, owns it, and removes it when it is closed. Any thread
+/// may use it.
+#[pyclass(frozen, subclass, module = "zerobuffer")]
+pub(crate) struct Reader {
+    name: String,
+    /// `None` once closed; calls that are under way have a reference of their own.
+    reader: Mutex<Option<Arc<v1::Reader>>>,
+    /// What was read, once closed.
+    last: Mutex<v1::ReaderStatistics>,
+}
+
+#[pymethods]
+impl Reader {
+    /// Creates the buffer `name` with the sizes in `config`, a BufferConfig.
+    ///
+    /// Raises AlreadyRunning, NoSpace, ForeignObject, BadName, BadConfig or PermissionDenied.
+    #[new]
+    #[pyo3(signature = (name, config=None))]
+    fn new(py: Python<'_>, name: &str, config: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let config = sizes(config)?;
+        // Reserving the memory may take a while.
+        let reader = py.detach(|| v1::Reader::create(name, config)).map_err(raised(py))?;
+        let reader = Mutex::new(Some(Arc::new(reader)));
+        Ok(Self { name: name.to_owned(), reader, last: Mutex::default() })
+    }
+
+    /// The buffer's name.
+    #[getter]
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The next frame, waiting for it up to `timeout` seconds (None: for ever); None if there is none
+    /// by then.
+    ///
+    /// Raises WriterDeadException once the writer is gone and everything was read, or if none has come
+    /// in that time (then it is a NotConnectedYet); SequenceError; ProtocolViolation.
+    #[pyo3(signature = (timeout=Some(5.0)), text_signature = "($self, timeout=5.0)")]
+    fn read_frame(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Frame>> {
+        let read = |slice: Duration| {
+            let reader = self.get()?;
+            reader.read_frame(slice).map(v1::Frame::into_owned)
+        };
+        match waiting::wait(py, waiting::timeout(timeout)?, not_yet, read)? {
+            Ok(frame) => Ok(Some(Frame::new(frame))),
+            Err(Error::Timeout { .. }) => Ok(None),
+            Err(error) => Err(raised(py)(error)),
+        }
+    }
+
+    /// Gives a frame's space back to the writer, as `frame.dispose()` does.
+    fn release_frame(&self, py: Python<'_>, frame: &Frame) -> PyResult<()> {
+        frame.dispose(py)
+    }
+
+    /// A memoryview of a copy of the metadata; None if the writer has set none.
+    fn get_metadata<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyMemoryView>>> {
+        let metadata = self.get().and_then(|reader| reader.metadata()).map_err(raised(py))?;
+        let view = |bytes: Vec<u8>| PyMemoryView::from(PyBytes::new(py, &bytes).as_any());
+        metadata.map(view).transpose()
+    }
+
+    /// Whether a live writer is attached, waiting for one up to `timeout_ms` milliseconds.
+    #[pyo3(signature = (timeout_ms=None))]
+    fn is_writer_connected(&self, py: Python<'_>, timeout_ms: Option<u64>) -> PyResult<bool> {
+        let timeout = Duration::from_millis(timeout_ms.unwrap_or(0));
+        let connected = waiting::wait(py, timeout, not_yet, |slice| match self.get() {
+            Ok(reader) => reader.wait_for_writer(slice),
+            Err(error) => Err(error),
+        });
+        Ok(connected?.is_ok())
+    }
+
+    /// Frames read so far.
+    #[getter]
+    fn frames_read(&self) -> u64 {
+        self.statistics().frames
+    }
+
+    /// Their bytes.
+    #[getter]
+    fn bytes_read(&self) -> u64 {
+        self.statistics().bytes
+    }
+
+    /// Removes the buffer. Frames that are held stay readable.
+    fn close(&self, py: Python<'_>) {
+        let Some(reader) = self.reader.lock().take() else { return };
+        *self.last.lock() = reader.statistics();
+        py.detach(|| drop_last(reader));
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        _type: &Bound<'_, PyAny>,
+        _value: &Bound<'_, PyAny>,
+        _traceback: &Bound<'_, PyAny>,
+    ) {
+        self.close(py);
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Reader({:?})", self.name)
+    }
+}
+
+impl Reader {
+    fn get(&self) -> Result<Arc<v1::Reader>, Error> {
+        const CLOSED: Error = Error::InvalidState { reason: "Reader is closed" };
+        self.reader.lock().clone().ok_or(CLOSED)
+    }
+
+    fn statistics(&self) -> v1::ReaderStatistics {
+        self.get().map_or_else(|_| *self.last.lock(), |reader| reader.statistics())
+    }
+}
+
+/// Waits until no call uses the reader any more: each looks again every slice.
+fn drop_last(mut reader: Arc<v1::Reader>) {
+    while let Err(shared) = Arc::try_unwrap(reader) {
+        std::thread::sleep(Duration::from_millis(1));
+        reader = shared;
+    }
+}
+
+fn raised(py: Python<'_>) -> impl Fn(Error) -> PyErr {
+    move |error| exception(py, &error, Side::Reader)
+}
+
+/// A frame, read where the writer put it. It has the buffer protocol: `np.asarray(frame)` shows its bytes
+/// without a copy.
+///
+/// Its space goes back to the writer by dispose(), at the end of a `with` block, or with the object.
+#[pyclass(frozen, module = "zerobuffer")]
+pub(crate) struct Frame {
+    frame: Mutex<Option<v1::OwnedFrame>>,
+    memory: SharedMemoryView,
+    sequence: u64,
+    exports: Exports,
+}
+
+impl Frame {
+    fn new(frame: v1::OwnedFrame) -> Self {
+        let (memory, sequence) = (frame.memory(), frame.sequence());
+        Self { frame: Mutex::new(Some(frame)), memory, sequence, exports: Exports::default() }
+    }
+
+    fn is_held(&self) -> bool {
+        self.frame.lock().is_some()
+    }
+}
+
+#[pymethods]
+impl Frame {
+    /// A memoryview of the bytes. It is released with the frame.
+    #[getter]
+    fn data<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyMemoryView>> {
+        match slf.get().is_held() {
+            true => slf.get().exports.data(slf),
+            false => Err(PyValueError::new_err("Cannot access data of disposed frame")),
+        }
+    }
+
+    /// The length in bytes.
+    #[getter]
+    fn size(&self) -> usize {
+        self.memory.len()
+    }
+
+    /// The sequence number, as the writer counts.
+    #[getter]
+    fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Whether the frame has bytes and was not disposed of.
+    #[getter]
+    fn is_valid(&self) -> bool {
+        self.is_held() && !self.memory.is_empty()
+    }
+
+    /// Gives the space back to the writer. Called again it does nothing.
+    ///
+    /// Raises BufferError while an array or another view is alive, and the frame is held as before. Only
+    /// slices of `data` may be left; they then show whatever the writer puts there.
+    fn dispose(&self, py: Python<'_>) -> PyResult<()> {
+        if self.is_held() {
+            self.exports.close_but_slices(py)?;
+            *self.frame.lock() = None;
+        }
+        Ok(())
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        _type: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+        _traceback: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        match self.dispose(py) {
+            // The exception's traceback keeps views; they keep the frame until they are gone.
+            Err(_) if !value.is_none() => Ok(()),
+            disposed => disposed,
+        }
+    }
+
+    fn __len__(&self) -> usize {
+        self.memory.len()
+    }
+
+    fn __bytes__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Self::data(slf)?.call_method0("tobytes")
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Frame(sequence={}, size={})", self.sequence, self.memory.len())
+    }
+
+    unsafe fn __getbuffer__(
+        slf: Bound<'_, Self>,
+        view: *mut ffi::Py_buffer,
+        flags: c_int,
+    ) -> PyResult<()> {
+        let this = slf.get();
+        if !this.is_held() {
+            return Err(closed(slf.py(), "the frame was disposed of"));
+        }
+        // SAFETY: Python's call; this object keeps the memory.
+        unsafe { this.exports.fill(&slf, view, flags, &this.memory) }
+    }
+
+    unsafe fn __releasebuffer__(&self, view: *mut ffi::Py_buffer) {
+        // SAFETY: Python's call.
+        unsafe { self.exports.released(view) };
+    }
+}

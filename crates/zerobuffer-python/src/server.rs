@@ -1,0 +1,570 @@
+//! The server of an in-place channel, and the requests in its hands.
+
+use crate::buffer::{Exports, with_bytes};
+use crate::errors::{Side, closed, duplex, exception};
+use crate::waiting::{self, SLICE, not_yet};
+use parking_lot::Mutex;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyMemoryView};
+use std::ffi::c_int;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use zerobuffer::memory::{HeapMemory, MemoryProvider, SharedMemoryView};
+use zerobuffer::{BufferConfig, Error, OwnedRequest, ServerConfig};
+
+/// The pause before another try to make a segment that could not be made.
+const RETRY: Duration = Duration::from_millis(100);
+
+const STOPPED: Error = Error::InvalidState { reason: "the server was stopped; create another one" };
+
+/// The sizes in a `zerobuffer.BufferConfig`, or in anything that looks like one.
+pub(crate) fn sizes(config: Option<&Bound<'_, PyAny>>) -> PyResult<BufferConfig> {
+    let Some(config) = config else { return Ok(BufferConfig::default()) };
+    let size = |name| config.getattr(name)?.extract::<usize>();
+    Ok(BufferConfig::new(size("metadata_size")?, size("payload_size")?))
+}
+
+/// A server of an in-place channel: it creates the channel, and serves one client after the other.
+///
+/// Either give it a handler, which runs on threads of its own (start), or take the requests yourself
+/// (receive, or `for request in server`). stop() ends it in good order, and so does leaving a `with`
+/// block.
+#[pyclass(frozen, module = "zerobuffer")]
+pub(crate) struct Server {
+    name: String,
+    workers: usize,
+    stop_timeout: Duration,
+    /// `None` after the end.
+    server: Mutex<Option<zerobuffer::Server>>,
+    /// The `threading.Thread`s that run the handler.
+    threads: Mutex<Vec<Py<PyAny>>>,
+    /// Registered to run when the interpreter exits.
+    at_exit: Mutex<Option<Py<PyAny>>>,
+    started: AtomicBool,
+    stopping: AtomicBool,
+    /// Why the threads gave up.
+    failure: Mutex<Option<Error>>,
+}
+
+#[pymethods]
+impl Server {
+    /// Creates the channel `name`; clients can attach as soon as this returns.
+    ///
+    /// config: a BufferConfig with the sizes.
+    /// workers: how many threads start() runs the handler on; with more than one, answers may overtake
+    /// each other.
+    /// metadata: what each client finds in its `server_metadata`.
+    /// wait: "default", "park" (least CPU time) or "spin" (least latency).
+    /// mode: permission bits; by default only programs of the same user can attach.
+    /// stop_timeout: how long stop() waits for running handlers, and then for the client to read.
+    ///
+    /// Raises AlreadyRunning, NoSpace, ForeignObject, BadName, BadConfig, TooLarge or PermissionDenied.
+    #[new]
+    #[pyo3(signature = (name, config=None, *, workers=1, metadata=None, wait="default", mode=0o600,
+        stop_timeout=2.0))]
+    #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
+    fn new(
+        py: Python<'_>,
+        name: &str,
+        config: Option<&Bound<'_, PyAny>>,
+        workers: usize,
+        metadata: Option<&Bound<'_, PyAny>>,
+        wait: &str,
+        mode: u32,
+        stop_timeout: f64,
+    ) -> PyResult<Self> {
+        let stop_timeout = waiting::timeout(Some(stop_timeout))?;
+        let mut server = ServerConfig::new(sizes(config)?)
+            .workers(workers)
+            .wait(waiting::strategy(wait)?)
+            .mode(mode)
+            .stop_timeout(stop_timeout);
+        if let Some(metadata) = metadata {
+            server = with_bytes(metadata, |bytes| Ok(server.metadata(bytes)))?;
+        }
+        // Reserving the memory may take a while.
+        let created = py.detach(|| zerobuffer::Server::create(name, server));
+        Ok(Self {
+            name: name.to_owned(),
+            workers,
+            stop_timeout,
+            server: Mutex::new(Some(created.map_err(duplex(py))?)),
+            threads: Mutex::default(),
+            at_exit: Mutex::default(),
+            started: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            failure: Mutex::default(),
+        })
+    }
+
+    /// The channel's name.
+    #[getter]
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Runs `handler(request)` on every request, on background threads, until stop(). What the request's
+    /// bytes are when the handler returns is the answer.
+    ///
+    /// An exception reaches the client as HandlerFailed with its text, and so does a view that the
+    /// handler has kept. Then on_error(exception) is called, if there is one; otherwise the exception
+    /// is logged to the logger "zerobuffer.server".
+    ///
+    /// Raises InvalidState if it was started or stopped before.
+    #[pyo3(signature = (handler, on_error=None))]
+    fn start(
+        slf: &Bound<'_, Self>,
+        handler: Bound<'_, PyAny>,
+        on_error: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        if this.is_stopping() || this.started.swap(true, Ordering::Relaxed) {
+            let reason = "the server was started or stopped before; create another one";
+            return Err(closed(py, reason));
+        }
+        let at_exit = py.import("zerobuffer._support")?.call_method1("stop_at_exit", (slf,))?;
+        *this.at_exit.lock() = Some(at_exit.unbind());
+        for _ in 0..this.workers {
+            let options = PyDict::new(py);
+            options.set_item("target", slf.getattr("_serve")?)?;
+            options.set_item("args", (&handler, &on_error))?;
+            options.set_item("name", format!("zerobuffer-{}", this.name))?;
+            options.set_item("daemon", true)?;
+            let thread = py.import("threading")?.call_method("Thread", (), Some(&options))?;
+            thread.call_method0("start")?;
+            this.threads.lock().push(thread.unbind());
+        }
+        Ok(())
+    }
+
+    /// The body of a background thread.
+    fn _serve(
+        &self,
+        py: Python<'_>,
+        handler: &Bound<'_, PyAny>,
+        on_error: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        while !self.is_stopping() {
+            match self.take(py, SLICE)? {
+                Ok(request) => {
+                    let request = Bound::new(py, Request::in_place(request))?;
+                    let outcome = handler.call1((&request,)).map(drop);
+                    if let Some(error) = request.get().finish(py, outcome) {
+                        report(py, &self.name, &error, on_error);
+                    }
+                }
+                // Nothing came, or that client is not served any more; the next one is.
+                Err(Error::Timeout { .. } | Error::ProtocolViolation { .. }) => {}
+                Err(
+                    error @ (Error::AlreadyRunning { .. }
+                    | Error::ForeignObject { .. }
+                    | Error::WrongProcess),
+                ) => {
+                    self.failure.lock().get_or_insert(error);
+                    break;
+                }
+                Err(Error::InvalidState { .. }) => break,
+                // The next segment could not be made now, for want of memory or descriptors.
+                Err(_) => py.detach(|| std::thread::sleep(RETRY)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the next request up to `timeout`, for a server without a handler. Call it again and
+    /// again: it also looks after clients that go.
+    ///
+    /// Raises Timeout; ProtocolViolation if the client breaks the protocol; InvalidState if a handler was
+    /// started, or after stop().
+    #[pyo3(signature = (timeout=Some(5.0)), text_signature = "($self, timeout=5.0)")]
+    fn receive(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Request> {
+        if self.started.load(Ordering::Relaxed) {
+            return Err(closed(py, "a handler has the requests"));
+        }
+        let taken = self.take(py, waiting::timeout(timeout)?)?;
+        taken.map(Request::in_place).map_err(duplex(py))
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    /// The next request, whenever it comes; the end after stop().
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Request>> {
+        match self.receive(py, None) {
+            Err(_) if self.is_stopping() => Ok(None),
+            received => received.map(Some),
+        }
+    }
+
+    /// Whether background threads are serving. False before start(), after stop(), and if the server
+    /// had to give up (stop() then says why).
+    #[getter]
+    fn is_running(&self, py: Python<'_>) -> PyResult<bool> {
+        if self.is_stopping() {
+            return Ok(false);
+        }
+        for thread in self.threads(py) {
+            if thread.call_method0("is_alive")?.is_truthy()? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a client is attached at this moment.
+    #[getter]
+    fn is_client_connected(&self, py: Python<'_>) -> bool {
+        let is_connected = || self.server.lock().as_ref().is_some_and(|s| s.is_client_connected());
+        !self.is_stopping() && py.detach(is_connected)
+    }
+
+    /// Stops in good order: takes nothing more, lets running handlers finish, tells the client, lets it
+    /// read its answers, and removes the channel's names. Called again it does nothing.
+    ///
+    /// Raises what made the background threads give up before, if anything did.
+    fn stop(&self, py: Python<'_>) -> PyResult<()> {
+        if self.stopping.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.join(py)?;
+        // In a forked child the lock may be held by a thread that is not there.
+        let stopped = py.detach(|| match self.server.try_lock_for(self.stop_timeout + SLICE) {
+            Some(mut server) => server.take().map_or(Ok(()), |mut server| server.stop()),
+            None => Err(Error::WrongProcess),
+        });
+        if let Some(at_exit) = self.at_exit.lock().take() {
+            py.import("atexit")?.call_method1("unregister", (at_exit,))?;
+        }
+        match self.failure.lock().take() {
+            Some(error) => Err(exception(py, &error, Side::Duplex)),
+            None => stopped.map_err(duplex(py)),
+        }
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        _type: &Bound<'_, PyAny>,
+        _value: &Bound<'_, PyAny>,
+        _traceback: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        self.stop(py)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Server({:?})", self.name)
+    }
+}
+
+impl Server {
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    fn threads<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyAny>> {
+        self.threads.lock().iter().map(|thread| thread.bind(py).clone()).collect()
+    }
+
+    /// Waits for the threads, but not for this one; one whose handler does not come back is left.
+    fn join(&self, py: Python<'_>) -> PyResult<()> {
+        let start = Instant::now();
+        let this = py.import("threading")?.call_method0("current_thread")?;
+        for thread in self.threads(py) {
+            if !thread.is(&this) {
+                let left = (self.stop_timeout + SLICE).saturating_sub(start.elapsed());
+                thread.call_method1("join", (left.as_secs_f64(),))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the next request. Several threads take turns.
+    fn take(&self, py: Python<'_>, timeout: Duration) -> PyResult<Result<OwnedRequest, Error>> {
+        waiting::wait(py, timeout, not_yet, |slice| {
+            let no_turn = Error::Timeout { waited: slice, what: "waiting for a request" };
+            let mut server = match slice.is_zero() {
+                // The interpreter is locked: whoever has this lock may wait for that one.
+                true => self.server.try_lock().ok_or(no_turn)?,
+                false => self.server.try_lock_for(slice).ok_or(no_turn)?,
+            };
+            if self.is_stopping() {
+                return Err(STOPPED);
+            }
+            let server = server.as_mut().ok_or(STOPPED)?;
+            server.receive(slice).map(zerobuffer::Request::into_owned)
+        })
+    }
+}
+
+/// Says what went wrong in a handler: to whoever asked for it, or to the log.
+pub(crate) fn report(
+    py: Python<'_>,
+    channel: &str,
+    error: &PyErr,
+    on_error: Option<&Bound<'_, PyAny>>,
+) {
+    let reported = match on_error {
+        Some(on_error) => on_error.call1((error.value(py),)).map(drop),
+        None => py
+            .import("zerobuffer._support")
+            .and_then(|support| support.call_method1("log_failure", (channel, error.value(py))))
+            .map(drop),
+    };
+    if let Err(error) = reported {
+        error.write_unraisable(py, None);
+    }
+}
+
+/// A request in the server's hands: its bytes, to be edited. It has the buffer protocol, so
+/// `np.asarray(request)` is an array on the shared bytes, and changing that changes the answer.
+///
+/// A background handler only edits it. One that was received is answered by respond() or fail(), or at
+/// the end of a `with` block: an exception fails it.
+#[pyclass(frozen, module = "zerobuffer")]
+pub(crate) struct Request {
+    state: Mutex<Serving>,
+    sequence: u64,
+    exports: Exports,
+}
+
+struct Serving {
+    from: From,
+    memory: SharedMemoryView,
+    /// What the answer says instead, if it is a failure.
+    failure: Option<String>,
+}
+
+/// Where the request is from.
+enum From {
+    InPlace(OwnedRequest),
+    /// A copy, of a server of two buffers, with its client's metadata.
+    Copy(Vec<u8>),
+    /// It was answered.
+    Done,
+}
+
+impl Request {
+    fn in_place(request: OwnedRequest) -> Self {
+        let (memory, sequence) = (request.memory(), request.sequence());
+        let state = Serving { from: From::InPlace(request), memory, failure: None };
+        Self { state: Mutex::new(state), sequence, exports: Exports::default() }
+    }
+
+    /// A copy of `data`, to be edited.
+    pub(crate) fn copy(data: &[u8], metadata: &[u8], sequence: u64) -> Result<Self, Error> {
+        let mut heap = HeapMemory::new();
+        heap.allocate(data.len())?;
+        let memory = heap.map(0, data.len())?;
+        // SAFETY: the memory is new, as long as `data`, and nobody else's.
+        unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), memory.as_ptr(), data.len()) };
+        let state = Serving { from: From::Copy(metadata.to_vec()), memory, failure: None };
+        Ok(Self { state: Mutex::new(state), sequence, exports: Exports::default() })
+    }
+
+    /// Copies the edited bytes out, into as many; or the failure that was answered instead.
+    pub(crate) fn copy_to(&self, data: &mut [u8]) -> Result<(), String> {
+        let state = self.state.lock();
+        if let Some(failure) = &state.failure {
+            return Err(failure.clone());
+        }
+        let memory = &state.memory;
+        assert_eq!(memory.len(), data.len(), "a copy keeps its length");
+        // SAFETY: both are that long. A view that the handler has leaked to another thread may be
+        // written meanwhile; then a mixture is copied.
+        unsafe { std::ptr::copy_nonoverlapping(memory.as_ptr(), data.as_mut_ptr(), data.len()) };
+        Ok(())
+    }
+
+    /// Answers after a handler, and returns what there is to report.
+    pub(crate) fn finish(&self, py: Python<'_>, outcome: PyResult<()>) -> Option<PyErr> {
+        let is_answered = matches!(self.state.lock().from, From::Done);
+        let (error, told) = match outcome {
+            Ok(()) if is_answered => return None,
+            Ok(()) => match self.respond(py) {
+                Ok(()) => return None,
+                // Short, because it has to fit the request's place.
+                Err(error) => (error, "handler kept a view: copy data".to_owned()),
+            },
+            Err(error) => {
+                let told = message(py, &error);
+                (error, told)
+            }
+        };
+        self.answer_failure(&told);
+        Some(error)
+    }
+
+    fn answer_failure(&self, message: &str) {
+        let mut state = self.state.lock();
+        state.failure = Some(message.to_owned());
+        let from = std::mem::replace(&mut state.from, From::Done);
+        drop(state);
+        if let From::InPlace(request) = from {
+            // Views that are alive keep the memory, and show whatever comes there.
+            request.fail(message);
+        }
+    }
+
+    fn check_unanswered(&self, py: Python<'_>) -> PyResult<()> {
+        let is_answered = matches!(self.state.lock().from, From::Done);
+        if is_answered { Err(Self::done(py)) } else { Ok(()) }
+    }
+
+    fn done(py: Python<'_>) -> PyErr {
+        closed(py, "the request was answered")
+    }
+}
+
+/// An exception's text, or its type if it has none.
+pub(crate) fn message(py: Python<'_>, error: &PyErr) -> String {
+    let text = error.value(py).str().map(|text| text.to_string()).unwrap_or_default();
+    match text.is_empty() {
+        true => error.get_type(py).to_string(),
+        false => text,
+    }
+}
+
+#[pymethods]
+impl Request {
+    /// The request's sequence number; its answer carries the same one.
+    #[getter]
+    fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// The metadata of the client that sent it; b"" if it has none.
+    #[getter]
+    fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        match &self.state.lock().from {
+            From::InPlace(request) => Ok(PyBytes::new(py, request.metadata())),
+            From::Copy(metadata) => Ok(PyBytes::new(py, metadata)),
+            From::Done => Err(Self::done(py)),
+        }
+    }
+
+    /// A writable memoryview of the bytes. It is released when the request is answered.
+    #[getter]
+    fn data<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyMemoryView>> {
+        slf.get().exports.data(slf)
+    }
+
+    /// The length in bytes.
+    #[getter]
+    fn size(&self) -> usize {
+        self.state.lock().memory.len()
+    }
+
+    /// The most bytes that the answer can have.
+    #[getter]
+    fn capacity(&self) -> usize {
+        match &*self.state.lock() {
+            Serving { from: From::InPlace(request), .. } => request.capacity(),
+            Serving { memory, .. } => memory.len(),
+        }
+    }
+
+    /// Changes the length, for an answer that is longer or shorter; bytes that are added are zero.
+    ///
+    /// Raises TooLarge beyond the capacity, BufferError while a view is alive.
+    fn resize(&self, py: Python<'_>, size: usize) -> PyResult<()> {
+        self.check_unanswered(py)?;
+        self.exports.close(py)?;
+        let mut state = self.state.lock();
+        let Serving { from, memory, .. } = &mut *state;
+        match from {
+            From::InPlace(request) => {
+                request.resize(size).map_err(duplex(py))?;
+                *memory = request.memory();
+                Ok(())
+            }
+            From::Copy(_) if size == memory.len() => Ok(()),
+            From::Copy(_) => {
+                let what = "an answer of another length than its request's, through two buffers";
+                Err(duplex(py)(Error::Unsupported { what }))
+            }
+            From::Done => Err(Self::done(py)),
+        }
+    }
+
+    /// Answers with the bytes as they are now.
+    ///
+    /// Raises BufferError while an array or another view of them is alive, and InvalidState if it was
+    /// answered before.
+    fn respond(&self, py: Python<'_>) -> PyResult<()> {
+        self.check_unanswered(py)?;
+        self.exports.close(py)?;
+        let from = std::mem::replace(&mut self.state.lock().from, From::Done);
+        match from {
+            From::InPlace(request) => {
+                request.respond();
+                Ok(())
+            }
+            From::Copy(_) | From::Done => Ok(()),
+        }
+    }
+
+    /// Answers with a failure: the client gets HandlerFailed with as much of `message` as fits.
+    ///
+    /// Raises BufferError and InvalidState as respond() does.
+    fn fail(&self, py: Python<'_>, message: &str) -> PyResult<()> {
+        self.check_unanswered(py)?;
+        self.exports.close(py)?;
+        self.answer_failure(message);
+        Ok(())
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        _type: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+        _traceback: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let is_answered = matches!(self.state.lock().from, From::Done);
+        if is_answered {
+            return Ok(());
+        }
+        if value.is_none() {
+            return self.respond(py);
+        }
+        self.answer_failure(&message(py, &PyErr::from_value(value.clone())));
+        Ok(())
+    }
+
+    fn __len__(&self) -> usize {
+        self.size()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Request(sequence={}, size={})", self.sequence, self.size())
+    }
+
+    unsafe fn __getbuffer__(
+        slf: Bound<'_, Self>,
+        view: *mut ffi::Py_buffer,
+        flags: c_int,
+    ) -> PyResult<()> {
+        let this = slf.get();
+        let memory = match &*this.state.lock() {
+            Serving { from: From::Done, .. } => return Err(Self::done(slf.py())),
+            Serving { memory, .. } => memory.clone(),
+        };
+        // SAFETY: Python's call; `state` keeps the memory, whose replacement waits for all views.
+        unsafe { this.exports.fill(&slf, view, flags, &memory) }
+    }
+
+    unsafe fn __releasebuffer__(&self, view: *mut ffi::Py_buffer) {
+        // SAFETY: Python's call.
+        unsafe { self.exports.released(view) };
+    }
+}

@@ -1,0 +1,79 @@
+"""What all tests share: a channel name of their own, and the look at what is left of it."""
+
+import itertools
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+# Seconds: for what succeeds at once on an idle machine; this one is shared.
+LONG = 20.0
+# A child that takes longer hangs.
+WATCHDOG = 100.0
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def name(request):
+    """A channel name; of its objects nothing may be left at the end of the test."""
+    channel = f"py{os.getpid()}n{next(_numbers)}z"
+    threads = set(threading.enumerate())
+    yield channel
+    deadline = time.monotonic() + LONG
+    while (left := _left(channel, threads)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not left
+
+
+def _left(channel, threads):
+    objects = [path.name for path in Path("/dev/shm").iterdir() if channel in path.name]
+    # Threads that Python did not make have a dummy that stays for ever.
+    made = [t for t in threading.enumerate() if not isinstance(t, threading._DummyThread)]
+    return objects + [thread for thread in made if thread not in threads]
+
+
+class Child:
+    """A Python program of its own, spoken to line by line."""
+
+    def __init__(self, program, *arguments, interpreter=sys.executable):
+        self.process = subprocess.Popen(
+            [interpreter, "-c", program, *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def line(self):
+        line = self.process.stdout.readline()
+        assert line, f"the child has ended with {self.process.wait()}"
+        return line.strip()
+
+    def finish(self):
+        """Ends its input, and returns the rest of its output."""
+        output, _ = self.process.communicate(timeout=WATCHDOG)
+        assert self.process.returncode == 0
+        return output
+
+    def kill(self):
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def child():
+    """Starts programs, and ends those that are left at the end of the test."""
+    children = []
+
+    def start(program, *arguments, **options):
+        children.append(Child(program, *arguments, **options))
+        return children[-1]
+
+    yield start
+    for started in children:
+        if started.process.poll() is None:
+            started.kill()

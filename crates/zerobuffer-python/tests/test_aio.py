@@ -1,0 +1,186 @@
+"""asyncio: many calls at once, and a loop that never waits."""
+
+import asyncio
+import threading
+
+import numpy as np
+import pytest
+import zerobuffer
+from conftest import LONG
+from zerobuffer import AsyncClient, AsyncServer, BufferConfig, Client, Server
+
+SMALL = BufferConfig(64, 4096)
+
+
+def run(coroutine):
+    asyncio.run(asyncio.wait_for(coroutine, 4 * LONG))
+
+
+def invert(request):
+    np.invert(np.asarray(request), out=np.asarray(request))
+
+
+def test_many_calls_are_under_way_at_once(name):
+    async def main(server):
+        async with await AsyncClient.connect(name, metadata=b"async") as client:
+            assert client.server_metadata == b"served" and client.is_server_connected
+
+            async def call(number):
+                with await client.call(bytes([number % 256]) * 30, LONG) as response:
+                    assert bytes(response) == bytes([255 - number % 256]) * 30
+
+            # Far more than the ring has room for at a time.
+            await asyncio.gather(*(call(number) for number in range(400)))
+
+    with Server(name, SMALL, metadata=b"served", workers=2) as server:
+        server.start(invert)
+        run(main(server))
+
+
+def test_the_loop_runs_while_calls_wait_and_answers_come_out_of_order(name):
+    let_go = threading.Event()
+
+    def handler(request):
+        if request.data[0] == 0:
+            assert let_go.wait(LONG)
+
+    async def main():
+        ticks = 0
+        async with await AsyncClient.connect(name) as client:
+            slow = asyncio.create_task(client.call(b"\0", LONG))
+            for _ in range(20):
+                await asyncio.sleep(0.005)
+                ticks += 1
+            assert bytes(await client.call(b"\1", LONG)) == b"\1"
+            assert not slow.done() and ticks == 20
+            let_go.set()
+            assert bytes(await slow) == b"\0"
+
+    with Server(name, SMALL, workers=2) as server:
+        server.start(handler)
+        run(main())
+
+
+def test_failures_timeouts_and_cancellations_reach_their_own_calls(name):
+    let_go = threading.Event()
+
+    def handler(request):
+        if request.data[0] == 0:
+            raise ValueError("zero is refused")
+        if request.data[0] == 1:
+            assert let_go.wait(LONG)
+
+    async def main():
+        async with await AsyncClient.connect(name) as client:
+            with pytest.raises(zerobuffer.HandlerFailed, match="zero is refused") as failed:
+                await client.call(b"\0" * 40, LONG)
+            assert failed.value.sequence == 1
+            with pytest.raises(zerobuffer.Timeout) as late:
+                await client.call(b"\1", 0.05)
+            assert late.value.waited == 0.05
+            cancelled = asyncio.create_task(client.call(b"\2", LONG))
+            await asyncio.sleep(0.01)
+            cancelled.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await cancelled
+            let_go.set()
+            assert bytes(await client.call(b"\3", LONG)) == b"\3"
+            with pytest.raises(zerobuffer.TooLarge):
+                await client.call(bytes(10_000), LONG)
+        with pytest.raises(zerobuffer.InvalidState):
+            await client.call(b"\3", LONG)
+
+    with Server(name, SMALL) as server:
+        server.start(handler, lambda error: None)
+        run(main())
+
+
+def test_requests_are_taken_by_async_for(name):
+    async def main():
+        async with AsyncServer(name, SMALL) as server:
+
+            async def serve():
+                async for request in server:
+                    try:
+                        with request:
+                            if request.data[0] == 9:
+                                raise RuntimeError("nine is refused")
+                            request.data[0] += 1
+                    except RuntimeError:
+                        continue
+
+            serving = asyncio.create_task(serve())
+            async with await AsyncClient.connect(name) as client:
+                answers = await asyncio.gather(
+                    *(client.call(bytes([number]) * 40, LONG) for number in range(20)),
+                    return_exceptions=True,
+                )
+                for number, answer in enumerate(answers):
+                    if number == 9:
+                        assert isinstance(answer, zerobuffer.HandlerFailed)
+                        assert answer.message == "nine is refused"
+                    else:
+                        assert bytes(answer)[0] == number + 1
+                assert server.is_client_connected
+                del answers, answer
+            await server.stop()
+            await serving
+        with pytest.raises(zerobuffer.InvalidState):
+            await server.receive()
+
+    run(main())
+
+
+def test_requests_that_nobody_has_taken_fail_when_the_server_stops(name):
+    async def main():
+        server = AsyncServer(name, SMALL)
+        client = await AsyncClient.connect(name)
+        taken = asyncio.create_task(server.receive())
+        calls = [asyncio.create_task(client.call(b"x" * 40, LONG)) for _ in range(2)]
+        (await taken).respond()
+        while server._requests.empty():
+            await asyncio.sleep(0.005)
+        await server.stop()
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        await client.close()
+        assert bytes(outcomes[0]) == b"x" * 40
+        assert isinstance(outcomes[1], zerobuffer.ZeroBufferException)
+
+    run(main())
+
+
+def test_calls_end_with_their_server_and_go_on_with_the_next(name):
+    async def main():
+        first = Server(name, SMALL)
+        client = await AsyncClient.connect(name)
+        calls = [asyncio.create_task(client.call(b"x", LONG)) for _ in range(3)]
+        taken = await asyncio.to_thread(first.receive, LONG)
+        await asyncio.to_thread(first.stop)
+        for call in calls:
+            with pytest.raises((zerobuffer.PeerClosed, zerobuffer.HandlerFailed)):
+                await call
+        del taken
+        with Server(name, SMALL) as second:
+            second.start(invert)
+            await client.reconnect(LONG)
+            assert bytes(await client.call(b"\0", LONG)) == b"\xff"
+        await client.close()
+
+    run(main())
+
+
+def test_plain_clients_and_async_servers_work_together(name):
+    async def main():
+        async with AsyncServer(name, SMALL) as server:
+
+            def call():
+                with Client(name, LONG) as client:
+                    return bytes(client.call(b"abc", LONG))
+
+            calling = asyncio.create_task(asyncio.to_thread(call))
+            request = await server.receive()
+            with request:
+                request.data[:] = b"xyz"
+            assert await calling == b"xyz"
+
+    run(main())

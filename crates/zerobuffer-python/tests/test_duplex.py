@@ -1,0 +1,178 @@
+"""One factory, three kinds of server, and one client that talks to all of them."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+import zerobuffer
+from conftest import LONG
+from zerobuffer import BufferConfig
+from zerobuffer.duplex import DuplexChannelFactory, DuplexClient, IDuplexServer, ProcessingMode
+
+MS = int(LONG * 1000)
+SIZES = BufferConfig(4096, 1 << 20)
+FACTORY = DuplexChannelFactory.get_instance()
+
+
+def invert(request):
+    np.invert(np.asarray(request), out=np.asarray(request))
+
+
+def reply_inverted(frame, writer):
+    writer.write_frame(~np.asarray(frame))
+
+
+SERVERS = {
+    "in place": (FACTORY.create_in_place_duplex_server, invert),
+    "mutable": (FACTORY.create_mutable_server, invert),
+    "immutable": (FACTORY.create_immutable_server, reply_inverted),
+}
+
+
+@pytest.fixture(params=SERVERS)
+def server(request, name):
+    create, handler = SERVERS[request.param]
+    server = create(name, SIZES)
+    server.start(handler)
+    yield server
+    server.stop()
+    assert not server.is_running
+
+
+@pytest.fixture
+def client(server, name):
+    options = {"timeout_ms": MS, "response_buffer": SIZES}
+    with FACTORY.create_client(name, **options) as client:
+        yield client
+
+
+def test_the_client_is_the_same_for_every_kind(server, client):
+    assert isinstance(server, IDuplexServer) and server.is_running
+    assert client.is_in_place == isinstance(server, zerobuffer.InPlaceDuplexServer)
+    assert client.is_server_connected and client.max_request_size > 500_000
+    for data in (b"\1", bytes(100_000), np.arange(10, dtype=np.int32)):
+        with client.call(data, MS) as response:
+            assert response.to_bytes() == bytes(255 - byte for byte in bytes(data))
+    first = client.send_request(b"\2")
+    second, buffer = client.acquire_request_buffer(2)
+    with pytest.raises(zerobuffer.ZeroBufferException):
+        client.send_request(b"x")
+    np.frombuffer(buffer, np.uint8)[:] = 3
+    client.commit_request()
+    assert second == first + 1
+    for sequence, expected in ((first, b"\xfd"), (second, b"\xfc\xfc")):
+        response = client.receive_response_for(sequence, MS)
+        assert (response.sequence, response.to_bytes()) == (sequence, expected)
+        response.dispose()
+    assert not client.receive_response(1).is_valid
+    assert not client.cancel(second)
+    abandoned = client.acquire_request_buffer(5)
+    del abandoned
+
+
+def test_responses_with_live_arrays_are_not_given_back(server, client):
+    response = client.call(bytes(9), MS)
+    array = np.asarray(response.data)
+    with pytest.raises(BufferError):
+        response.dispose()
+    assert array[0] == 255
+    del array
+    response.dispose()
+
+
+def test_requests_larger_than_everything_are_refused(server, client):
+    with pytest.raises(zerobuffer.FrameTooLargeException):
+        client.send_request(bytes(2 << 20))
+
+
+def test_one_thread_receives_while_another_sends(server, client):
+    received = []
+
+    def receive():
+        while len(received) < 200:
+            with client.receive_response(MS) as response:
+                received.append(response.sequence)
+
+    thread = threading.Thread(target=receive)
+    thread.start()
+    for number in range(200):
+        client.send_request(bytes([number]))
+    thread.join()
+    assert received == list(range(1, 201))
+
+
+def test_a_failing_handler_in_place_tells_the_client(name):
+    errors = []
+    with FACTORY.create_in_place_duplex_server(name, SIZES, metadata=b"m") as server:
+        server.add_error_handler(errors.append)
+        server.start(lambda request: [][0])
+        with FACTORY.create_client(name, metadata=b"own") as client:
+            assert client.server_metadata == b"m"
+            with pytest.raises(zerobuffer.HandlerFailed, match="list index out of range"):
+                client.call(b"x" * 40, MS)
+    assert isinstance(errors[0].exception, IndexError)
+
+
+def test_a_failing_handler_of_a_mutable_server_closes_the_connection(name):
+    errors = []
+
+    def handler(request):
+        assert request.metadata == b"own"
+        if request.data[0] == 0:
+            raise ValueError("refused")
+        if request.data[0] == 1:
+            request.fail("refused in other words")
+        request.data[0] += 1 if not request.sequence == 0 and request.size else 0
+
+    with FACTORY.create_mutable_server(name, SIZES) as server:
+        server.add_error_handler(errors.append)
+        server.start(handler)
+        client = FACTORY.create_client(name, response_buffer=SIZES, metadata=b"own")
+        with pytest.raises(zerobuffer.PeerClosed):
+            client.call(b"\0", MS)
+        assert client.reconnect(MS) == []
+        assert client.call(b"\5", MS).to_bytes() == b"\6"
+        client.close()
+    assert str(errors[0].exception) == "refused"
+
+
+def test_the_handler_of_a_mutable_server_may_keep_a_view_of_its_copy_but_is_told(name):
+    kept, errors = [], []
+
+    def handler(request):
+        kept.append(np.asarray(request))
+
+    with FACTORY.create_mutable_server(name, SIZES) as server:
+        server.add_error_handler(errors.append)
+        server.start(handler)
+        with FACTORY.create_client(name, response_buffer=SIZES) as client:
+            with pytest.raises(zerobuffer.PeerClosed):
+                client.call(b"abc", MS)
+    assert isinstance(errors[0].exception, BufferError)
+    assert bytes(kept[0]) == b"abc"
+
+
+def test_without_a_server_the_client_says_so_at_the_deadline(name):
+    start = time.monotonic()
+    with pytest.raises(zerobuffer.NotRunning):
+        FACTORY.create_client(name)
+    with pytest.raises(zerobuffer.NotRunning):
+        DuplexClient(name, timeout_ms=100)
+    assert time.monotonic() - start >= 0.1
+
+
+def test_modes_that_are_not_there_are_refused(name):
+    with FACTORY.create_in_place_duplex_server(name, SIZES) as server:
+        with pytest.raises(NotImplementedError, match="workers"):
+            server.start(invert, ProcessingMode.THREAD_POOL)
+        with pytest.raises(ValueError):
+            server.start(invert, "single_thread")
+
+
+def test_the_default_response_buffer_takes_what_deployed_clients_take(name):
+    with FACTORY.create_mutable_server(name, BufferConfig(64, 16 << 20)) as server:
+        server.start(invert)
+        with FACTORY.create_client(name) as client:
+            with client.call(bytes(8 << 20), MS) as response:
+                assert len(response) == 8 << 20 and response.data[-1] == 255

@@ -1,0 +1,162 @@
+"""Programs that were written for the deployed package `zerobuffer-ipc` run unchanged with ours, and the two
+packages talk to each other."""
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).with_name("v1_program.py")
+LIMIT = 100
+
+
+@pytest.fixture(scope="module")
+def deployed():
+    """The interpreter that has the deployed package."""
+    interpreter = os.environ.get("ZEROBUFFER_V1_PYTHON")
+    if interpreter is None:
+        pytest.skip("not run: ZEROBUFFER_V1_PYTHON names no interpreter; `cargo xtask python` makes one")
+    return interpreter
+
+
+@pytest.fixture(autouse=True)
+def cleaned(name):
+    """Deployed readers that were asked for metadata leave their semaphores behind."""
+    yield
+    for left in Path("/dev/shm").glob(f"sem.sem-[rw]-{name}[0-9]*"):
+        left.unlink()
+
+
+class Program:
+    def __init__(self, interpreter, *arguments):
+        self.process = subprocess.Popen(
+            [interpreter, *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.lines = []
+
+    def until(self, word):
+        while not self.lines or self.lines[-1].split()[:1] != [word]:
+            line = self.process.stdout.readline()
+            assert line, "".join(self.lines)
+            self.lines.append(line)
+
+    def finish(self):
+        output, _ = self.process.communicate("\n", timeout=LIMIT)
+        self.lines.append(output)
+        assert self.process.returncode == 0, "".join(self.lines)
+        return "".join(self.lines)
+
+
+def stream(name, reading, writing):
+    """What a reader and a writer print."""
+    reader = Program(reading, PROGRAM, "reader", name)
+    reader.until("ready")
+    writer = Program(writing, PROGRAM, "writer", name)
+    writer.until("end")
+    reader.until("end")
+    return writer.finish(), reader.finish()
+
+
+def requests(name, serving, calling):
+    """What a server and a client print."""
+    server = Program(serving, PROGRAM, "server", name)
+    server.until("ready")
+    client = Program(calling, PROGRAM, "client", name).finish()
+    return client, server.finish()
+
+
+@pytest.mark.parametrize("scene", [stream, requests])
+def test_both_packages_print_the_same_in_every_combination(name, deployed, scene):
+    pairs = list(product([deployed, sys.executable], repeat=2))
+    names = [f"{name}{number}" for number in range(len(pairs))]
+    # They spend their time waiting: the deployed package notices an end after its timeout.
+    with ThreadPoolExecutor() as pool:
+        transcripts = list(pool.map(scene, names, *zip(*pairs)))
+    assert all(len(output) > 100 for output in transcripts[0])
+    for pair, transcript in zip(pairs, transcripts):
+        assert transcript == transcripts[0], pair
+
+
+def test_what_happens_in_one_process_is_the_same(name, deployed):
+    outputs = [
+        Program(python, PROGRAM, "full", name).finish() for python in (deployed, sys.executable)
+    ]
+    assert len(outputs[0]) > 100 and outputs[0] == outputs[1]
+
+
+def test_the_deployed_packages_own_programs_run_with_ours(name, deployed):
+    """Its command-line reader and writer, as files of their own."""
+    where = "import zerobuffer, pathlib; print(pathlib.Path(zerobuffer.__file__).parent)"
+    folder = subprocess.check_output([deployed, "-c", where], text=True).strip()
+    files = [Path(folder, "cross_platform", f"{role}.py") for role in ("reader", "writer")]
+    options = ["--frames", 200, "--size", 500, "--json-output"]
+    checked = [*options, "--verify", "sequential", "--checksum"]
+    for number, pair in enumerate(product([deployed, sys.executable], repeat=2)):
+        channel = f"{name}{number}"
+        reader = Program(pair[0], files[0], channel, *checked)
+        connect = (
+            "import sys, time, os, runpy\n"
+            "while not os.path.exists('/dev/shm/sem.sem-r-' + sys.argv[1]): time.sleep(0.01)\n"
+            "time.sleep(0.1)\n"
+            f"runpy.run_path({str(files[1])!r}, run_name='__main__')\n"
+        )
+        writer = Program(pair[1], "-c", connect, channel, *options)
+        written, read = json.loads(writer.finish()), json.loads(reader.finish())
+        assert (written["frames_written"], read["frames_read"]) == (200, 200), pair
+        assert not read["errors"] and read["verification_errors"] == 0
+
+
+def test_all_public_names_of_the_deployed_package_are_there(deployed, name):
+    """With the parameters of its functions, by position and by name, and their defaults."""
+    listing = """
+import inspect, json, sys, zerobuffer, zerobuffer.duplex
+def parameters(function):
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+    return [(p.name, None if p.default is p.empty else repr(p.default))
+            for p in signature.parameters.values()
+            if p.name not in ("self", "cls") and p.kind is not p.VAR_KEYWORD]
+def members(item):
+    if not inspect.isclass(item):
+        return {}
+    found = {"()": parameters(item)}
+    for name in dir(item):
+        if not name.startswith("_"):
+            value = inspect.getattr_static(item, name)
+            value = getattr(value, "__func__", value)
+            found[name] = parameters(value) if callable(value) else "attribute"
+    return found
+modules = {"zerobuffer": zerobuffer, "zerobuffer.duplex": zerobuffer.duplex}
+print(json.dumps({f"{module}.{name}": members(getattr(value, name))
+                  for module, value in modules.items() for name in value.__all__}))
+"""
+    theirs, ours = (
+        json.loads(subprocess.check_output([python, "-c", listing], text=True))
+        for python in (deployed, sys.executable)
+    )
+    # Frames are only made by readers.
+    not_ours = {("zerobuffer.Frame", "()")}
+    for item, members in theirs.items():
+        for member, parameters in members.items():
+            if (item, member) in not_ours:
+                continue
+            assert item in ours and member in ours[item], f"{item}.{member} is missing"
+            found = ours[item][member]
+            if isinstance(parameters, list):
+                same = [own[0] for own in found[: len(parameters)]]
+                assert same == [theirs[0] for theirs in parameters], f"{item}.{member}"
+                defaults = [own[1] for own in found[len(parameters) :]]
+                assert all(default is not None for default in defaults), f"{item}.{member}"
+                for own, their in zip(found, parameters):
+                    assert own[1] == their[1], f"{item}.{member}: {own} instead of {their}"

@@ -1,0 +1,166 @@
+"""Ctrl-C, the peer's death, and what a fork must not do."""
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+import zerobuffer
+from conftest import LONG
+from zerobuffer import BufferConfig, Client, Reader, RequestState, Server, Writer
+
+SMALL = BufferConfig(64, 4096)
+
+SERVER = """
+import sys, time, zerobuffer
+def handler(request):
+    request.data[0] = 1
+    print("in hand", flush=True)
+    time.sleep(60)
+server = zerobuffer.Server(sys.argv[1], zerobuffer.BufferConfig(64, 4096))
+server.start(handler)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+CLIENT = """
+import sys, zerobuffer
+client = zerobuffer.Client(sys.argv[1], 20)
+sequence = client.send_request(b"x")
+print("sent", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def pair(name):
+    with Server(name, SMALL) as server, Client(name, LONG) as client:
+        yield server, client
+
+
+@pytest.fixture
+def ctrl_c():
+    """Sends SIGINT to this process once the test has had time to wait."""
+
+    def send():
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    yield
+    thread.join()
+
+
+def interrupted(call):
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        call()
+    assert time.monotonic() - start < LONG
+
+
+def test_ctrl_c_ends_a_call(pair, ctrl_c):
+    _, client = pair
+    interrupted(lambda: client.call(b"x", None))
+    # The request was given up.
+    with pytest.raises(zerobuffer.UnknownSequence):
+        client.receive_response_for(1, LONG)
+
+
+def test_ctrl_c_ends_a_wait_for_any_answer(pair, ctrl_c):
+    interrupted(lambda: pair[1].receive_response(None))
+
+
+def test_ctrl_c_ends_a_wait_for_room(name, ctrl_c):
+    with Server(name, SMALL), Client(name, LONG, send_timeout=None) as client:
+        client.send_request(bytes(3000))
+        interrupted(lambda: client.send_request(bytes(3000)))
+
+
+def test_ctrl_c_ends_a_wait_for_a_server(name, ctrl_c):
+    interrupted(lambda: Client(name, None))
+
+
+def test_ctrl_c_ends_a_wait_for_requests(pair, ctrl_c):
+    interrupted(lambda: next(pair[0]))
+
+
+def test_ctrl_c_ends_a_read(name, ctrl_c):
+    with Reader(name, SMALL) as reader, Writer(name):
+        interrupted(lambda: reader.read_frame(timeout=None))
+
+
+def test_a_server_killed_in_its_handler_leaves_the_request_in_doubt(name, child):
+    server = child(SERVER, name)
+    assert server.line() == "ready"
+    with Client(name, LONG) as client:
+        sequence = client.send_request(b"x" * 100)
+        untouched = client.send_request(b"y")
+        assert server.line() == "in hand"
+        server.kill()
+        for lost, state in (
+            (sequence, RequestState.IN_DOUBT),
+            (untouched, RequestState.NOT_STARTED),
+        ):
+            with pytest.raises(zerobuffer.PeerDied) as died:
+                client.receive_response_for(lost, LONG)
+            assert (died.value.sequence, died.value.state) == (lost, state)
+            assert not died.value.closed
+        assert not client.is_server_connected
+        # The next server of the name cleans up.
+        with Server(name, SMALL) as successor:
+            successor.start(lambda request: None)
+            assert client.reconnect(LONG) == []
+            assert bytes(client.call(b"again", LONG)) == b"again"
+
+
+def test_the_next_client_is_served_when_one_was_killed(name, child):
+    with Server(name, SMALL) as server:
+        server.start(lambda request: None)
+        killed = child(CLIENT, name)
+        assert killed.line() == "sent"
+        killed.kill()
+        with Client(name, LONG) as client:
+            assert bytes(client.call(b"abc", LONG)) == b"abc"
+
+
+def test_a_server_that_runs_when_its_program_ends_is_stopped_in_order(name, child):
+    program = SERVER.replace("sys.stdin.read()", "sys.stdin.readline()")
+    server = child(program, name)
+    assert server.line() == "ready"
+    with Client(name, LONG) as client:
+        server.finish()
+        with pytest.raises(zerobuffer.PeerClosed):
+            client.receive_response(LONG)
+
+
+def test_a_forked_child_is_told_and_disturbs_nothing(pair):
+    server, client = pair
+    server.start(lambda request: None)
+    buffer = client.acquire_request_buffer(4)
+    pid = os.fork()
+    if pid == 0:
+        # Not pytest's process any more: only the status tells.
+        status = 1
+        try:
+            refused = 0
+            for use in (
+                lambda: client.call(b"x", 0.1),
+                lambda: client.receive_response(0.1),
+                lambda: buffer.commit(),
+                lambda: server.stop(),
+            ):
+                try:
+                    use()
+                except zerobuffer.WrongProcess:
+                    refused += 1
+            status = 0 if refused == 4 else 10 + refused
+        finally:
+            os._exit(status)
+    assert os.waitpid(pid, 0)[1] == 0
+    np.asarray(buffer)[:] = 5
+    sequence = buffer.commit()
+    assert bytes(client.receive_response_for(sequence, LONG)) == b"\5" * 4
+    assert bytes(client.call(b"abc", LONG)) == b"abc"

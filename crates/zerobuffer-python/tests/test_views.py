@@ -1,0 +1,214 @@
+"""The bytes themselves: no copies, and no view that dangles."""
+
+import gc
+import os
+
+import numpy as np
+import pytest
+import zerobuffer
+from conftest import LONG
+from zerobuffer import BufferConfig, Client, Reader, Server, Writer
+
+HEIGHT, WIDTH = 1080, 1920
+
+
+class Segment:
+    """A segment, known by its number after it has lost its name."""
+
+    def __init__(self, object_name):
+        self.inode = str(os.stat(f"/dev/shm/{object_name}").st_ino)
+
+    def mappings(self):
+        """Where this process has it, as the operating system says."""
+        gc.collect()
+        with open("/proc/self/maps") as maps:
+            lines = [line.split() for line in maps]
+        ranges = [line[0] for line in lines if line[4] == self.inode]
+        return [tuple(int(end, 16) for end in range.split("-")) for range in ranges]
+
+    def offset(self, address):
+        """Of a place in one of its mappings."""
+        [start] = [start for start, end in self.mappings() if start <= address < end]
+        return address - start
+
+
+def test_a_1080p_picture_is_inverted_on_the_shared_bytes(name):
+    """The array of the handler, that of the request buffer and that of the response lie in the two
+    mappings of one segment, at one offset."""
+    size = HEIGHT * WIDTH * 3
+    addresses = []
+
+    def invert(request):
+        picture = np.asarray(request).reshape(HEIGHT, WIDTH, 3)
+        addresses.append(picture.ctypes.data)
+        np.invert(picture, out=picture)
+
+    with Server(name, BufferConfig(64, 2 * size)) as server, Client(name, LONG) as client:
+        server.start(invert)
+        sent = np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+        with client.acquire_request_buffer(size) as buffer:
+            picture = np.asarray(buffer).reshape(HEIGHT, WIDTH, 3)
+            picture[:] = sent
+            addresses.append(picture.ctypes.data)
+            del picture
+        response = client.receive_response_for(buffer.sequence, LONG)
+        answer = np.asarray(response).reshape(HEIGHT, WIDTH, 3)
+        addresses.append(answer.ctypes.data)
+        assert np.array_equal(answer, ~sent)
+
+        segment = Segment(f"{name}_duplex")
+        assert len({segment.offset(address) for address in addresses}) == 1
+        assert len(segment.mappings()) == 2, "the server's, and the client's"
+        # Writable for its holder, and nobody else is there.
+        answer[:] = 3
+        assert response.data[size - 1] == 3
+        del answer
+        response.release()
+
+
+@pytest.fixture
+def pair(name):
+    with Server(name, BufferConfig(64, 4096)) as server, Client(name, LONG) as client:
+        yield server, client
+
+
+VIEWS = {
+    "array": np.asarray,
+    "memoryview": memoryview,
+    "slice": lambda frame: frame.data[1:2],
+    "array of data": lambda frame: np.asarray(frame.data),
+}
+
+
+@pytest.mark.parametrize("kind", VIEWS)
+def test_a_frame_with_a_live_view_is_not_given_back(pair, kind):
+    server, client = pair
+    view_of = VIEWS[kind]
+    buffer = client.acquire_request_buffer(3)
+    view = view_of(buffer)
+    with pytest.raises(BufferError):
+        buffer.commit()
+    with pytest.raises(BufferError):
+        buffer.resize(2)
+    del view
+    sequence = buffer.commit()
+
+    request = server.receive(LONG)
+    view = view_of(request)
+    for give_back in (request.respond, lambda: request.fail("no"), lambda: request.resize(1)):
+        with pytest.raises(BufferError):
+            give_back()
+    del view
+    request.respond()
+
+    response = client.receive_response_for(sequence, LONG)
+    view = view_of(response)
+    with pytest.raises(BufferError):
+        response.release()
+    with pytest.raises(BufferError):
+        with response:
+            pass
+    assert client.in_flight == 1
+    del view
+    response.release()
+    for gone in (buffer, request, response):
+        with pytest.raises(zerobuffer.InvalidState):
+            memoryview(gone)
+
+
+def test_data_is_released_with_its_frame(pair):
+    server, client = pair
+    server.start(lambda request: None)
+    with client.call(b"abc", LONG) as response:
+        data = response.data
+        assert data is response.data and bytes(data) == b"abc" and not data.readonly
+    with pytest.raises(ValueError, match="released"):
+        bytes(data)
+
+
+def test_a_view_keeps_its_frame_and_its_memory(name):
+    server = Server(name, BufferConfig(64, 4096))
+    server.start(lambda request: None)
+    client = Client(name, LONG)
+    segment = Segment(f"{name}_duplex")
+    array = np.asarray(client.call(b"abc", LONG))
+    gc.collect()
+    # The response lives as long as its view.
+    assert bytes(client.call(b"defghi" * 20, LONG)) == b"defghi" * 20
+    client.close()
+    server.stop()
+    del client, server
+    assert segment.mappings() and bytes(array) == b"abc"
+    del array
+    assert not segment.mappings()
+
+
+@pytest.mark.parametrize("kind", VIEWS)
+def test_a_view_that_a_handler_keeps_fails_the_request_and_does_not_dangle(name, kind):
+    kept, reported = [], []
+    server = Server(name, BufferConfig(64, 4096))
+    server.start(lambda request: kept.append(VIEWS[kind](request)), reported.append)
+    segment = Segment(f"{name}_duplex")
+    with Client(name, LONG) as client:
+        with pytest.raises(zerobuffer.HandlerFailed, match="kept a view") as failed:
+            client.call(b"abc", LONG)
+        assert failed.value.status == 1
+    server.stop()
+    del server
+    assert [type(error) for error in reported] == [BufferError]
+    assert segment.mappings(), "the memory has gone from under the view"
+    # The failure's message lies there now; what matters is that something does.
+    assert len(bytes(kept[0])) in (1, 3)
+    kept.clear()
+    reported.clear()
+    del client, failed
+    assert not segment.mappings()
+
+
+def test_an_exception_in_a_with_block_does_not_hide_behind_its_views(pair):
+    server, client = pair
+    sequence = client.send_request(b"x" * 40)
+    with pytest.raises(KeyError):
+        with server.receive(LONG) as request:
+            view = np.asarray(request)
+            raise KeyError("mine")
+    with pytest.raises(zerobuffer.HandlerFailed, match="mine"):
+        client.receive_response_for(sequence, LONG)
+    assert len(view) == 40
+    with pytest.raises(zerobuffer.InvalidState):
+        request.respond()
+
+
+def test_frames_of_version_1_are_shared_bytes_too(name):
+    with Reader(name, BufferConfig(64, 4096)) as reader, Writer(name) as writer:
+        buffer = writer.get_frame_buffer(4)
+        array = np.frombuffer(buffer, np.uint8)
+        array[:] = [1, 2, 3, 4]
+        # As programs of version 1 do it, with the view alive.
+        writer.commit_frame()
+        frame = reader.read_frame(LONG)
+        view = np.asarray(frame)
+        segment = Segment(name)
+        assert segment.offset(view.ctypes.data) == segment.offset(array.ctypes.data)
+        array[0] = 9
+        assert view[0] == 9, "not the same memory"
+        with pytest.raises(BufferError):
+            frame.dispose()
+        assert frame.is_valid
+        del view
+        frame.dispose()
+        assert not frame.is_valid
+        with pytest.raises(ValueError):
+            frame.data
+    del buffer, array, frame
+    assert not segment.mappings()
+
+
+def test_slices_that_a_program_of_version_1_leaves_behind_stay_readable(name):
+    with Reader(name, BufferConfig(64, 4096)) as reader, Writer(name) as writer:
+        writer.write_frame(b"header and more")
+        with reader.read_frame(LONG) as frame:
+            header = frame.data[:6]
+        assert bytes(header) == b"header"
+    reader.close()
+    assert bytes(header) == b"header"

@@ -1,0 +1,266 @@
+"""A program of version 1, written for the deployed package `zerobuffer-ipc`, which it uses through its public
+names only. It knows nothing of ours; the tests run it unchanged with either package.
+
+    v1_program.py reader|writer|server|client NAME
+
+Prints what it sees, line by line.
+"""
+
+import struct
+import sys
+import time
+from datetime import timedelta
+
+import zerobuffer
+from zerobuffer import (
+    BufferConfig,
+    BufferFullException,
+    ErrorEventArgs,
+    Frame,
+    FrameTooLargeException,
+    InvalidFrameSizeException,
+    MetadataAlreadyWrittenException,
+    Reader,
+    ReaderDeadException,
+    SequenceError,
+    Writer,
+    WriterAlreadyConnectedException,
+    WriterDeadException,
+    ZeroBufferException,
+)
+from zerobuffer.duplex import (
+    DuplexChannelFactory,
+    DuplexResponse,
+    IDuplexClient,
+    IImmutableDuplexServer,
+    ImmutableDuplexServer,
+    ProcessingMode,
+)
+from zerobuffer.types import OIEB, FrameHeader, align_to_boundary
+
+SIZES = [1, 33, 1000, 7, 4000, 2]
+
+
+def say(*words):
+    print(*words, flush=True)
+
+
+def retried(attempt, seconds=10):
+    """What `attempt` returns, once it does not raise any more."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return attempt()
+        except ZeroBufferException:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def pattern(number, size):
+    return bytes((number + index) % 256 for index in range(size))
+
+
+def raises(expected, call, *arguments):
+    try:
+        call(*arguments)
+    except expected as error:
+        say("raises", expected.__name__, isinstance(error, ZeroBufferException))
+        return error
+    raise AssertionError(f"{call} did not raise {expected}")
+
+
+def reader(name):
+    config = BufferConfig(metadata_size=100, payload_size=9000)
+    say(config, config == BufferConfig(100, 9000), BufferConfig())
+    for sizes in ({"metadata_size": 0}, {"payload_size": -1}):
+        try:
+            BufferConfig(**sizes)
+        except ValueError as error:
+            say("ValueError", error)
+    with Reader(name, config) as reader:
+        say(reader.name == name, reader.frames_read, reader.bytes_read)
+        say("ready")
+        say("connected", reader.is_writer_connected(timeout_ms=10_000))
+        first = reader.read_frame(timeout=10.0)
+        metadata = reader.get_metadata()
+        say("metadata", bytes(metadata), len(metadata), metadata.tobytes())
+        metadata.release()
+        with first as frame:
+            say(type(frame) is Frame, frame, frame.is_valid, len(frame), frame.size, frame.sequence)
+            say(bytes(frame.data) == bytes(frame) == pattern(1, SIZES[0]))
+        say("after", first.is_valid)
+        try:
+            first.data
+        except ValueError as error:
+            say("ValueError", error)
+        for number, size in enumerate(SIZES[1:] * 10, 2):
+            frame = reader.read_frame()
+            data = frame.data
+            say(frame.sequence, len(data), data == pattern(number, size), data.format, data.ndim)
+            if number % 2:
+                reader.release_frame(frame)
+            else:
+                frame.dispose()
+                frame.dispose()
+        with reader.read_frame() as frame:
+            header = frame.data[:4]
+            say("header", struct.unpack("<I", header))
+        in_place = reader.read_frame(timeout=None)
+        say("in place", bytes(in_place.data))
+        in_place.dispose()
+        say("nothing", reader.read_frame(timeout=0.1))
+        say("counted", reader.frames_read, reader.bytes_read)
+        say("end")
+        sys.stdin.readline()
+        raises(WriterDeadException, reader.read_frame, 1.0)
+        say("connected", reader.is_writer_connected())
+    reader.close()
+    say("closed", reader.is_writer_connected())
+    raises(ZeroBufferException, reader.read_frame)
+    raises(ZeroBufferException, reader.get_metadata)
+
+
+def writer(name):
+    raises(ZeroBufferException, Writer, name + "-not-there")
+    with retried(lambda: Writer(name)) as writer:
+        say(writer.name == name, writer.is_reader_connected(), writer.write_timeout)
+        raises(WriterAlreadyConnectedException, Writer, name)
+        raises(ZeroBufferException, writer.set_metadata, bytes(200))
+        writer.set_metadata(bytearray(b"some metadata"))
+        raises(MetadataAlreadyWrittenException, writer.set_metadata, b"more")
+        raises(InvalidFrameSizeException, writer.write_frame, b"")
+        raises(InvalidFrameSizeException, writer.get_frame_buffer, 0)
+        raises(FrameTooLargeException, writer.write_frame, bytes(10_000))
+        for number, size in enumerate([SIZES[0]] + SIZES[1:] * 10, 1):
+            data = pattern(number, size)
+            wrapped = [data, bytearray(data), memoryview(data)][number % 3]
+            say(writer.write_frame(wrapped), writer.frames_written, writer.bytes_written)
+        writer.write_frame(struct.pack("<I", 77) + b"rest")
+        buffer = writer.get_frame_buffer(5)
+        say(len(buffer), buffer.readonly, buffer.format)
+        buffer[:] = b"hello"
+        writer.commit_frame()
+        raises(ZeroBufferException, writer.commit_frame)
+        writer.write_timeout = timedelta(milliseconds=100)
+        say(writer.write_timeout)
+        try:
+            writer.write_timeout = timedelta(0)
+        except ValueError as error:
+            say("ValueError", error)
+        say("counted", writer.frames_written, writer.bytes_written)
+        say("end")
+        sys.stdin.readline()
+    writer.close()
+    say("closed", writer.is_reader_connected())
+    raises(ZeroBufferException, writer.write_frame, b"x")
+
+
+def full(name):
+    """Both ends in one process: a full ring, and a reader that leaves."""
+    reader = Reader(name, BufferConfig(64, 1024))
+    writer = Writer(name)
+    writer.write_timeout = timedelta(milliseconds=50)
+    writer.write_frame(bytes(900))
+    raises(BufferFullException, writer.write_frame, bytes(900))
+    frame = reader.read_frame(1)
+    del frame
+    writer.write_frame(b"room again")
+    with reader.read_frame(1) as frame:
+        say(bytes(frame.data))
+    reader.close()
+    raises(ReaderDeadException, writer.write_frame, b"x")
+    writer.close()
+    error = SequenceError(3, 5)
+    say(error, error.expected, error.got, WriterDeadException(), BufferFullException("mine"))
+    header = FrameHeader(12, 7)
+    say(header, FrameHeader.unpack(header.pack()) == header, header.is_wrap_marker(), OIEB.SIZE)
+    say(align_to_boundary(65), ErrorEventArgs(ValueError("x")), sorted(mode.name for mode in ProcessingMode))
+    say(all(hasattr(zerobuffer, public) for public in zerobuffer.__all__))
+
+
+def server(name):
+    factory = DuplexChannelFactory.get_instance()
+    say(factory is DuplexChannelFactory.get_instance())
+    server = factory.create_immutable_server(name, BufferConfig(4096, 1 << 20), timeout=10)
+    say(type(server) is ImmutableDuplexServer, isinstance(server, IImmutableDuplexServer))
+    say(server.is_running, server.request_reader)
+    errors = []
+    refused = []
+
+    def on_error(arguments):
+        errors.append(arguments)
+
+    def handler(request, responses):
+        data = bytes(request.data)
+        if data == b"fail":
+            refused.append(request.sequence)
+            raise RuntimeError("refused")
+        if data == b"direct":
+            buffer = responses.get_frame_buffer(3)
+            buffer[:] = b"got"
+            responses.commit_frame()
+        else:
+            responses.write_frame(data[::-1])
+
+    server.add_error_handler(on_error)
+    server.add_error_handler(on_error)
+    server.add_error_handler(print)
+    server.remove_error_handler(print)
+    try:
+        server.start(handler, mode=ProcessingMode.THREAD_POOL)
+    except NotImplementedError:
+        say("NotImplementedError")
+    server.stop()
+    server = ImmutableDuplexServer(name, BufferConfig(4096, 1 << 20), 6)
+    server.add_error_handler(on_error)
+    server.start(handler, lambda metadata: say("on_init", bytes(metadata)))
+    raises(ZeroBufferException, server.start, handler)
+    say("ready", server.is_running)
+    while server.is_running:
+        time.sleep(0.02)
+    say("client has gone", server.is_running, refused)
+    say([type(error.exception).__name__ for error in errors][:1], isinstance(errors[0], ErrorEventArgs))
+    server.stop()
+
+
+def client(name):
+    client = retried(lambda: DuplexChannelFactory().create_client(name))
+    say(isinstance(client, IDuplexClient))
+    deadline = time.monotonic() + 10
+    while not client.is_server_connected and time.monotonic() < deadline:
+        time.sleep(0.01)
+    say("connected", client.is_server_connected)
+    with client:
+        say(client.send_request(b"stressed"))
+        response = client.receive_response(10_000)
+        say(type(response) is DuplexResponse, response.sequence, response.is_valid, len(response))
+        say(response.to_bytes(), bytes(response.data))
+        response.dispose()
+        response.dispose()
+        sequence, buffer = client.acquire_request_buffer(6)
+        raises(ZeroBufferException, client.send_request, b"x")
+        raises(ZeroBufferException, client.acquire_request_buffer, 3)
+        buffer[:] = b"direct"
+        client.commit_request()
+        raises(ZeroBufferException, client.commit_request)
+        with client.receive_response(timeout_ms=10_000) as response:
+            say(sequence, response.sequence, response.to_bytes())
+        for size in (1, 33, 65536, 200_000):
+            data = pattern(size, size)
+            client.send_request(data)
+            response = client.receive_response(10_000)
+            say(size, response.to_bytes() == data[::-1])
+            client.release_response(response)
+        say(client.send_request(b"fail"))
+        nothing = client.receive_response(300)
+        say("nothing", nothing, nothing.is_valid, nothing.to_bytes(), len(nothing))
+    say("closed", client.is_server_connected)
+    client.close()
+    raises(ZeroBufferException, client.send_request, b"x")
+
+
+if __name__ == "__main__":
+    {"reader": reader, "writer": writer, "full": full, "server": server, "client": client}[
+        sys.argv[1]
+    ](sys.argv[2])
