@@ -177,6 +177,33 @@ namespace ZeroBuffer.Tests
         }
 
         [Test]
+        private static void a_client_for_many_threads_has_request_buffers_and_receives_any_answer()
+        {
+            string name = Channel.New();
+            using (Scene.Inverter(name))
+            using (IDuplexClient client = Scene.Client(name, new ClientConfig { ManyThreads = true }))
+            {
+                RequestBuffer abandoned = client.AcquireRequestBuffer(1);
+                abandoned.Dispose();
+                using (RequestBuffer buffer = client.AcquireRequestBuffer(1))
+                {
+                    buffer.Data.Fill(1);
+                    ulong sequence = buffer.Commit();
+                    using (Response response = client.ReceiveResponse(Scene.Patience))
+                    {
+                        Check.Equal(sequence, response.Sequence);
+                        Check.Bytes(new byte[] { 254 }, response.Data);
+                    }
+                }
+                RequestBuffer open = client.AcquireRequestBuffer(1);
+                client.Dispose();
+                Check.Throws<ObjectDisposedException>(() => open.Commit());
+                open.Dispose();
+                Scene.Client(name).Dispose();
+            }
+        }
+
+        [Test]
         private static void a_client_for_many_threads_is_called_by_many_at_once()
         {
             string name = Channel.New();
@@ -299,7 +326,8 @@ namespace ZeroBuffer.Tests
                 }
                 var failure = Check.Throws<HandlerFailedException>(() => client.ReceiveResponseFor(sequences[1], Scene.Patience));
                 Check.Equal("not this one", failure.HandlerMessage);
-                Check.Throws<HandlerFailedException>(() => client.ReceiveResponseFor(sequences[2], Scene.Patience));
+                var dropped = Check.Throws<HandlerFailedException>(() => client.ReceiveResponseFor(sequences[2], Scene.Patience));
+                Check.Equal(3, dropped.Status);
             }
         }
 

@@ -136,18 +136,6 @@ namespace ZeroBuffer.Tests
         }
 
         [Test]
-        private static void a_client_for_many_threads_says_what_it_cannot_do()
-        {
-            string name = Channel.New();
-            using (Scene.Inverter(name))
-            using (IDuplexClient client = Scene.Client(name, new ClientConfig { ManyThreads = true }))
-            {
-                Check.That(Check.Throws<UnsupportedException>(() => client.AcquireRequestBuffer(1)).What.Length > 0, "what");
-                Check.Throws<UnsupportedException>(() => client.ReceiveResponse(TimeSpan.Zero));
-            }
-        }
-
-        [Test]
         private static void a_server_that_has_closed_is_said_of_each_request()
         {
             string name = Channel.New();

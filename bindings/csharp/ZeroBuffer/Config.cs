@@ -125,10 +125,6 @@ namespace ZeroBuffer
         /// In place: whether calls of many threads run at the same time. Otherwise, which is the default and faster, a
         /// call waits until that of another thread has come back.
         /// </summary>
-        /// <remarks>
-        /// A client for many threads has no <see cref="IDuplexClient.AcquireRequestBuffer(long)"/>, and receives by
-        /// sequence number only.
-        /// </remarks>
         public bool ManyThreads { get; set; }
 
         /// <summary>How the client waits for answers and for room.</summary>

@@ -28,7 +28,7 @@ namespace ZeroBuffer
         ~DuplexServer()
         {
             // Before the handle closes itself, whose finalizer is one of those that come last.
-            Request.Abandon(_received);
+            Native.zb_frame_abandon(_received);
             Marshal.FreeHGlobal((IntPtr)_received);
         }
 
@@ -175,7 +175,7 @@ namespace ZeroBuffer
         /// <summary>What was received and is still in the server fails at its client now.</summary>
         private void EndRequest()
         {
-            Request.Abandon(_received);
+            Native.zb_frame_abandon(_received);
             if (_request != null)
             {
                 _request.End(_received);

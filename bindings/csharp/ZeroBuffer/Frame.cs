@@ -157,8 +157,6 @@ namespace ZeroBuffer
     /// </summary>
     public sealed unsafe class Request : Frame, IDisposable
     {
-        private static readonly byte[] Dropped = Encoding.UTF8.GetBytes("the request was dropped unanswered");
-
         /// <summary>Null once the frame is free of its server, whose memory it lies in until then.</summary>
         private DuplexServer _server;
         private DetachedFrameHandle _detached;
@@ -172,7 +170,7 @@ namespace ZeroBuffer
         /// <exception cref="ObjectDisposedException">It was answered.</exception>
         public void Respond()
         {
-            Answer(null);
+            Answer(() => ZeroBufferException.ThrowIfFailed(Native.zb_frame_respond(Held)));
         }
 
         /// <summary>Answers with a failure: the client gets a <see cref="HandlerFailedException"/> with the message.</summary>
@@ -183,7 +181,7 @@ namespace ZeroBuffer
             {
                 throw new ArgumentNullException("message");
             }
-            Answer(message);
+            Answer(() => Fail(Held, message));
         }
 
         /// <summary>
@@ -215,30 +213,18 @@ namespace ZeroBuffer
             _server = null;
         }
 
-        /// <summary>Fails at the client, unless it was answered.</summary>
+        /// <summary>Fails at the client, with the status 3, unless it was answered.</summary>
         public void Dispose()
         {
             if (IsHeld)
             {
                 try
                 {
-                    Answer(Encoding.UTF8.GetString(Dropped));
+                    Answer(() => Native.zb_frame_abandon(Held));
                 }
                 catch (ObjectDisposedException)
                 {
                     // Its server has ended, and failed it.
-                }
-            }
-        }
-
-        /// <summary>Fails a frame at its client, unless it was answered.</summary>
-        internal static void Abandon(Native.Frame* frame)
-        {
-            if (frame->Data != null)
-            {
-                fixed (byte* message = Dropped)
-                {
-                    Native.zb_frame_fail(frame, message, (UIntPtr)Dropped.Length);
                 }
             }
         }
@@ -252,20 +238,12 @@ namespace ZeroBuffer
             }
         }
 
-        private void Answer(string failure)
+        private void Answer(Action answer)
         {
             Enter();
             try
             {
-                Native.Frame* frame = Held;
-                if (failure == null)
-                {
-                    ZeroBufferException.ThrowIfFailed(Native.zb_frame_respond(frame));
-                }
-                else
-                {
-                    Fail(frame, failure);
-                }
+                answer();
                 Move(null);
             }
             finally

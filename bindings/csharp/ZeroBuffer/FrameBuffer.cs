@@ -7,7 +7,10 @@ namespace ZeroBuffer
     /// Bytes in shared memory that are to be filled and then sent with <see cref="Commit"/>. They hold whatever was
     /// there before: write all of them. Disposed uncommitted, nothing is sent.
     /// </summary>
-    /// <remarks>A client or writer has one open buffer at most, which ends with it.</remarks>
+    /// <remarks>
+    /// A client or writer has one open buffer at most, which ends with it. With a client for many threads, other threads
+    /// that send wait until it is committed or disposed.
+    /// </remarks>
     public unsafe class FrameBuffer : IDisposable
     {
         private readonly Door _door;

@@ -69,7 +69,7 @@ namespace ZeroBuffer
 
         protected override bool ReleaseHandle()
         {
-            Request.Abandon(Frame);
+            Native.zb_frame_abandon(Frame);
             Marshal.FreeHGlobal(handle);
             return true;
         }

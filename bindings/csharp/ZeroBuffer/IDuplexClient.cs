@@ -80,7 +80,6 @@ namespace ZeroBuffer
 
         /// <summary>A request of <paramref name="size"/> bytes to be filled where the server will read it.</summary>
         /// <exception cref="ClaimOpenException">Another buffer is open.</exception>
-        /// <exception cref="UnsupportedException">The client is for many threads.</exception>
         RequestBuffer AcquireRequestBuffer(long size);
 
         /// <summary>
@@ -92,7 +91,6 @@ namespace ZeroBuffer
         RequestBuffer AcquireRequestBuffer(long size, long capacity, int alignment);
 
         /// <summary>The oldest answer that is there, waiting for one until the timeout has passed, which changes nothing.</summary>
-        /// <exception cref="UnsupportedException">The client is for many threads.</exception>
         Response ReceiveResponse(TimeSpan timeout);
 
         /// <summary>

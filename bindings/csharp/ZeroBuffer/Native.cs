@@ -183,6 +183,7 @@ namespace ZeroBuffer
         [DllImport(Library)] internal static extern int zb_frame_resize(Frame* frame, UIntPtr length);
         [DllImport(Library)] internal static extern int zb_frame_metadata(Frame* frame, byte** data, UIntPtr* length);
         [DllImport(Library)] internal static extern int zb_frame_fail(Frame* frame, byte* message, UIntPtr length);
+        [DllImport(Library)] internal static extern void zb_frame_abandon(Frame* frame);
         [DllImport(Library)] internal static extern int zb_frame_respond(Frame* frame);
         [DllImport(Library)] internal static extern int zb_frame_detach(Frame* frame);
         [DllImport(Library)] internal static extern int zb_frame_reply(Frame* frame, UIntPtr length, byte** data);
