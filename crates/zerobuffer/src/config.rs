@@ -1,6 +1,7 @@
 //! What a channel is made of: small structs with documented defaults and named setters.
 
 use crate::memory::SharedMemoryView;
+use crate::sys::Pages;
 use crate::wait::WaitStrategy;
 use std::time::Duration;
 
@@ -78,6 +79,7 @@ pub struct ServerConfig {
     pub(crate) workers: usize,
     pub(crate) metadata: Vec<u8>,
     pub(crate) stop_timeout: Duration,
+    pub(crate) pages: Pages,
 }
 
 impl Default for ServerConfig {
@@ -89,6 +91,7 @@ impl Default for ServerConfig {
             workers: 1,
             metadata: Vec::new(),
             stop_timeout: Duration::from_secs(2),
+            pages: Pages::default(),
         }
     }
 }
@@ -132,6 +135,13 @@ impl ServerConfig {
         self.stop_timeout = timeout;
         self
     }
+
+    /// How the segment's pages come to be there in this process. Default [`Pages::OnDemand`]. The
+    /// memory lies on the NUMA nodes that this process may allocate on when it creates the segment.
+    pub fn pages(mut self, pages: Pages) -> Self {
+        self.pages = pages;
+        self
+    }
 }
 
 impl From<BufferConfig> for ServerConfig {
@@ -160,6 +170,7 @@ pub struct ClientConfig {
     pub(crate) max_in_flight: usize,
     pub(crate) owner: Option<u32>,
     pub(crate) resend_not_started: bool,
+    pub(crate) pages: Pages,
 }
 
 impl Default for ClientConfig {
@@ -171,6 +182,7 @@ impl Default for ClientConfig {
             max_in_flight: 4096,
             owner: None,
             resend_not_started: false,
+            pages: Pages::default(),
         }
     }
 }
@@ -220,6 +232,13 @@ impl ClientConfig {
     /// [`Client::reconnect`](crate::Client::reconnect) for those that were sent before. Default no.
     pub fn resend_not_started(mut self, resend: bool) -> Self {
         self.resend_not_started = resend;
+        self
+    }
+
+    /// How the segment's pages come to be there in this process. Default [`Pages::OnDemand`]; the
+    /// server's choice is its own. Huge pages that the server has made serve both.
+    pub fn pages(mut self, pages: Pages) -> Self {
+        self.pages = pages;
         self
     }
 }

@@ -124,6 +124,8 @@ pub use handler::HandlerOutcome;
 #[cfg(not(loom))]
 pub use name::{ChannelName, MAX_NAME_LEN};
 #[cfg(not(loom))]
+pub use sys::Pages;
+#[cfg(not(loom))]
 pub use v2::client::{
     Client, OwnedRequestBuffer, OwnedResponse, Reconnected, RequestBuffer, RequestLayout,
     RequestSender, Response, ResponseReceiver, SharedClient,

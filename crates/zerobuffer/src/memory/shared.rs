@@ -4,7 +4,7 @@ use super::view::Backing;
 use super::{MemoryProvider, SharedMemoryView};
 use crate::error::{Error, Result};
 use crate::name::ChannelName;
-use crate::sys::{self, Errno, Identity, Mapping, ObjectStat, ShmFile};
+use crate::sys::{self, Errno, Identity, Mapping, ObjectStat, Pages, ShmFile};
 use std::sync::Arc;
 
 /// A named POSIX shared-memory segment.
@@ -25,6 +25,7 @@ pub struct SharedMemory {
     object: String,
     file: ShmFile,
     identity: Identity,
+    pages: Pages,
     view: Option<SharedMemoryView>,
 }
 
@@ -88,15 +89,34 @@ impl SharedMemory {
 
     fn from_file(object: &str, file: ShmFile) -> std::result::Result<Self, Errno> {
         let identity = file.stat()?.identity;
-        Ok(Self { object: object.to_owned(), file, identity, view: None })
+        Ok(Self { object: object.to_owned(), file, identity, pages: Pages::default(), view: None })
     }
 
     /// Maps the first `size` bytes of the file, which must have them.
     pub(crate) fn map_file(&mut self, size: usize) -> Result<()> {
-        let mapping =
-            Mapping::new(&self.file, size).map_err(|errno| errno.on("map", &self.object))?;
+        let mapping = Mapping::new(&self.file, size, self.pages)
+            .map_err(|errno| errno.on("map", &self.object))?;
         self.view = Some(SharedMemoryView::new(Arc::new(Backing::Mapping(mapping))));
         Ok(())
+    }
+
+    /// How the pages of later mappings come to be there.
+    pub(crate) fn set_pages(&mut self, pages: Pages) {
+        self.pages = pages;
+    }
+
+    /// Makes the pages of the mapping be there, as [`set_pages`](Self::set_pages) said.
+    pub(crate) fn fault_in(&self) -> Result<()> {
+        let mapping = self.view.as_ref().and_then(SharedMemoryView::mapping);
+        mapping.map_or(Ok(()), |mapping| mapping.fault_in(self.pages)).map_err(
+            |errno| match errno {
+                // The kernel does not know the advice.
+                Errno(libc::EINVAL) => Error::Unsupported {
+                    what: "pages that are there from the start need Linux 5.14",
+                },
+                errno => errno.on("fault in the pages of", &self.object),
+            },
+        )
     }
 
     /// The object's full name, with its slash.

@@ -56,6 +56,14 @@ impl SharedMemoryView {
         self.map(start as usize, len as usize).expect("a frame lies inside of its segment")
     }
 
+    /// The mapping that the view is a part of, if it is one of a mapping.
+    pub(super) fn mapping(&self) -> Option<&Mapping> {
+        match self.backing.as_deref() {
+            Some(Backing::Mapping(mapping)) => Some(mapping),
+            _ => None,
+        }
+    }
+
     /// The length in bytes; 0 after `unmap`.
     #[inline]
     pub fn len(&self) -> usize {

@@ -83,6 +83,23 @@ pub(crate) struct ObjectStat {
     pub(crate) regular: bool,
 }
 
+/// How the pages of a mapped segment come to be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Pages {
+    /// One by one, as they are touched first: nothing to wait for at the start, and a fault of a
+    /// microsecond or so for each 4 KiB of the ring's first round. They are reserved all the same.
+    #[default]
+    OnDemand,
+    /// All at the start, so that the first requests are as fast as later ones. Takes about a
+    /// millisecond for each MiB. Linux 5.14 or later.
+    Prefaulted,
+    /// As `Prefaulted`, in huge pages (2 MiB) as far as the kernel can give them: fewer misses where
+    /// handlers jump about in large frames; next to nothing for those that go from one end to the
+    /// other. Takes about ten milliseconds for each MiB. Linux 6.1 or later, otherwise as `Prefaulted`.
+    Huge,
+}
+
 /// How a timed wait on a semaphore ended.
 // Never made where there is no system to wait on.
 #[cfg_attr(any(loom, zerobuffer_unsupported), allow(dead_code))]

@@ -1,7 +1,7 @@
 //! Systems without an implementation: everything that makes an object fails with ENOSYS, which the
 //! callers turn into `Error::Unsupported`; nothing else can be reached.
 
-use super::{Errno, ObjectStat, Waited};
+use super::{Errno, ObjectStat, Pages, Waited};
 use std::convert::Infallible;
 use std::ptr::NonNull;
 
@@ -43,8 +43,11 @@ impl ShmFile {
 pub(crate) struct Mapping(Infallible);
 
 impl Mapping {
-    pub(crate) fn new(file: &ShmFile, _: usize) -> Result<Self, Errno> {
+    pub(crate) fn new(file: &ShmFile, _: usize, _: Pages) -> Result<Self, Errno> {
         match file.0 {}
+    }
+    pub(crate) fn fault_in(&self, _: Pages) -> Result<(), Errno> {
+        match self.0 {}
     }
     pub(crate) fn base(&self) -> NonNull<u8> {
         match self.0 {}

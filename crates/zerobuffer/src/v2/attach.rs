@@ -5,6 +5,7 @@ use super::layout::{Geometry, METADATA, REQUEST, RESPONSE, SIZE_AND_VERSION, oie
 use super::segment::{self, Segment, Semaphores};
 use super::words::Words;
 use crate::atomics::Ordering;
+use crate::config::ClientConfig;
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
 use crate::liveness::Role;
@@ -38,13 +39,11 @@ impl From<Error> for Refusal {
 /// `Incompatible`, `TooLarge` (metadata).
 pub(crate) fn attach(
     name: &ChannelName,
-    owner: Option<u32>,
-    metadata: &[u8],
+    config: &ClientConfig,
     deadline: &Deadline,
 ) -> Result<Segment> {
-    let owner = owner.unwrap_or_else(sys::effective_uid);
     loop {
-        let error = match try_attach(name, owner, metadata, deadline) {
+        let error = match try_attach(name, config, deadline) {
             Ok(segment) => return Ok(segment),
             Err(Refusal::Final(error)) => return Err(error),
             Err(Refusal::Retry(error)) => error,
@@ -58,14 +57,16 @@ pub(crate) fn attach(
 
 fn try_attach(
     name: &ChannelName,
-    owner: u32,
-    metadata: &[u8],
+    config: &ClientConfig,
     deadline: &Deadline,
 ) -> std::result::Result<Segment, Refusal> {
+    let owner = config.owner.unwrap_or_else(sys::effective_uid);
+    let metadata = config.metadata.as_slice();
     let not_running = |found| Refusal::Retry(Error::NotRunning { name: name.to_string(), found });
     let busy = || Refusal::Retry(Error::Busy { name: name.to_string() });
 
     let mut memory = open_segment(name, owner, &not_running)?;
+    memory.set_pages(config.pages);
     failpoint!("attach.opened");
     let geometry = map_segment(&mut memory, deadline, &not_running)?;
     failpoint!("attach.mapped");
@@ -91,6 +92,7 @@ fn try_attach(
     })?;
     let segment = Segment::new(name, memory, geometry, semaphores, Role::Client)?;
     failpoint!("attach.semaphores");
+    segment.memory.fault_in()?;
     if !segment.is_fresh() {
         return Err(busy());
     }

@@ -4,7 +4,7 @@ use super::layout::{Geometry, METADATA, REQUEST, RESPONSE, UNIT, oieb};
 use super::segment::{Segment, Semaphores, semaphore_names, unlink_semaphores};
 use super::words::Words;
 use crate::atomics::Ordering;
-use crate::config::BufferConfig;
+use crate::config::{BufferConfig, ServerConfig};
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
 use crate::liveness::Role;
@@ -47,15 +47,15 @@ pub(crate) fn geometry(buffer: &BufferConfig) -> Result<Geometry> {
 pub(crate) fn create(
     name: &ChannelName,
     geometry: Geometry,
-    mode: u32,
-    metadata: &[u8],
+    config: &ServerConfig,
 ) -> Result<Segment> {
     let object = name.segment();
     for _ in 0..MAX_TURNS {
-        let memory = hidden(name, geometry, mode)?;
+        let mut memory = hidden(name, geometry, config.mode)?;
+        memory.set_pages(config.pages);
         failpoint!("create.locked");
         match memory.publish() {
-            Ok(()) => match build(name, memory, geometry, mode, metadata) {
+            Ok(()) => match build(name, memory, geometry, config) {
                 Ok(Some(segment)) => return Ok(segment),
                 // Somebody has removed the name, or makes semaphores of these names.
                 Ok(None) | Err(Error::System { errno: libc::EEXIST, .. }) => {}
@@ -156,8 +156,7 @@ fn build(
     name: &ChannelName,
     memory: SharedMemory,
     geometry: Geometry,
-    mode: u32,
-    metadata: &[u8],
+    config: &ServerConfig,
 ) -> Result<Option<Segment>> {
     let mut undo = Undo { name, memory: Some(memory), semaphores: false };
     failpoint!("create.named");
@@ -166,12 +165,13 @@ fn build(
         return Ok(None);
     }
     memory.allocate(geometry.total() as usize)?;
+    memory.fault_in()?;
     failpoint!("create.reserved");
     unlink_leftover_semaphores(name)?;
     undo.semaphores = true;
     let semaphores = Semaphores::each(name, |semaphore| {
         failpoint!("create.semaphore");
-        Semaphore::create_new(semaphore, mode).map_err(|errno| match errno {
+        Semaphore::create_new(semaphore, config.mode).map_err(|errno| match errno {
             Errno(libc::ENOSPC | libc::ENOMEM) => {
                 Error::NoSpace { object: semaphore.to_owned(), needed: 32 }
             }
@@ -180,7 +180,7 @@ fn build(
     })?;
     let memory = undo.memory.take().expect("set above");
     let segment = Segment::new(name, memory, geometry, semaphores, Role::Server)?;
-    match write_initial_values(&segment, metadata) {
+    match write_initial_values(&segment, &config.metadata) {
         Ok(()) => Ok(Some(segment)),
         Err(error) => {
             let _ = segment.unlink();

@@ -17,6 +17,7 @@ mod fork;
 mod handlers;
 mod handles;
 mod names;
+mod pages;
 mod pull;
 mod races;
 mod resources;

@@ -8,7 +8,7 @@
 
 use super::shm::{Mapping, ShmFile, check, stat_object};
 use super::{c_name, kernel, last_errno};
-use crate::sys::{Errno, ObjectStat, Waited};
+use crate::sys::{Errno, ObjectStat, Pages, Waited};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The largest value (SEM_VALUE_MAX).
@@ -62,7 +62,7 @@ impl Semaphore {
 
     /// Maps the semaphore in `file`, which [`Semaphore::is_semaphore`] has confirmed.
     pub(crate) fn map(file: &ShmFile) -> Result<Self, Errno> {
-        Ok(Self { mapping: Mapping::new(file, size_of::<libc::sem_t>())? })
+        Ok(Self { mapping: Mapping::new(file, size_of::<libc::sem_t>(), Pages::OnDemand)? })
     }
 
     /// Removes a semaphore's name.

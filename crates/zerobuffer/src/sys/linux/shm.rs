@@ -2,12 +2,19 @@
 
 use super::lockfile::link_descriptor;
 use super::{c_name, fork, kernel, last_errno};
-use crate::sys::{Errno, Identity, ObjectStat};
+use crate::sys::{Errno, Identity, ObjectStat, Pages};
 use std::ptr::NonNull;
 
 /// Pages are reserved in pieces of this size: a signal interrupts the reservation of one piece only,
 /// so even a steady stream of signals cannot keep it from finishing.
 const RESERVE_STEP: u64 = 1 << 20;
+
+/// Where a huge page begins, on the machines that this is written for.
+const HUGE_PAGE: usize = 2 << 20;
+
+/// Linux 6.1; not in every release of the libc crate.
+const MADV_COLLAPSE: libc::c_int = 25;
+const COLLAPSE_TRIES: u32 = 5;
 
 /// An open shared-memory object: the owner of role locks, which live as long as it is open.
 ///
@@ -172,30 +179,65 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps the first `len` bytes of `file`, which must be at least that long.
-    pub(crate) fn new(file: &ShmFile, len: usize) -> Result<Self, Errno> {
-        fork::unforked(|| Self::make(file, len))
+    /// Maps the first `len` bytes of `file`, which must be at least that long, at an address that suits
+    /// `pages`; [`Mapping::fault_in`] makes them be there.
+    pub(crate) fn new(file: &ShmFile, len: usize, pages: Pages) -> Result<Self, Errno> {
+        fork::unforked(|| Self::make(file, len, pages))
     }
 
-    fn make(file: &ShmFile, len: usize) -> Result<Self, Errno> {
+    fn make(file: &ShmFile, len: usize, pages: Pages) -> Result<Self, Errno> {
         let access = libc::PROT_READ | libc::PROT_WRITE;
-        let base = kernel::call("mmap", || {
-            let (anywhere, shared) = (std::ptr::null_mut(), libc::MAP_SHARED);
-            // SAFETY: no address is asked for, so no existing mapping is touched; `fd` is open.
-            match unsafe { libc::mmap(anywhere, len, access, shared, file.fd, 0) } {
-                libc::MAP_FAILED => Err(last_errno()),
-                base => Ok(base),
-            }
-        })?;
-        let base = NonNull::new(base.cast::<u8>()).ok_or(Errno(libc::ENOMEM))?;
-        let mapping = Self { base, len, generation: fork::generation() };
+        let mapping = if pages == Pages::Huge && len >= HUGE_PAGE {
+            let reserved = Self::reserve_aligned(len)?;
+            let flags = libc::MAP_SHARED | libc::MAP_FIXED;
+            map(reserved.base.as_ptr().cast(), len, access, flags, file.fd)?;
+            reserved
+        } else {
+            Self::owning(map(std::ptr::null_mut(), len, access, libc::MAP_SHARED, file.fd)?, len)
+        };
         // A child must not hold the mapping: it would keep the open file, and with it the parent's
         // lock, alive.
-        kernel::call("madvise", || {
-            // SAFETY: the range is exactly the mapping made above.
-            check(unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_DONTFORK) })
-        })?;
+        mapping.advise(libc::MADV_DONTFORK)?;
         Ok(mapping)
+    }
+
+    fn owning(base: NonNull<u8>, len: usize) -> Self {
+        Self { base, len, generation: fork::generation() }
+    }
+
+    /// Addresses for `len` bytes that start at a multiple of a huge page; nothing can be read there yet.
+    fn reserve_aligned(len: usize) -> Result<Self, Errno> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let room = len.checked_add(HUGE_PAGE).ok_or(Errno(libc::ENOMEM))?;
+        let start = map(std::ptr::null_mut(), room, libc::PROT_NONE, flags, -1)?;
+        let before = start.align_offset(HUGE_PAGE);
+        // SAFETY: `before` is less than a huge page, and so inside of the reservation, as are the `len`
+        // bytes behind it and what is left of the huge page at the end.
+        let (base, end) = unsafe { (start.add(before), start.add(before + len)) };
+        // The values give back what is too much.
+        drop((Self::owning(start, before), Self::owning(end, HUGE_PAGE - before)));
+        Ok(Self::owning(base, len))
+    }
+
+    /// Makes the pages be there, if that is wanted.
+    pub(crate) fn fault_in(&self, pages: Pages) -> Result<(), Errno> {
+        if pages == Pages::Huge {
+            // Older kernels do not know it, and others may have no huge page to give: small ones serve as
+            // well. EAGAIN: some page was in use for a moment.
+            let once = |_| self.advise(MADV_COLLAPSE) != Err(Errno(libc::EAGAIN));
+            let _ = (0..COLLAPSE_TRIES).any(once);
+        }
+        if pages != Pages::OnDemand {
+            self.advise(libc::MADV_POPULATE_WRITE)?;
+        }
+        Ok(())
+    }
+
+    fn advise(&self, advice: libc::c_int) -> Result<(), Errno> {
+        kernel::call_again("madvise", || {
+            // SAFETY: the range is exactly this mapping, and no advice in use changes a byte of it.
+            check(unsafe { libc::madvise(self.base.as_ptr().cast(), self.len, advice) })
+        })
     }
 
     pub(crate) fn base(&self) -> NonNull<u8> {
@@ -209,7 +251,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        if self.generation == fork::generation() {
+        if self.generation == fork::generation() && self.len > 0 {
             let _ = kernel::call("munmap", || {
                 // SAFETY: the range is the mapping that `new` made in this process, and every
                 // reference into it borrows from a value that keeps this mapping alive.
@@ -217,6 +259,25 @@ impl Drop for Mapping {
             });
         }
     }
+}
+
+/// `mmap`. At an address that is fixed there must be a reservation that the caller owns.
+fn map(
+    at: *mut libc::c_void,
+    len: usize,
+    access: i32,
+    flags: i32,
+    fd: i32,
+) -> Result<NonNull<u8>, Errno> {
+    let base = kernel::call("mmap", || {
+        // SAFETY: without a fixed address no existing mapping is touched, and with one only what the
+        // caller has reserved; `fd` is open, or -1 for none.
+        match unsafe { libc::mmap(at, len, access, flags, fd, 0) } {
+            libc::MAP_FAILED => Err(last_errno()),
+            base => Ok(base),
+        }
+    })?;
+    NonNull::new(base.cast()).ok_or(Errno(libc::ENOMEM))
 }
 
 /// Removes a shared-memory name. The object lives on for those who have it open.

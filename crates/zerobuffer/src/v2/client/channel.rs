@@ -75,7 +75,7 @@ impl ClientChannel {
                 allowed: "1 to 1048576",
             });
         }
-        let segment = attach(name, config.owner, &config.metadata, deadline)?;
+        let segment = attach(name, config, deadline)?;
         failpoint!("attach.before_post");
         // So that the server watches this client from now on, and not from its first request.
         wake(&segment.semaphores.request_ready);

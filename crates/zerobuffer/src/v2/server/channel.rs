@@ -37,7 +37,7 @@ pub(super) struct ServerChannel {
 impl ServerChannel {
     pub(super) fn create(name: &ChannelName, config: &ServerConfig) -> Result<Self> {
         let geometry = create::geometry(&config.buffer)?;
-        let segment = create(name, geometry, config.mode, &config.metadata)?;
+        let segment = create(name, geometry, config)?;
         let ring =
             ServerRing::new(segment.control.clone(), segment.payload_words(), &segment.geometry);
         if config.workers > 1 {
