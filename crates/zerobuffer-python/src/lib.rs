@@ -12,7 +12,9 @@
 mod buffer;
 mod client;
 mod errors;
+mod guards;
 mod reader;
+mod request;
 mod server;
 mod two_buffers;
 mod waiting;
@@ -25,10 +27,10 @@ use pyo3::prelude::*;
 fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<client::Client>()?;
-    module.add_class::<client::RequestBuffer>()?;
-    module.add_class::<client::Response>()?;
+    module.add_class::<guards::RequestBuffer>()?;
+    module.add_class::<guards::Response>()?;
     module.add_class::<server::Server>()?;
-    module.add_class::<server::Request>()?;
+    module.add_class::<request::Request>()?;
     module.add_class::<reader::Reader>()?;
     module.add_class::<reader::Frame>()?;
     module.add_class::<writer::Writer>()?;

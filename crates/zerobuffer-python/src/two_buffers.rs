@@ -1,9 +1,10 @@
 //! Version 1's duplex channel of two buffers: its client, and the server whose handler edits a copy.
 
 use crate::buffer::with_bytes;
-use crate::client::{RequestBuffer, Response};
 use crate::errors::{Side, closed, duplex, exception};
-use crate::server::{Request, message, report, sizes};
+use crate::guards::{RequestBuffer, Response};
+use crate::request::{Request, message};
+use crate::server::{report, sizes};
 use crate::waiting::{self, SLICE, not_yet};
 use parking_lot::{FairMutex, Mutex};
 use pyo3::prelude::*;
