@@ -74,7 +74,7 @@ fn benchmark() -> Result<()> {
 }
 
 /// A cargo command with a `--cfg` of its own, and so with a target folder of its own.
-fn with_cfg(cfg: &str, arguments: &str) -> Command {
+pub(crate) fn with_cfg(cfg: &str, arguments: &str) -> Command {
     let mut command = cargo(arguments);
     command
         .env("RUSTFLAGS", format!("--cfg {cfg}"))

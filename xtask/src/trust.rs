@@ -1,7 +1,7 @@
-//! What zerobuffer promises when its surroundings are against it: system calls that fail, and hostile
-//! peers.
+//! What zerobuffer promises when its surroundings are against it: system calls that fail, hostile
+//! peers, and processors that reorder.
 
-use crate::steps::{cargo, step};
+use crate::steps::{cargo, step, with_cfg};
 use anyhow::{Result, ensure};
 use std::fs::File;
 use std::io::Write;
@@ -12,7 +12,8 @@ use std::time::Instant;
 /// Everything of this module.
 pub(crate) fn test() -> Result<()> {
     faults()?;
-    hostile()
+    hostile()?;
+    litmus()
 }
 
 /// Every system call fails with every error that its manual names. Each program of the group counts
@@ -45,6 +46,19 @@ fn hostile() -> Result<()> {
         .env("RUSTFLAGS", "-Zsanitizer=address")
         .env("ZEROBUFFER_HOSTILE_SECONDS", "30");
     step("hostile peers under AddressSanitizer", asan)
+}
+
+/// Ten million chances to lose a wake-up; and a build without one fence, which must take one.
+fn litmus() -> Result<()> {
+    let tests = "test --release -p zerobuffer-trust --test litmus";
+    for (name, mut command) in [
+        ("lost wake-ups", cargo(tests)),
+        ("lost wake-ups, without a fence", with_cfg("zerobuffer_without_wake_fence", tests)),
+    ] {
+        command.env("ZEROBUFFER_LITMUS_MESSAGES", "10000000");
+        step(name, command)?;
+    }
+    Ok(())
 }
 
 /// Says what cannot be tested here, now and at the end of the run.
