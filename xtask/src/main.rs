@@ -3,6 +3,7 @@
 mod api;
 mod bench;
 mod csharp;
+mod fuzz;
 mod header;
 mod hot_path;
 mod matrix;
@@ -71,6 +72,12 @@ enum Task {
     },
     /// System calls that fail, hostile peers, and memory that is reordered.
     Trust,
+    /// Feeds the library whatever bytes a peer could leave in shared memory.
+    Fuzz {
+        /// How long each target runs; all of them at the same time.
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
 }
 
 fn main() -> Result<()> {
@@ -90,5 +97,6 @@ fn main() -> Result<()> {
         Task::HotPath => hot_path::hot_path(),
         Task::Soak { arguments } => soak::run(&arguments),
         Task::Trust => trust::test(),
+        Task::Fuzz { seconds } => fuzz::run(seconds),
     }
 }

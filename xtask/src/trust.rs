@@ -1,6 +1,7 @@
 //! What zerobuffer promises when its surroundings are against it: system calls that fail, hostile
 //! peers, and processors that reorder.
 
+use crate::fuzz;
 use crate::steps::{cargo, step, with_cfg};
 use anyhow::{Result, ensure};
 use std::fs::File;
@@ -13,6 +14,7 @@ use std::time::Instant;
 pub(crate) fn test() -> Result<()> {
     faults()?;
     hostile()?;
+    fuzz::run(15)?;
     litmus()
 }
 
@@ -62,7 +64,7 @@ fn litmus() -> Result<()> {
 }
 
 /// Says what cannot be tested here, now and at the end of the run.
-fn not_run(what: &str) -> Result<()> {
+pub(crate) fn not_run(what: &str) -> Result<()> {
     println!("not run: {what}");
     let list = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/not-run.txt");
     let mut list = File::options().create(true).append(true).open(list)?;
@@ -70,13 +72,13 @@ fn not_run(what: &str) -> Result<()> {
     Ok(())
 }
 
-fn has_nightly() -> bool {
+pub(crate) fn has_nightly() -> bool {
     let nightly = Command::new("rustup").args(["run", "nightly", "cargo", "--version"]).output();
     nightly.is_ok_and(|output| output.status.success())
 }
 
 /// Runs several commands at the same time, and fails if one does.
-fn together(name: &str, commands: impl IntoIterator<Item = Command>) -> Result<()> {
+pub(crate) fn together(name: &str, commands: impl IntoIterator<Item = Command>) -> Result<()> {
     let start = Instant::now();
     let start_one = |mut command: Command| {
         println!("=== {name}: {command:?}");
