@@ -314,6 +314,10 @@ fn extras() -> Vec<Figure> {
             .over("8 B untouched", untouched),
         plain("X4", "1080p RGB inverted, 16 MiB ring", "ns", in_place::frame_inverted_roomy)
             .over("L3", limits::in_process),
+        plain("X11", "P5's call alone, two buffers", "ns", |round: &Round| {
+            System::TwoBuffers.redaction_ns(round)
+        })
+        .over("in place", |round: &Round| SPINNING.redaction_ns(round)),
         plain("X6", "64 B, 64 in flight, 2 workers", "requests/s", |round: &Round| {
             in_place::pipelined_with_workers(round, 64, 2)
         })

@@ -173,11 +173,11 @@ impl<'p> Measured<'p> {
     }
 
     fn try_turn(&mut self, round: &Round) -> Result<()> {
-        let Figure { id, limit, subject, .. } = self.figure;
+        let Figure { limit, subject, .. } = self.figure;
         if let Some(limit) = limit {
             self.limits.push((limit.subject)(round).context(limit.id)?);
         }
-        self.values.push(subject(round).context(*id)?);
+        self.values.push(subject(round)?);
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 //! channel (P3), so that the ratio speaks of the channel alone.
 
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Bytes of a picture of 1920 x 1080 pixels in RGB.
 pub(crate) const FRAME: usize = 1920 * 1080 * 3;
@@ -70,9 +71,14 @@ pub(crate) fn invert(frame: &mut [u8]) {
 /// Another handler: changes a twentieth of the bytes, in the middle.
 #[inline(never)]
 pub(crate) fn redact(frame: &mut [u8]) {
-    let start = frame.len() / 20 * 9;
-    let end = start + frame.len() / 20;
-    frame[start..end].fill(0);
+    let part = redacted(frame.len());
+    frame[part].fill(0);
+}
+
+/// Which bytes of a frame [`redact`] changes.
+pub(crate) fn redacted(len: usize) -> Range<usize> {
+    let start = len / 20 * 9;
+    start..start + len / 20
 }
 
 /// The client's part after the call: reads every byte.

@@ -158,6 +158,12 @@ impl System {
         with_open!(self, open => frame_ns(round, Load::picture(work), open))
     }
 
+    /// Nanoseconds for editing a twentieth of a picture that lies there already: the client writes
+    /// nothing, and reads what was edited.
+    pub(crate) fn redaction_ns(self, round: &Round) -> Result<f64> {
+        with_open!(self, open => redaction_ns(round, Load::picture(Work::Redact), open))
+    }
+
     /// Bytes of memory that both processes together use for exchanging pictures.
     pub(crate) fn memory(self, round: &Round) -> Result<f64> {
         with_open!(self, open => memory(round, open))
@@ -236,6 +242,25 @@ fn frame_ns<E: Exchange>(
         for _ in 0..count {
             seed += 1;
             black_box(frame(&mut system, seed)?);
+        }
+        Ok(())
+    })
+}
+
+fn redaction_ns<E: Exchange>(
+    round: &Round,
+    load: Load,
+    open: impl FnOnce(Seats, Load) -> Result<E>,
+) -> Result<f64> {
+    let seats = round.seats()?;
+    let mut system = open(seats, load)?;
+    let _pinned = Pinned::to(seats.client)?;
+    // Once filled, the ring's only slot keeps the picture.
+    black_box(frame(&mut system, 1)?);
+    per_operation(round.budget, |count| {
+        for _ in 0..count {
+            let read = |bytes: &[u8]| work::read(&bytes[work::redacted(bytes.len())]);
+            ensure!(system.exchange(|_| {}, read)? == 0, "the frame came back unedited");
         }
         Ok(())
     })
