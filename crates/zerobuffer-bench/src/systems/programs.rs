@@ -78,13 +78,14 @@ fn call_with(round: &Round, command: &str, count: u64) -> Result<f64> {
     let server = ["server", &channel, "--payload", "1048576", "--metadata", "0"];
     let mut server = Program::start(&mut shell(command, &[&server[..], &kind[..]].concat()))?;
     server.expect("ready")?;
-    pin_process(server.0.id(), seats.server)?;
     let count = count.to_string();
     let client = [&["client", &channel][..], &kind, &["bench", &count]].concat();
     let client = Program::start(&mut shell(command, &client))?;
-    // Not before it has looked at how many CPUs there are, which is when it attaches.
-    let attached = until_attached(&client, &channel);
-    if attached {
+    if until_attached(&client, &channel) {
+        // Both have looked at how many CPUs there are by then; on a single one they would not spin.
+        std::thread::sleep(Duration::from_millis(5));
+        pin_process(server.0.id(), seats.server)?;
+        // One that is gone already was not slow.
         let _ = pin_process(client.0.id(), seats.client);
     }
     client.number()
