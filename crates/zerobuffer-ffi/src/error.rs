@@ -165,11 +165,12 @@ unsafe impl Sync for Constant {}
 pub(crate) fn run(call: impl FnOnce() -> Result<()>) -> zb_status {
     // After a panic the handle may be of no more use, but it breaks no memory: everything of it is owned
     // by safe types of the library.
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(Ok(())) => ZB_OK,
-        Ok(Err(error)) => store(&error),
-        Err(panic) => store_panic(panic),
-    }
+    // The error is stored inside: a status is all that has to come out by way of memory.
+    let status = || match call() {
+        Ok(()) => ZB_OK,
+        Err(error) => store(&error),
+    };
+    catch_unwind(AssertUnwindSafe(status)).unwrap_or_else(store_panic)
 }
 
 /// As [`run`], for functions that return a value and set no error: `fallback` in place of a panic.

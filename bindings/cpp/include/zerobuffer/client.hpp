@@ -53,12 +53,12 @@ public:
 
     /// Sends a copy of `data` and waits for the answer, both within the timeout.
     Response call(std::span<const std::uint8_t> data, Nanoseconds timeout) {
-        Response response;
+        Response response{detail::Unfilled{}};
         detail::check(zb_client_call(raw(), data.data(), data.size(), timeout.count(), response.raw()));
         return response;
     }
     Result<Response> try_call(std::span<const std::uint8_t> data, Nanoseconds timeout) {
-        Response response;
+        Response response{detail::Unfilled{}};
         if (zb_client_call(raw(), data.data(), data.size(), timeout.count(), response.raw()) != ZB_OK)
             return detail::last_error();
         return response;
@@ -81,13 +81,13 @@ public:
     /// `capacity` bytes, and aligned to `alignment` (a power of two up to 4096), if those are given.
     RequestBuffer acquire_request_buffer(std::size_t size, std::size_t capacity = 0,
                                          std::size_t alignment = 0) {
-        RequestBuffer buffer;
+        RequestBuffer buffer{detail::Unfilled{}};
         detail::check(zb_client_acquire(raw(), size, capacity, alignment, buffer.raw()));
         return buffer;
     }
     Result<RequestBuffer> try_acquire_request_buffer(std::size_t size, std::size_t capacity = 0,
                                                      std::size_t alignment = 0) {
-        RequestBuffer buffer;
+        RequestBuffer buffer{detail::Unfilled{}};
         if (zb_client_acquire(raw(), size, capacity, alignment, buffer.raw()) != ZB_OK)
             return detail::last_error();
         return buffer;
@@ -100,12 +100,12 @@ public:
     }
     /// The answer to one request, which is given up when the timeout passes, unless that is zero.
     Response receive_response_for(std::uint64_t sequence, Nanoseconds timeout) {
-        Response response;
+        Response response{detail::Unfilled{}};
         detail::check(zb_client_receive(raw(), sequence, timeout.count(), response.raw()));
         return response;
     }
     Result<Response> try_receive_response_for(std::uint64_t sequence, Nanoseconds timeout) {
-        Response response;
+        Response response{detail::Unfilled{}};
         if (zb_client_receive(raw(), sequence, timeout.count(), response.raw()) != ZB_OK)
             return detail::last_error();
         return response;

@@ -10,6 +10,12 @@
 #include <utility>
 
 namespace zerobuffer {
+namespace detail {
+
+/// Lets a guard begin without a value, for a C call that gives it one whether it succeeds or not.
+struct Unfilled {};
+
+} // namespace detail
 
 /// Bytes in shared memory to read: an answer, or a version 1 frame. Given back when it is destroyed.
 ///
@@ -17,7 +23,8 @@ namespace zerobuffer {
 /// used on the thread that uses the client, unless it was detached; the client may be gone before.
 class View {
 public:
-    View() noexcept = default;
+    View() noexcept : raw_{} {}
+    explicit View(detail::Unfilled) noexcept {}
     View(View &&other) noexcept : raw_(std::exchange(other.raw_, {})) {}
     View &operator=(View &&other) noexcept {
         if (this != &other) {
@@ -53,14 +60,15 @@ public:
     zb_view *raw() noexcept { return &raw_; }
 
 private:
-    zb_view raw_{};
+    zb_view raw_;
 };
 
 /// Bytes in shared memory to fill: a request, or a version 1 frame. `commit` sends it; destroyed before, it
 /// is given up. They hold whatever was there before: write all of them.
 class Buffer {
 public:
-    Buffer() noexcept = default;
+    Buffer() noexcept : raw_{} {}
+    explicit Buffer(detail::Unfilled) noexcept {}
     Buffer(Buffer &&other) noexcept : raw_(std::exchange(other.raw_, {})) {}
     Buffer &operator=(Buffer &&other) noexcept {
         if (this != &other) {
@@ -100,7 +108,7 @@ public:
     zb_buffer *raw() noexcept { return &raw_; }
 
 private:
-    zb_buffer raw_{};
+    zb_buffer raw_;
 };
 
 /// A request in a handler's hands: bytes in shared memory, to be edited where they lie. What they are when
@@ -151,7 +159,8 @@ private:
 /// It is used on the thread that uses the server, unless it was detached.
 class Request {
 public:
-    Request() noexcept = default;
+    Request() noexcept : raw_{} {}
+    explicit Request(detail::Unfilled) noexcept {}
     Request(Request &&other) noexcept : raw_(std::exchange(other.raw_, {})) {}
     Request &operator=(Request &&other) noexcept {
         if (this != &other) {
@@ -190,7 +199,7 @@ public:
     zb_frame *raw() noexcept { return &raw_; }
 
 private:
-    zb_frame raw_{};
+    zb_frame raw_;
 };
 
 /// An answer.

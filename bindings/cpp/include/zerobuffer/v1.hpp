@@ -66,12 +66,12 @@ public:
 
     /// The next frame, waiting for it until the timeout has passed. It may outlive the reader.
     Frame read_frame(std::chrono::nanoseconds timeout) {
-        Frame frame;
+        Frame frame{detail::Unfilled{}};
         detail::check(zb_reader_read(reader_.get(), timeout.count(), frame.raw()));
         return frame;
     }
     Result<Frame> try_read_frame(std::chrono::nanoseconds timeout) {
-        Frame frame;
+        Frame frame{detail::Unfilled{}};
         if (zb_reader_read(reader_.get(), timeout.count(), frame.raw()) != ZB_OK)
             return detail::last_error();
         return frame;
@@ -141,12 +141,12 @@ public:
 
     /// A frame of `size` bytes, to be filled in the ring and committed.
     FrameBuffer acquire(std::size_t size) {
-        FrameBuffer buffer;
+        FrameBuffer buffer{detail::Unfilled{}};
         detail::check(zb_writer_acquire(writer_.get(), size, buffer.raw()));
         return buffer;
     }
     Result<FrameBuffer> try_acquire(std::size_t size) {
-        FrameBuffer buffer;
+        FrameBuffer buffer{detail::Unfilled{}};
         if (zb_writer_acquire(writer_.get(), size, buffer.raw()) != ZB_OK) return detail::last_error();
         return buffer;
     }
