@@ -3,7 +3,7 @@
 use crate::harness::Round;
 use crate::limits;
 use crate::systems::growth::{Cost, Growth};
-use crate::systems::in_place::{self, Wait};
+use crate::systems::in_place::{self, PageChoice, Wait};
 use crate::systems::programs::{self, Python};
 use crate::systems::{System, two_buffers};
 use crate::work::{FRAME, Work};
@@ -318,6 +318,16 @@ fn extras() -> Vec<Figure> {
             System::TwoBuffers.redaction_ns(round)
         })
         .over("in place", |round: &Round| SPINNING.redaction_ns(round)),
+        plain("X12", "first 1080p picture of a channel", "ns", |round: &Round| {
+            in_place::first_frame_ns(round, PageChoice::OnDemand)
+        })
+        .over("prefaulted", |round: &Round| {
+            in_place::first_frame_ns(round, PageChoice::Prefaulted)
+        }),
+        plain("X13", "1080p RGB inverted, usual pages", "ns", |round: &Round| {
+            in_place::frame_with_pages(round, PageChoice::OnDemand)
+        })
+        .over("huge pages", |round: &Round| in_place::frame_with_pages(round, PageChoice::Huge)),
         plain("X6", "64 B, 64 in flight, 2 workers", "requests/s", |round: &Round| {
             in_place::pipelined_with_workers(round, 64, 2)
         })

@@ -44,8 +44,7 @@ pub(super) fn all(report: &Report) -> Result<Vec<Picture>> {
         pictures.push(bars("memory", title, chart)?);
     }
     if let Some(chart) = chart("C4") {
-        let title = "Messages of 64 bytes a second, by how many are under way".to_owned();
-        pictures.push(lines("in-flight", title, "requests in flight", chart)?);
+        pictures.push(lines("in-flight", flight_title(chart), "requests in flight", chart)?);
     }
     if let Some(chart) = chart("C5") {
         let title = "Between two Python programs: a round trip of eight bytes";
@@ -75,6 +74,15 @@ fn size_title(chart: &Chart) -> String {
         ))
     };
     ends().unwrap_or_else(|| chart.name.clone())
+}
+
+fn flight_title(chart: &Chart) -> String {
+    let best = |series: &super::Series| {
+        let best = series.points.iter().map(|point| point.value.median).fold(0.0, f64::max);
+        format!("{} {}", series.name, quantity(best, &chart.unit))
+    };
+    let all: Vec<_> = chart.series.iter().map(best).collect();
+    format!("Messages of 64 bytes a second, at best: {}", all.join(", "))
 }
 
 /// A number with its unit, as short as it can be read.
@@ -271,8 +279,12 @@ impl Scale {
         (self.bottom - share * (self.bottom - self.top)).round() as i32
     }
 
-    fn decades(&self) -> impl Iterator<Item = f64> + use<> {
-        (self.y.0.ceil() as i32..=self.y.1.floor() as i32).map(|power| 10_f64.powi(power))
+    /// Where lines go: powers of ten, or of 1024 for bytes with 32 and so on between them.
+    fn decades(&self, unit: &str) -> impl Iterator<Item = f64> + use<> {
+        let base: f64 = if unit == "bytes" { 32.0 } else { 10.0 };
+        let power = |y: f64| y / base.log10();
+        (power(self.y.0).ceil() as i32..=power(self.y.1).floor() as i32)
+            .map(move |power| base.powi(power))
     }
 }
 
@@ -314,7 +326,7 @@ fn plot(
 fn grid(area: &Area<'_>, scale: &Scale, ticks: &[(f64, String)], unit: &str) -> Result<()> {
     let (left, right) = (scale.left as i32, scale.right as i32);
     let (top, bottom) = (scale.top as i32, scale.bottom as i32);
-    for value in scale.decades() {
+    for value in scale.decades(unit) {
         let y = scale.at_y(value);
         stroke(area, vec![(left, y), (right, y)], LINE, 1)?;
         let name = quantity(value, unit);

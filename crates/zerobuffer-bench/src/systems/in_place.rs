@@ -4,14 +4,15 @@ use super::{Exchange, Load, Pipeline, unique_name};
 use crate::harness::{Round, per_operation};
 use crate::machine::{Pinned, Seats};
 use crate::peer::{Peer, Role};
+use crate::stats::Summary;
 use crate::work::{FRAME, Work};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use zerobuffer::{
-    BufferConfig, Client, ClientConfig, Error, Frame, Server, ServerConfig, WaitStrategy,
+    BufferConfig, Client, ClientConfig, Error, Frame, Pages, Server, ServerConfig, WaitStrategy,
 };
 
 /// For every call; far beyond what any of them takes.
@@ -41,6 +42,26 @@ pub(crate) struct ServerSpec {
     work: Work,
     /// Take requests with `receive` instead of a handler.
     pull: bool,
+    pages: PageChoice,
+}
+
+/// As `Pages`, to be written as JSON; the same for both ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum PageChoice {
+    #[default]
+    OnDemand,
+    Prefaulted,
+    Huge,
+}
+
+impl PageChoice {
+    fn pages(self) -> Pages {
+        match self {
+            Self::OnDemand => Pages::OnDemand,
+            Self::Prefaulted => Pages::Prefaulted,
+            Self::Huge => Pages::Huge,
+        }
+    }
 }
 
 /// As `WaitStrategy`, to be written as JSON.
@@ -64,7 +85,16 @@ impl Wait {
 impl ServerSpec {
     fn new(payload: usize, wait: Wait, work: Work) -> Self {
         let name = unique_name("in-place");
-        Self { name, metadata: 0, payload, workers: 1, wait, work, pull: false }
+        Self {
+            name,
+            metadata: 0,
+            payload,
+            workers: 1,
+            wait,
+            work,
+            pull: false,
+            pages: PageChoice::OnDemand,
+        }
     }
 
     /// A ring of one slot would have the client give a frame back in the very line that the server
@@ -82,6 +112,7 @@ impl ServerSpec {
     fn create(&self) -> Result<Server> {
         let config = ServerConfig::new(BufferConfig::new(self.metadata, self.payload))
             .workers(self.workers)
+            .pages(self.pages.pages())
             .wait(self.wait.strategy());
         Ok(Server::create(&self.name, config)?)
     }
@@ -153,7 +184,7 @@ impl Channel {
 
     fn connect(seats: Seats, len: usize, spec: &ServerSpec) -> Result<Self> {
         let peer = Peer::start(Role::InPlace(spec.clone()), seats.server)?;
-        let config = ClientConfig::new().wait(spec.wait.strategy());
+        let config = ClientConfig::new().wait(spec.wait.strategy()).pages(spec.pages.pages());
         let client = Client::connect_with(&spec.name, TIMEOUT, config)?;
         Ok(Self { client, peer, len, sent: VecDeque::new() })
     }
@@ -203,6 +234,31 @@ impl Pipeline for Channel {
         let oldest = self.sent.pop_front().context("requests in flight")?;
         Ok(read(self.client.receive_response_for(oldest, TIMEOUT)?.data()))
     }
+}
+
+/// A picture inverted, with these pages.
+pub(crate) fn frame_with_pages(round: &Round, pages: PageChoice) -> Result<f64> {
+    let load = Load::picture(Work::Invert);
+    let spec = ServerSpec { pages, ..ServerSpec::for_load(load, Wait::Spin) };
+    super::frame_ns(round, load, |seats, load| Channel::connect(seats, load.len, &spec))
+}
+
+/// The first picture through a new channel, inverted: the median of as many channels as there is time
+/// for.
+pub(crate) fn first_frame_ns(round: &Round, pages: PageChoice) -> Result<f64> {
+    let seats = round.seats()?;
+    let load = Load::picture(Work::Invert);
+    let start = Instant::now();
+    let mut times = Vec::new();
+    while times.len() < 3 || start.elapsed() < round.budget {
+        let spec = ServerSpec { pages, ..ServerSpec::for_load(load, Wait::Spin) };
+        let mut channel = Channel::connect(seats, load.len, &spec)?;
+        let _pinned = Pinned::to(seats.client)?;
+        let first = Instant::now();
+        std::hint::black_box(super::frame(&mut channel, 1)?);
+        times.push(first.elapsed().as_nanos() as f64);
+    }
+    Ok(Summary::of(&times).context("no channel was opened")?.median)
 }
 
 /// Messages of 64 bytes in a second, handled on `workers` threads of the server's one CPU.
