@@ -162,6 +162,17 @@ def test_without_a_server_the_client_says_so_at_the_deadline(name):
     assert time.monotonic() - start >= 0.1
 
 
+def test_an_immutable_server_waits_for_the_client_that_comes_back(name):
+    server = FACTORY.create_immutable_server(name, SIZES, timeout=LONG)
+    server.start(reply_inverted)
+    # A client that makes its response buffer, and goes before it sends anything.
+    with zerobuffer.Reader(f"{name}_response", SIZES) as responses:
+        assert responses.is_writer_connected(timeout_ms=MS)
+    with FACTORY.create_client(name, response_buffer=SIZES, timeout_ms=MS) as client:
+        assert client.call(b"\0", MS).to_bytes() == b"\xff"
+    server.stop()
+
+
 def test_modes_that_are_not_there_are_refused(name):
     with FACTORY.create_in_place_duplex_server(name, SIZES) as server:
         with pytest.raises(NotImplementedError, match="workers"):

@@ -216,6 +216,8 @@ def server(name):
     server.add_error_handler(on_error)
     server.start(handler, lambda metadata: say("on_init", bytes(metadata)))
     raises(ZeroBufferException, server.start, handler)
+    while server.request_reader is None:
+        time.sleep(0.01)
     say("ready", server.is_running)
     while server.is_running:
         time.sleep(0.02)

@@ -107,10 +107,10 @@ class ImmutableDuplexServer(_ErrorHandlers, IImmutableDuplexServer):
         try:
             with Reader(f"{self._channel_name}_request", self._config) as reader:
                 self._reader = reader
-                writer = self._attach()
-                if writer is not None:
+                served = False
+                while not served and (writer := self._attach()) is not None:
                     with writer:
-                        self._serve(reader, writer, handler, on_init)
+                        served = self._serve(reader, writer, handler, on_init)
         except Exception as error:
             self._invoke_error_handlers(error)
         finally:
@@ -136,25 +136,33 @@ class ImmutableDuplexServer(_ErrorHandlers, IImmutableDuplexServer):
         writer: Writer,
         handler: Callable[[Frame, Writer], None],
         on_init: Optional[Callable[[memoryview], None]],
-    ) -> None:
+    ) -> bool:
+        """False if the client went before its first request: it tries again, with another buffer."""
         while self._running:
             try:
-                frame = reader.read_frame(timeout=0.2)
+                frame = self._next(reader)
                 if frame is None:
+                    if reader.frames_read == 0 and not writer.is_reader_connected():
+                        return False
                     continue
                 with frame:
                     if on_init is not None:
                         initialise, on_init = on_init, None
                         self._initialise(reader, initialise)
                     handler(frame, writer)
-            except NotConnectedYet:
-                continue
             except (ReaderDeadException, WriterDeadException) as error:
                 logger.info("Client disconnected")
                 self._invoke_error_handlers(error)
-                return
+                return True
             except Exception as error:
                 self._invoke_error_handlers(error)
+        return True
+
+    def _next(self, reader: Reader) -> Optional[Frame]:
+        try:
+            return reader.read_frame(timeout=0.2)
+        except NotConnectedYet:
+            return None
 
     def _initialise(self, reader: Reader, on_init: Callable[[memoryview], None]) -> None:
         metadata = reader.get_metadata()
