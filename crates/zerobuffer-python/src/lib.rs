@@ -4,10 +4,10 @@
 //! Three rules hold everywhere:
 //!
 //! - Whoever may wait looks once, for a few microseconds, with the interpreter lock, then waits without it
-//!   in slices and checks for signals in between ([`waiting`]).
+//!   in slices and checks for signals in between (`waiting`).
 //! - No Rust lock is waited for with the interpreter lock held, so the two cannot block each other.
 //! - An object that hands out its bytes' address keeps them mapped for as long as it lives, and every
-//!   Python view of them keeps the object alive ([`buffer`]).
+//!   Python view of them keeps the object alive (`buffer`).
 
 mod buffer;
 mod client;
