@@ -17,6 +17,7 @@ pub(crate) fn test() -> Result<()> {
     lint()?;
     header::check()?;
     api::check()?;
+    trust::install_tools();
     step(
         "unit, model and integration tests",
         cargo("test --workspace --exclude zerobuffer-bench"),

@@ -2,6 +2,7 @@
 //! peers, and processors that reorder.
 
 use crate::fuzz;
+use crate::packages::apt_install;
 use crate::steps::{cargo, step, with_cfg};
 use anyhow::{Result, ensure};
 use std::fs::File;
@@ -16,6 +17,13 @@ pub(crate) fn test() -> Result<()> {
     hostile()?;
     fuzz::run(15)?;
     litmus()
+}
+
+/// What a test looks at system calls with; the test says so if it is not there.
+pub(crate) fn install_tools() {
+    if Command::new("strace").arg("--version").output().is_err() {
+        let _ = apt_install(&["strace"]);
+    }
 }
 
 /// Every system call fails with every error that its manual names. Each program of the group counts

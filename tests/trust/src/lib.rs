@@ -15,6 +15,16 @@ pub fn unique(what: &str) -> String {
     format!("trust-{what}-{}n{count}z", std::process::id())
 }
 
+/// Says that something cannot be tested here; `cargo xtask test` repeats it at its end.
+pub fn not_run(what: &str) {
+    use std::io::Write;
+    println!("not run: {what}");
+    if let Some(list) = std::env::var_os("ZEROBUFFER_NOT_RUN") {
+        let list = std::fs::File::options().create(true).append(true).open(list);
+        let _ = list.and_then(|mut list| writeln!(list, "not run: {what}"));
+    }
+}
+
 /// Whether the library in this very program can make system calls fail on command.
 pub fn holds_faults() -> bool {
     let program = std::env::current_exe().and_then(std::fs::read).expect("this program's file");
