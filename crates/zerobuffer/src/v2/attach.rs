@@ -77,7 +77,11 @@ fn try_attach(
     if !is_fresh(&memory, &geometry)? && !Role::Client.is_held(&memory)? {
         return Err(not_running("its server is making room after the former client"));
     }
-    if !is_fresh(&memory, &geometry)? || !Role::Client.claim(&memory)? {
+    if !is_fresh(&memory, &geometry)? {
+        return Err(busy());
+    }
+    failpoint!("attach.fresh");
+    if !Role::Client.claim(&memory)? {
         return Err(busy());
     }
     failpoint!("attach.locked");

@@ -8,13 +8,13 @@ use std::time::Duration;
 use zerobuffer::{Client, ClientConfig, Error, ErrorKind, LostRequest, RequestState};
 
 #[track_caller]
-fn lost<T>(outcome: Result<T, Error>) -> Option<LostRequest> {
+pub(crate) fn lost<T>(outcome: Result<T, Error>) -> Option<LostRequest> {
     fails(outcome, ErrorKind::PeerDied).lost_request()
 }
 
 /// The next client attaches, and is served, well within the bound.
 #[track_caller]
-fn next_client_is_served(t: &Scene) {
+pub(crate) fn next_client_is_served(t: &Scene) {
     let mut client = Client::connect(t.name(), SOON).expect("the next client attaches");
     let request = op(Op::Edit, 5, 3000);
     assert_eq!(client.call(&request, LONG).unwrap().data(), edited(&request));

@@ -4,8 +4,9 @@
 use crate::{peer, work};
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write as _};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -55,6 +56,8 @@ pub(crate) struct Scene {
     pids: Mutex<Vec<i32>>,
     /// A side was killed: the next server of the name is to clean up, nobody else has to.
     killed: AtomicBool,
+    /// Children live in a pid namespace, and with a /tmp, of their own.
+    isolated: AtomicBool,
 }
 
 impl Scene {
@@ -63,7 +66,8 @@ impl Scene {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         // Ends in a letter, so that no test's name is part of another one's.
         let name = format!("it{}n{count}z", std::process::id());
-        Self { name, pids: Mutex::default(), killed: AtomicBool::new(false) }
+        let (killed, isolated) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { name, pids: Mutex::default(), killed, isolated }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -79,9 +83,14 @@ impl Scene {
     pub(crate) fn peer(&self, more: &str) -> Peer {
         let mut description = format!("name={} ", self.name);
         let _ = write!(description, "{more}");
-        let peer = Peer::spawn(&description);
+        let peer = Peer::spawn(&description, self.isolated.load(Ordering::Relaxed));
         self.pids.lock().unwrap_or_else(PoisonError::into_inner).push(peer.pid());
         peer
+    }
+
+    /// From now on each child lives in a pid namespace of its own, and with a /tmp of its own.
+    pub(crate) fn isolate(&self) {
+        self.isolated.store(true, Ordering::Relaxed);
     }
 
     /// A server in a child process, ready for clients.
@@ -207,6 +216,46 @@ pub(crate) fn traces(name: &str) -> Vec<String> {
     traces
 }
 
+/// Runs what follows in a pid namespace and a mount namespace of its own, with an empty /tmp; /dev/shm is
+/// shared. A shell is the first process there, as nobody can kill that one from inside.
+fn isolation(program: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    command
+        .args([
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+        ])
+        .arg("mount -t tmpfs none /tmp && \"$0\" \"$@\"; exit $?")
+        .arg(program);
+    command
+}
+
+/// Why children cannot be isolated here, if they cannot.
+pub(crate) fn no_isolation() -> Option<String> {
+    let output = isolation(Path::new("true")).output();
+    match output {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Err(error) => Some(format!("unshare: {error}")),
+    }
+}
+
+/// Says that something cannot be tested here; `cargo xtask test` repeats it at its end.
+pub(crate) fn not_run(what: &str, why: &str) {
+    let line = format!("not run: {what} ({why})");
+    println!("{line}");
+    if let Some(list) = std::env::var_os("ZEROBUFFER_NOT_RUN") {
+        let file = std::fs::File::options().create(true).append(true).open(list);
+        let _ = file.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
+    }
+}
+
 /// A child process, and the line by line conversation with it.
 #[derive(Debug)]
 pub(crate) struct Peer {
@@ -216,8 +265,9 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    fn spawn(description: &str) -> Self {
-        let mut command = Command::new(std::env::current_exe().expect("this binary has a path"));
+    fn spawn(description: &str, isolated: bool) -> Self {
+        let this = std::env::current_exe().expect("this binary has a path");
+        let mut command = if isolated { isolation(&this) } else { Command::new(this) };
         command
             .args(["--exact", "peer_entry", "--nocapture", "--test-threads=1"])
             .env(peer::VARIABLE, description)
@@ -293,6 +343,40 @@ impl Peer {
     pub(crate) fn kill(mut self) {
         self.signal(libc::SIGKILL);
         self.child.wait().expect("a child can be waited for");
+    }
+
+    /// Waits for the end of a process that kills itself with SIGKILL.
+    #[track_caller]
+    pub(crate) fn died(mut self) {
+        let start = Instant::now();
+        let status = loop {
+            match self.child.try_wait().expect("a child can be waited for") {
+                Some(status) => break status,
+                None => assert!(start.elapsed() < LONG, "it lives: its step was not reached"),
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        // The shell that stands before an isolated process tells it in its own way.
+        let killed = status.signal() == Some(libc::SIGKILL) || status.code() == Some(137);
+        assert!(killed, "{status}");
+    }
+
+    /// Waits until a process has stopped itself with SIGSTOP.
+    #[track_caller]
+    pub(crate) fn has_stopped(&self) {
+        eventually("its step", || {
+            let mut status = 0;
+            // SAFETY: the child was not waited for, and `status` can be written.
+            let found =
+                unsafe { libc::waitpid(self.pid(), &mut status, libc::WUNTRACED | libc::WNOHANG) };
+            assert!(found == 0 || libc::WIFSTOPPED(status), "it ended: {status:#x}");
+            found != 0
+        });
+    }
+
+    /// Lets a stopped process go on.
+    pub(crate) fn go_on(&self) {
+        self.signal(libc::SIGCONT);
     }
 
     /// Waits for the end of a process that ends by itself.

@@ -13,6 +13,8 @@ mod work;
 
 mod calls;
 mod death;
+#[cfg(feature = "failpoints")]
+mod faults;
 mod fork;
 mod handlers;
 mod handles;

@@ -83,6 +83,7 @@ pub(crate) fn say(line: &str) {
 /// | uid | whom to become first |
 /// | alarm | 1: a signal without SA_RESTART for every thread, 1,000 times a second |
 /// | quiet | 1: no messages about panics |
+/// | point, signal, skip | the step of the library (feature `failpoints`) at which it signals itself |
 ///
 /// and for a server: payload, block, metadata, workers, wait, mode, stop (ms), handler (f, ops, keep, none).
 /// What a client is made of it learns with the command `connect`.
@@ -102,6 +103,7 @@ pub(crate) fn run(description: &str) {
     if words.find("alarm") == Some(1) {
         start_storm();
     }
+    arm(&words);
     let before = Census::take(&words.get::<String>("name"));
     let before = Census { stormy: words.find("alarm") == Some(1), ..before };
     match words.get::<String>("role").as_str() {
@@ -114,6 +116,20 @@ pub(crate) fn run(description: &str) {
     }
     // Not by returning: what the test harness prints would only confuse.
     std::process::exit(0);
+}
+
+/// Arms a step of the library, if there is a `point`.
+#[cfg(feature = "failpoints")]
+fn arm(words: &Words) {
+    if let Some(point) = words.find::<String>("point") {
+        let signal = words.find("signal").unwrap_or(libc::SIGKILL);
+        zerobuffer::failpoints::arm(&point, signal, words.find("skip").unwrap_or(0));
+    }
+}
+
+#[cfg(not(feature = "failpoints"))]
+fn arm(words: &Words) {
+    assert!(words.find::<String>("point").is_none(), "needs the feature `failpoints`");
 }
 
 /// `key=value` words.
@@ -243,6 +259,10 @@ fn serve(words: &Words, before: Census) {
             "open" => GATE.open(),
             "running" => say(&format!("{}", server.is_running())),
             "client" => say(&format!("{}", server.is_client_connected())),
+            command if command.starts_with("arm ") => {
+                arm(&Words::new(command));
+                say("armed");
+            }
             "calls" => say(&format!("{}", CALLS.load(Ordering::Relaxed))),
             command => panic!("no command {command}"),
         }
@@ -355,6 +375,7 @@ pub(crate) fn describe(error: &Error) -> String {
 /// | send len= seed= / receive / hold | sends; receives and checks; receives, checks and keeps |
 /// | op op= arg= len= | calls an `ops` handler; says the answer's length |
 /// | claim len= | fills half of a request buffer and keeps it |
+/// | arm point= [signal=] [skip=] | as at the start |
 /// | close, exit, stop | closes; ends the process as it is; closes and ends |
 fn converse(words: &Words, before: Census) {
     let name: String = words.get("name");
@@ -386,6 +407,10 @@ fn converse(words: &Words, before: Census) {
                 return before.compare(&name);
             }
             "names" => Ok(names(&name).join(" ")),
+            "arm" => {
+                arm(&words);
+                Ok(String::new())
+            }
             _ => {
                 let client = client.as_mut().expect("connected");
                 match verb {

@@ -110,10 +110,16 @@ impl Entry {
 }
 
 /// Entries of consecutive sequences, found by sequence.
-#[derive(Debug)]
 pub(super) struct Table {
     /// A power of two of them.
     entries: Vec<Entry>,
+}
+
+/// How many, not each: there are thousands.
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Table").field("len", &self.entries.len()).finish_non_exhaustive()
+    }
 }
 
 impl Table {
