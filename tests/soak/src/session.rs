@@ -117,6 +117,11 @@ impl Session<'_> {
                 desk.given_up(&sent, timeout);
                 Ok(())
             }
+            // What was given up before may still be worked on, and keep its room.
+            Err(Error::Full { .. }) if timeout < LONG => {
+                desk.given_up(&sent, timeout);
+                Ok(())
+            }
             // Sent again, to a server with a smaller ring.
             Err(Error::TooLarge { max, .. }) if sent.len as u64 > max => Ok(()),
             Err(error) => {
