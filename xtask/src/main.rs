@@ -3,6 +3,7 @@
 mod api;
 mod bench;
 mod csharp;
+mod failpoints;
 mod fuzz;
 mod header;
 mod hot_path;
@@ -63,6 +64,8 @@ enum Task {
     },
     /// Counts the instructions of a round trip with callgrind.
     HotPath,
+    /// Kills and stops processes at every step of the protocol, and shows that a release cannot do that.
+    Failpoints,
     /// Kills real processes at random for as long as you like; `cargo xtask soak --help` tells how long.
     #[command(disable_help_flag = true)]
     Soak {
@@ -95,6 +98,7 @@ fn main() -> Result<()> {
         Task::Matrix { options } => matrix::matrix(&options),
         Task::Bench { options } => bench::bench(&options),
         Task::HotPath => hot_path::hot_path(),
+        Task::Failpoints => failpoints::test(),
         Task::Soak { arguments } => soak::run(&arguments),
         Task::Trust => trust::test(),
         Task::Fuzz { seconds } => fuzz::run(seconds),

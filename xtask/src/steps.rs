@@ -2,11 +2,14 @@
 
 use crate::shm::Snapshot;
 use crate::{
-    api, bench, csharp, header, hot_path, matrix, native, python, python_package, soak, trust,
+    api, bench, csharp, failpoints, header, hot_path, matrix, native, python, python_package, soak,
+    trust,
 };
+use anyhow::{Context, Result, ensure};
 use anyhow::{Context, Result, ensure};
 use std::borrow::BorrowMut;
 use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
@@ -14,6 +17,7 @@ use std::time::Instant;
 pub(crate) fn test() -> Result<()> {
     let start = Instant::now();
     let shm = Snapshot::take()?;
+    let _ = std::fs::remove_file(not_run());
     lint()?;
     header::check()?;
     api::check()?;
@@ -28,6 +32,7 @@ pub(crate) fn test() -> Result<()> {
     csharp::test()?;
     python_package::test()?;
     matrix::matrix(&[])?;
+    failpoints::test()?;
     soak::brief()?;
     loom()?;
     unsupported()?;
@@ -35,6 +40,7 @@ pub(crate) fn test() -> Result<()> {
     hot_path::hot_path()?;
     benchmark()?;
     shm.check_unchanged()?;
+    print!("{}", std::fs::read_to_string(not_run()).unwrap_or_default());
     println!("everything passed in {} s", start.elapsed().as_secs());
     Ok(())
 }
@@ -85,8 +91,13 @@ pub(crate) fn with_cfg(cfg: &str, arguments: &str) -> Command {
 
 pub(crate) fn cargo(arguments: &str) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(arguments.split(' '));
+    command.args(arguments.split(' ')).env("ZEROBUFFER_NOT_RUN", not_run());
     command
+}
+
+/// Where tests note what they could not do here, to be repeated at the end of the run.
+fn not_run() -> PathBuf {
+    root().join("target/not-run.txt")
 }
 
 /// The repository's own folder.

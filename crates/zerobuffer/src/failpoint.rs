@@ -1,5 +1,5 @@
-//! Places where a test can kill or stop the process: `failpoint!("step")` at every step of the protocol
-//! that another process can see.
+//! Places where a test can kill or stop the process: a `failpoint!` at every step of the protocol that
+//! another process can see.
 //!
 //! Without the feature `failpoints` the macro expands to nothing, and none of this is compiled; `cargo
 //! xtask failpoints` shows that a release build holds no name of a step.

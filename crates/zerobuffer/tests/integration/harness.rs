@@ -313,6 +313,11 @@ impl Peer {
         }
     }
 
+    /// The next line from the peer; `None` if it ends before.
+    pub(crate) fn hear_or_end(&mut self) -> Option<String> {
+        self.lines.recv_timeout(LONG * 2).ok()
+    }
+
     /// The rest of the next line, which must start with `start`.
     #[track_caller]
     pub(crate) fn expect(&mut self, start: &str) -> String {

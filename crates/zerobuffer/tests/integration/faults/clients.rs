@@ -95,6 +95,10 @@ pub(super) fn killed(t: &Scene, life: &Life, step: Step) {
     }
     client.ask(&format!("arm {}", killing(step)), "ok");
     client.say(last);
+    while step.0 == "wait.token_taken" && client.hear_or_end().is_some() {
+        // The answer was found before its token.
+        client.say(last);
+    }
     client.died();
 }
 

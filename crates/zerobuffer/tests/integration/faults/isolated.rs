@@ -59,14 +59,16 @@ fn a_server_killed_in_another_namespace_is_reported_as_any_other() {
 #[test]
 fn an_idle_server_killed_from_outside_of_its_namespace_is_seen_to_be_gone() {
     isolated("kills of idle servers in other namespaces", |t| {
+        t.expect_leftovers();
         let server = t.server("handler=none");
         let client = t.client();
         let sequence = client.send_request(&[1; 100]).unwrap();
-        t.kill(server);
+        server.signal(libc::SIGKILL);
         let expected = Some(LostRequest { sequence, state: RequestState::NotStarted });
         assert_eq!(lost(client.receive_response(LONG)), expected);
         assert!(!client.is_server_connected());
         assert_eq!(lost(client.receive_response(SOON)), None);
+        server.died();
     });
 }
 

@@ -24,8 +24,8 @@ fn nobody_gets_in(t: &Scene) {
 fn a_server_stopped_at_each_step_of_making_its_segment_goes_on_with_it() {
     scene(|t| {
         for step in CREATE {
-            if step.0 == "create.named" || step.0 == "create.ready" {
-                // Not locked yet, or all done: see below.
+            if step.0 == "create.locked" || step.0 == "create.ready" {
+                // Without a name yet, or all done: see below.
                 continue;
             }
             let mut server = t.peer(&format!("role=server metadata=x {}", stopping(step)));
@@ -42,9 +42,9 @@ fn a_server_stopped_at_each_step_of_making_its_segment_goes_on_with_it() {
 }
 
 #[test]
-fn a_server_stopped_before_it_has_its_lock_loses_the_name_to_the_next() {
+fn a_server_stopped_before_its_segment_has_a_name_loses_the_name_to_the_next() {
     scene(|t| {
-        let mut first = t.peer(&format!("role=server {}", stopping(("create.named", 0))));
+        let mut first = t.peer(&format!("role=server {}", stopping(("create.locked", 0))));
         first.has_stopped();
         let second = t.server("handler=ops");
         first.go_on();
