@@ -40,7 +40,7 @@ impl Early {
     /// It is served by the server that is there now; it may have attached to the one before, in the moment
     /// before its death.
     #[track_caller]
-    fn is_served(self) {
+    fn expect_service(self) {
         let mut client = self.0.join().unwrap().expect("a server is there");
         if !client.is_server_connected() {
             client.reconnect(LONG).expect("a server is there");
@@ -54,7 +54,7 @@ impl Early {
 #[track_caller]
 fn a_next_pair_works(t: &Scene, early: Early) {
     let server = t.server("handler=ops");
-    early.is_served();
+    early.expect_service();
     next_client_is_served(t);
     server.stop();
 }
