@@ -29,6 +29,7 @@
 //! | `request` | what is sent, what is answered, and how to tell |
 //! | `board` | the file that all processes of a lane map: kills and the journal |
 //! | `process`, `census`, `delay` | children, leaks, the machine's own lateness |
+//! | `notice` | figures about death notices, for a quiet machine |
 //! | `report` | what was seen, and the verdict |
 #![deny(unsafe_code)]
 
@@ -39,6 +40,7 @@ mod client;
 mod crowd;
 mod delay;
 mod lane;
+mod notice;
 mod process;
 mod report;
 mod request;
@@ -85,6 +87,8 @@ struct Run {
 /// What this program is to be in a child process.
 #[derive(Subcommand)]
 enum Role {
+    /// Measures how soon a waiting client knows of its server's death, and what waiting costs.
+    Notice(notice::Options),
     #[command(hide = true)]
     Server(server::Options),
     #[command(hide = true)]
@@ -93,6 +97,7 @@ enum Role {
 
 fn main() -> Result<()> {
     match Arguments::parse() {
+        Arguments { role: Some(Role::Notice(options)), .. } => notice::run(&options),
         Arguments { role: Some(Role::Server(options)), .. } => server::run(&options),
         Arguments { role: Some(Role::Client(options)), .. } => client::run(&options),
         Arguments { role: None, run } => soak(&run),

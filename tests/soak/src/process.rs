@@ -21,7 +21,21 @@ pub(crate) struct Process {
 impl Process {
     /// This program again, with these arguments.
     pub(crate) fn start(arguments: &[String]) -> Result<Self> {
-        let mut command = Command::new(std::env::current_exe()?);
+        Self::spawn(Command::new(std::env::current_exe()?), arguments)
+    }
+
+    /// The same in a pid namespace of its own; takes root.
+    pub(crate) fn start_isolated(arguments: &[String]) -> Result<Self> {
+        let mut command = Command::new("unshare");
+        // The first process of a namespace cannot be killed from inside, so a shell is that.
+        command
+            .args(["--pid", "--fork", "--kill-child", "sh", "-c"])
+            .arg("\"$0\" \"$@\"; exit $?")
+            .arg(std::env::current_exe()?);
+        Self::spawn(command, arguments)
+    }
+
+    fn spawn(mut command: Command, arguments: &[String]) -> Result<Self> {
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
         // SAFETY: one system call, which is async-signal-safe and touches no memory of the parent's.
         unsafe {
@@ -44,6 +58,17 @@ impl Process {
             // The child was not waited for, so the id is its own.
             let _ = kill_process(pid, signal);
         }
+    }
+
+    /// The CPU time that the process has used.
+    pub(crate) fn cpu_time(&self) -> Result<Duration> {
+        let mut nanoseconds = 0;
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let text = std::fs::read_to_string(task?.path().join("schedstat"))?;
+            let first = text.split_whitespace().next().context("no schedstat")?;
+            nanoseconds += first.parse::<u64>()?;
+        }
+        Ok(Duration::from_nanos(nanoseconds))
     }
 
     /// What was told since the last time.
