@@ -26,8 +26,9 @@
 //!
 //! - No call outlives its deadline by more than a few milliseconds.
 //! - Every answer is the answer to its own request, whole, or a typed [`Error`].
-//! - The peer's death is noticed within milliseconds, however it died and in whatever namespace, and
-//!   comes with what is known of each request: [`RequestState::NotStarted`] may be sent again,
+//! - The peer's death is noticed within milliseconds, however it died and in whatever namespace (at once
+//!   in the same one: a client that has waited for 10 ms starts a thread for that, which takes no
+//!   signals and ends with the connection), and comes with what is known of each request: [`RequestState::NotStarted`] may be sent again,
 //!   [`RequestState::InDoubt`] may be half-edited and is never handed out as an answer.
 //! - A restart needs no cleaning by hand, and nothing that belongs to another channel or user is
 //!   touched.

@@ -41,8 +41,8 @@ mod imp;
 pub(crate) use imp::signal_self;
 #[cfg(not(loom))]
 pub(crate) use imp::{
-    LockFile, Mapping, Process, ShmFile, effective_uid, fork_generation, make_directories,
-    process_id, stat_object, stat_path, unlink_object, unlink_path,
+    DeathNotice, LockFile, Mapping, Process, ShmFile, effective_uid, fork_generation,
+    make_directories, process_id, stat_object, stat_path, unlink_object, unlink_path,
 };
 pub(crate) use imp::{Semaphore, monotonic_ns};
 

@@ -151,6 +151,16 @@ pub(crate) fn fork_generation() -> u32 {
     0
 }
 
+/// Nobody is ever told.
+#[derive(Debug)]
+pub(crate) struct DeathNotice(Infallible);
+
+impl DeathNotice {
+    pub(crate) fn of(_: u64, _: impl FnOnce() + Send + 'static) -> Option<Self> {
+        None
+    }
+}
+
 /// Nothing can be reached here.
 #[cfg(feature = "failpoints")]
 pub(crate) fn signal_self(_: i32) {}

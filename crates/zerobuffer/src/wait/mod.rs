@@ -223,7 +223,7 @@ impl Waiter {
         let mut probe_at = next_probe(start);
         let mut parked = false;
         loop {
-            if let Some(value) = look(burst, &mut cond) {
+            if let Some(value) = look(if parked { 1 } else { burst }, &mut cond) {
                 self.learn(parked);
                 return Ok(value);
             }

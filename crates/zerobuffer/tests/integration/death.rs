@@ -230,6 +230,58 @@ fn an_idle_client_sees_that_its_server_was_killed() {
     });
 }
 
+/// The names of a process's threads.
+fn threads(pid: i32) -> Vec<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("/proc").flatten();
+    tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok()).collect()
+}
+
+#[test]
+fn who_waits_for_long_is_told_of_a_death_by_a_thread_that_ends_with_the_connection() {
+    scene(|t| {
+        let mut server = t.server("handler=ops");
+        let mut client = t.client_peer("");
+        let watchers = |pid| threads(pid).iter().filter(|name| *name == "zb-death-watch\n").count();
+        client.ask("call len=100 seed=512", "ok");
+        assert_eq!(watchers(client.pid()), 0, "short calls need none");
+        client.say("op op=8 arg=0 len=100");
+        server.expect("gate");
+        eventually("the thread", || watchers(client.pid()) == 1);
+        server.say("open");
+        client.expect("ok");
+        client.ask("close", "ok");
+        assert_eq!(watchers(client.pid()), 0);
+        client.stop();
+        server.stop();
+    });
+}
+
+#[test]
+fn the_death_of_a_process_that_only_has_the_servers_id_is_a_hint_and_no_more() {
+    use std::os::unix::fs::FileExt;
+    scene(|t| {
+        let mut server = t.server("handler=ops");
+        let mut other = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        // As in another pid namespace, where the id stands for somebody else: OIEB_Request.reader_pid.
+        let segment = format!("/dev/shm/{}_duplex", t.name());
+        let segment = std::fs::File::options().write(true).open(segment).unwrap();
+        segment.write_all_at(&u64::from(other.id()).to_le_bytes(), 0x50).unwrap();
+        let mut client = t.client();
+        let request = op(Op::Gate, 0, 100);
+        let call = std::thread::spawn(move || {
+            client.call(&request, LONG).map(|answer| answer.data().to_vec())
+        });
+        server.expect("gate");
+        std::thread::sleep(Duration::from_millis(40));
+        other.kill().unwrap();
+        other.wait().unwrap();
+        std::thread::sleep(Duration::from_millis(40));
+        server.say("open");
+        assert_eq!(call.join().unwrap().unwrap(), edited(&op(Op::Gate, 0, 100)));
+        server.stop();
+    });
+}
+
 /// Kills a client after `step` said how far it should go, and sees the next one served.
 fn client_killed_after(server: &str, step: impl Fn(&mut Peer) + Send + 'static) {
     let server = server.to_owned();

@@ -122,6 +122,7 @@ extern "C" fn forget_parent() {
             unsafe { libc::close(fd) };
         }
     }
+    super::watch::forget();
     GENERATION.fetch_add(1, Ordering::Relaxed);
     unlock_gate();
 }

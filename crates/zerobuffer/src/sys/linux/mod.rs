@@ -6,6 +6,7 @@ mod lockfile;
 mod process;
 mod sem;
 mod shm;
+mod watch;
 
 pub(crate) use fork::generation as fork_generation;
 pub(crate) use lockfile::{LockFile, make_directories, stat_path, unlink_path};
@@ -14,6 +15,7 @@ pub(crate) use process::Process;
 pub(crate) use process::signal_self;
 pub(crate) use sem::Semaphore;
 pub(crate) use shm::{Mapping, ShmFile, stat_object, unlink_object};
+pub(crate) use watch::DeathNotice;
 
 use super::{Errno, kernel};
 use std::ffi::CString;

@@ -13,7 +13,7 @@ pub(crate) struct Process {
 }
 
 #[derive(Debug)]
-struct PidFd {
+pub(super) struct PidFd {
     fd: i32,
     generation: u32,
 }
@@ -41,7 +41,7 @@ impl Process {
 }
 
 impl PidFd {
-    fn open(pid: i32) -> Result<Self, Errno> {
+    pub(super) fn open(pid: i32) -> Result<Self, Errno> {
         let fd = fork::register(|| {
             kernel::call("pidfd_open", || {
                 // SAFETY: pidfd_open takes two integers and touches no memory of ours. The
@@ -51,6 +51,10 @@ impl PidFd {
             })
         })?;
         Ok(Self { fd, generation: fork::generation() })
+    }
+
+    pub(super) fn fd(&self) -> i32 {
+        self.fd
     }
 
     /// A pidfd becomes readable when its process ends, and stays so.

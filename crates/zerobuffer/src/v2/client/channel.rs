@@ -1,5 +1,6 @@
 //! The client's end of one connection, shared by all of its handles.
 
+use super::vigil::Vigil;
 use crate::atomics::{AtomicBool, AtomicU64, Ordering};
 use crate::config::ClientConfig;
 use crate::error::{Error, Result};
@@ -11,7 +12,7 @@ use crate::v2::layout::{Demand, REQUEST, RESPONSE, oieb};
 use crate::v2::ring::{Claim, ClaimStep, ClientRing, Held, Look, Violation};
 use crate::v2::segment::{Block, Segment};
 use crate::wait::{Deadline, Peer, Unready, Waiter, Watch, hint, wake};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 /// Between two looks at the server's lock while something is outstanding.
@@ -59,6 +60,9 @@ pub(super) struct ClientChannel {
     violation: OnceLock<Violation>,
     space: Waiter,
     responses: Waiter,
+    vigil: Vigil,
+    /// For the thread that tells of the server's death.
+    me: Weak<Self>,
 }
 
 impl ClientChannel {
@@ -84,7 +88,7 @@ impl ClientChannel {
         let words = (segment.control.clone(), segment.payload_words());
         let ring = ClientRing::new(words.0, words.1, &segment.geometry, slots);
         crate::trace::event!(channel = %name, "attached");
-        Ok(Attached(Arc::new(Self {
+        Ok(Attached(Arc::new_cyclic(|me| Self {
             segment,
             ring,
             server_metadata,
@@ -95,6 +99,8 @@ impl ClientChannel {
             violation: OnceLock::new(),
             space: Waiter::new(config.wait),
             responses: Waiter::new(config.wait),
+            vigil: Vigil::default(),
+            me: Weak::clone(me),
         })))
     }
 
@@ -263,7 +269,7 @@ impl ClientChannel {
         self.check()?;
         match self.look(sequence) {
             Some(looked) => self.settle(sequence, &Deadline::after(Duration::ZERO), Ok(looked)),
-            None => match self.probe() {
+            None => match self.look_at_lock() {
                 Peer::Alive => Err(timed_out(Duration::ZERO)),
                 // The server's last answer may have come since the look.
                 _ => self.receive_for(sequence, &Deadline::after(Duration::ZERO)),
@@ -382,7 +388,27 @@ impl ClientChannel {
         self.segment.is_ours()
             && self.violation.get().is_none()
             && self.peer() == Peer::Alive
-            && self.probe() == Peer::Alive
+            && self.look_at_lock() == Peer::Alive
+    }
+
+    /// Whether the server still has its lock.
+    pub(super) fn look_at_lock(&self) -> Peer {
+        match Role::Server.is_held(&self.segment.memory) {
+            Ok(false) => match self.peer() {
+                // Not closed in good order before it let go.
+                Peer::Alive => self.ended(Peer::Died),
+                peer => peer,
+            },
+            // A lock that cannot be looked at says nothing about its holder.
+            Ok(true) | Err(_) => self.peer(),
+        }
+    }
+
+    /// The server's process is gone, another thread says: whoever waits looks.
+    fn hear_of_death(&self) {
+        self.vigil.tell();
+        wake(&self.segment.semaphores.response_ready);
+        wake(&self.segment.semaphores.space_available);
     }
 
     fn ended(&self, peer: Peer) -> Peer {
@@ -416,6 +442,7 @@ impl ClientChannel {
                 return;
             }
         }
+        self.vigil.end();
         self.ring.cancel_all();
         failpoint!("close.cancelled");
         self.segment.store(RESPONSE + oieb::READER_PID, 0);
@@ -441,20 +468,17 @@ impl Watch for ClientChannel {
             {
                 self.ended(Peer::Closed)
             }
+            _ if self.vigil.was_told() => self.look_at_lock(),
             _ => Peer::Alive,
         }
     }
 
     fn probe(&self) -> Peer {
-        match Role::Server.is_held(&self.segment.memory) {
-            Ok(false) => match self.peer() {
-                // Not closed in good order before it let go.
-                Peer::Alive => self.ended(Peer::Died),
-                peer => peer,
-            },
-            // A lock that cannot be looked at says nothing about its holder.
-            Ok(true) | Err(_) => self.peer(),
-        }
+        // Who has waited for a slice may wait for long.
+        let me = Weak::clone(&self.me);
+        let tell = move || me.upgrade().iter().for_each(|channel| channel.hear_of_death());
+        self.vigil.ask(self.segment.load(REQUEST + oieb::READER_PID), tell);
+        self.look_at_lock()
     }
 
     fn slice(&self) -> Duration {

@@ -4,6 +4,7 @@ mod channel;
 mod guards;
 mod halves;
 mod shared;
+mod vigil;
 
 pub use guards::{OwnedRequestBuffer, OwnedResponse, RequestBuffer, Response};
 pub use halves::{RequestSender, ResponseReceiver};
@@ -337,7 +338,8 @@ impl Client {
 
     fn reconnect_by(&mut self, deadline: &Deadline) -> Result<Reconnected> {
         self.channel.segment.check_process()?;
-        let server_gone = self.channel.peer() != Peer::Alive || self.channel.probe() != Peer::Alive;
+        let server_gone =
+            self.channel.peer() != Peer::Alive || self.channel.look_at_lock() != Peer::Alive;
         if !server_gone {
             self.given_up = report(&self.channel);
             self.channel.close();
@@ -390,7 +392,7 @@ fn fate(channel: &ClientChannel, sequence: u64, server_lives: bool) -> LostReque
 
 /// What is known of everything in flight on a connection that is given up.
 fn report(channel: &ClientChannel) -> Vec<LostRequest> {
-    let lives = channel.peer() == Peer::Alive && channel.probe() == Peer::Alive;
+    let lives = channel.peer() == Peer::Alive && channel.look_at_lock() == Peer::Alive;
     channel.ring.pending().map(|sequence| fate(channel, sequence, lives)).collect()
 }
 

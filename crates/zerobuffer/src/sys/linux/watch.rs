@@ -1,0 +1,285 @@
+//! Tells of the deaths of other processes, for those who sleep on a semaphore and so cannot sleep on a
+//! pidfd.
+//!
+//! One thread polls the pidfds of all that are to be told. It is made when the first one asks, ends with
+//! the last one, and takes no signals. All of this is a convenience: where anything is missing (the
+//! process is in another pid namespace, the kernel has no pidfds, there is no descriptor or no thread to
+//! be had) nobody is told, and finds out by looking now and then.
+
+use super::process::PidFd;
+use super::{fork, kernel, last_errno};
+use crate::sys::Errno;
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+/// The wish to be told of one death; ends when dropped.
+#[derive(Debug)]
+pub(crate) struct DeathNotice {
+    id: u64,
+    generation: u32,
+}
+
+struct Entry {
+    id: u64,
+    pidfd: Arc<PidFd>,
+    tell: Box<dyn FnOnce() + Send>,
+}
+
+/// Who is to be told, and the thread that does it.
+#[derive(Default)]
+struct Wishes {
+    entries: Vec<Entry>,
+    next: u64,
+    teller: Option<Teller>,
+}
+
+struct Teller {
+    bell: Arc<Bell>,
+    thread: JoinHandle<()>,
+}
+
+/// This process's; a forked child begins with a new one, as the old one may have been locked.
+static WISHES: AtomicPtr<Mutex<Wishes>> = AtomicPtr::new(null_mut());
+
+/// In the child of a fork: neither the thread nor the descriptors are here.
+pub(super) fn forget() {
+    WISHES.store(null_mut(), Ordering::Relaxed);
+}
+
+fn wishes() -> &'static Mutex<Wishes> {
+    // Acquire: pairs with the Release below, so the mutex is complete.
+    let mut found = WISHES.load(Ordering::Acquire);
+    if found.is_null() {
+        let new = Box::into_raw(Box::<Mutex<Wishes>>::default());
+        match WISHES.compare_exchange(null_mut(), new, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => found = new,
+            Err(faster) => {
+                found = faster;
+                // SAFETY: `new` came from a box just now, and nobody else has seen it.
+                drop(unsafe { Box::from_raw(new) });
+            }
+        }
+    }
+    // SAFETY: the pointer came from a box that is never freed once it is published.
+    unsafe { &*found }
+}
+
+fn lock(wishes: &Mutex<Wishes>) -> MutexGuard<'_, Wishes> {
+    wishes.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl DeathNotice {
+    /// Calls `tell` on another thread when the process `pid` ends; at once if it has. `None` where that
+    /// is not to be had.
+    pub(crate) fn of(pid: u64, tell: impl FnOnce() + Send + 'static) -> Option<Self> {
+        let pid = i32::try_from(pid).ok().filter(|pid| *pid > 0)?;
+        let pidfd = Arc::new(PidFd::open(pid).ok()?);
+        let mut wishes = lock(wishes());
+        let id = wishes.next;
+        wishes.next += 1;
+        wishes.entries.push(Entry { id, pidfd, tell: Box::new(tell) });
+        let notice = Self { id, generation: fork::generation() };
+        match &wishes.teller {
+            Some(teller) => teller.bell.ring(),
+            None => match start() {
+                Some(teller) => wishes.teller = Some(teller),
+                None => {
+                    wishes.entries.clear();
+                    return None;
+                }
+            },
+        }
+        Some(notice)
+    }
+}
+
+impl Drop for DeathNotice {
+    fn drop(&mut self) {
+        if self.generation != fork::generation() {
+            return;
+        }
+        let mut wishes = lock(wishes());
+        let withdrawn: Vec<_> =
+            wishes.entries.extract_if(.., |entry| entry.id == self.id).collect();
+        let teller = match wishes.entries.is_empty() {
+            true => wishes.teller.take(),
+            false => None,
+        };
+        drop(wishes);
+        drop(withdrawn);
+        if let Some(Teller { bell, thread }) = teller {
+            bell.ring();
+            // Whoever drops this while being told is on that very thread.
+            if thread.thread().id() != std::thread::current().id() {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+fn start() -> Option<Teller> {
+    let bell = Arc::new(Bell::new().ok()?);
+    let mine = Arc::clone(&bell);
+    let builder = std::thread::Builder::new().name("zb-death-watch".to_owned());
+    // New threads inherit the mask: signals are for the program's own threads.
+    let _blocked = BlockedSignals::all();
+    let thread = builder.stack_size(256 << 10).spawn(move || watch(&mine)).ok()?;
+    Some(Teller { bell, thread })
+}
+
+/// The thread's life, until its bell is no longer the one that is rung.
+fn watch(bell: &Arc<Bell>) {
+    loop {
+        let watched: Vec<(u64, Arc<PidFd>)> = {
+            let wishes = lock(wishes());
+            let current = wishes.teller.as_ref();
+            // Not entered yet while `start` has just made this thread: then the lock was waited for.
+            if current.is_none_or(|teller| !Arc::ptr_eq(&teller.bell, bell)) {
+                return;
+            }
+            wishes.entries.iter().map(|entry| (entry.id, Arc::clone(&entry.pidfd))).collect()
+        };
+        let ended = await_ends(bell, &watched);
+        let due: Vec<Entry> = {
+            let mut wishes = lock(wishes());
+            wishes.entries.extract_if(.., |entry| ended.contains(&entry.id)).collect()
+        };
+        drop(watched);
+        due.into_iter().for_each(|entry| (entry.tell)());
+    }
+}
+
+/// Sleeps until the bell rings or processes end; which.
+fn await_ends(bell: &Bell, watched: &[(u64, Arc<PidFd>)]) -> Vec<u64> {
+    let descriptors = std::iter::once(bell.fd).chain(watched.iter().map(|(_, pidfd)| pidfd.fd()));
+    let mut polls: Vec<libc::pollfd> =
+        descriptors.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
+    // SAFETY: `polls` are so many valid pollfds, and their descriptors are open: they are held here.
+    let ready = unsafe { libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, -1) };
+    if ready < 0 {
+        // No memory in the kernel, or a debugger: not in a busy loop.
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        return Vec::new();
+    }
+    bell.silence();
+    let ended = polls[1..].iter().zip(watched).filter(|(poll, _)| poll.revents != 0);
+    ended.map(|(_, (id, _))| *id).collect()
+}
+
+/// Wakes the thread: an eventfd.
+#[derive(Debug)]
+struct Bell {
+    fd: i32,
+    generation: u32,
+}
+
+impl Bell {
+    fn new() -> Result<Self, Errno> {
+        let fd = fork::register(|| {
+            kernel::call("eventfd", || {
+                // SAFETY: eventfd takes two integers and touches no memory of ours.
+                let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+                if fd < 0 { Err(last_errno()) } else { Ok(fd) }
+            })
+        })?;
+        Ok(Self { fd, generation: fork::generation() })
+    }
+
+    fn ring(&self) {
+        let one = 1_u64.to_ne_bytes();
+        // SAFETY: eight bytes that can be read. It fails only if the bell rings already.
+        unsafe { libc::write(self.fd, one.as_ptr().cast(), one.len()) };
+    }
+
+    fn silence(&self) {
+        let mut rings = [0_u8; 8];
+        // SAFETY: eight bytes that can be written. It fails only if the bell is silent.
+        unsafe { libc::read(self.fd, rings.as_mut_ptr().cast(), rings.len()) };
+    }
+}
+
+impl Drop for Bell {
+    fn drop(&mut self) {
+        if self.generation == fork::generation() {
+            fork::close(self.fd);
+        }
+    }
+}
+
+/// The calling thread takes no signals for as long as this lives.
+struct BlockedSignals(libc::sigset_t);
+
+impl BlockedSignals {
+    fn all() -> Self {
+        // SAFETY: all-zero sets are valid to be written to, and these calls fail for bad arguments only.
+        unsafe {
+            let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = std::mem::zeroed();
+            libc::sigfillset(&mut all);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+            Self(before)
+        }
+    }
+}
+
+impl Drop for BlockedSignals {
+    fn drop(&mut self) {
+        // SAFETY: the set is the one that the system gave out.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, null_mut()) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Child, Command};
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    fn sleeper() -> Child {
+        Command::new("sleep").arg("60").spawn().unwrap()
+    }
+
+    #[test]
+    fn a_death_is_told_once_and_to_those_who_asked() {
+        let (mut first, mut second) = (sleeper(), sleeper());
+        let (told, tells) = channel();
+        let wish = |name: &'static str, child: &Child| {
+            let told = told.clone();
+            DeathNotice::of(child.id().into(), move || told.send(name).unwrap()).unwrap()
+        };
+        let kept = [wish("first", &first), wish("second", &second), wish("first", &first)];
+        drop(wish("withdrawn", &first));
+        first.kill().unwrap();
+        for _ in 0..2 {
+            assert_eq!(tells.recv_timeout(Duration::from_secs(20)), Ok("first"));
+        }
+        assert!(tells.recv_timeout(Duration::from_millis(20)).is_err());
+        second.kill().unwrap();
+        assert_eq!(tells.recv_timeout(Duration::from_secs(20)), Ok("second"));
+        // Who asks later is told at once: a zombie is dead.
+        let late = wish("late", &second);
+        assert_eq!(tells.recv_timeout(Duration::from_secs(20)), Ok("late"));
+        drop((kept, late));
+        first.wait().unwrap();
+        second.wait().unwrap();
+        assert!(DeathNotice::of(0, || ()).is_none() && DeathNotice::of(u64::MAX, || ()).is_none());
+    }
+
+    #[test]
+    fn a_wish_can_end_on_the_thread_that_fulfils_it() {
+        let mut child = sleeper();
+        let (told, tells) = channel();
+        let slot: Arc<Mutex<Option<DeathNotice>>> = Arc::default();
+        let own = Arc::clone(&slot);
+        let tell = move || {
+            drop(own.lock().unwrap().take());
+            told.send(()).unwrap();
+        };
+        *slot.lock().unwrap() = DeathNotice::of(child.id().into(), tell);
+        child.kill().unwrap();
+        assert_eq!(tells.recv_timeout(Duration::from_secs(20)), Ok(()));
+        child.wait().unwrap();
+    }
+}
