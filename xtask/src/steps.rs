@@ -6,9 +6,7 @@ use crate::{
     trust,
 };
 use anyhow::{Context, Result, ensure};
-use anyhow::{Context, Result, ensure};
 use std::borrow::BorrowMut;
-use std::path::Path;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
