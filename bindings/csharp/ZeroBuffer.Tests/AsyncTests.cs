@@ -116,6 +116,48 @@ namespace ZeroBuffer.Tests
         }
 
         [Test]
+        private static void cancelled_calls_whose_answers_were_there_keep_no_room()
+        {
+            string name = Channel.New();
+            using (var release = new ManualResetEventSlim())
+            using (IInPlaceDuplexServer server =
+                Scene.Factory.CreateInPlaceDuplexServer(name, new ServerConfig(Scene.Sizes) { Workers = 2 }))
+            {
+                server.Start(frame => { if (frame.Length == 2) { release.Wait(); } });
+                using (IDuplexClient client = Scene.Client(name))
+                {
+                    // One that has no answer for long: whoever looks for answers sleeps between two looks.
+                    Task<Response> slow = client.CallAsync(new byte[2], Scene.Patience);
+                    Thread.Sleep(10);
+                    for (int round = 0; round < 100; round++)
+                    {
+                        CancelOnceAnswered(client);
+                    }
+                    release.Set();
+                    Result(slow).Dispose();
+                    Check.Equal(0, client.InFlight);
+                }
+            }
+        }
+
+        private static void CancelOnceAnswered(IDuplexClient client)
+        {
+            using (var source = new CancellationTokenSource())
+            {
+                Task<Response> call = client.CallAsync(new byte[1], Timeout.InfiniteTimeSpan, source.Token);
+                Thread.SpinWait(20000);
+                source.Cancel();
+                try
+                {
+                    Result(call).Dispose();
+                }
+                catch (TaskCanceledException)
+                {
+                }
+            }
+        }
+
+        [Test]
         private static void a_token_that_is_cancelled_already_sends_nothing()
         {
             int count = 0;

@@ -151,13 +151,27 @@ namespace ZeroBuffer
         {
             try
             {
-                _client.Cancel(call.Sequence);
+                if (!_client.Cancel(call.Sequence))
+                {
+                    GiveBackAnswer(call);
+                }
             }
             catch (ObjectDisposedException)
             {
                 // All its requests are given up.
             }
             return true;
+        }
+
+        /// <summary>An answer that came before its request was given up would keep its room in the ring for ever.</summary>
+        private void GiveBackAnswer(Call call)
+        {
+            ZeroBufferException error;
+            Response response = _client.Look(call.Sequence, out error);
+            if (response != null)
+            {
+                response.Dispose();
+            }
         }
 
         private sealed class Call
