@@ -101,6 +101,43 @@ namespace ZeroBuffer.Tests
         }
 
         [Test]
+        private static void a_response_may_be_read_while_its_client_is_disposed()
+        {
+            for (int round = 0; round < 100; round++)
+            {
+                string name = Channel.New();
+                using (Scene.Inverter(name))
+                {
+                    IDuplexClient client = Scene.Client(name);
+                    using (Response response = client.Call(new byte[5], Scene.Patience))
+                    {
+                        ReadWhile(response, client.Dispose);
+                    }
+                }
+            }
+        }
+
+        /// <summary>Looks at it on another thread, all the time that <paramref name="action"/> takes.</summary>
+        private static void ReadWhile(Response response, Action action)
+        {
+            bool done = false;
+            bool torn = false;
+            var reader = new Thread(() =>
+            {
+                while (!Volatile.Read(ref done))
+                {
+                    torn |= response.Length != 5 || response.Address == IntPtr.Zero;
+                }
+            });
+            reader.Start();
+            Thread.Yield();
+            action();
+            Volatile.Write(ref done, true);
+            reader.Join();
+            Check.That(!torn, "the response was not there for a moment");
+        }
+
+        [Test]
         private static void responses_outlive_a_reconnection()
         {
             string name = Channel.New();

@@ -13,11 +13,17 @@ namespace ZeroBuffer
     /// </remarks>
     public unsafe class FrameView : IDisposable
     {
+        // Copies: while its connection ends, the native library takes the view apart and puts it together again. The
+        // bytes stay where they are.
+        private readonly byte* _data;
+        private readonly UIntPtr _length;
         private Lease _lease;
 
         internal FrameView(Lease lease)
         {
             _lease = lease;
+            _data = lease.View->Data;
+            _length = lease.View->Length;
             Sequence = lease.View->Sequence;
         }
 
@@ -28,8 +34,8 @@ namespace ZeroBuffer
         {
             get
             {
-                Native.View* view = Held.View;
-                return Interop.ReadOnlySpan(view->Data, view->Length);
+                ThrowIfDisposed();
+                return Interop.ReadOnlySpan(_data, _length);
             }
         }
 
@@ -40,14 +46,22 @@ namespace ZeroBuffer
         /// <exception cref="ObjectDisposedException">They were given back.</exception>
         public long Length
         {
-            get { return Interop.Long(Held.View->Length); }
+            get
+            {
+                ThrowIfDisposed();
+                return Interop.Long(_length);
+            }
         }
 
         /// <summary>The address of the first byte, for other native code, and for more bytes than a span can have.</summary>
         /// <exception cref="ObjectDisposedException">They were given back.</exception>
         public IntPtr Address
         {
-            get { return (IntPtr)Held.View->Data; }
+            get
+            {
+                ThrowIfDisposed();
+                return (IntPtr)_data;
+            }
         }
 
         /// <summary>A copy of the bytes.</summary>
@@ -69,16 +83,11 @@ namespace ZeroBuffer
             }
         }
 
-        private Lease Held
+        private void ThrowIfDisposed()
         {
-            get
+            if (_lease == null)
             {
-                Lease lease = _lease;
-                if (lease == null)
-                {
-                    throw new ObjectDisposedException(GetType().Name);
-                }
-                return lease;
+                throw new ObjectDisposedException(GetType().Name);
             }
         }
     }
