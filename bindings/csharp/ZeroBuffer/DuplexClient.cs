@@ -25,8 +25,8 @@ namespace ZeroBuffer
             _name = name;
             _sendTimeout = sendTimeout;
             _door = new Door(handle, many, "DuplexClient");
-            _views = new LeasePool(_door.Gate, false);
-            _buffers = new LeasePool(_door.Gate, true);
+            _views = new LeasePool(_door, false);
+            _buffers = new LeasePool(_door, true);
             _calls = new AsyncCalls(this);
             _isInPlace = Inspect().IsInPlace != 0;
         }

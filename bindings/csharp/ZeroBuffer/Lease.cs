@@ -73,15 +73,17 @@ namespace ZeroBuffer
     /// </summary>
     internal sealed unsafe class LeasePool
     {
-        private readonly Gate _gate;
+        // Not only its gate: as long as something that is handed out can be reached, so can the handle, and the
+        // collector does not close it while guards are given back on another thread.
+        private readonly Door _door;
         private readonly bool _buffers;
         private Lease _free;
         private LeaseBlock* _out;
 
-        /// <summary>Without a gate, guards may be given back on any thread at any time.</summary>
-        internal LeasePool(Gate gate, bool buffers)
+        /// <summary>Through a door for many, guards may be given back on any thread at any time.</summary>
+        internal LeasePool(Door door, bool buffers)
         {
-            _gate = gate;
+            _door = door;
             _buffers = buffers;
         }
 
@@ -104,7 +106,7 @@ namespace ZeroBuffer
 
         internal void HandOut(LeaseBlock* block)
         {
-            if (_gate == null)
+            if (_door.Gate == null)
             {
                 return;
             }
@@ -120,16 +122,16 @@ namespace ZeroBuffer
 
         internal void Release(LeaseBlock* block)
         {
-            if (_gate != null)
+            if (_door.Gate != null)
             {
-                _gate.Enter();
+                _door.Gate.Enter();
             }
             ReleaseInside(block);
         }
 
         internal bool TryRelease(LeaseBlock* block)
         {
-            if (_gate != null && !_gate.TryEnter())
+            if (_door.Gate != null && !_door.Gate.TryEnter())
             {
                 return false;
             }
@@ -151,9 +153,9 @@ namespace ZeroBuffer
             {
                 Native.zb_view_release(&block->Guard);
             }
-            if (_gate != null)
+            if (_door.Gate != null)
             {
-                _gate.Exit();
+                _door.Gate.Exit();
             }
         }
 

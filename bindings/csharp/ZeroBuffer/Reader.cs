@@ -42,7 +42,7 @@ namespace ZeroBuffer
     public sealed unsafe class Reader : IDisposable
     {
         private readonly Door _door;
-        private readonly LeasePool _views = new LeasePool(null, false);
+        private readonly LeasePool _views;
 
         /// <summary>Creates the buffer; writers can attach as soon as this returns.</summary>
         /// <exception cref="AlreadyRunningException">A reader of that name lives.</exception>
@@ -73,6 +73,7 @@ namespace ZeroBuffer
             }
             Name = name;
             _door = new Door(handle, true, "Reader");
+            _views = new LeasePool(_door, false);
         }
 
         /// <summary>The buffer's name.</summary>

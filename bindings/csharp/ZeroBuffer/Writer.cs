@@ -62,7 +62,7 @@ namespace ZeroBuffer
             }
             Name = name;
             _door = new Door(handle, false, "Writer");
-            _buffers = new LeasePool(_door.Gate, true);
+            _buffers = new LeasePool(_door, true);
         }
 
         /// <summary>The buffer's name.</summary>
