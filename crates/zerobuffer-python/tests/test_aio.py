@@ -63,8 +63,10 @@ def test_the_loop_runs_while_calls_wait_and_answers_come_out_of_order(name):
 
 def test_failures_timeouts_and_cancellations_reach_their_own_calls(name):
     let_go = threading.Event()
+    seen = []
 
     def handler(request):
+        seen.append(request.data[0])
         if request.data[0] == 0:
             raise ValueError("zero is refused")
         if request.data[0] == 1:
@@ -75,9 +77,13 @@ def test_failures_timeouts_and_cancellations_reach_their_own_calls(name):
             with pytest.raises(zerobuffer.HandlerFailed, match="zero is refused") as failed:
                 await client.call(b"\0" * 40, LONG)
             assert failed.value.sequence == 1
+            in_hand = asyncio.create_task(client.call(b"\1", 1.5))
+            while 1 not in seen:
+                await asyncio.sleep(0.001)
             with pytest.raises(zerobuffer.Timeout) as late:
-                await client.call(b"\1", 0.05)
-            assert late.value.waited == 0.05
+                await in_hand
+            assert late.value.waited == 1.5
+            # The handler is still busy with the one before.
             cancelled = asyncio.create_task(client.call(b"\2", LONG))
             await asyncio.sleep(0.01)
             cancelled.cancel()
@@ -85,6 +91,7 @@ def test_failures_timeouts_and_cancellations_reach_their_own_calls(name):
                 await cancelled
             let_go.set()
             assert bytes(await client.call(b"\3", LONG)) == b"\3"
+            assert seen == [0, 1, 3], "the cancelled request was given up before its turn"
             with pytest.raises(zerobuffer.TooLarge):
                 await client.call(bytes(10_000), LONG)
         with pytest.raises(zerobuffer.InvalidState):
