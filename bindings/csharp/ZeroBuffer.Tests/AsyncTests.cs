@@ -247,5 +247,75 @@ namespace ZeroBuffer.Tests
                 Check.Throws<InvalidStateException>(() => Result(call));
             }
         }
+
+        [Test]
+        private static void no_call_gets_the_answer_to_another_while_the_client_reconnects()
+        {
+            foreach (bool many in new[] { false, true })
+            {
+                string name = Channel.New();
+                using (Scene.Inverter(name))
+                using (IDuplexClient client = Scene.Client(name, new ClientConfig { ManyThreads = many }))
+                {
+                    CallWhile(client, () =>
+                    {
+                        for (int round = 0; round < 100; round++)
+                        {
+                            client.Reconnect(Scene.Patience);
+                            Thread.SpinWait(2000);
+                        }
+                    });
+                }
+            }
+        }
+
+        /// <summary>Calls on two other threads, all the time that <paramref name="action"/> takes.</summary>
+        private static void CallWhile(IDuplexClient client, Action action)
+        {
+            bool done = false;
+            Task[] callers = Enumerable.Range(0, 2).Select(caller => Task.Factory.StartNew(() =>
+            {
+                for (int number = caller; !Volatile.Read(ref done); number += 2)
+                {
+                    CallUnlessReconnected(client, BitConverter.GetBytes(number));
+                }
+            }, TaskCreationOptions.LongRunning)).ToArray();
+            try
+            {
+                action();
+            }
+            finally
+            {
+                Volatile.Write(ref done, true);
+            }
+            Check.That(Task.WaitAll(callers, Scene.Patience), "a call does not end");
+        }
+
+        private static void CallUnlessReconnected(IDuplexClient client, byte[] data)
+        {
+            try
+            {
+                using (Response response = Result(client.CallAsync(data, Scene.Patience)))
+                {
+                    Check.Bytes(data.Select(value => (byte)~value).ToArray(), response.ToArray());
+                }
+            }
+            catch (InvalidStateException)
+            {
+                // It has reconnected.
+            }
+        }
+
+        [Test]
+        private static void calls_are_refused_where_any_thread_may_reconnect_by_itself()
+        {
+            string name = Channel.New();
+            using (Scene.Inverter(name))
+            using (IDuplexClient client =
+                Scene.Client(name, new ClientConfig { ManyThreads = true, ResendNotStarted = true }))
+            {
+                Check.Throws<UnsupportedException>(() => Result(client.CallAsync(new byte[1], Scene.Patience)));
+            }
+        }
     }
 }

@@ -19,6 +19,12 @@ namespace ZeroBuffer
         private readonly List<Call> _calls = new List<Call>();
         private bool _looking;
 
+        /// <summary>
+        /// Held for reading while a request is sent and noted, looked for or given up; for writing while the client
+        /// reconnects, after which the same number is another request's. Taken before the client's door.
+        /// </summary>
+        internal readonly ReaderWriterLockSlim Connection = new ReaderWriterLockSlim();
+
         internal AsyncCalls(DuplexClient client)
         {
             _client = client;
@@ -64,6 +70,10 @@ namespace ZeroBuffer
             {
                 Call[] all = _calls.ToArray();
                 _calls.Clear();
+                foreach (Call call in all)
+                {
+                    call.IsForgotten = true;
+                }
                 return all;
             }
         }
@@ -108,6 +118,19 @@ namespace ZeroBuffer
         /// <summary>True if the call has ended.</summary>
         private bool Look(Call call)
         {
+            Connection.EnterReadLock();
+            try
+            {
+                return !call.IsForgotten && LookInside(call);
+            }
+            finally
+            {
+                Connection.ExitReadLock();
+            }
+        }
+
+        private bool LookInside(Call call)
+        {
             if (call.IsCancelled)
             {
                 return Forget(call) && GiveUp(call) && call.EndCancelled();
@@ -143,6 +166,7 @@ namespace ZeroBuffer
         {
             lock (_calls)
             {
+                call.IsForgotten = true;
                 return _calls.Remove(call);
             }
         }
@@ -190,6 +214,9 @@ namespace ZeroBuffer
             }
 
             internal ulong Sequence { get; private set; }
+
+            /// <summary>Whether it is ended already, or somebody is about to end it.</summary>
+            internal volatile bool IsForgotten;
 
             internal Task<Response> Task
             {

@@ -141,7 +141,8 @@ namespace ZeroBuffer
 
         /// <summary>
         /// In place: whether <see cref="IDuplexClient.Call"/> and <see cref="IDuplexClient.Reconnect"/> send requests
-        /// again that a server's end left not started.
+        /// again that a server's end left not started. Not together with <see cref="ManyThreads"/> if
+        /// <see cref="IDuplexClient.CallAsync"/> is used, which then fails.
         /// </summary>
         public bool ResendNotStarted { get; set; }
 

@@ -18,13 +18,15 @@ namespace ZeroBuffer
         private readonly AsyncCalls _calls;
         private readonly string _name;
         private readonly bool _isInPlace;
+        private readonly bool _resendsOnAnyThread;
         private readonly TimeSpan _sendTimeout;
 
-        private DuplexClient(string name, ClientHandle handle, bool many, TimeSpan sendTimeout)
+        private DuplexClient(string name, ClientHandle handle, ClientConfig config)
         {
             _name = name;
-            _sendTimeout = sendTimeout;
-            _door = new Door(handle, many, "DuplexClient");
+            _sendTimeout = config.SendTimeout ?? SendTimeout;
+            _resendsOnAnyThread = config.ManyThreads && config.ResendNotStarted;
+            _door = new Door(handle, config.ManyThreads, "DuplexClient");
             _views = new LeasePool(_door, false);
             _buffers = new LeasePool(_door, true);
             _calls = new AsyncCalls(this);
@@ -47,7 +49,7 @@ namespace ZeroBuffer
                 ZeroBufferException.ThrowIfFailed(status);
                 handle.Take(made);
             }
-            return new DuplexClient(name, handle, config.ManyThreads, config.SendTimeout ?? SendTimeout);
+            return new DuplexClient(name, handle, config);
         }
 
         private static Native.ClientConfig ToNative(ClientConfig config)
@@ -190,9 +192,16 @@ namespace ZeroBuffer
             {
                 return Task.FromCanceled<Response>(cancellation);
             }
+            if (_resendsOnAnyThread)
+            {
+                return Task.FromException<Response>(new UnsupportedException(
+                    "CallAsync with both ManyThreads and ResendNotStarted, where any call may reconnect; set one of them"));
+            }
+            Task<Response> call = null;
             try
             {
-                return _calls.Add(SendRequest(data.Span), timeout, cancellation);
+                Send(data.Span, sequence => call = _calls.Add(sequence, timeout, cancellation));
+                return call;
             }
             catch (ZeroBufferException error)
             {
@@ -202,9 +211,15 @@ namespace ZeroBuffer
 
         public ulong SendRequest(ReadOnlySpan<byte> data)
         {
+            return Send(data, null);
+        }
+
+        /// <summary><paramref name="note"/> is told the number before the connection can be replaced.</summary>
+        private ulong Send(ReadOnlySpan<byte> data, Action<ulong> note)
+        {
             ulong sequence;
             var wait = new RoomWait(_sendTimeout);
-            while (!TrySend(data, &sequence))
+            while (!TrySend(data, note, &sequence))
             {
                 if (!wait.Pause())
                 {
@@ -215,7 +230,24 @@ namespace ZeroBuffer
         }
 
         /// <summary>False if there is no room, which another thread could make.</summary>
-        private bool TrySend(ReadOnlySpan<byte> data, ulong* sequence)
+        private bool TrySend(ReadOnlySpan<byte> data, Action<ulong> note, ulong* sequence)
+        {
+            if (note == null)
+            {
+                return TrySendInside(data, null, sequence);
+            }
+            _calls.Connection.EnterReadLock();
+            try
+            {
+                return TrySendInside(data, note, sequence);
+            }
+            finally
+            {
+                _calls.Connection.ExitReadLock();
+            }
+        }
+
+        private bool TrySendInside(ReadOnlySpan<byte> data, Action<ulong> note, ulong* sequence)
         {
             IntPtr client = _door.Enter();
             try
@@ -223,8 +255,16 @@ namespace ZeroBuffer
                 fixed (byte* bytes = &MemoryMarshal.GetReference(data))
                 {
                     int status = Native.zb_client_send(client, bytes, (UIntPtr)data.Length, sequence);
-                    return !IsForAnother(status);
+                    if (IsForAnother(status))
+                    {
+                        return false;
+                    }
                 }
+                if (note != null)
+                {
+                    note(*sequence);
+                }
+                return true;
             }
             finally
             {
@@ -357,6 +397,19 @@ namespace ZeroBuffer
         public Reconnected Reconnect(TimeSpan timeout)
         {
             long nanoseconds = Interop.Nanoseconds(timeout);
+            _calls.Connection.EnterWriteLock();
+            try
+            {
+                return ReconnectAlone(nanoseconds);
+            }
+            finally
+            {
+                _calls.Connection.ExitWriteLock();
+            }
+        }
+
+        private Reconnected ReconnectAlone(long nanoseconds)
+        {
             Native.Reconnected report;
             _calls.GiveUpAll(HasReconnected);
             IntPtr client = _door.Enter();

@@ -351,6 +351,11 @@ namespace ZeroBuffer
             What = facts.Detail;
         }
 
+        internal UnsupportedException(string what) : base(ErrorKind.Unsupported, "not supported here: " + what)
+        {
+            What = what;
+        }
+
         /// <summary>What was asked.</summary>
         public string What { get; private set; }
     }

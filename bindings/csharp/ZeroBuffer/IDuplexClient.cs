@@ -70,6 +70,7 @@ namespace ZeroBuffer
         /// millisecond, and then once a millisecond. A request is not sent again by itself.
         /// </remarks>
         /// <exception cref="OperationCanceledException">Through the task: it was cancelled, and the request given up. The server may work on it all the same.</exception>
+        /// <exception cref="UnsupportedException">Through the task: the client has both <see cref="ClientConfig.ManyThreads"/> and <see cref="ClientConfig.ResendNotStarted"/>.</exception>
         Task<Response> CallAsync(
             ReadOnlyMemory<byte> data, TimeSpan timeout, CancellationToken cancellation = default(CancellationToken));
 
