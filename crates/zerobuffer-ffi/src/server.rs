@@ -262,7 +262,13 @@ pub unsafe extern "C" fn zb_server_start(
     release: zb_release,
 ) -> zb_status {
     run(|| {
-        let Some(call) = handler else { return Err(null("handler")) };
+        let Some(call) = handler else {
+            if let Some(release) = release {
+                // SAFETY: the C contract; nobody will call a handler.
+                unsafe { release(user) };
+            }
+            return Err(null("handler"));
+        };
         let handler = Handler { call, user, release };
         // SAFETY: the C contract.
         match unsafe { zb_server::of(server)? }.free()? {

@@ -499,9 +499,11 @@ static void misuse(void) {
 
   counters counted = {0, 0};
   FAILS(ZB_BAD_CONFIG, zb_server_start(server, NULL, NULL, NULL));
+  FAILS(ZB_BAD_CONFIG, zb_server_start(server, NULL, &counted, count_release));
+  CHECK(counted.releases == 1);
   OK(zb_server_start(server, upper, &counted, count_release));
   FAILS(ZB_INVALID_STATE, zb_server_start(server, upper, &counted, count_release));
-  CHECK(counted.releases == 1);
+  CHECK(counted.releases == 2);
   OK(zb_client_connect(channel, NULL, PATIENCE, &client));
   FAILS(ZB_BAD_CONFIG, zb_client_call(client, NULL, 5, PATIENCE, &view));
   FAILS(ZB_BAD_CONFIG, zb_client_call(client, NULL, 0, PATIENCE, NULL));
@@ -513,7 +515,7 @@ static void misuse(void) {
   zb_view_release(&view);
   zb_client_close(client);
   zb_server_close(server);
-  CHECK(counted.releases == 2);
+  CHECK(counted.releases == 3);
 }
 
 static int32_t hang(zb_frame *frame, void *pipe_end) {
