@@ -491,8 +491,8 @@ typedef struct zb_lost {
 } zb_lost;
 
 /**
- * What became of the requests of a former connection. Both lists are the client's: they are valid
- * until it reconnects again or is closed.
+ * What became of the requests of a former connection. Both lists are the thread's: they are valid
+ * until its next `zb_client_reconnect`, of whichever client, or its end.
  */
 typedef struct zb_reconnected {
   /**

@@ -66,8 +66,8 @@ pub struct zb_lost {
     pub reserved: u32,
 }
 
-/// What became of the requests of a former connection. Both lists are the client's: they are valid
-/// until it reconnects again or is closed.
+/// What became of the requests of a former connection. Both lists are the thread's: they are valid
+/// until its next `zb_client_reconnect`, of whichever client, or its end.
 #[repr(C)]
 pub struct zb_reconnected {
     /// Requests that were sent again, in their order.
