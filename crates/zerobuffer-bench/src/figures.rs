@@ -277,11 +277,9 @@ fn growth() -> Vec<Figure> {
     ]
 }
 
-/// P12: our bindings against Rust, and against what Python offers.
+/// P12: our bindings against Rust.
 fn languages() -> Vec<Figure> {
     let call = |language| move |round: &Round| programs::call_ns(round, language);
-    let python = |what: Python| move |round: &Round| what.echo_ns(round, 8);
-    let version_1 = "zerobuffer-ipc 1.3.0, 8 B";
     vec![
         plain("P12-cpp", "call, 8 B, C++", "ns", call("cpp"))
             .over("Rust", call("rust"))
@@ -292,12 +290,6 @@ fn languages() -> Vec<Figure> {
         plain("P12-csharp", "call, 8 B, C#", "ns", call("csharp"))
             .over("Rust", call("rust"))
             .at_most(5.0),
-        plain("X7", version_1, "ns", python(Python::Version1))
-            .over("in place, Python", call("python")),
-        plain("X8", "multiprocessing.Pipe, 8 B", "ns", python(Python::Pipe))
-            .over("in place, Python", call("python")),
-        plain("X9", "shared_memory and queues, 8 B", "ns", python(Python::SharedMemory))
-            .over("in place, Python", call("python")),
     ]
 }
 
