@@ -336,6 +336,36 @@ namespace ZeroBuffer.Tests
         }
 
         [Test]
+        private static void a_handler_may_look_at_its_server_while_that_waits_for_it_to_stop()
+        {
+            foreach (bool dispose in new[] { false, true })
+            {
+                string name = Channel.New();
+                using (var started = new ManualResetEventSlim())
+                using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
+                using (IDuplexClient client = Scene.Client(name))
+                {
+                    string seen = null;
+                    server.Start(frame =>
+                    {
+                        started.Set();
+                        while (server.IsRunning)
+                        {
+                            Thread.Sleep(1);
+                        }
+                        seen = "connected: " + server.IsClientConnected;
+                    });
+                    var caller = new Thread(() => client.Call(new byte[1], Scene.Patience).Dispose());
+                    caller.Start();
+                    Check.That(started.Wait(Scene.Patience), "the handler is not called");
+                    (dispose ? (Action)server.Dispose : server.Stop)();
+                    caller.Join();
+                    Check.Equal("connected: True", seen);
+                }
+            }
+        }
+
+        [Test]
         private static void a_server_stops_when_its_process_exits()
         {
             string name = Channel.New();

@@ -35,12 +35,34 @@ namespace ZeroBuffer
                 return _raw;
             }
             Gate.Enter();
+            ExitIfClosed();
+            return _raw;
+        }
+
+        /// <summary>As <see cref="Enter"/>, but false if somebody is in. Only for one thread at a time.</summary>
+        internal bool TryEnter()
+        {
+            if (!Gate.TryEnter())
+            {
+                return false;
+            }
+            ExitIfClosed();
+            return true;
+        }
+
+        /// <summary>The handle, to be used only by who is inside.</summary>
+        internal IntPtr Inside
+        {
+            get { return _raw; }
+        }
+
+        private void ExitIfClosed()
+        {
             if (_closed)
             {
                 Gate.Exit();
                 throw new ObjectDisposedException(_what);
             }
-            return _raw;
         }
 
         internal void Exit()

@@ -1,5 +1,6 @@
 using System;
 using System.Runtime.InteropServices;
+using System.Threading;
 
 namespace ZeroBuffer
 {
@@ -16,6 +17,10 @@ namespace ZeroBuffer
         /// <summary>Where the native library puts what is received.</summary>
         private readonly Native.Frame* _received;
         private Request _request;
+
+        // What handlers are told while the server waits for them to finish, with its door shut.
+        private volatile bool _isStopping;
+        private volatile bool _wasConnected;
 
         private DuplexServer(string name, ServerHandle handle)
         {
@@ -79,8 +84,11 @@ namespace ZeroBuffer
         {
             get
             {
-                IntPtr server = _door.Enter();
-                bool running = Native.zb_server_is_running(server) != 0;
+                if (!EnterUnlessStopping())
+                {
+                    return false;
+                }
+                bool running = Native.zb_server_is_running(_door.Inside) != 0;
                 _door.Exit();
                 return running;
             }
@@ -90,11 +98,28 @@ namespace ZeroBuffer
         {
             get
             {
-                IntPtr server = _door.Enter();
-                bool connected = Native.zb_server_is_client_connected(server) != 0;
+                if (!EnterUnlessStopping())
+                {
+                    return _wasConnected;
+                }
+                bool connected = Native.zb_server_is_client_connected(_door.Inside) != 0;
                 _door.Exit();
                 return connected;
             }
+        }
+
+        private bool EnterUnlessStopping()
+        {
+            var spin = new SpinWait();
+            while (!_door.TryEnter())
+            {
+                if (_isStopping)
+                {
+                    return false;
+                }
+                spin.SpinOnce();
+            }
+            return true;
         }
 
         public void Start(Action<Frame> handler)
@@ -156,12 +181,13 @@ namespace ZeroBuffer
             IntPtr server = _door.Enter();
             try
             {
-                EndRequest();
+                BeginStop();
                 AppDomain.CurrentDomain.ProcessExit -= StopAtExit;
                 ZeroBufferException.ThrowIfFailed(Native.zb_server_stop(server));
             }
             finally
             {
+                _isStopping = false;
                 _door.Exit();
             }
         }
@@ -169,7 +195,15 @@ namespace ZeroBuffer
         public void Dispose()
         {
             AppDomain.CurrentDomain.ProcessExit -= StopAtExit;
-            _door.Close(EndRequest);
+            _door.Close(BeginStop);
+        }
+
+        /// <summary>To be called inside.</summary>
+        private void BeginStop()
+        {
+            _wasConnected = Native.zb_server_is_client_connected(_door.Inside) != 0;
+            _isStopping = true;
+            EndRequest();
         }
 
         /// <summary>What was received and is still in the server fails at its client now.</summary>
@@ -185,7 +219,7 @@ namespace ZeroBuffer
 
         private void StopAtExit(object sender, EventArgs arguments)
         {
-            _door.Close(EndRequest);
+            _door.Close(BeginStop);
         }
     }
 
