@@ -81,15 +81,21 @@ namespace ZeroBuffer
         {
             UIntPtr length;
             ZeroBufferException.ThrowIfFailed(copy(null, UIntPtr.Zero, &length));
-            // A pinned empty array has no address.
-            var bytes = new byte[Long(length)];
-            if (bytes.Length > 0)
+            byte[] bytes;
+            int status;
+            do
             {
+                // A pinned empty array has no address.
+                bytes = new byte[Math.Max(1, Long(length))];
                 fixed (byte* buffer = bytes)
                 {
-                    ZeroBufferException.ThrowIfFailed(copy(buffer, length, &length));
+                    status = copy(buffer, (UIntPtr)bytes.Length, &length);
                 }
+                // Again if the peer has written more meanwhile; there may also be less.
             }
+            while (status == (int)ErrorKind.TooLarge);
+            ZeroBufferException.ThrowIfFailed(status);
+            Array.Resize(ref bytes, checked((int)Long(length)));
             return bytes;
         }
 
