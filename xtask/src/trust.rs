@@ -13,8 +13,7 @@ use std::time::Instant;
 
 /// Everything of this module.
 pub(crate) fn test() -> Result<()> {
-    faults()?;
-    hostile()?;
+    faults_and_hostile()?;
     fuzz::run(15)?;
     litmus()
 }
@@ -26,32 +25,30 @@ pub(crate) fn install_tools() {
     }
 }
 
-/// Every system call fails with every error that its manual names. Each program of the group counts
-/// what its own process has, so they can run next to each other; they wait most of the time.
-fn faults() -> Result<()> {
-    let tests = "test -p zerobuffer-trust --features faults --test faults";
-    step("system calls that fail: build", cargo(&format!("{tests} --no-run")))?;
-    let group =
+/// Every system call fails with every error that its manual names; and a minute of hostile processes,
+/// half of it under AddressSanitizer where the toolchain for that is.
+///
+/// The programs with failing calls wait most of the time, and count what their own process has: they run
+/// next to each other and to the hostile ones, whose deadlines leave room for that.
+fn faults_and_hostile() -> Result<()> {
+    let faults = "test -p zerobuffer-trust --features faults --test faults";
+    let hostile = "test -p zerobuffer-trust --test hostile";
+    step("system calls that fail: build", cargo(&format!("{faults} --no-run")))?;
+    let groups =
         ["in_place", "two_buffers::a_duplex", "--skip in_place --skip two_buffers::a_duplex"];
-    let commands = group.map(|filter| cargo(&format!("{tests} -- {filter}")));
-    together("system calls that fail", commands)
-}
-
-/// A minute of hostile processes, half of it under AddressSanitizer where the toolchain for that is.
-/// Both versions of the protocol at the same time.
-fn hostile() -> Result<()> {
-    let tests = "test -p zerobuffer-trust --test hostile";
+    let mut commands = Vec::from(groups.map(|filter| cargo(&format!("{faults} -- {filter}"))));
     let sanitized = has_nightly();
-    let mut plain = cargo(tests);
+    let mut plain = cargo(hostile);
     plain.env("ZEROBUFFER_HOSTILE_SECONDS", if sanitized { "30" } else { "60" });
-    step("hostile peers", plain)?;
+    commands.push(plain);
+    together("system calls that fail, and hostile peers", commands)?;
     if !sanitized {
         return not_run("hostile peers under AddressSanitizer (no nightly toolchain)");
     }
     let mut asan = Command::new("rustup");
     // With a target of its own, build scripts are left unsanitized.
     let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    asan.args(["run", "nightly", "cargo"]).args(tests.split(' ')).args(["--target", &host]);
+    asan.args(["run", "nightly", "cargo"]).args(hostile.split(' ')).args(["--target", &host]);
     asan.args(["--target-dir", "target/asan"])
         .env("RUSTFLAGS", "-Zsanitizer=address")
         .env("ZEROBUFFER_HOSTILE_SECONDS", "30");
