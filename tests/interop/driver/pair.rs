@@ -41,6 +41,13 @@ impl<'p> Pair<'p> {
             }
             outcomes.push((case, outcome));
         }
+        if !self.plan.wants(cases::LEFTOVERS) {
+            // Nobody looks, but nothing is to stay behind.
+            self.server = None;
+            if let Err(error) = traces::sweep(&self.name) {
+                println!("what {} has left cannot be removed: {error}", self.name);
+            }
+        }
         outcomes
     }
 

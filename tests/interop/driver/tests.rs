@@ -1,7 +1,7 @@
 //! The driver notices what is wrong with peers, and nothing that is not.
 
 use serde_json::Value;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 const PEER: &str = env!("CARGO_BIN_EXE_interop-peer");
 
@@ -10,13 +10,20 @@ const PEER: &str = env!("CARGO_BIN_EXE_interop-peer");
 fn run(wrong: &str, server: &str, client: &str) -> ([Vec<String>; 2], Output) {
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("matrix.json");
-    let output = Command::new(env!("CARGO_BIN_EXE_interop-matrix"))
+    let driver = Command::new(env!("CARGO_BIN_EXE_interop-matrix"))
         .args(["--peer", &format!("right={PEER}"), "--count", "3"])
         .args(wrong.split('|'))
         .args(["--server", server, "--client", client, "--json"])
         .arg(&json)
-        .output()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .unwrap();
+    let prefix = format!("zbm{}x", driver.id());
+    let output = driver.wait_with_output().unwrap();
+    let names = std::fs::read_dir("/dev/shm").unwrap();
+    let mut names = names.map(|name| name.unwrap().file_name().into_string().unwrap());
+    assert_eq!(names.find(|name| name.contains(&prefix)), None, "left in /dev/shm");
     let report: Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
     let cells = report["cells"].as_array().unwrap();
     let red = ["in-place", "two-buffers"].map(|channel| {

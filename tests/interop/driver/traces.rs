@@ -20,7 +20,7 @@ pub(crate) fn sweep(channel: &str) -> Result<()> {
     Ok(())
 }
 
-/// Fails if anything with `channel` in its name is left.
+/// Fails if anything with `channel` in its name is left. What is found is removed.
 pub(crate) fn check_names(channel: &str) -> Result<()> {
     let temporary = std::env::var("TMPDIR").unwrap_or_default();
     let temporary = if temporary.is_empty() { "/tmp" } else { &temporary };
@@ -31,6 +31,7 @@ pub(crate) fn check_names(channel: &str) -> Result<()> {
         for entry in folder.read_dir()? {
             let path = entry?.path();
             if path.to_string_lossy().contains(channel) {
+                std::fs::remove_file(&path).with_context(|| path.display().to_string())?;
                 left.push(path.display().to_string());
             }
         }

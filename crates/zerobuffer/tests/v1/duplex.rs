@@ -53,6 +53,22 @@ fn echoes_of_all_sizes_come_back() {
     assert!(!server.is_running());
 }
 
+/// A server that is stopping is still there when its client, which has seen the end, connects again.
+#[test]
+fn a_client_of_a_server_that_went_away_reaches_the_next_one() {
+    let name = Unique::new("successor");
+    let request_name = format!("{}_request", &*name);
+    let stopping = Reader::create(&request_name, ring()).unwrap();
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| DuplexClient::connect(&name, LONG));
+        until("the client", || stopping.is_writer_connected());
+        drop(stopping);
+        let _server = echo(&name);
+        let client = client.join().unwrap().unwrap();
+        assert_eq!(client.call(b"hello", LONG).unwrap().data(), b"hello");
+    });
+}
+
 /// Scenario 13.8, and what `mutable` means in version 1: the request stays, its copy is edited.
 #[test]
 fn a_mutable_handler_edits_a_copy() {

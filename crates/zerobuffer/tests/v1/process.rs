@@ -544,7 +544,8 @@ fn a_server_that_dies_in_its_handler_is_noticed_and_replaced() {
     let error = client.call(b"abort", LONG).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PeerDied);
     assert_eq!(error.lost_request().map(|lost| lost.sequence), Some(1001));
-    assert!(start.elapsed() < Duration::from_millis(600));
+    // Well before the call would have given up.
+    assert!(start.elapsed() < LONG / 4);
     assert!(!client.is_server_connected());
     server.kill();
     drop(client);

@@ -85,12 +85,17 @@ impl DuplexClient {
     ) -> Result<Self> {
         let deadline = Deadline::after(timeout);
         let response_name = BufferName::response(channel)?;
-        // First the requests, then the responses (rule X2): a deployed server looks for the response
-        // buffer every 100 ms, and ours as soon as it sees a client.
-        let requests = connect_requests(channel, &config, &deadline)?;
-        let responses = Reader::create(response_name.as_str(), config.responses.clone())?;
-        // Only a server that has attached will answer (rule X3).
-        await_or_not_running(channel, &deadline, || responses.is_writer_connected())?;
+        let (requests, responses) = loop {
+            // First the requests, then the responses (rule X2): a deployed server looks for the response
+            // buffer every 100 ms, and ours as soon as it sees a client.
+            let requests = connect_requests(channel, &config, &deadline)?;
+            let responses = Reader::create(response_name.as_str(), config.responses.clone())?;
+            // Only a server that has attached will answer (rule X3). One that was stopping when the
+            // requests were found never does, but another one may take its place.
+            if serves(channel, &requests, &deadline, || responses.is_writer_connected())? {
+                break (requests, responses);
+            }
+        };
         Ok(Self {
             channel: channel.to_owned(),
             requests: RefCell::new(requests),
@@ -353,7 +358,9 @@ fn connect_requests(
         let writer_config = config.requests.clone();
         let mut requests = Writer::connect_with(name.as_str(), deadline.left(), writer_config)?;
         // What a former client left must not be answered to us.
-        await_or_not_running(channel, deadline, || requests.is_drained())?;
+        if !serves(channel, &requests, deadline, || requests.is_drained())? {
+            continue;
+        }
         if config.metadata.is_empty() {
             // A former client's would be taken for ours.
             if !requests.has_metadata() || forgetting.left().is_zero() {
@@ -380,11 +387,16 @@ fn desynchronised() -> Error {
     Error::Desynchronised { reason: "a response came that no request had asked for" }
 }
 
-fn await_or_not_running(
+/// Waits for what a server does. False if this one went away before it did.
+///
+/// # Errors
+/// `NotRunning` when the deadline has passed.
+fn serves(
     channel: &str,
+    requests: &Writer,
     deadline: &Deadline,
     condition: impl Fn() -> bool,
-) -> Result<()> {
+) -> Result<bool> {
     while !condition() {
         if deadline.left().is_zero() {
             return Err(Error::NotRunning {
@@ -393,8 +405,11 @@ fn await_or_not_running(
             });
         }
         std::thread::sleep(PAUSE.min(deadline.left()));
+        if !requests.is_reader_connected() {
+            return Ok(false);
+        }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// A request that is being written in place. [`commit`](Self::commit) sends it; dropping it sends
