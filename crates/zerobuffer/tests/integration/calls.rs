@@ -38,7 +38,7 @@ fn four_workers_overtake_each_other_and_every_answer_finds_its_request() {
     scene(|t| {
         let server = t.server("payload=1048576 workers=4 handler=ops");
         let client = t.client();
-        let slow = op(Op::Sleep, 300, 50);
+        let slow = op(Op::Sleep, 2000, 50);
         let late = client.send_request(&slow).unwrap();
         for n in 0..50 {
             let quick = op(Op::Edit, n, 40);

@@ -237,3 +237,39 @@ fn a_frames_memory_stays_mapped_after_everything_else_is_gone() {
         }
     });
 }
+
+#[test]
+fn a_buffer_that_outlives_its_client_writes_into_nobody_elses_segment() {
+    scene(|t| {
+        let mut server = inverting(t.name());
+        let outlives = |client: Client| client.acquire_request_buffer(64).unwrap().into_owned();
+        let mut former = outlives(t.client());
+        let mut next = t.client();
+        let sequence = next.send_request(&[1; 64]).unwrap();
+        former.data_mut().fill(9);
+        let answer = next.receive_response_for(sequence, LONG).unwrap();
+        assert_eq!(answer.data(), [254; 64]);
+        drop(answer);
+        former.data_mut().fill(9);
+        fails(former.commit(), ErrorKind::InvalidState);
+        assert_eq!(next.call(&[1], LONG).unwrap().data(), [254]);
+        drop(next);
+        server.stop().unwrap();
+    });
+}
+
+#[test]
+fn a_buffer_of_a_dead_server_is_not_sent_once_its_client_has_reconnected() {
+    scene(|t| {
+        let mut server = t.server("");
+        let client = t.client().into_shared();
+        let buffer = client.acquire_request_buffer(8, RequestLayout::new(), LONG).unwrap();
+        t.kill(server);
+        t.expect_leftovers();
+        server = t.server("");
+        client.reconnect(LONG).unwrap();
+        fails(buffer.commit(), ErrorKind::InvalidState);
+        drop(client);
+        server.stop();
+    });
+}

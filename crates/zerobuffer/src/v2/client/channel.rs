@@ -55,7 +55,8 @@ pub(super) struct ClientChannel {
     /// `close` has been called.
     closed: AtomicBool,
     /// Held while a request is published that another thread's `close` may race with, and by `close`.
-    publishing: Mutex<()>,
+    /// Whether another connection has taken this one's place.
+    publishing: Mutex<bool>,
     ended: AtomicU64,
     violation: OnceLock<Violation>,
     space: Waiter,
@@ -94,7 +95,7 @@ impl ClientChannel {
             server_metadata,
             claiming: AtomicBool::new(false),
             closed: AtomicBool::new(false),
-            publishing: Mutex::new(()),
+            publishing: Mutex::new(false),
             ended: AtomicU64::new(RUNNING),
             violation: OnceLock::new(),
             space: Waiter::new(config.wait),
@@ -203,8 +204,8 @@ impl ClientChannel {
     /// As [`ClientChannel::commit`], for a handle that other threads do not wait for when they close
     /// this end.
     pub(super) fn commit_unless_closed(&self, claim: Claim, len: u64) -> Result<u64> {
-        let _open = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.is_closed() {
+        let replaced = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_closed() || *replaced {
             self.abandon_claim();
             return Err(Error::InvalidState {
                 reason: "the client was closed, or has reconnected; acquire a new buffer",
@@ -213,6 +214,11 @@ impl ClientChannel {
         let sequence = self.publish(claim, len);
         self.abandon_claim();
         Ok(sequence)
+    }
+
+    /// Another connection takes this one's place: what was claimed here cannot be committed any more.
+    pub(super) fn replaced(&self) {
+        *self.publishing.lock().unwrap_or_else(PoisonError::into_inner) = true;
     }
 
     /// A claim is open no more.
@@ -385,10 +391,12 @@ impl ClientChannel {
 
     /// Whether the server is there, by a look at its lock.
     pub(super) fn is_server_connected(&self) -> bool {
-        self.segment.is_ours()
-            && self.violation.get().is_none()
-            && self.peer() == Peer::Alive
-            && self.look_at_lock() == Peer::Alive
+        self.is_usable() && self.has_server()
+    }
+
+    /// The same, whatever the server has written.
+    pub(super) fn has_server(&self) -> bool {
+        self.peer() == Peer::Alive && self.look_at_lock() == Peer::Alive
     }
 
     /// Whether the server still has its lock.

@@ -331,8 +331,8 @@ impl SharedClient {
             return Ok(Reconnected::default());
         }
         let former = &failed.channel;
-        if former.is_server_connected() {
-            if !former.ring.is_exhausted() {
+        if former.has_server() {
+            if former.check().is_ok() && !former.ring.is_exhausted() {
                 // Others have requests in flight there.
                 return Ok(Reconnected::default());
             }
@@ -340,6 +340,7 @@ impl SharedClient {
             former.close();
         }
         let channel = ClientChannel::attach(&self.inner.name, &self.inner.config, deadline)?;
+        former.replaced();
         let mut current = self.inner.connection.write().unwrap_or_else(PoisonError::into_inner);
         *current = Connection::new(channel, &self.inner.config);
         let lost = match former.is_closed() {

@@ -157,6 +157,12 @@ impl ClientRing {
     /// From now on several threads may look, release and cancel at the same time. To be called before
     /// the second thread can.
     pub(crate) fn set_concurrent(&self) {
+        if !self.is_concurrent() && self.next.load(Ordering::Relaxed) == 1 {
+            // From now on a claim can outlive this end. A claim leaves no trace, and a segment without a
+            // trace serves the next client: so one is left here, in a word that means nothing to a server.
+            // Release: pairs with the Acquire of whoever looks whether the segment is fresh.
+            self.ring.state(0).store(Phase::Released.of(0), Ordering::Release);
+        }
         self.concurrent.store(true, Ordering::Relaxed);
     }
 
