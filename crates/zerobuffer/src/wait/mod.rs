@@ -337,7 +337,7 @@ pub(crate) fn hint(semaphore: &Semaphore) {
 }
 
 #[cfg(all(test, loom))]
-mod models;
+pub(crate) mod models;
 
 #[cfg(all(test, not(loom), not(zerobuffer_unsupported)))]
 mod tests {

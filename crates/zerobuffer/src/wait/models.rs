@@ -6,7 +6,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 /// The peer lives for ever.
-struct Immortal;
+pub(crate) struct Immortal;
 
 impl Watch for Immortal {
     fn peer(&self) -> Peer {

@@ -4,10 +4,14 @@
 #![allow(unsafe_code)]
 
 use super::*;
+use crate::sys::Semaphore;
 use crate::v2::layout::{Demand, METADATA};
+use crate::wait::models::Immortal;
+use crate::wait::{Deadline, WaitStrategy, Waiter, wake};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
+use std::time::Duration;
 
 /// Both rings, and the data of each slot.
 struct World {
@@ -254,6 +258,46 @@ fn cancel_races_with_reclaim() {
         world.client.reclaim();
         assert_eq!(world.client.free(), 64);
     });
+}
+
+/// Both sides sleep until the other one wakes them: the ring and the semaphores together.
+#[test]
+fn a_round_trip_in_which_both_sides_sleep() {
+    check(|| {
+        let world = World::new(64);
+        let semaphores = Arc::new([Semaphore::with_tokens(0), Semaphore::with_tokens(1)]);
+        let server = {
+            let (world, semaphores) = (Arc::clone(&world), Arc::clone(&semaphores));
+            thread::spawn(move || {
+                let taken = sleep_until(&semaphores[0], || {
+                    match world.server.take().expect("a conforming client") {
+                        Take::Request(taken) => Some(taken),
+                        _ => None,
+                    }
+                });
+                world.write(taken.data_start(), taken.sequence);
+                world.server.answer(&taken, 8, 0);
+                wake(&semaphores[1]);
+            })
+        };
+        assert_eq!(world.send(8), 1);
+        wake(&semaphores[0]);
+        let held = sleep_until(&semaphores[1], || {
+            match world.client.look(1).expect("a conforming server") {
+                Look::Ready(held) => Some(held),
+                _ => None,
+            }
+        });
+        assert_eq!(world.read(held.data_start()), 1);
+        world.client.release(&held);
+        server.join().unwrap();
+    });
+}
+
+fn sleep_until<T>(semaphore: &Semaphore, cond: impl FnMut() -> Option<T>) -> T {
+    let waiter = Waiter::new(WaitStrategy::Park);
+    let waited = waiter.wait(semaphore, &Deadline::after(Duration::MAX), &Immortal, cond);
+    waited.ok().expect("nothing else ends this wait")
 }
 
 /// The models can fail: a hand-over without Release is reported.
