@@ -8,6 +8,7 @@ mod fuzz;
 mod header;
 mod hot_path;
 mod matrix;
+mod mutants;
 mod native;
 mod packages;
 mod python;
@@ -64,6 +65,12 @@ enum Task {
     },
     /// Counts the instructions of a round trip with callgrind.
     HotPath,
+    /// Breaks the ring, waiting and liveness line by line, and sees which test notices; takes hours.
+    Mutants {
+        /// Options of `cargo mutants`, such as `--file wait/mod.rs`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
     /// Kills and stops processes at every step of the protocol, and shows that a release cannot do that.
     Failpoints,
     /// Kills real processes at random for as long as you like; `cargo xtask soak --help` tells how long.
@@ -98,6 +105,7 @@ fn main() -> Result<()> {
         Task::Matrix { options } => matrix::matrix(&options),
         Task::Bench { options } => bench::bench(&options),
         Task::HotPath => hot_path::hot_path(),
+        Task::Mutants { options } => mutants::run(&options),
         Task::Failpoints => failpoints::test(),
         Task::Soak { arguments } => soak::run(&arguments),
         Task::Trust => trust::test(),

@@ -1,0 +1,32 @@
+//! Every line of the ring, of waiting and of liveness, broken in each way that `cargo mutants` knows: does
+//! a test notice? It takes hours, so it is no part of a full run.
+
+use crate::steps::{cargo, step};
+use anyhow::{Result, ensure};
+use std::process::Command;
+
+/// The tools' version that docs/testing.md was written with.
+const TOOL: &str = "install cargo-mutants --version 27.1.0 --locked";
+
+/// Breaks line after line; what nobody notices is in `target/mutants/mutants.out/missed.txt`. The files are those
+/// in `.cargo/mutants.toml`; `arguments` may choose among them, such as `--file wait/mod.rs`.
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    let version = Command::new("cargo").args(["mutants", "--version"]).output();
+    if !version.is_ok_and(|output| output.status.success()) {
+        step("cargo-mutants", cargo(TOOL))?;
+    }
+    let mut unit = cargo("mutants -p zerobuffer --timeout 120 --cargo-arg=--lib -o target/mutants");
+    unit.args(arguments).args(["--", "--", "v2::", "wait::"]);
+    // Mutants that are missed are no failure of this step: the next one looks at them again.
+    let _ = step("mutants against unit tests", unit);
+    let mut missed = cargo(
+        "mutants -p zerobuffer --timeout 300 --iterate --cargo-arg=--test=integration -o target/mutants",
+    );
+    missed.args(arguments);
+    let status = missed.status()?;
+    ensure!(
+        status.success(),
+        "some mutants live: target/mutants/mutants.out/missed.txt ({status})"
+    );
+    Ok(())
+}
