@@ -101,7 +101,7 @@ fn a_client_that_may_wait_attaches_in_spite_of_what_passes() {
         let server = serve(name);
         works(&mut connect(name));
         drop(connect(name));
-        let attached = run.undone(|| Client::connect(name, Duration::from_millis(300)));
+        let attached = run.undone(|| Client::connect(name, Duration::from_secs(5)));
         drop(attached);
         works(&mut connect(name));
         drop(server);

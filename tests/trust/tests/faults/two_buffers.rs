@@ -166,7 +166,7 @@ fn a_duplex_client_is_connected_or_nothing_is() {
     };
     every_fault_beside("v1-client", served, |run, server| {
         let name = run.name;
-        let short = Duration::from_millis(100);
+        let short = Duration::from_secs(5);
         match run.undone(|| v1::DuplexClient::connect_with(name, short, client_config())) {
             Ok(client) => answers(&client),
             Err(_) => connect(name),
