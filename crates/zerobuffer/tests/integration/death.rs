@@ -353,24 +353,6 @@ fn a_client_killed_while_it_waits_makes_room_for_the_next() {
 }
 
 #[test]
-fn twenty_clients_killed_while_they_sleep_do_not_slow_the_next_one_down() {
-    scene(|t| {
-        let mut server = t.server("handler=ops wait=park");
-        for _ in 0..20 {
-            let mut client = t.peer("role=client");
-            client.expect("ready");
-            client.ask("connect wait=park", "ok");
-            client.say("op op=8 arg=0 len=100");
-            server.expect("gate");
-            client.kill();
-            server.say("open");
-        }
-        next_client_is_served(t);
-        server.stop();
-    });
-}
-
-#[test]
 fn a_client_killed_while_the_server_polls_makes_room_for_the_next() {
     scene(|t| {
         let mut server = t.own_server(4096);
