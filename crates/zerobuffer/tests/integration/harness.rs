@@ -219,7 +219,8 @@ pub(crate) fn traces(name: &str) -> Vec<String> {
 }
 
 /// Runs what follows in a pid namespace and a mount namespace of its own, with an empty /tmp; /dev/shm is
-/// shared. A shell is the first process there, as nobody can kill that one from inside.
+/// shared. A shell is the first process there, as nobody can kill that one from inside. It opens the program
+/// before, which may lie in the /tmp that is hidden then.
 fn isolation(program: &Path) -> Command {
     let mut command = Command::new("unshare");
     command
@@ -233,14 +234,14 @@ fn isolation(program: &Path) -> Command {
             "sh",
             "-c",
         ])
-        .arg("mount -t tmpfs none /tmp && \"$0\" \"$@\"; exit $?")
+        .arg("exec 9< \"$0\" && mount -t tmpfs none /tmp && /proc/self/fd/9 \"$@\"; exit $?")
         .arg(program);
     command
 }
 
 /// Why children cannot be isolated here, if they cannot.
 pub(crate) fn no_isolation() -> Option<String> {
-    let output = isolation(Path::new("true")).output();
+    let output = isolation(Path::new("/bin/true")).output();
     match output {
         Ok(output) if output.status.success() => None,
         Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
