@@ -191,3 +191,19 @@ def test_plain_clients_and_async_servers_work_together(name):
             assert await calling == b"xyz"
 
     run(main())
+
+
+def test_a_call_given_up_after_its_answer_came_gives_the_bytes_back(name):
+    async def main():
+        async with await AsyncClient.connect(name) as client:
+            for _ in range(10):
+                # As a call that is cancelled when its answer is there and not collected yet.
+                sequence = client._client.send_request(bytes(1500))
+                await asyncio.sleep(0.05)
+                client._give_up(sequence)
+            with await client.call(bytes(1500), LONG) as response:
+                assert len(response) == 1500
+
+    with Server(name, SMALL) as server:
+        server.start(lambda request: None)
+        run(main())

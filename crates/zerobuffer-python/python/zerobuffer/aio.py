@@ -103,7 +103,15 @@ class AsyncClient:
             return await future
         finally:
             if self._waiting.pop(sequence, None) is not None:
-                self._client.cancel(sequence)
+                self._give_up(sequence)
+
+    def _give_up(self, sequence: int) -> None:
+        # An answer that came just before stays to be collected, and keeps its bytes until it is.
+        if not self._client.cancel(sequence):
+            try:
+                self._client.receive_response_for(sequence, 0).release()
+            except ZeroBufferException:
+                pass
 
     async def _send(self, data: Any) -> int:
         pause = 0.0005
