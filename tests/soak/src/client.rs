@@ -230,7 +230,8 @@ impl Desk {
         outcome
     }
 
-    /// Is something that was due at `due` late? What the machine was late by since `since` is granted.
+    /// Is something that was due at `due` late? Twice what the machine was late by since `since` is granted,
+    /// as two processes may have to run one after the other; and it is told.
     fn judge(&self, what: &str, since: u64, due: u64, end: u64) {
         let late = Duration::from_nanos(end.saturating_sub(due));
         if late <= DELTA {

@@ -11,7 +11,7 @@
 //! | answered at most once, handled at most once | the client's list of requests in flight; the journal, also for requests that were sent again after a restart |
 //! | `NotStarted`: the handler never saw it | the journal, which is mapped from a file and survives the kill |
 //! | nothing is lost unseen | each request ends in an answer, an error that names it, or a report of `reconnect` |
-//! | every call is back by its deadline | δ is 100 ms, and what the machine itself was late at that moment is granted on top: one thread per CPU measures that (`delay`) |
+//! | every call is back by its deadline | δ is 100 ms, and twice what the machine itself was late by at that moment is granted on top, as two processes have to run one after the other: one thread per CPU measures that (`delay`), and whatever needed the grant is listed |
 //! | a death is reported if there was one, and only then | the controller notes each kill before it sends the signal |
 //! | semaphores hold two tokens at the most | their files, before every kill |
 //! | nothing is left behind | names, descriptors, threads and mappings of every process that ends in order, and at the end of the run |
