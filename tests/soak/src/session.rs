@@ -49,7 +49,7 @@ impl Session<'_> {
     fn burst(&mut self) -> Ended {
         let (doing, burst): (_, fn(&mut Self) -> Ended) = match self.rng.u8(0..14) {
             0..2 => ("calls", Self::calls),
-            2 => ("in order", Self::in_order),
+            2 | 10 | 11 => ("in order", Self::in_order),
             3 => ("out of order", Self::out_of_order),
             4 => ("held", Self::held),
             5 => ("deadlines", Self::deadlines),
@@ -158,7 +158,11 @@ impl Session<'_> {
         self.rng.u8(1..6)
     }
 
+    /// Several in flight while the handler takes its time with one: after a death some of them are in doubt.
     fn in_order(&mut self) -> Ended {
+        let len = HEAD + self.rng.usize(0..300);
+        let pause = Duration::from_millis(self.rng.u64(0..40));
+        self.send_one(pause, len)?;
         let count = self.few();
         self.send_small(count)?;
         while !self.in_flight.is_empty() {
@@ -171,14 +175,18 @@ impl Session<'_> {
         let largest = self.client.max_request_size() / 8;
         for _ in 0..count {
             let (pause, len) = (self.pause(), HEAD + self.rng.usize(0..largest));
-            let sent = self.desk.request(Op::Edit, pause, len, &mut self.rng);
-            self.began = now();
-            let client = &self.client;
-            let timeout = Duration::from_secs(2);
-            let outcome =
-                self.desk.timed("sending", timeout, |_| client.send_request(&sent.bytes()));
-            self.in_flight.insert(outcome?, sent);
+            self.send_one(pause, len)?;
         }
+        Ok(())
+    }
+
+    fn send_one(&mut self, pause: Duration, len: usize) -> Ended {
+        let sent = self.desk.request(Op::Edit, pause, len, &mut self.rng);
+        self.began = now();
+        let client = &self.client;
+        let timeout = Duration::from_secs(2);
+        let outcome = self.desk.timed("sending", timeout, |_| client.send_request(&sent.bytes()));
+        self.in_flight.insert(outcome?, sent);
         Ok(())
     }
 
