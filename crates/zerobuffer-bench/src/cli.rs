@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[command(
     version,
     after_help = "Examples:
-  zerobuffer-bench                        everything, about five minutes
+  zerobuffer-bench                        everything, about six minutes
   zerobuffer-bench --quick --json b.json  less exact, about half a minute
   zerobuffer-bench --only P1,P3           two figures with their limits
 
@@ -39,7 +39,7 @@ pub(crate) struct Args {
     /// Measure only these figures, for example P1,P3,L4.
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
-    /// Rounds for each figure [default: 11, for charts 7; with --quick 3 and 1].
+    /// Rounds for each figure [default: 9, for charts 7; with --quick 3 and 1].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) rounds: Option<u32>,
     /// The CPUs for client and server [default: the first two that are different cores].

@@ -36,7 +36,7 @@ impl Effort {
             }
         } else {
             Self {
-                rounds: 11,
+                rounds: 9,
                 budget: millis(150),
                 latency: millis(250),
                 point: millis(60),

@@ -79,10 +79,12 @@ fn size_title(chart: &Chart) -> String {
 fn flight_title(chart: &Chart) -> String {
     let best = |series: &super::Series| {
         let best = series.points.iter().map(|point| point.value.median).fold(0.0, f64::max);
-        format!("{} {}", series.name, quantity(best, &chart.unit))
+        quantity(best, &chart.unit)
     };
-    let all: Vec<_> = chart.series.iter().map(best).collect();
-    format!("Messages of 64 bytes a second, at best: {}", all.join(", "))
+    let named = |name| chart.series.iter().find(|series| series.name == name).map(best);
+    let first = chart.series.first().map(best).unwrap_or_default();
+    let other = named("iceoryx2").map(|best| format!(", and {best} of iceoryx2"));
+    format!("Messages of 64 bytes: up to {first} in place{}", other.unwrap_or_default())
 }
 
 /// A number with its unit, as short as it can be read.
@@ -90,6 +92,7 @@ pub(super) fn quantity(value: f64, unit: &str) -> String {
     let steps: &[(f64, &str)] = match unit {
         "ns" => &[(1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns")],
         "bytes" => &[(1_073_741_824.0, "GiB"), (1_048_576.0, "MiB"), (1024.0, "KiB"), (1.0, "B")],
+        "GB/s" => &[(1.0, "GB/s")],
         "requests/s" => &[(1e6, "M/s"), (1e3, "k/s"), (1.0, "/s")],
         _ => &[(1.0, "")],
     };
