@@ -319,10 +319,13 @@ impl<'p> Lane<'p> {
     }
 
     fn await_answers(&mut self) {
-        let before = self.board.answered();
-        while self.board.answered() < before + 20 && self.progress.1.elapsed() < HANG {
+        let (before, start) = (self.board.answered(), Instant::now());
+        while self.board.answered() < before + 20 {
             std::thread::sleep(Duration::from_millis(5));
             self.check();
+            if start.elapsed() > HANG {
+                return self.violation(&format!("the last pair does not work within {HANG:?}"));
+            }
         }
     }
 }

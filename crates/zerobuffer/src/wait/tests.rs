@@ -1,0 +1,190 @@
+//! WAIT with real semaphores and peers that only pretend.
+
+use super::*;
+use crate::atomics::AtomicBool;
+use std::cell::Cell;
+
+fn semaphore(name: &str) -> Semaphore {
+    let name = format!("/zb-unit-{name}-{}", std::process::id());
+    let semaphore = Semaphore::create_new(&name, 0o600).unwrap();
+    Semaphore::unlink(&name).unwrap();
+    semaphore
+}
+
+/// Publishes, and is gone before anybody looks again.
+#[derive(Default)]
+struct LastWords {
+    published: AtomicBool,
+    only_a_probe_tells: bool,
+    probes: Cell<u32>,
+}
+
+impl LastWords {
+    fn end(&self) -> Peer {
+        self.published.store(true, Ordering::Release);
+        Peer::Died
+    }
+}
+
+impl Watch for LastWords {
+    fn peer(&self) -> Peer {
+        if self.only_a_probe_tells { Peer::Alive } else { self.end() }
+    }
+
+    fn probe(&self) -> Peer {
+        self.probes.set(self.probes.get() + 1);
+        if self.only_a_probe_tells { self.end() } else { Peer::Alive }
+    }
+
+    fn slice(&self) -> Duration {
+        Duration::from_millis(5)
+    }
+}
+
+#[test]
+fn what_a_peer_published_last_is_delivered_before_its_end_is_reported() {
+    let semaphore = semaphore("last");
+    for only_a_probe_tells in [false, true] {
+        let peer = LastWords { only_a_probe_tells, ..LastWords::default() };
+        let cond = || peer.published.load(Ordering::Acquire).then_some(());
+        let deadline = Deadline::after(Duration::from_secs(20));
+        let waiter = Waiter::new(WaitStrategy::Park);
+        assert_eq!(waiter.wait(&semaphore, &deadline, &peer, cond), Ok(()));
+    }
+}
+
+/// A wait whose news come with look `turn`, counted from 0.
+fn spin_until_look(waiter: &Waiter, turn: u32) -> bool {
+    let looks = Cell::new(0);
+    waiter.spin(|| looks.replace(looks.get() + 1) == turn)
+}
+
+#[test]
+fn the_first_look_comes_later_when_it_was_too_early_and_at_once_when_news_are_there() {
+    let waiter = Waiter { alone: false, ..Waiter::new(WaitStrategy::SpinThenPark) };
+    let pause = || waiter.pause.load(Ordering::Relaxed);
+    assert_eq!(pause(), 0);
+    assert!(spin_until_look(&waiter, 1) && pause() > 0);
+    (0..1000).for_each(|_| assert!(spin_until_look(&waiter, 5)));
+    assert_eq!(pause(), PAUSE_MAX);
+    assert!(spin_until_look(&waiter, SHORT) && !spin_until_look(&waiter, BURST));
+    assert_eq!(pause(), PAUSE_MAX, "a long wait teaches nothing");
+    (0..1000).for_each(|_| assert!(spin_until_look(&waiter, 0)));
+    assert_eq!(pause(), 0);
+}
+
+fn waiter(strategy: WaitStrategy, alone: bool) -> Waiter {
+    Waiter { alone, ..Waiter::new(strategy) }
+}
+
+#[test]
+fn each_strategy_spins_for_as_long_as_it_says() {
+    let bursts = |alone| {
+        [WaitStrategy::Park, WaitStrategy::SpinThenPark, WaitStrategy::Spin].map(|strategy| {
+            let waiter = waiter(strategy, alone);
+            (waiter.burst(), waiter.spin_until(1000))
+        })
+    };
+    // The other side needs this very CPU.
+    assert_eq!(bursts(true), [(1, 1000), (1, 1000), (1, 1000)]);
+    let spinning = [(1, 1000), (BURST, 1000 + SPIN_MAX_NS), (BURST, u64::MAX)];
+    assert_eq!(bursts(false), spinning);
+}
+
+#[test]
+fn spinning_gets_shorter_when_it_ends_in_sleep_and_longer_when_it_does_not() {
+    let waiter = waiter(WaitStrategy::SpinThenPark, false);
+    let spin = || waiter.spin_until(0);
+    assert_eq!(spin(), SPIN_MAX_NS);
+    waiter.learn(true);
+    assert_eq!(spin(), SPIN_MAX_NS / 2);
+    (0..20).for_each(|_| waiter.learn(true));
+    assert_eq!(spin(), SPIN_MIN_NS);
+    waiter.learn(false);
+    assert_eq!(spin(), SPIN_MIN_NS * 2);
+    (0..20).for_each(|_| waiter.learn(false));
+    assert_eq!(spin(), SPIN_MAX_NS);
+}
+
+/// Counts what it is told.
+#[derive(Default)]
+struct Awake(Cell<u32>);
+
+impl Watch for Awake {
+    fn peer(&self) -> Peer {
+        Peer::Alive
+    }
+
+    fn probe(&self) -> Peer {
+        Peer::Alive
+    }
+
+    fn slice(&self) -> Duration {
+        Duration::from_millis(2)
+    }
+
+    fn woken(&self) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+#[test]
+fn who_sleeps_takes_a_token_and_says_so_and_who_spins_leaves_it() {
+    for (strategy, tokens, woken) in [
+        (WaitStrategy::Park, 1, 1),
+        (WaitStrategy::Park, 0, 0),
+        (WaitStrategy::SpinThenPark, 1, 1),
+        (WaitStrategy::Spin, 1, 0),
+    ] {
+        let semaphore = semaphore("strategy");
+        (0..tokens).for_each(|_| semaphore.post());
+        let watch = Awake::default();
+        let deadline = Deadline::after(Duration::from_millis(10));
+        let end = waiter(strategy, false).wait(&semaphore, &deadline, &watch, || None::<()>);
+        assert_eq!(end, Err(Unready::Timeout));
+        assert_eq!(watch.0.get(), woken, "{strategy:?} with {tokens} tokens");
+        assert_eq!(semaphore.value(), Some(tokens - woken as i32));
+    }
+}
+
+#[test]
+fn a_wait_ends_early_if_it_is_asked_to() {
+    struct Stopped;
+    impl Watch for Stopped {
+        fn peer(&self) -> Peer {
+            Peer::Alive
+        }
+        fn probe(&self) -> Peer {
+            Peer::Alive
+        }
+        fn slice(&self) -> Duration {
+            Duration::MAX
+        }
+        fn stopped(&self) -> bool {
+            true
+        }
+    }
+    let deadline = Deadline::after(Duration::MAX);
+    let semaphore = semaphore("stopped");
+    let waiter = waiter(WaitStrategy::Park, false);
+    let end = waiter.wait(&semaphore, &deadline, &Stopped, || None::<()>);
+    assert_eq!(end, Err(Unready::Stopped));
+    assert_eq!(deadline.timeout(), Duration::MAX);
+}
+
+#[test]
+fn waits_shorter_than_a_slice_probe_once_in_a_slice() {
+    let semaphore = semaphore("short");
+    let peer = LastWords { only_a_probe_tells: true, ..LastWords::default() };
+    let waiter = Waiter::new(WaitStrategy::SpinThenPark);
+    let start = std::time::Instant::now();
+    let mut waits = 0;
+    while start.elapsed() < Duration::from_millis(50) {
+        let deadline = Deadline::after(Duration::ZERO);
+        let end = waiter.wait(&semaphore, &deadline, &peer, || None::<()>);
+        assert!(matches!(end, Err(Unready::Timeout | Unready::Gone(Peer::Died))), "{end:?}");
+        waits += 1;
+    }
+    let probes = peer.probes.get();
+    assert!((1..=11).contains(&probes) && waits > probes, "{probes} probes in {waits} waits");
+}
