@@ -219,11 +219,13 @@ impl Server {
     }
 
     /// Stops in good order: takes nothing more, lets running handlers finish, tells the client, lets it
-    /// read its answers, and removes the channel's names. Called again it does nothing.
+    /// read its answers, and removes the channel's names. Called again it does nothing, or goes on if
+    /// Ctrl-C had ended the wait.
     ///
     /// Raises what made the background threads give up before, if anything did.
     fn stop(&self, py: Python<'_>) -> PyResult<()> {
-        if self.stopping.swap(true, Ordering::Relaxed) {
+        self.stopping.store(true, Ordering::Relaxed);
+        if self.server.try_lock().is_some_and(|server| server.is_none()) {
             return Ok(());
         }
         self.join(py)?;

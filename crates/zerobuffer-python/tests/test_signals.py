@@ -92,6 +92,20 @@ def test_ctrl_c_ends_a_read(name, ctrl_c):
         interrupted(lambda: reader.read_frame(timeout=None))
 
 
+def test_a_stop_that_ctrl_c_ended_can_be_repeated(name, ctrl_c):
+    let_go = threading.Event()
+    server = Server(name, SMALL, stop_timeout=LONG)
+    server.start(lambda request: let_go.wait(LONG))
+    with Client(name, LONG) as client:
+        client.send_request(b"x")
+        interrupted(server.stop)
+        let_go.set()
+        server.stop()
+        assert not client.is_server_connected
+    # Its names are free.
+    Server(name, SMALL).stop()
+
+
 def test_a_server_killed_in_its_handler_leaves_the_request_in_doubt(name, child):
     server = child(SERVER, name)
     assert server.line() == "ready"
