@@ -176,6 +176,54 @@ def test_calls_end_with_their_server_and_go_on_with_the_next(name):
     run(main())
 
 
+def test_an_answer_that_came_before_its_call_was_cancelled_is_given_back(name):
+    async def main(server):
+        async with await AsyncClient.connect(name) as client:
+            with client._turn:
+                # The thread takes nothing meanwhile.
+                call = asyncio.create_task(client.call(bytes(2000), LONG))
+                request = await asyncio.to_thread(server.receive, LONG)
+                request.respond()
+                call.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await call
+                with pytest.raises(zerobuffer.UnknownSequence):
+                    client._client.receive_response_for(1, 0)
+
+    with Server(name, SMALL) as server:
+        run(main(server))
+
+
+def test_a_reconnection_ends_the_calls_of_the_former_server(name):
+    async def main():
+        first = Server(name, SMALL)
+        async with await AsyncClient.connect(name) as client:
+            with client._turn:
+                # The thread does not notice the end before the client reconnects.
+                old = asyncio.create_task(client.call(b"old", LONG))
+                taken = await asyncio.to_thread(first.receive, LONG)
+                await asyncio.to_thread(first.stop)
+                second = Server(name, SMALL)
+                reconnecting = asyncio.create_task(client.reconnect(LONG))
+                await asyncio.sleep(0)
+                new = asyncio.create_task(client.call(b"new", LONG))
+                await asyncio.sleep(0)
+            lost = await reconnecting
+            with pytest.raises(zerobuffer.PeerDied) as died:
+                await old
+            assert died.value.sequence == 1
+            assert [request.sequence for request in lost] == [1]
+            del taken
+            second.start(invert)
+            assert bytes(await new) == bytes(255 - byte for byte in b"new")
+            # A connection that works is left as it is, with its calls.
+            assert await client.reconnect(LONG) == []
+            assert bytes(await client.call(b"\0", LONG)) == b"\xff"
+            await asyncio.to_thread(second.stop)
+
+    run(main())
+
+
 def test_plain_clients_and_async_servers_work_together(name):
     async def main():
         async with AsyncServer(name, SMALL) as server:

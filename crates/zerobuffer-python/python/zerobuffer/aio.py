@@ -4,16 +4,16 @@ each server."""
 import asyncio
 import threading
 from types import TracebackType
-from typing import Any, AsyncIterator, Dict, Optional, Tuple, Type
+from typing import Any, AsyncIterator, Dict, List, Optional, Tuple, Type
 
 from ._native import Client, Request, Response, Server
 from .exceptions import (
     Full,
     HandlerFailed,
     InvalidState,
-    PeerClosed,
     PeerDied,
     ProtocolViolation,
+    RequestState,
     Timeout,
     ZeroBufferException,
 )
@@ -28,6 +28,14 @@ def _tell(loop: asyncio.AbstractEventLoop, call: Any, *arguments: Any) -> None:
         loop.call_soon_threadsafe(call, *arguments)
     except RuntimeError:
         pass
+
+
+def _lost(sequence: int, state: Optional[RequestState]) -> PeerDied:
+    """The end of a request whose connection was replaced."""
+    error = PeerDied(f"the client has reconnected: request {sequence} was lost with the former server")
+    error.sequence, error.state = sequence, state or RequestState.IN_DOUBT
+    error.closed = False
+    return error
 
 
 class AsyncClient:
@@ -45,6 +53,12 @@ class AsyncClient:
         self._waiting: Dict[int, "asyncio.Future[Response]"] = {}
         self._wake = threading.Event()
         self._closed = False
+        # While it reconnects no call sends and the thread receives nothing: a sequence number does not
+        # say which connection it belongs to.
+        self._reconnecting = False
+        self._steady = asyncio.Event()
+        self._turn = threading.Lock()
+        self._given_up: List[int] = []
         self._thread = threading.Thread(
             target=self._receive, name=f"zerobuffer-{client.name}", daemon=True
         )
@@ -102,20 +116,29 @@ class AsyncClient:
         try:
             return await future
         finally:
-            if self._waiting.pop(sequence, None) is not None:
+            # Another future there is that of a new connection's call.
+            if self._waiting.get(sequence) is future:
+                del self._waiting[sequence]
                 self._give_up(sequence)
 
     def _give_up(self, sequence: int) -> None:
-        # An answer that came just before stays to be collected, and keeps its bytes until it is.
-        if not self._client.cancel(sequence):
-            try:
-                self._client.receive_response_for(sequence, 0).release()
-            except ZeroBufferException:
-                pass
+        """Cancels a request, or takes the answer that is there already, so that its place is free."""
+        if self._reconnecting:
+            self._given_up.append(sequence)
+            return
+        if self._client.cancel(sequence):
+            return
+        try:
+            self._client.receive_response_for(sequence, 0).release()
+        except ZeroBufferException:
+            # The thread has it: nobody waits for what it delivers, and it is given back there.
+            pass
 
     async def _send(self, data: Any) -> int:
         pause = 0.0005
         while True:
+            while self._reconnecting:
+                await self._steady.wait()
             try:
                 return self._client.send_request(data)
             except Full:
@@ -125,29 +148,31 @@ class AsyncClient:
     def _receive(self) -> None:
         """The thread: hands every answer to the call that waits for it."""
         while not self._closed:
-            if not self._waiting:
+            if self._reconnecting or not self._waiting:
                 self._wake.clear()
-                if not self._waiting:
+                if self._reconnecting or not self._waiting:
                     self._wake.wait(_SLICE)
                 continue
-            try:
-                response = self._client.receive_response(_SLICE)
-                _tell(self._loop, self._deliver, response.sequence, response, None)
-                del response
-            except Timeout:
-                continue
-            except HandlerFailed as error:
-                _tell(self._loop, self._deliver, error.sequence, None, error)
-            except (PeerDied, PeerClosed) as error:
-                _tell(self._loop, self._lose, error)
-                if error.sequence is None:
-                    # All are told. There is nothing to wait for until somebody reconnects.
-                    self._wake.clear()
-                    self._wake.wait(_SLICE)
-            except ZeroBufferException as error:
-                _tell(self._loop, self._lose, error)
-                if isinstance(error, (InvalidState, ProtocolViolation)):
-                    return
+            with self._turn:
+                all_are_told = not self._reconnecting and self._receive_one()
+            if all_are_told:
+                # There is nothing to wait for until somebody reconnects.
+                self._wake.clear()
+                self._wake.wait(_SLICE)
+
+    def _receive_one(self) -> bool:
+        """Whether the connection has ended for all calls."""
+        try:
+            response = self._client.receive_response(_SLICE)
+            _tell(self._loop, self._deliver, response.sequence, response, None)
+        except Timeout:
+            pass
+        except HandlerFailed as error:
+            _tell(self._loop, self._deliver, error.sequence, None, error)
+        except ZeroBufferException as error:
+            _tell(self._loop, self._lose, error)
+            return getattr(error, "sequence", None) is None
+        return False
 
     def _deliver(
         self, sequence: int, response: Optional[Response], error: Optional[Exception]
@@ -170,18 +195,44 @@ class AsyncClient:
             self._deliver(sequence, None, error)
 
     async def reconnect(self, timeout: Optional[float] = 5.0) -> Any:
-        """As :meth:`zerobuffer.Client.reconnect`."""
-        return await asyncio.to_thread(self._client.reconnect, timeout)
+        """As :meth:`zerobuffer.Client.reconnect`. Calls that wait for the former server raise PeerDied;
+        those that are made meanwhile wait, and are sent to the new one."""
+        while self._reconnecting:
+            await self._steady.wait()
+        self._reconnecting = True
+        self._steady.clear()
+        work = asyncio.ensure_future(asyncio.to_thread(self._reconnect, timeout))
+        work.add_done_callback(self._resume)
+        # Whoever is cancelled here does not stop the thread.
+        return await asyncio.shield(work)
+
+    def _reconnect(self, timeout: Optional[float]) -> Any:
+        with self._turn:
+            return self._client.reconnect(timeout)
+
+    def _resume(self, work: "asyncio.Future[Any]") -> None:
+        """After the last word of the former connection, and before anything is sent on the new one."""
+        if not work.cancelled() and work.exception() is None and self._client.in_flight == 0:
+            # It is new. A connection that was left as it is has the waiting requests in flight.
+            states = {lost.sequence: lost.state for lost in work.result()}
+            for sequence in list(self._waiting):
+                self._deliver(sequence, None, _lost(sequence, states.get(sequence)))
+        self._reconnecting = False
+        for sequence in self._given_up:
+            self._give_up(sequence)
+        self._given_up.clear()
+        self._steady.set()
+        self._wake.set()
 
     async def close(self) -> None:
         """Closes the channel in good order. Calls that are under way raise PeerClosed or
-        InvalidState."""
-        if self._closed:
-            return
+        InvalidState. Called again it does nothing, or goes on if it was cancelled."""
         self._closed = True
         self._wake.set()
-        await asyncio.to_thread(self._end)
-        self._lose(InvalidState("the client was closed"))
+        try:
+            await asyncio.to_thread(self._end)
+        finally:
+            self._lose(InvalidState("the client was closed"))
 
     def _end(self) -> None:
         self._client.close()
@@ -216,7 +267,6 @@ class AsyncServer:
         self._server = Server(name, config, **options)
         self._requests: Optional["asyncio.Queue[Tuple[Optional[Request], Any]]"] = None
         self._thread: Optional[threading.Thread] = None
-        self._stopped = False
 
     @property
     def name(self) -> str:
@@ -276,14 +326,14 @@ class AsyncServer:
             del request
 
     async def stop(self) -> None:
-        """Stops in good order, as :meth:`zerobuffer.Server.stop` does; ``async for`` ends."""
-        if self._stopped:
-            return
-        self._stopped = True
-        await asyncio.to_thread(self._server.stop)
-        if self._thread is not None:
-            await asyncio.to_thread(self._thread.join)
-        self._drop_rest()
+        """Stops in good order, as :meth:`zerobuffer.Server.stop` does; ``async for`` ends. Called
+        again it does nothing, or goes on if it was cancelled."""
+        try:
+            await asyncio.to_thread(self._server.stop)
+            if self._thread is not None:
+                await asyncio.to_thread(self._thread.join)
+        finally:
+            self._drop_rest()
 
     def _drop_rest(self) -> None:
         """What nobody has taken out of the queue fails at its client."""
