@@ -93,13 +93,20 @@ def test_ctrl_c_ends_a_read(name, ctrl_c):
 
 
 def test_a_stop_that_ctrl_c_ended_can_be_repeated(name, ctrl_c):
-    let_go = threading.Event()
+    in_hand, let_go = threading.Event(), threading.Event()
+
+    def handler(request):
+        in_hand.set()
+        assert let_go.wait(LONG)
+
     server = Server(name, SMALL, stop_timeout=LONG)
-    server.start(lambda request: let_go.wait(LONG))
+    server.start(handler)
     with Client(name, LONG) as client:
-        client.send_request(b"x")
+        sequence = client.send_request(b"x")
+        assert in_hand.wait(LONG)
         interrupted(server.stop)
         let_go.set()
+        assert bytes(client.receive_response_for(sequence, LONG)) == b"x"
         server.stop()
         assert not client.is_server_connected
     # Its names are free.
