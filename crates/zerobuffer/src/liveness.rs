@@ -41,3 +41,35 @@ impl Role {
             .map_err(|errno| errno.on("look at the locks of", memory.object()))
     }
 }
+
+#[cfg(all(test, not(loom), not(zerobuffer_unsupported)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_is_one_sides_until_it_is_given_back_or_its_file_is_closed() {
+        let name = format!("unit-roles-{}", std::process::id());
+        let owner = SharedMemory::create(&name, 0o600).unwrap();
+        let object = format!("/{name}");
+        let [second, third] = [(); 2].map(|()| SharedMemory::open_object(&object).unwrap());
+        owner.unlink().unwrap();
+        for role in [Role::Server, Role::Client] {
+            assert!(!role.is_held(&second).unwrap());
+            assert!(role.claim(&owner).unwrap());
+            assert!(!role.claim(&second).unwrap() && role.is_held(&second).unwrap());
+            assert!(!role.is_held(&owner).unwrap(), "by somebody else");
+        }
+        Role::Server.resign(&owner).unwrap();
+        assert!(!Role::Server.is_held(&second).unwrap());
+        assert!(Role::Client.is_held(&second).unwrap(), "the roles are apart");
+        assert!(Role::Server.claim(&third).unwrap() && Role::Server.is_held(&owner).unwrap());
+        drop(owner);
+        assert!(Role::Client.claim(&second).unwrap());
+    }
+
+    /// Other implementations lock the same bytes.
+    #[test]
+    fn the_roles_are_the_first_bytes_of_the_two_blocks() {
+        assert_eq!([Role::Server, Role::Client].map(Role::byte), [0, 88]);
+    }
+}

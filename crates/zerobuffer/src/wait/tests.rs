@@ -188,3 +188,53 @@ fn waits_shorter_than_a_slice_probe_once_in_a_slice() {
     let probes = peer.probes.get();
     assert!((1..=11).contains(&probes) && waits > probes, "{probes} probes in {waits} waits");
 }
+
+#[test]
+fn a_deadline_stands_from_the_first_look_at_the_clock() {
+    let hour = Duration::from_secs(3600);
+    let deadline = Deadline::after(hour);
+    let left = deadline.left();
+    assert!(left > hour / 2 && left <= hour, "{left:?}");
+    let now = sys::monotonic_ns();
+    assert!(deadline.at_ns(now) <= now + 3600 * 1_000_000_000);
+    assert_eq!(deadline.at_ns(now), deadline.at_ns(now + 5), "it does not move");
+    assert!(deadline.left() <= left);
+    assert_eq!(Deadline::after(Duration::from_nanos(7)).at_ns(1000), 1007);
+    assert_eq!(Deadline::after(Duration::MAX).at_ns(1000), u64::MAX);
+    assert_eq!(Deadline::after(Duration::ZERO).left(), Duration::ZERO);
+}
+
+/// However often one side wakes the other, which may be busy.
+#[test]
+fn a_wake_up_posts_only_where_no_token_is() {
+    for wake in [wake, hint] {
+        let semaphore = semaphore("tokens");
+        assert_eq!(semaphore.value(), Some(0));
+        for _ in 0..3 {
+            wake(&semaphore);
+            assert_eq!(semaphore.value(), Some(1));
+        }
+        let soon = sys::monotonic_ns() + 20_000_000_000;
+        assert_eq!(semaphore.wait_until(soon), Waited::Token);
+        assert_eq!(semaphore.value(), Some(0));
+        wake(&semaphore);
+        assert_eq!(semaphore.value(), Some(1));
+    }
+}
+
+/// While one spins, each look counts, and none is made after the news.
+#[test]
+fn news_are_found_by_the_first_look_or_any_later_one() {
+    let semaphore = semaphore("news");
+    for look in [0, 1, BURST, 3 * BURST, 3 * BURST + 1] {
+        for strategy in [WaitStrategy::SpinThenPark, WaitStrategy::Spin] {
+            let looks = Cell::new(0);
+            let cond = || (looks.replace(looks.get() + 1) == look).then_some(look);
+            let deadline = Deadline::after(Duration::from_secs(20));
+            let watch = Awake::default();
+            let found = waiter(strategy, false).wait(&semaphore, &deadline, &watch, cond);
+            assert_eq!(found, Ok(look));
+            assert_eq!(looks.get(), look + 1);
+        }
+    }
+}

@@ -2,7 +2,7 @@
 //! payload bytes that look like headers.
 
 use super::*;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, LostRequest, RequestState};
 use crate::memory::{HeapMemory, MemoryProvider, SharedMemoryView};
 use crate::v2::layout::{Demand, METADATA, Phase, REQUEST, RESPONSE, Shape, oieb};
 use proptest::prelude::*;
@@ -14,6 +14,7 @@ use std::ops::Range;
 struct Sent {
     bytes: Range<u64>,
     data: Vec<u8>,
+    alignment: u64,
     cancelled: bool,
 }
 
@@ -114,15 +115,22 @@ impl World {
         let capacity = claim.capacity();
         treacherous_bytes(claim.data_mut(&self.payload, capacity), sequence);
         let data = claim.data_mut(&self.payload, len).to_vec();
+        assert_eq!(self.client.next_sequence(), sequence);
         assert_eq!(self.client.commit(claim, len), sequence);
+        for block in [REQUEST, RESPONSE] {
+            assert_eq!(self.word(block + oieb::PAYLOAD_FREE_BYTES), self.client.free());
+        }
         self.queue.push_back(sequence);
-        self.sent.insert(sequence, Sent { bytes, data, cancelled: false });
+        self.sent.insert(sequence, Sent { bytes, data, alignment, cancelled: false });
         true
     }
 
     /// One look of the server; false if there was nothing.
     fn take(&mut self) -> bool {
-        match self.server.take().expect("a conforming client") {
+        let news = self.server.news()();
+        let took = self.server.take().expect("a conforming client");
+        assert_eq!(news, took != Take::Nothing);
+        match took {
             Take::Nothing => {
                 assert!(self.queue.is_empty(), "request {:?} is not seen", self.queue.front());
                 false
@@ -160,7 +168,7 @@ impl World {
             *byte = !*byte;
         }
         let data = taken.data(&self.payload, len).to_vec();
-        self.server.answer(&taken, len, 0);
+        self.server.answer(&taken, len, status_of(taken.sequence));
         self.answered.insert(taken.sequence, data);
         true
     }
@@ -172,10 +180,16 @@ impl World {
         let found = match pick {
             Some(pick) if !self.sent.is_empty() => {
                 let sequence = *self.sent.keys().nth(pick % self.sent.len()).unwrap();
+                let news = self.client.news_of(sequence)();
                 match self.client.look(sequence).unwrap() {
-                    Look::Ready(held) => Some(held),
-                    _ => {
+                    Look::Ready(held) => {
+                        assert!(news, "the answer to {sequence}");
+                        Some(held)
+                    }
+                    look => {
                         assert!(!ready.contains(&sequence), "the answer to {sequence} is not seen");
+                        assert_eq!(look == Look::Waiting, self.is_waiting(sequence));
+                        assert!(look != Look::Waiting || !news, "no news of {sequence}");
                         None
                     }
                 }
@@ -189,8 +203,45 @@ impl World {
         let Some(held) = found else { return false };
         let answer = self.answered.remove(&held.sequence).expect("answered before");
         assert_eq!(held.data(&self.payload), answer, "answer {} as edited", held.sequence);
+        assert_eq!(held.status, status_of(held.sequence));
         self.held.push(held);
         true
+    }
+
+    /// Sent, not given up, and not collected.
+    fn is_pending(&self, sequence: u64) -> bool {
+        let held = self.held.iter().any(|held| held.sequence == sequence);
+        self.sent.get(&sequence).is_some_and(|sent| !sent.cancelled) && !held
+    }
+
+    fn is_waiting(&self, sequence: u64) -> bool {
+        self.is_pending(sequence) && !self.answered.contains_key(&sequence)
+    }
+
+    /// What either side could tell about every request, should the other one die now.
+    fn check_what_is_known(&self) {
+        let pending: Vec<u64> =
+            self.sent.keys().copied().filter(|sequence| self.is_pending(*sequence)).collect();
+        assert_eq!(self.client.pending().collect::<Vec<_>>(), pending);
+        assert_eq!(self.server.in_hand(), self.taken.len() as u64);
+        assert!(self.client.in_flight() >= (pending.len() + self.held.len()) as u64);
+        for sequence in self.sent.keys().copied() {
+            let pending = pending.contains(&sequence);
+            let slot = self.client.pending_slot(sequence);
+            assert_eq!(slot.is_some(), pending, "the slot of {sequence}");
+            let Some((held, demand)) = slot else { continue };
+            let sent = &self.sent[&sequence];
+            assert_eq!(demand.capacity(), sent.bytes.end - sent.bytes.start);
+            assert_eq!(demand.alignment(), sent.alignment);
+            assert_eq!(self.client.is_answered(sequence), self.answered.contains_key(&sequence));
+            let state = if self.queue.contains(&sequence) {
+                assert_eq!(held.data(&self.payload), sent.data, "as sent");
+                RequestState::NotStarted
+            } else {
+                RequestState::InDoubt
+            };
+            assert_eq!(self.client.fate_after_death(sequence), LostRequest { sequence, state });
+        }
     }
 
     fn release(&mut self, pick: usize) -> bool {
@@ -209,12 +260,9 @@ impl World {
             return;
         }
         let sequence = *self.sent.keys().nth(pick % self.sent.len()).unwrap();
-        let held = self.held.iter().any(|held| held.sequence == sequence);
-        let answered = self.answered.contains_key(&sequence);
-        let sent = self.sent.get_mut(&sequence).unwrap();
-        let expected = !held && !answered && !sent.cancelled;
+        let expected = self.is_waiting(sequence);
         assert_eq!(self.client.cancel(sequence), expected, "cancel {sequence}");
-        sent.cancelled |= expected;
+        self.sent.get_mut(&sequence).unwrap().cancelled |= expected;
     }
 
     /// Late answers to cancelled requests are swallowed sooner or later; the model does it now.
@@ -249,6 +297,11 @@ impl World {
         let claimed = self.word(REQUEST + oieb::PAYLOAD_WRITTEN_BYTES);
         assert_eq!(served, claimed.wrapping_sub(self.published), "padding included, on both sides");
     }
+}
+
+/// Every third request fails.
+fn status_of(sequence: u64) -> u16 {
+    if sequence.is_multiple_of(3) { 7 } else { 0 }
 }
 
 /// Bytes that look like the state words, and the headers, that the server will look for next.
@@ -329,10 +382,16 @@ proptest! {
     fn both_rings_together_are_a_queue_whatever_the_operations(
         (size, operations) in prop_oneof![
             Just(64_u64), Just(128), Just(192), Just(256), Just(320), Just(1024), Just(8192)
-        ].prop_flat_map(|size| (Just(size), prop::collection::vec(operation(size), 0..80)))
+        ].prop_flat_map(|size| (Just(size), prop::collection::vec(operation(size), 0..80))),
+        concurrent: bool,
     ) {
         let mut world = World::new(size);
+        if concurrent {
+            world.server.set_concurrent();
+            world.client.set_concurrent();
+        }
         run(&mut world, &operations);
+        world.check_what_is_known();
         world.settle();
         place_largest(&mut world);
     }
@@ -348,6 +407,7 @@ proptest! {
     ) {
         let mut world = World::starting_at(256, 1, u64::MAX - behind);
         run(&mut world, &operations);
+        world.check_what_is_known();
         world.settle();
     }
 }
@@ -407,6 +467,60 @@ fn a_frame_larger_than_what_is_left_waits_behind_a_marker_for_the_drained_ring()
 }
 
 #[test]
+fn a_demand_that_never_fits_is_told_what_would() {
+    let world = World::new(256);
+    for (asked, alignment, max) in [(193, 1, 192), (u64::MAX, 1, 192), (0, 4096, 0)] {
+        let error = world.client.try_claim(Demand::new(asked, alignment).unwrap()).unwrap_err();
+        assert!(matches!(error, Error::TooLarge { asked: a, max: m } if (a, m) == (asked, max)));
+    }
+    assert_eq!(world.client.max_capacity(), 192);
+}
+
+#[test]
+fn requests_that_the_server_skipped_make_room_for_the_next_claim() {
+    for concurrent in [false, true] {
+        let mut world = World::new(256);
+        if concurrent {
+            world.client.set_concurrent();
+        }
+        for sequence in 1..=4 {
+            assert!(world.send(8, 1, true));
+            assert_eq!(world.client.in_flight(), sequence);
+        }
+        assert!(!world.send(8, 1, true), "the ring is full");
+        world.client.cancel_all();
+        assert_eq!(world.client.pending().count(), 0);
+        world.sent.values_mut().for_each(|sent| sent.cancelled = true);
+        assert!(world.take() && world.take());
+        // Twice what the first one leaves.
+        assert!(world.send(64, 1, true));
+        assert!(world.take() && world.take());
+        world.settle();
+    }
+}
+
+/// A segment without a trace serves the next client, though a claim may still be filled.
+#[test]
+fn a_client_whose_claims_may_outlive_it_leaves_a_trace() {
+    let mut world = World::new(256);
+    let state = |world: &World| world.server.ring_header(0, slot::STATE).load(Ordering::Acquire);
+    assert!(!world.client.is_concurrent());
+    world.client.set_concurrent();
+    assert!(world.client.is_concurrent());
+    assert_eq!(state(&world), Phase::Released.of(0));
+    assert!(world.server.is_untouched() && !world.server.news()(), "no server minds it");
+    // Only at first: later it would be in the way.
+    assert!(world.send(8, 1, true));
+    world.client.set_concurrent();
+    assert_eq!(state(&world), Phase::Request.of(1));
+    assert!(world.take() && !world.server.is_untouched());
+    let mut world = World::new(256);
+    assert!(world.send(8, 1, true));
+    world.client.set_concurrent();
+    assert_eq!(state(&world), Phase::Request.of(1));
+}
+
+#[test]
 fn the_table_bounds_the_requests_in_flight() {
     let geometry = Geometry::new(0, 0, 4096).unwrap();
     let mut memory = HeapMemory::new();
@@ -422,33 +536,82 @@ fn the_table_bounds_the_requests_in_flight() {
     assert_eq!(step, ClaimStep::Full { needed: 64, free: 4096 - 4 * 64 });
 }
 
-/// What a hostile client writes into the header of a frame, and the field that gives it away.
+/// Writes a header where the server looks next.
+fn write_header(world: &World, position: u64, len: u64, sequence: u64, state: u64, shape: Shape) {
+    let header = |field: usize| world.server.ring_header(position, field);
+    header(slot::PAYLOAD_SIZE).store(len, Ordering::Relaxed);
+    header(slot::SEQUENCE_NUMBER).store(sequence, Ordering::Relaxed);
+    header(slot::SHAPE).store(shape.to_word(), Ordering::Relaxed);
+    header(slot::STATE).store(state, Ordering::Release);
+}
+
+const SMALL: Shape = Shape { stride: 1, data_offset: 32, status: 0 };
+const LARGE: Shape = Shape { stride: 128, data_offset: 4096, status: 0 };
+
+/// What a hostile client writes into the header of a frame, the field that gives it away, and what
+/// would have been allowed.
 #[test]
 fn every_header_field_that_breaks_a_rule_is_found() {
-    let good = Shape { stride: 1, data_offset: 32, status: 0 };
-    let cases: &[(&str, u64, u64, Phase, Shape)] = &[
-        ("frame.stride", 0, 1, Phase::Request, Shape { stride: 0, ..good }),
-        ("frame.stride", 0, 1, Phase::Request, Shape { stride: 5, ..good }),
-        ("frame.stride", 0, 1, Phase::Request, Shape { stride: u32::MAX, ..good }),
-        ("frame.data_offset", 0, 1, Phase::Request, Shape { data_offset: 0, ..good }),
-        ("frame.data_offset", 0, 1, Phase::Request, Shape { data_offset: 33, ..good }),
-        ("frame.data_offset", 0, 1, Phase::Request, Shape { data_offset: 96, ..good }),
-        ("frame.payload_size", 33, 1, Phase::Request, good),
-        ("frame.payload_size", u64::MAX, 1, Phase::Cancelled, good),
-        ("frame.sequence_number", 0, 2, Phase::Request, good),
-        ("frame.sequence_number", 0, 0, Phase::Cancelled, good),
-        ("frame.state (wrap marker)", 0, 0, Phase::Wrap, Shape { stride: 4, ..good }),
-        ("frame.stride", 0, 0, Phase::Wrap, good),
+    let marker = Phase::Wrap.of(1);
+    let cases: &[(&str, u64, u64, u64, Phase, Shape)] = &[
+        ("frame.stride", 128, 0, 1, Phase::Request, Shape { stride: 0, ..SMALL }),
+        ("frame.stride", 128, 0, 1, Phase::Request, Shape { stride: 129, ..SMALL }),
+        ("frame.stride", 128, 0, 1, Phase::Request, Shape { stride: u32::MAX, ..SMALL }),
+        ("frame.data_offset", 64, 0, 1, Phase::Request, Shape { data_offset: 0, ..SMALL }),
+        ("frame.data_offset", 64, 0, 1, Phase::Request, Shape { data_offset: 33, ..SMALL }),
+        ("frame.data_offset", 64, 0, 1, Phase::Request, Shape { data_offset: 96, ..SMALL }),
+        ("frame.data_offset", 4096, 0, 1, Phase::Request, Shape { data_offset: 4128, ..LARGE }),
+        ("frame.payload_size", 32, 33, 1, Phase::Request, SMALL),
+        ("frame.payload_size", 32, u64::MAX, 1, Phase::Cancelled, SMALL),
+        ("frame.sequence_number", 1, 0, 2, Phase::Request, SMALL),
+        ("frame.sequence_number", 1, 0, 0, Phase::Cancelled, SMALL),
+        ("frame.state (wrap marker)", 0, 0, 0, Phase::Wrap, Shape { data_offset: 32, ..LARGE }),
+        ("frame.stride", 128, 0, 0, Phase::Wrap, SMALL),
     ];
-    for (field, len, sequence, phase, shape) in cases {
-        let world = World::new(256);
-        let header = |field: usize| world.server.ring_header(0, field);
-        header(slot::PAYLOAD_SIZE).store(*len, Ordering::Relaxed);
-        header(slot::SEQUENCE_NUMBER).store(*sequence, Ordering::Relaxed);
-        header(slot::SHAPE).store(shape.to_word(), Ordering::Relaxed);
-        header(slot::STATE).store(phase.of(1), Ordering::Release);
+    for (field, allowed, len, sequence, phase, shape) in cases {
+        let world = World::new(8192);
+        write_header(&world, 0, *len, *sequence, phase.of(1), *shape);
         let violation = world.server.take().expect_err(field);
-        assert_eq!(violation.field, *field);
+        assert_eq!((violation.field, violation.allowed), (*field, *allowed));
+        if *field == "frame.state (wrap marker)" {
+            assert_eq!(violation.observed, marker);
+        }
+    }
+}
+
+#[test]
+fn headers_at_their_limits_are_taken() {
+    for (len, shape) in [
+        (32, SMALL),
+        (0, Shape { data_offset: 64, ..SMALL }),
+        (4096, LARGE),
+        (8160, Shape { data_offset: 32, ..LARGE }),
+    ] {
+        let world = World::new(8192);
+        write_header(&world, 0, len, 1, Phase::Request.of(1), shape);
+        assert!(matches!(world.server.take(), Ok(Take::Request(taken)) if taken.len == len));
+    }
+}
+
+/// Behind a request, where a marker may be.
+#[test]
+fn markers_that_break_a_rule_are_found() {
+    let good = Shape { stride: 3, ..SMALL };
+    for (field, len, sequence, shape) in [
+        ("", 0, 0, good),
+        ("frame.payload_size", 1, 0, good),
+        ("frame.sequence_number", 0, 2, good),
+        ("frame.stride", 0, 0, Shape { stride: 2, ..good }),
+        ("frame.stride", 0, 0, Shape { stride: 4, ..good }),
+        ("frame.data_offset", 0, 0, Shape { data_offset: 16, ..good }),
+    ] {
+        let mut world = World::new(256);
+        round_trip(&mut world, 8);
+        write_header(&world, 64, len, sequence, Phase::Wrap.of(2), shape);
+        match world.server.take() {
+            Ok(take) => assert_eq!((take, field), (Take::Skipped, "")),
+            Err(violation) => assert_eq!(violation.field, field),
+        }
     }
 }
 
@@ -467,6 +630,8 @@ fn an_answer_that_breaks_a_rule_is_found() {
         let header = |field: usize| world.server.ring_header(0, field);
         header(slot::PAYLOAD_SIZE).store(len, Ordering::Relaxed);
         header(slot::STATE).store(state, Ordering::Release);
+        // Whether or not it is the latest request.
+        assert!(world.send(8, 1, true));
         assert_eq!(world.client.look(1).expect_err(field).field, field);
     }
 }
