@@ -1,0 +1,238 @@
+//! Single cases: the ends of the numbers, full rings, and headers that break a rule.
+
+use super::*;
+
+/// Sends, serves and returns one request.
+fn round_trip(world: &mut World, len: u64) {
+    while !world.send(len, 1, true) {
+        assert!(world.take(), "only a marker can be in the way");
+    }
+    while world.taken.is_empty() {
+        assert!(world.take());
+    }
+    assert!(world.answer(0, len) && world.collect(None) && world.release(0));
+}
+
+#[test]
+fn the_last_sequence_number_is_used_and_the_next_claim_fails() {
+    let last = crate::v2::layout::MAX_SEQUENCE;
+    let mut world = World::starting_at(256, last - 1, 0);
+    round_trip(&mut world, 8);
+    assert!(!world.client.is_exhausted());
+    round_trip(&mut world, 8);
+    assert!(world.client.is_exhausted());
+    let error = world.client.try_claim(Demand::new(8, 1).unwrap()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SequenceExhausted);
+}
+
+#[test]
+fn an_exact_fit_leaves_no_room_for_a_marker_and_needs_none() {
+    let mut world = World::new(256);
+    for _ in 0..5 {
+        round_trip(&mut world, 64);
+        round_trip(&mut world, 64);
+        assert_eq!(world.client.position(), 0);
+    }
+}
+
+#[test]
+fn a_frame_larger_than_what_is_left_waits_behind_a_marker_for_the_drained_ring() {
+    let mut world = World::new(256);
+    round_trip(&mut world, 8);
+    round_trip(&mut world, 8);
+    // 128 bytes to the end, 192 needed: with the padding more than the ring has.
+    let demand = Demand::new(128, 1).unwrap();
+    assert_eq!(world.client.try_claim(demand).unwrap(), ClaimStep::Marker);
+    let waits = ClaimStep::Full { needed: 192, free: 128 };
+    assert_eq!(world.client.try_claim(demand).unwrap(), waits);
+    assert!(world.take(), "the server retires the marker");
+    round_trip(&mut world, 128);
+    // The marker of a claim that was given up stays, and the next claim goes on behind it.
+    assert_eq!(world.client.position(), 192);
+    let whole = Demand::new(192, 1).unwrap();
+    assert_eq!(world.client.try_claim(whole).unwrap(), ClaimStep::Marker);
+    round_trip(&mut world, 8);
+    assert_eq!(world.client.position(), 64);
+    world.settle();
+}
+
+#[test]
+fn a_demand_that_never_fits_is_told_what_would() {
+    let world = World::new(256);
+    for (asked, alignment, max) in [(193, 1, 192), (u64::MAX, 1, 192), (0, 4096, 0)] {
+        let error = world.client.try_claim(Demand::new(asked, alignment).unwrap()).unwrap_err();
+        assert!(matches!(error, Error::TooLarge { asked: a, max: m } if (a, m) == (asked, max)));
+    }
+    assert_eq!(world.client.max_capacity(), 192);
+}
+
+#[test]
+fn requests_that_the_server_skipped_make_room_for_the_next_claim() {
+    for concurrent in [false, true] {
+        let mut world = World::new(256);
+        if concurrent {
+            world.client.set_concurrent();
+        }
+        for sequence in 1..=4 {
+            assert!(world.send(8, 1, true));
+            assert_eq!(world.client.in_flight(), sequence);
+        }
+        assert!(!world.send(8, 1, true), "the ring is full");
+        world.client.cancel_all();
+        assert_eq!(world.client.pending().count(), 0);
+        world.sent.values_mut().for_each(|sent| sent.cancelled = true);
+        assert!(world.take() && world.take());
+        // Twice what the first one leaves.
+        assert!(world.send(64, 1, true));
+        assert!(world.take() && world.take());
+        world.settle();
+    }
+}
+
+/// A segment without a trace serves the next client, though a claim may still be filled.
+#[test]
+fn a_client_whose_claims_may_outlive_it_leaves_a_trace() {
+    let mut world = World::new(256);
+    let state = |world: &World| world.server.ring_header(0, slot::STATE).load(Ordering::Acquire);
+    assert!(!world.client.is_concurrent());
+    world.client.set_concurrent();
+    assert!(world.client.is_concurrent());
+    assert_eq!(state(&world), Phase::Released.of(0));
+    assert!(world.server.is_untouched() && !world.server.news()(), "no server minds it");
+    // Only at first: later it would be in the way.
+    assert!(world.send(8, 1, true));
+    world.client.set_concurrent();
+    assert_eq!(state(&world), Phase::Request.of(1));
+    assert!(world.take() && !world.server.is_untouched());
+    let mut world = World::new(256);
+    assert!(world.send(8, 1, true));
+    world.client.set_concurrent();
+    assert_eq!(state(&world), Phase::Request.of(1));
+}
+
+#[test]
+fn the_table_bounds_the_requests_in_flight() {
+    let geometry = Geometry::new(0, 0, 4096).unwrap();
+    let mut memory = HeapMemory::new();
+    memory.allocate(geometry.total() as usize).unwrap();
+    let words = |offset, len| Words::new(memory.map(offset, len).unwrap());
+    let client = ClientRing::new(words(0, METADATA), words(4096, 4096), &geometry, 3);
+    let demand = Demand::new(8, 1).unwrap();
+    for _ in 0..4 {
+        let ClaimStep::Ready(claim) = client.try_claim(demand).unwrap() else { panic!("full") };
+        client.commit(claim, 8);
+    }
+    let step = client.try_claim(demand).unwrap();
+    assert_eq!(step, ClaimStep::Full { needed: 64, free: 4096 - 4 * 64 });
+}
+
+/// Writes a header where the server looks next.
+fn write_header(world: &World, position: u64, len: u64, sequence: u64, state: u64, shape: Shape) {
+    let header = |field: usize| world.server.ring_header(position, field);
+    header(slot::PAYLOAD_SIZE).store(len, Ordering::Relaxed);
+    header(slot::SEQUENCE_NUMBER).store(sequence, Ordering::Relaxed);
+    header(slot::SHAPE).store(shape.to_word(), Ordering::Relaxed);
+    header(slot::STATE).store(state, Ordering::Release);
+}
+
+const SMALL: Shape = Shape { stride: 1, data_offset: 32, status: 0 };
+const LARGE: Shape = Shape { stride: 128, data_offset: 4096, status: 0 };
+
+/// What a hostile client writes into the header of a frame, the field that gives it away, and what
+/// would have been allowed.
+#[test]
+fn every_header_field_that_breaks_a_rule_is_found() {
+    let marker = Phase::Wrap.of(1);
+    let cases: &[(&str, u64, u64, u64, Phase, Shape)] = &[
+        ("frame.stride", 128, 0, 1, Phase::Request, Shape { stride: 0, ..SMALL }),
+        ("frame.stride", 128, 0, 1, Phase::Request, Shape { stride: 129, ..SMALL }),
+        ("frame.stride", 128, 0, 1, Phase::Request, Shape { stride: u32::MAX, ..SMALL }),
+        ("frame.data_offset", 64, 0, 1, Phase::Request, Shape { data_offset: 0, ..SMALL }),
+        ("frame.data_offset", 64, 0, 1, Phase::Request, Shape { data_offset: 33, ..SMALL }),
+        ("frame.data_offset", 64, 0, 1, Phase::Request, Shape { data_offset: 96, ..SMALL }),
+        ("frame.data_offset", 4096, 0, 1, Phase::Request, Shape { data_offset: 4128, ..LARGE }),
+        ("frame.payload_size", 32, 33, 1, Phase::Request, SMALL),
+        ("frame.payload_size", 32, u64::MAX, 1, Phase::Cancelled, SMALL),
+        ("frame.sequence_number", 1, 0, 2, Phase::Request, SMALL),
+        ("frame.sequence_number", 1, 0, 0, Phase::Cancelled, SMALL),
+        ("frame.state (wrap marker)", 0, 0, 0, Phase::Wrap, Shape { data_offset: 32, ..LARGE }),
+        ("frame.stride", 128, 0, 0, Phase::Wrap, SMALL),
+    ];
+    for (field, allowed, len, sequence, phase, shape) in cases {
+        let world = World::new(8192);
+        write_header(&world, 0, *len, *sequence, phase.of(1), *shape);
+        let violation = world.server.take().expect_err(field);
+        assert_eq!((violation.field, violation.allowed), (*field, *allowed));
+        if *field == "frame.state (wrap marker)" {
+            assert_eq!(violation.observed, marker);
+        }
+    }
+}
+
+#[test]
+fn headers_at_their_limits_are_taken() {
+    for (len, shape) in [
+        (32, SMALL),
+        (0, Shape { data_offset: 64, ..SMALL }),
+        (4096, LARGE),
+        (8160, Shape { data_offset: 32, ..LARGE }),
+    ] {
+        let world = World::new(8192);
+        write_header(&world, 0, len, 1, Phase::Request.of(1), shape);
+        assert!(matches!(world.server.take(), Ok(Take::Request(taken)) if taken.len == len));
+    }
+}
+
+/// Behind a request, where a marker may be.
+#[test]
+fn markers_that_break_a_rule_are_found() {
+    let good = Shape { stride: 3, ..SMALL };
+    for (field, len, sequence, shape) in [
+        ("", 0, 0, good),
+        ("frame.payload_size", 1, 0, good),
+        ("frame.sequence_number", 0, 2, good),
+        ("frame.stride", 0, 0, Shape { stride: 2, ..good }),
+        ("frame.stride", 0, 0, Shape { stride: 4, ..good }),
+        ("frame.data_offset", 0, 0, Shape { data_offset: 16, ..good }),
+    ] {
+        let mut world = World::new(256);
+        round_trip(&mut world, 8);
+        write_header(&world, 64, len, sequence, Phase::Wrap.of(2), shape);
+        match world.server.take() {
+            Ok(take) => assert_eq!((take, field), (Take::Skipped, "")),
+            Err(violation) => assert_eq!(violation.field, field),
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_breaks_a_rule_is_found() {
+    for (state, len, field) in [
+        (Phase::Response.of(1), 33, "frame.payload_size"),
+        (Phase::Response.of(2), 8, "frame.state"),
+        (Phase::Released.of(1), 8, "frame.state"),
+        (Phase::Cancelled.of(1), 8, "frame.state"),
+        (EMPTY, 8, "frame.state"),
+        (u64::MAX, 8, "frame.state"),
+    ] {
+        let mut world = World::new(256);
+        assert!(world.send(8, 1, true));
+        let header = |field: usize| world.server.ring_header(0, field);
+        header(slot::PAYLOAD_SIZE).store(len, Ordering::Relaxed);
+        header(slot::STATE).store(state, Ordering::Release);
+        // Whether or not it is the latest request.
+        assert!(world.send(8, 1, true));
+        assert_eq!(world.client.look(1).expect_err(field).field, field);
+    }
+}
+
+#[test]
+fn a_header_changed_by_the_server_does_not_move_the_clients_slot() {
+    let mut world = World::new(1024);
+    assert!(world.send(100, 1, true) && world.send(8, 1, true));
+    assert!(world.take() && world.take() && world.answer(0, 100) && world.answer(0, 8));
+    let shape = Shape { stride: 9, data_offset: 4096, status: 0 };
+    world.server.ring_header(0, slot::SHAPE).store(shape.to_word(), Ordering::Relaxed);
+    assert!(world.collect(None) && world.collect(None));
+    world.settle();
+}
