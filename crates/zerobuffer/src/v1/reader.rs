@@ -140,7 +140,7 @@ impl Reader {
     /// # Errors
     /// [`Error::Timeout`]; [`Error::NotConnectedYet`] if no writer has been there so far;
     /// [`Error::PeerClosed`] or [`Error::PeerDied`]; [`Error::SequenceGap`] or
-    /// [`Error::ProtocolViolation`] if the writer broke the protocol, from then on at every call;
+    /// [`Error::ProtocolViolation`] if a peer broke the protocol, from then on at every call;
     /// [`Error::WrongProcess`].
     #[inline]
     pub fn read_frame(&self, timeout: impl Into<Option<Duration>>) -> Result<Frame<'_>> {
@@ -205,6 +205,12 @@ impl Reader {
 
     /// Removes the buffer, as dropping does. Frames that are held stay valid.
     pub fn close(self) {}
+
+    /// Whether writers can attach, as far as the header says: for who does not wait for a frame, which
+    /// looks at the same.
+    pub(super) fn check_fixed_words(&self) -> Result<()> {
+        self.core.check_fixed_words()
+    }
 
     /// Whether a token waits to be taken: there is, most probably, a frame.
     pub(super) fn has_token(&self) -> bool {
@@ -377,11 +383,19 @@ impl Core {
                 ring.statistics.spurious_tokens += 1;
                 Ok(None)
             }
-            Err(fault) => {
-                crate::trace::event!(buffer = %self.segment.name, %fault, "poisoned");
-                Err(self.fault.get_or_init(|| fault).clone())
-            }
+            Err(fault) => Err(self.poison(fault)),
         }
+    }
+
+    /// Nothing more is read from now on.
+    #[cold]
+    fn poison(&self, fault: Error) -> Error {
+        crate::trace::event!(buffer = %self.segment.name, %fault, "poisoned");
+        self.fault.get_or_init(|| fault).clone()
+    }
+
+    fn check_fixed_words(&self) -> Result<()> {
+        self.segment.check_fixed_words().map_err(|fault| self.poison(fault))
     }
 
     /// Why there is no frame (rule T5).
@@ -394,6 +408,9 @@ impl Core {
         // Whoever polls with short timeouts never waits through a slice.
         if peer == Peer::Alive && self.probed.is_due() {
             peer = self.probe();
+        }
+        if let Some(fault) = self.fault.get() {
+            return fault.clone();
         }
         let waited = deadline.timeout();
         match peer {
@@ -433,8 +450,12 @@ impl Core {
     }
 
     /// How the writer fares, as the system says. A dead writer's id is cleared: C# readers would
-    /// destroy a live buffer that has one (rule L8).
+    /// destroy a live buffer that has one (rule L8). Once the buffer is of no use to any writer there
+    /// is nothing left to wait for.
     fn probe(&self) -> Peer {
+        if self.check_fixed_words().is_err() {
+            return Peer::Died;
+        }
         let pid = self.segment.writer_pid();
         if pid == 0 || self.writer.is_writer_alive(pid) {
             return self.peer();

@@ -175,16 +175,33 @@ impl Segment {
         segment && self.data_ready.is_named() && self.space_freed.is_named()
     }
 
-    /// Whether what only the reader writes is as it wrote it, and the semaphores hold values.
-    pub(super) fn is_sound(&self) -> bool {
+    /// Whether the words that the reader writes once are as it wrote them. It never reads them again, but
+    /// no writer can attach when they are not.
+    ///
+    /// # Errors
+    /// `ProtocolViolation` with the first one that is not.
+    pub(super) fn check_fixed_words(&self) -> Result<()> {
         let Geometry { metadata_size, payload_size } = self.geometry;
-        let is = |offset, value| self.control.load(offset) == value;
+        let fixed = [
+            ("oieb.oieb_size and version", oieb::SIZE_AND_VERSION, SIZE_AND_VERSION),
+            ("oieb.metadata_size", oieb::METADATA_SIZE, metadata_size),
+            ("oieb.payload_size", oieb::PAYLOAD_SIZE, payload_size),
+            ("oieb.reader_pid", oieb::READER_PID, u64::from(sys::process_id())),
+        ];
+        for (field, offset, allowed) in fixed {
+            let observed = self.control.load(offset);
+            if observed != allowed {
+                return Err(Error::ProtocolViolation { field, observed, allowed });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a writer will find the words that only the reader writes, and semaphores with values.
+    pub(super) fn is_sound(&self) -> bool {
         let holds_value =
             |semaphore: &NamedSemaphore| semaphore.semaphore.value().is_some_and(|v| v < i32::MAX);
-        is(oieb::SIZE_AND_VERSION, SIZE_AND_VERSION)
-            && is(oieb::METADATA_SIZE, metadata_size)
-            && is(oieb::PAYLOAD_SIZE, payload_size)
-            && is(oieb::READER_PID, u64::from(sys::process_id()))
+        self.check_fixed_words().is_ok()
             && holds_value(&self.data_ready)
             && holds_value(&self.space_freed)
     }

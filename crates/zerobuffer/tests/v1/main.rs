@@ -2,6 +2,7 @@
 //! `docs/testing-v1.md` say which test shows which rule.
 
 mod buffer;
+mod damage;
 mod duplex;
 mod process;
 mod support;

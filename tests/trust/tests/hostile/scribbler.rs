@@ -25,13 +25,27 @@ pub(crate) fn scribble(
         }
         std::thread::sleep(Duration::from_micros(rng.below(12_000) as u64));
     }
+    last_blow(kind, name, &mut rng);
+    written
+}
+
+/// How the scribbling ends: every second time with a word that the server writes once, which nobody sets
+/// right by working on.
+fn last_blow(kind: &str, name: &str, rng: &mut Rng) {
+    let targets = targets(kind, name);
+    let segments = targets.iter().filter(|target| !target.is_semaphore());
+    if rng.below(2) == 0
+        && let Some(requests) = segments.clone().next()
+    {
+        let fixed = [0, 0x08, 0x20];
+        let word = fixed[rng.below(fixed.len())];
+        requests.write(word, value(requests.read(word), rng));
+    }
     if kind == "two-buffers" {
         // Version 1 knows its peers by nothing but these words: the id of some living process keeps the
         // writer's place for as long as that lives, and there is no remedy but a restart.
-        let segments = targets(kind, name).into_iter().filter(|target| !target.is_semaphore());
         segments.for_each(|target| target.write(WRITER_PID_OF_VERSION_1, 0));
     }
-    written
 }
 
 const WRITER_PID_OF_VERSION_1: usize = 0x50;

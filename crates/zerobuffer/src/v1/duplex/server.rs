@@ -7,14 +7,17 @@ use crate::error::{Error, Result};
 use crate::handler::HandlerOutcome;
 use crate::name::BufferName;
 use crate::sys;
-use crate::v1::reader::Frame;
+use crate::v1::reader::{Frame, Reader};
 use crate::v1::ring::Claim;
 use crate::v1::writer::Writer;
 use crate::wait::Deadline;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+/// Between two looks at the request buffer while a response waits for room.
+const LOOK_AT_REQUESTS: Duration = Duration::from_millis(100);
 
 /// What a server has done so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -240,6 +243,8 @@ impl<'s> Request<'s> {
 #[derive(Debug)]
 pub struct Reply<'s> {
     writer: &'s mut Writer,
+    /// Where the request came from.
+    requests: &'s Reader,
     claim: Option<Claim>,
     stop: &'s AtomicBool,
     /// The client is gone, or the server is to stop: nothing can be sent any more.
@@ -247,8 +252,8 @@ pub struct Reply<'s> {
 }
 
 impl<'s> Reply<'s> {
-    pub(super) fn new(writer: &'s mut Writer, stop: &'s AtomicBool) -> Self {
-        Self { writer, claim: None, stop, broken: false }
+    pub(super) fn new(writer: &'s mut Writer, requests: &'s Reader, stop: &'s AtomicBool) -> Self {
+        Self { writer, requests, claim: None, stop, broken: false }
     }
 
     /// Copies `data` into the response.
@@ -266,15 +271,29 @@ impl<'s> Reply<'s> {
     /// # Errors
     /// [`Error::TooLarge`] or [`Error::WouldNeverFit`] if the client's buffer cannot take it;
     /// [`Error::EmptyFrame`]; [`Error::InvalidState`] if the response was written before;
-    /// [`Error::PeerClosed`] or [`Error::PeerDied`] if the client is gone; [`Error::Full`] when the
-    /// server is being stopped.
+    /// [`Error::PeerClosed`] or [`Error::PeerDied`] if the client is gone;
+    /// [`Error::ProtocolViolation`]; [`Error::Full`] when the server is being stopped.
     pub fn acquire(&mut self, len: usize) -> Result<&mut [u8]> {
         if self.claim.is_some() {
             return Err(Error::InvalidState { reason: "a request has exactly one response" });
         }
-        let claimed = self.writer.claim(len, Duration::MAX, Some(self.stop));
-        let claim = claimed.inspect_err(|error| self.note(error))?;
+        let claim = self.wait_for_room(len).inspect_err(|error| self.note(error))?;
         Ok(self.writer.data_mut(self.claim.insert(claim)))
+    }
+
+    /// Waits without limit, but for no client that is gone from the request buffer, and with an eye on
+    /// that buffer, which nobody else looks after meanwhile.
+    fn wait_for_room(&mut self, len: usize) -> Result<Claim> {
+        loop {
+            match self.writer.claim(len, LOOK_AT_REQUESTS, Some(self.stop)) {
+                Err(Error::Full { .. }) if !self.stop.load(Ordering::Relaxed) => {}
+                claimed => return claimed,
+            }
+            self.requests.check_fixed_words()?;
+            if self.requests.writer_pid() != self.writer.reader_pid() {
+                return Err(Error::PeerClosed { request: None });
+            }
+        }
     }
 
     fn note(&mut self, error: &Error) {

@@ -288,7 +288,7 @@ impl Worker {
             .metadata
             .get_or_insert_with(|| requests.metadata().ok().flatten().unwrap_or_default());
         let request = Request::new(frame, metadata);
-        let mut reply = Reply::new(&mut connection.responses, &self.shared.stop);
+        let mut reply = Reply::new(&mut connection.responses, requests, &self.shared.stop);
         self.shared.count().requests += 1;
         // After a panic nothing is sent of what the handler left behind.
         let outcome = catch_unwind(AssertUnwindSafe(|| handler(&request, &mut reply)))

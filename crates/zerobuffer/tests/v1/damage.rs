@@ -1,0 +1,137 @@
+//! What a broken peer may do to the words that a buffer's reader writes once: it must not keep everybody
+//! else out for ever.
+
+use crate::support::{LONG, Unique, field, peek, poke, until};
+use std::time::Duration;
+use zerobuffer::v1::{Draft, DuplexClient, DuplexServer, Reader, Reply, Request, Writer};
+use zerobuffer::{BufferConfig, Error, ErrorKind};
+
+/// The words of a header that nobody changes while the buffer lives, with a value that they never have.
+const FIXED: [(u64, u64); 5] = [
+    (field::SIZE_AND_VERSION, 0x1_ffff_ff02),
+    (field::SIZE_AND_VERSION, 0x2_0000_0080),
+    (field::METADATA_SIZE, 1 << 40),
+    (field::PAYLOAD_SIZE, 64),
+    (field::READER_PID, 1 << 30),
+];
+
+fn ring() -> BufferConfig {
+    BufferConfig::new(256, 1 << 16)
+}
+
+/// Rule R17 for the reader: a buffer to which no writer can attach any more is an error and not silence,
+/// at every call, and making it anew is the remedy.
+#[test]
+fn r17_a_reader_says_that_its_own_words_were_written_over() {
+    for (word, value) in FIXED {
+        let name = Unique::new("own-words");
+        let reader = Reader::create(&name, ring()).unwrap();
+        let mut writer = Writer::connect(&name, LONG).unwrap();
+        writer.write_frame(b"before").unwrap();
+        poke(&name, word, value);
+        assert_eq!(reader.read_frame(LONG).unwrap().data(), b"before");
+        let error = reader.read_frame(LONG).unwrap_err();
+        let seen = matches!(error, Error::ProtocolViolation { observed, .. } if observed == value);
+        assert!(seen, "{word:#x}: {error:?}");
+        let again = reader.read_frame(Duration::ZERO).unwrap_err();
+        assert_eq!(again.kind(), ErrorKind::ProtocolViolation);
+        drop((writer, reader));
+        let reader = Reader::create(&name, ring()).unwrap();
+        Writer::connect(&name, LONG).unwrap().write_frame(b"after").unwrap();
+        assert_eq!(reader.read_frame(LONG).unwrap().data(), b"after");
+    }
+}
+
+/// The same for who never waits.
+#[test]
+fn r17_a_polling_reader_says_so_as_well() {
+    let name = Unique::new("own-words-polled");
+    let reader = Reader::create(&name, ring()).unwrap();
+    poke(&name, field::SIZE_AND_VERSION, 0);
+    until("the notice", || {
+        reader.read_frame(Duration::ZERO).unwrap_err().kind() == ErrorKind::ProtocolViolation
+    });
+}
+
+/// Until its server has seen the damage, a buffer that is incompatible, or its reader dead, is what
+/// clients find.
+fn connect(name: &str) -> DuplexClient {
+    let mut client = None;
+    until("a sound buffer", || {
+        client = DuplexClient::connect(name, Duration::from_secs(1)).ok();
+        client.is_some()
+    });
+    client.unwrap()
+}
+
+/// A server makes its request buffer anew, whether it has a client or not.
+#[test]
+fn r17_a_server_recovers_from_words_that_were_written_over() {
+    for with_client in [false, true] {
+        for (word, value) in FIXED {
+            let name = Unique::new("server-words");
+            let mut server = DuplexServer::create(&name, ring()).unwrap();
+            server.start_mutable(|_: &mut Draft<'_>| {}).unwrap();
+            let client = with_client.then(|| DuplexClient::connect(&name, LONG).unwrap());
+            poke(&format!("{}_request", &*name), word, value);
+            if let Some(client) = client {
+                until("the end", || !client.is_server_connected());
+            }
+            assert_eq!(connect(&name).call(b"hello", LONG).unwrap().data(), b"hello");
+        }
+    }
+}
+
+/// A client that does not read its responses, and a server that waits for room for the third.
+struct Blocked {
+    server: DuplexServer,
+    request: String,
+    responses: Reader,
+    requests: Writer,
+}
+
+impl Blocked {
+    fn new(name: &str) -> Self {
+        let (request, response) = (format!("{name}_request"), format!("{name}_response"));
+        let mut server = DuplexServer::create(name, ring()).unwrap();
+        server
+            .start_immutable(|_: &Request<'_>, reply: &mut Reply<'_>| reply.write(&[9; 1500]))
+            .unwrap();
+        let mut requests = Writer::connect(&request, LONG).unwrap();
+        let responses = Reader::create(&response, BufferConfig::new(0, 4096)).unwrap();
+        until("the server", || responses.is_writer_connected());
+        (0..3).for_each(|_| assert!(requests.write_frame(b"x").is_ok()));
+        until("a full ring", || server.statistics().requests == 3);
+        Self { server, request, responses, requests }
+    }
+}
+
+/// Rule X4: the request buffer says as well as the response buffer that a client is gone. What a client
+/// leaves behind may look alive: its process lives on, or its id means another one by now.
+#[test]
+fn x4_a_server_does_not_wait_for_room_where_its_client_sends_no_more() {
+    let name = Unique::new("blocked-gone");
+    let Blocked { server, responses, requests, .. } = Blocked::new(&name);
+    drop(requests);
+    until("the end of the connection", || !server.is_client_connected());
+    drop(responses);
+    let client = DuplexClient::connect(&name, LONG).unwrap();
+    assert_eq!(client.call(b"x", LONG).unwrap().len(), 1500);
+}
+
+/// As above, while the client is there.
+#[test]
+fn r17_a_server_that_waits_for_room_sees_that_its_own_words_were_written_over() {
+    let name = Unique::new("blocked-words");
+    let Blocked { server, request, responses, requests } = Blocked::new(&name);
+    let old = peek(&request, field::SIZE_AND_VERSION);
+    poke(&request, field::SIZE_AND_VERSION, 0x1_ffff_ff02);
+    until("another buffer", || {
+        std::fs::exists(format!("/dev/shm/{request}")).unwrap()
+            && peek(&request, field::SIZE_AND_VERSION) == old
+    });
+    drop((responses, requests));
+    let client = DuplexClient::connect(&name, LONG).unwrap();
+    assert_eq!(client.call(b"x", LONG).unwrap().len(), 1500);
+    drop((client, server));
+}
