@@ -1,7 +1,10 @@
 //! Readers and writers in one process, and what they leave in the file system.
 
-use crate::support::{LONG, Unique, field, lock_folders, peek, poke, ring, set_tokens, tokens};
+use crate::support::{
+    LONG, SOON, StopAtEnd, Unique, field, lock_folders, peek, poke, ring, set_tokens, tokens,
+};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use zerobuffer::memory::{HeapMemory, MemoryProvider, SharedMemory};
 use zerobuffer::v1::{self, Liveness, Reader, ReaderConfig, Writer, WriterConfig};
@@ -279,13 +282,13 @@ fn r10_a_flood_of_surplus_tokens_does_not_hold_a_reader_up() {
     let start = Instant::now();
     let error = reader.read_frame(Duration::from_millis(50)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
-    assert!(start.elapsed() < Duration::from_secs(2));
+    assert!(start.elapsed() < SOON);
     assert_eq!(reader.statistics().spurious_tokens, 2000);
     set_tokens(&name, 'w', i32::MAX as u32);
     let start = Instant::now();
     let error = reader.read_frame(Duration::from_millis(50)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
-    assert!(start.elapsed() < Duration::from_secs(2));
+    assert!(start.elapsed() < SOON);
     set_tokens(&name, 'w', 0);
     writer.write_frame(b"still fine").unwrap();
     assert_eq!(poll(&reader), b"still fine");
@@ -586,21 +589,18 @@ fn t3_a_write_keeps_its_deadline_while_tokens_trickle_in() {
     writer.set_write_timeout(Duration::from_millis(300));
     (0..10).for_each(|_| assert!(writer.write_frame(&[1; 1008]).is_ok()));
     let held = reader.read_frame(Duration::ZERO).unwrap();
-    let start = Instant::now();
+    let (start, done) = (Instant::now(), AtomicBool::new(false));
     std::thread::scope(|scope| {
+        let _end = StopAtEnd(&done);
         scope.spawn(|| {
-            for _ in 0..9 {
+            while !done.load(Ordering::Relaxed) && start.elapsed() < LONG {
                 std::thread::sleep(Duration::from_millis(60));
-                drop(reader.read_frame(Duration::ZERO).unwrap());
                 set_tokens(&name, 'r', 1);
             }
         });
         assert_eq!(writer.write_frame(&[1; 1008]).unwrap_err().kind(), ErrorKind::Full);
         let took = start.elapsed();
-        assert!(
-            took >= Duration::from_millis(300) && took < Duration::from_millis(500),
-            "{took:?}"
-        );
+        assert!(took >= Duration::from_millis(300) && took < SOON, "{took:?}");
     });
     drop(held);
 }
@@ -612,7 +612,7 @@ fn t4_zero_polls_and_none_waits() {
     let (reader, mut writer) = pair(&name, 0, 1024);
     let start = Instant::now();
     assert_eq!(reader.read_frame(Duration::ZERO).unwrap_err().kind(), ErrorKind::Timeout);
-    assert!(start.elapsed() < Duration::from_millis(50));
+    assert!(start.elapsed() < SOON);
     writer.write_frame(b"there").unwrap();
     assert_eq!(poll(&reader), b"there");
     std::thread::scope(|scope| {
@@ -644,7 +644,7 @@ fn t5_the_outcomes_of_a_read_are_told_apart() {
     assert_eq!(poll(&reader), b"last words");
     let start = Instant::now();
     assert_eq!((kind(10_000), kind(0)), (ErrorKind::PeerClosed, ErrorKind::PeerClosed));
-    assert!(start.elapsed() < Duration::from_secs(5), "the end is told at once");
+    assert!(start.elapsed() < SOON, "the end is told at once");
     assert!(!reader.is_writer_connected());
     let mut writer = Writer::connect(&name, LONG).unwrap();
     assert_eq!(kind(0), ErrorKind::Timeout);

@@ -1,7 +1,7 @@
 //! Two real processes: the stress, kills at any moment, forks, signals.
 
 use crate::support::{
-    LONG, Pattern, Peer, Random, Unique, answer, field, order, peek, poke, until,
+    LONG, Pattern, Peer, Random, SOON, Unique, answer, field, order, peek, poke, until,
 };
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -156,7 +156,7 @@ fn t6_a_killed_writer_is_noticed_and_its_frames_are_read_first() {
     assert_eq!(reader.read_frame(LONG).unwrap().len(), 200);
     let start = Instant::now();
     assert_eq!(reader.read_frame(LONG).unwrap_err().kind(), ErrorKind::PeerDied);
-    assert!(start.elapsed() < Duration::from_millis(600), "{:?}", start.elapsed());
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
     assert_eq!(peek(&name, field::WRITER_PID), 0, "rule L8");
     assert_eq!(reader.read_frame(Duration::ZERO).unwrap_err().kind(), ErrorKind::PeerDied);
     let mut writer = Writer::connect(&name, LONG).unwrap();
@@ -176,7 +176,7 @@ fn t6_a_polling_reader_notices_a_killed_writer() {
     until("the notice", || {
         reader.read_frame(Duration::ZERO).unwrap_err().kind() == ErrorKind::PeerDied
     });
-    assert!(start.elapsed() < Duration::from_millis(600));
+    assert!(start.elapsed() < SOON);
 }
 
 /// Scenarios 2.2 and 10.3, rule L10: a reader that is killed while its ring is full.
@@ -193,7 +193,7 @@ fn a_killed_reader_ends_a_blocked_write() {
     reader.kill();
     let start = Instant::now();
     writer.expect("PeerDied");
-    assert!(start.elapsed() < Duration::from_millis(600));
+    assert!(start.elapsed() < SOON);
     // A deployed reader that starts elsewhere at this moment may sweep up the unlocked lock file.
     assert_eq!(name.traces_in_shm().len(), 3, "a kill leaves all of it");
     drop(writer);
@@ -214,7 +214,7 @@ fn a_replacement_reader_takes_over_and_the_old_writer_learns_of_it() {
     second.expect("ready");
     let start = Instant::now();
     until("the notice", || matches!(writer.write_frame(b"x"), Err(Error::PeerDied { .. })));
-    assert!(start.elapsed() < Duration::from_millis(600));
+    assert!(start.elapsed() < SOON);
     drop(writer);
     let mut writer = Writer::connect(&name, LONG).unwrap();
     assert_eq!(writer.write_frame(b"fresh").unwrap(), 1);
@@ -406,13 +406,13 @@ fn signalled_reader(name: &str) {
     let error = reader.read_frame(Duration::from_millis(300)).unwrap_err();
     let took = start.elapsed();
     assert_eq!(error.kind(), ErrorKind::Timeout);
-    assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(2), "{took:?}");
+    assert!(took >= Duration::from_millis(300) && took < SOON, "{took:?}");
     writer.set_write_timeout(Duration::from_millis(300));
     writer.write_frame(&vec![1; 4 << 20]).unwrap();
     let start = Instant::now();
     assert_eq!(writer.write_frame(&vec![1; 4 << 20]).unwrap_err().kind(), ErrorKind::Full);
     let took = start.elapsed();
-    assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(2), "{took:?}");
+    assert!(took >= Duration::from_millis(300) && took < SOON, "{took:?}");
     answer("good");
 }
 
@@ -545,7 +545,7 @@ fn a_server_that_dies_in_its_handler_is_noticed_and_replaced() {
     assert_eq!(error.kind(), ErrorKind::PeerDied);
     assert_eq!(error.lost_request().map(|lost| lost.sequence), Some(1001));
     // Well before the call would have given up.
-    assert!(start.elapsed() < LONG / 4);
+    assert!(start.elapsed() < SOON);
     assert!(!client.is_server_connected());
     server.kill();
     drop(client);

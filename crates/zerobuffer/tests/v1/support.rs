@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 /// Long enough for a busy machine.
 pub(crate) const LONG: Duration = Duration::from_secs(20);
 
+/// Well before what would take [`LONG`], and late enough for a busy machine.
+pub(crate) const SOON: Duration = Duration::from_secs(5);
+
 /// A name that nobody else uses. When it goes, nothing of that name may be left anywhere.
 pub(crate) struct Unique(String);
 
