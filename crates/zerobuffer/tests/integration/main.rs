@@ -12,6 +12,7 @@ mod peer;
 mod work;
 
 mod calls;
+mod damage;
 mod death;
 #[cfg(feature = "failpoints")]
 mod faults;
