@@ -4,6 +4,7 @@ mod channel;
 mod guards;
 mod halves;
 mod shared;
+mod turns;
 mod vigil;
 
 pub use guards::{OwnedRequestBuffer, OwnedResponse, RequestBuffer, Response};

@@ -1,6 +1,7 @@
 //! One client for many threads.
 
 use super::channel::{Attached, ClientChannel, timed_out};
+use super::turns::{Crowd, Gate, Refused};
 use super::{
     OwnedRequestBuffer, OwnedResponse, Reconnected, RequestLayout, is_not_started, report,
 };
@@ -10,9 +11,7 @@ use crate::name::ChannelName;
 use crate::sys;
 use crate::v2::ring::Held;
 use crate::wait::{Deadline, Peer, Unready, WaitStrategy, Watch};
-use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
-use std::thread::ThreadId;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 /// How long a thread that does not wait on the semaphore itself sleeps before it looks again.
@@ -456,165 +455,5 @@ impl Watch for Leader<'_> {
 
     fn woken(&self) {
         self.crowd.notify();
-    }
-}
-
-/// Threads that wait for answers: one leads, the others follow.
-#[derive(Debug, Default)]
-struct Crowd {
-    state: Mutex<CrowdState>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct CrowdState {
-    led: bool,
-    /// Threads that sleep until the next turn.
-    followers: u32,
-    /// Counts the reasons to look again.
-    turn: u64,
-}
-
-impl Crowd {
-    fn lock(&self) -> MutexGuard<'_, CrowdState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// To be read before the look that precedes [`Crowd::follow`]: whatever comes after it ends the
-    /// sleep.
-    fn turn(&self) -> u64 {
-        self.lock().turn
-    }
-
-    fn try_lead(&self) -> bool {
-        !std::mem::replace(&mut self.lock().led, true)
-    }
-
-    fn step_down(&self) {
-        let mut state = self.lock();
-        state.led = false;
-        self.next_turn(state);
-    }
-
-    fn notify(&self) {
-        self.next_turn(self.lock());
-    }
-
-    /// A system call only if somebody sleeps.
-    fn next_turn(&self, mut state: MutexGuard<'_, CrowdState>) {
-        state.turn += 1;
-        if state.followers > 0 {
-            drop(state);
-            self.changed.notify_all();
-        }
-    }
-
-    fn follow(&self, turn: u64, at_most: Duration) {
-        let mut state = self.lock();
-        state.followers += 1;
-        let slept = self.changed.wait_timeout_while(state, at_most, |state| state.turn == turn);
-        slept.unwrap_or_else(PoisonError::into_inner).0.followers -= 1;
-    }
-}
-
-/// One thread at a time, in the order in which they came, the others waiting with a deadline.
-#[derive(Debug, Default)]
-struct Gate {
-    queue: Mutex<Queue>,
-    moved: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    next_ticket: u64,
-    /// The first one is inside.
-    tickets: VecDeque<u64>,
-    /// The thread inside, if it has come out with an open request buffer.
-    opener: Option<ThreadId>,
-}
-
-/// Why the gate did not let a thread in.
-#[derive(Debug, PartialEq, Eq)]
-enum Refused {
-    /// It is inside already, with a request buffer.
-    OpenHere,
-    Timeout,
-}
-
-impl Gate {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits until all who came before have left. What is returned must be given to
-    /// [`Gate::leave`].
-    fn enter(&self, deadline: &Deadline) -> std::result::Result<u64, Refused> {
-        let mut queue = self.lock();
-        let ticket = queue.next_ticket;
-        queue.next_ticket += 1;
-        queue.tickets.push_back(ticket);
-        while queue.tickets.front() != Some(&ticket) {
-            let is_here = |opener| opener == std::thread::current().id();
-            let left = deadline.left();
-            let refused = match queue.opener.is_some_and(is_here) {
-                true => Some(Refused::OpenHere),
-                false => left.is_zero().then_some(Refused::Timeout),
-            };
-            if let Some(refused) = refused {
-                self.take_out(queue, ticket);
-                return Err(refused);
-            }
-            queue = self.moved.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        Ok(ticket)
-    }
-
-    /// The thread inside goes on to something else before it leaves.
-    fn opened(&self) {
-        self.lock().opener = Some(std::thread::current().id());
-    }
-
-    fn leave(&self, ticket: u64) {
-        let mut queue = self.lock();
-        queue.opener = None;
-        self.take_out(queue, ticket);
-    }
-
-    /// A system call only if somebody waits.
-    fn take_out(&self, mut queue: MutexGuard<'_, Queue>, ticket: u64) {
-        queue.tickets.retain(|waiting| *waiting != ticket);
-        if !queue.tickets.is_empty() {
-            drop(queue);
-            self.moved.notify_all();
-        }
-    }
-}
-
-#[cfg(all(test, not(zerobuffer_unsupported)))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_gate_lets_threads_in_as_they_came_and_forgets_who_gave_up() {
-        let gate = Gate::default();
-        let order = Mutex::new(Vec::new());
-        let inside = gate.enter(&Deadline::after(Duration::ZERO)).unwrap();
-        let refused = gate.enter(&Deadline::after(Duration::from_millis(1)));
-        assert_eq!(refused, Err(Refused::Timeout));
-        std::thread::scope(|scope| {
-            for number in 0..5 {
-                let (gate, order) = (&gate, &order);
-                scope.spawn(move || {
-                    let inside = gate.enter(&Deadline::after(Duration::from_secs(60))).unwrap();
-                    order.lock().unwrap().push(number);
-                    gate.leave(inside);
-                });
-                while gate.lock().tickets.len() < number + 2 {
-                    std::thread::yield_now();
-                }
-            }
-            gate.leave(inside);
-        });
-        assert_eq!(*order.lock().unwrap(), [0, 1, 2, 3, 4]);
     }
 }
