@@ -955,13 +955,14 @@ zb_status zb_client_receive(struct zb_client *client,
 bool zb_client_cancel(struct zb_client *client, uint64_t sequence);
 
 /**
- * Attaches to the channel's present server: after the former one has gone, or to start over. Sequence
- * numbers start again at 1. `report`, if it is not null, gets what became of the requests in flight.
+ * Attaches to the channel's present server: after the former one has gone, or to start over. `report`, if
+ * it is not null, gets what became of the requests in flight.
  *
  * Views and a buffer that are held have to be released, detached or abandoned before.
  *
- * With many threads nothing is sent again, and a connection that works is left as it is: each thread
- * may call this after an error, whatever it holds.
+ * With one thread sequence numbers start again at 1. With many they go on: an old one is never taken for
+ * a new request's. Then nothing is sent again, and a connection that works is left as it is: each
+ * thread may call this after an error, whatever it holds.
  */
 zb_status zb_client_reconnect(struct zb_client *client,
                               int64_t timeout_ns,

@@ -527,13 +527,14 @@ pub unsafe extern "C" fn zb_client_cancel(client: *mut zb_client, sequence: u64)
     })
 }
 
-/// Attaches to the channel's present server: after the former one has gone, or to start over. Sequence
-/// numbers start again at 1. `report`, if it is not null, gets what became of the requests in flight.
+/// Attaches to the channel's present server: after the former one has gone, or to start over. `report`, if
+/// it is not null, gets what became of the requests in flight.
 ///
 /// Views and a buffer that are held have to be released, detached or abandoned before.
 ///
-/// With many threads nothing is sent again, and a connection that works is left as it is: each thread
-/// may call this after an error, whatever it holds.
+/// With one thread sequence numbers start again at 1. With many they go on: an old one is never taken for
+/// a new request's. Then nothing is sent again, and a connection that works is left as it is: each
+/// thread may call this after an error, whatever it holds.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zb_client_reconnect(
     client: *mut zb_client,

@@ -207,8 +207,9 @@ impl Client {
     }
 
     /// Attaches to the channel's present server after the former one has gone; a connection that works
-    /// is left as it is. Sequence numbers start again at 1. Returns a list of LostRequest: what is
-    /// known of each request that was in flight.
+    /// is left as it is. Returns a list of LostRequest: what is known of each request that was in flight.
+    /// Calls that wait for one of them raise PeerDied or PeerClosed. Sequence numbers go on, so that an
+    /// old one is never taken for a new request's.
     ///
     /// Raises as Client() does: try again later.
     #[pyo3(signature = (timeout=Some(5.0)), text_signature = "($self, timeout=5.0)")]

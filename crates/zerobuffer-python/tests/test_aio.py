@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import zerobuffer
 from conftest import LONG
-from zerobuffer import AsyncClient, AsyncServer, BufferConfig, Client, Server
+from zerobuffer import AsyncClient, AsyncServer, BufferConfig, Client, RequestState, Server
 
 SMALL = BufferConfig(64, 4096)
 
@@ -179,16 +179,16 @@ def test_calls_end_with_their_server_and_go_on_with_the_next(name):
 def test_an_answer_that_came_before_its_call_was_cancelled_is_given_back(name):
     async def main(server):
         async with await AsyncClient.connect(name) as client:
-            with client._turn:
-                # The thread takes nothing meanwhile.
-                call = asyncio.create_task(client.call(bytes(2000), LONG))
-                request = await asyncio.to_thread(server.receive, LONG)
-                request.respond()
-                call.cancel()
-                with pytest.raises(asyncio.CancelledError):
-                    await call
-                with pytest.raises(zerobuffer.UnknownSequence):
-                    client._client.receive_response_for(1, 0)
+            # The thread takes nothing.
+            client._receive_one = lambda: True
+            call = asyncio.create_task(client.call(bytes(2000), LONG))
+            request = await asyncio.to_thread(server.receive, LONG)
+            request.respond()
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            with pytest.raises(zerobuffer.UnknownSequence):
+                client._client.receive_response_for(1, 0)
 
     with Server(name, SMALL) as server:
         run(main(server))
@@ -198,20 +198,20 @@ def test_a_reconnection_ends_the_calls_of_the_former_server(name):
     async def main():
         first = Server(name, SMALL)
         async with await AsyncClient.connect(name) as client:
-            with client._turn:
-                # The thread does not notice the end before the client reconnects.
-                old = asyncio.create_task(client.call(b"old", LONG))
-                taken = await asyncio.to_thread(first.receive, LONG)
-                await asyncio.to_thread(first.stop)
-                second = Server(name, SMALL)
-                reconnecting = asyncio.create_task(client.reconnect(LONG))
-                await asyncio.sleep(0)
-                new = asyncio.create_task(client.call(b"new", LONG))
-                await asyncio.sleep(0)
+            # The thread does not notice the end before the client has reconnected.
+            client._receive_one = lambda: True
+            old = asyncio.create_task(client.call(b"old", LONG))
+            taken = await asyncio.to_thread(first.receive, LONG)
+            await asyncio.to_thread(first.stop)
+            second = Server(name, SMALL)
+            reconnecting = asyncio.create_task(client.reconnect(LONG))
+            await asyncio.sleep(0)
+            new = asyncio.create_task(client.call(b"new", LONG))
             lost = await reconnecting
-            with pytest.raises(zerobuffer.PeerDied) as died:
+            del client._receive_one
+            with pytest.raises(zerobuffer.PeerClosed) as ended:
                 await old
-            assert died.value.sequence == 1
+            assert (ended.value.sequence, ended.value.state) == (1, RequestState.IN_DOUBT)
             assert [request.sequence for request in lost] == [1]
             del taken
             second.start(invert)
@@ -222,6 +222,20 @@ def test_a_reconnection_ends_the_calls_of_the_former_server(name):
             await asyncio.to_thread(second.stop)
 
     run(main())
+
+
+def test_the_end_of_a_connection_is_not_that_of_calls_on_the_next(name):
+    async def main(server):
+        async with await AsyncClient.connect(name) as client:
+            call = asyncio.create_task(client.call(b"\0", LONG))
+            request = await asyncio.to_thread(server.receive, LONG)
+            # What the thread has to say of a connection without requests, late.
+            client._lose(zerobuffer.InvalidState("the end of the former one"), 0)
+            request.respond()
+            assert bytes(await call) == b"\0"
+
+    with Server(name, SMALL) as server:
+        run(main(server))
 
 
 def test_plain_clients_and_async_servers_work_together(name):

@@ -385,3 +385,39 @@ def test_a_call_is_sent_again_to_the_next_server_if_the_client_is_told_to(name):
             second.start(invert)
             thread.join(LONG)
             assert answers == [b"\xff"]
+
+
+def test_an_old_request_never_gets_the_answer_of_a_new_one_after_another_threads_reconnection(name):
+    first = Server(name, SMALL)
+    with Client(name, LONG) as client:
+        ended = []
+
+        def call():
+            with pytest.raises(zerobuffer.PeerClosed) as closed:
+                client.call(b"called", None)
+            ended.append(closed.value)
+
+        caller = threading.Thread(target=call)
+        caller.start()
+        taken = first.receive(LONG)
+        old = client.send_request(b"old")
+        first.stop()
+        with Server(name, SMALL) as second:
+            second.start(invert)
+            reconnecting = threading.Thread(target=lambda: client.reconnect(LONG))
+            reconnecting.start()
+            reconnecting.join(LONG)
+            del taken
+            new = [client.send_request(data) for data in (b"one", b"two", b"three")]
+            assert not set(new) & {1, old}
+            with pytest.raises(zerobuffer.PeerClosed) as closed:
+                client.receive_response_for(old, LONG)
+            assert (closed.value.sequence, closed.value.state) == (old, RequestState.NOT_STARTED)
+            with pytest.raises(zerobuffer.UnknownSequence):
+                client.receive_response_for(old, LONG)
+            caller.join(LONG)
+            assert [error.sequence for error in ended] == [1]
+            for sequence, data in zip(new, (b"one", b"two", b"three")):
+                with client.receive_response_for(sequence, LONG) as response:
+                    assert bytes(response) == bytes(255 - byte for byte in data)
+                    assert response.sequence == sequence

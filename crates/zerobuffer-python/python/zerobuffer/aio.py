@@ -4,17 +4,16 @@ each server."""
 import asyncio
 import threading
 from types import TracebackType
-from typing import Any, AsyncIterator, Dict, List, Optional, Tuple, Type
+from typing import Any, AsyncIterator, Dict, Optional, Tuple, Type
 
 from ._native import Client, Request, Response, Server
 from .exceptions import (
     Full,
     HandlerFailed,
     InvalidState,
-    PeerDied,
     ProtocolViolation,
-    RequestState,
     Timeout,
+    UnknownSequence,
     ZeroBufferException,
 )
 
@@ -28,14 +27,6 @@ def _tell(loop: asyncio.AbstractEventLoop, call: Any, *arguments: Any) -> None:
         loop.call_soon_threadsafe(call, *arguments)
     except RuntimeError:
         pass
-
-
-def _lost(sequence: int, state: Optional[RequestState]) -> PeerDied:
-    """The end of a request whose connection was replaced."""
-    error = PeerDied(f"the client has reconnected: request {sequence} was lost with the former server")
-    error.sequence, error.state = sequence, state or RequestState.IN_DOUBT
-    error.closed = False
-    return error
 
 
 class AsyncClient:
@@ -53,12 +44,10 @@ class AsyncClient:
         self._waiting: Dict[int, "asyncio.Future[Response]"] = {}
         self._wake = threading.Event()
         self._closed = False
-        # While it reconnects no call sends and the thread receives nothing: a sequence number does not
-        # say which connection it belongs to.
-        self._reconnecting = False
+        # Numbers grow for ever: those up to the last one are of requests that were sent before.
+        self._last = 0
         self._steady = asyncio.Event()
-        self._turn = threading.Lock()
-        self._given_up: List[int] = []
+        self._steady.set()
         self._thread = threading.Thread(
             target=self._receive, name=f"zerobuffer-{client.name}", daemon=True
         )
@@ -109,23 +98,18 @@ class AsyncClient:
             raise late from None
 
     async def _answer(self, data: Any) -> Response:
-        sequence = await self._send(data)
+        sequence = self._last = await self._send(data)
         future: "asyncio.Future[Response]" = self._loop.create_future()
         self._waiting[sequence] = future
         self._wake.set()
         try:
             return await future
         finally:
-            # Another future there is that of a new connection's call.
-            if self._waiting.get(sequence) is future:
-                del self._waiting[sequence]
+            if self._waiting.pop(sequence, None) is not None:
                 self._give_up(sequence)
 
     def _give_up(self, sequence: int) -> None:
         """Cancels a request, or takes the answer that is there already, so that its place is free."""
-        if self._reconnecting:
-            self._given_up.append(sequence)
-            return
         if self._client.cancel(sequence):
             return
         try:
@@ -137,8 +121,7 @@ class AsyncClient:
     async def _send(self, data: Any) -> int:
         pause = 0.0005
         while True:
-            while self._reconnecting:
-                await self._steady.wait()
+            await self._steady.wait()
             try:
                 return self._client.send_request(data)
             except Full:
@@ -147,21 +130,16 @@ class AsyncClient:
 
     def _receive(self) -> None:
         """The thread: hands every answer to the call that waits for it."""
-        while not self._closed:
-            if self._reconnecting or not self._waiting:
-                self._wake.clear()
-                if self._reconnecting or not self._waiting:
-                    self._wake.wait(_SLICE)
-                continue
-            with self._turn:
-                all_are_told = not self._reconnecting and self._receive_one()
-            if all_are_told:
-                # There is nothing to wait for until somebody reconnects.
-                self._wake.clear()
+        while True:
+            self._wake.clear()
+            if self._closed:
+                return
+            if not self._waiting or self._receive_one():
                 self._wake.wait(_SLICE)
 
     def _receive_one(self) -> bool:
-        """Whether the connection has ended for all calls."""
+        """Whether there is nothing to wait for until somebody reconnects."""
+        last = self._last
         try:
             response = self._client.receive_response(_SLICE)
             _tell(self._loop, self._deliver, response.sequence, response, None)
@@ -170,7 +148,7 @@ class AsyncClient:
         except HandlerFailed as error:
             _tell(self._loop, self._deliver, error.sequence, None, error)
         except ZeroBufferException as error:
-            _tell(self._loop, self._lose, error)
+            _tell(self._loop, self._lose, error, last)
             return getattr(error, "sequence", None) is None
         return False
 
@@ -185,44 +163,43 @@ class AsyncClient:
         elif response is not None:
             future.set_result(response)
 
-    def _lose(self, error: Any) -> None:
-        """The server has gone: about one request, or about all that are left."""
+    def _lose(self, error: Any, last: int) -> None:
+        """The server has gone: about one request, or about all up to the last one that is left."""
         sequence = getattr(error, "sequence", None)
         if sequence is not None:
             self._deliver(sequence, None, error)
             return
-        for sequence in list(self._waiting):
+        for sequence in [waiting for waiting in self._waiting if waiting <= last]:
             self._deliver(sequence, None, error)
 
     async def reconnect(self, timeout: Optional[float] = 5.0) -> Any:
-        """As :meth:`zerobuffer.Client.reconnect`. Calls that wait for the former server raise PeerDied;
-        those that are made meanwhile wait, and are sent to the new one."""
-        while self._reconnecting:
+        """As :meth:`zerobuffer.Client.reconnect`. Calls that wait for the former server raise PeerDied or
+        PeerClosed; those that are made meanwhile wait, and are sent to the new one."""
+        while not self._steady.is_set():
             await self._steady.wait()
-        self._reconnecting = True
         self._steady.clear()
-        work = asyncio.ensure_future(asyncio.to_thread(self._reconnect, timeout))
+        work = asyncio.ensure_future(asyncio.to_thread(self._client.reconnect, timeout))
         work.add_done_callback(self._resume)
         # Whoever is cancelled here does not stop the thread.
         return await asyncio.shield(work)
 
-    def _reconnect(self, timeout: Optional[float]) -> Any:
-        with self._turn:
-            return self._client.reconnect(timeout)
-
     def _resume(self, work: "asyncio.Future[Any]") -> None:
-        """After the last word of the former connection, and before anything is sent on the new one."""
-        if not work.cancelled() and work.exception() is None and self._client.in_flight == 0:
-            # It is new. A connection that was left as it is has the waiting requests in flight.
-            states = {lost.sequence: lost.state for lost in work.result()}
-            for sequence in list(self._waiting):
-                self._deliver(sequence, None, _lost(sequence, states.get(sequence)))
-        self._reconnecting = False
-        for sequence in self._given_up:
-            self._give_up(sequence)
-        self._given_up.clear()
         self._steady.set()
         self._wake.set()
+        if work.cancelled() or work.exception() is not None:
+            return
+        for lost in work.result():
+            if lost.sequence in self._waiting:
+                self._end_lost(lost.sequence)
+
+    def _end_lost(self, sequence: int) -> None:
+        try:
+            self._client.receive_response_for(sequence, 0)
+        except UnknownSequence:
+            # The thread has said it.
+            pass
+        except ZeroBufferException as error:
+            self._deliver(sequence, None, error)
 
     async def close(self) -> None:
         """Closes the channel in good order. Calls that are under way raise PeerClosed or
@@ -232,7 +209,7 @@ class AsyncClient:
         try:
             await asyncio.to_thread(self._end)
         finally:
-            self._lose(InvalidState("the client was closed"))
+            self._lose(InvalidState("the client was closed"), self._last)
 
     def _end(self) -> None:
         self._client.close()

@@ -3,8 +3,8 @@
 use crate::harness::{LONG, fails, scene};
 use std::time::Duration;
 use zerobuffer::{
-    BufferConfig, Client, ClientConfig, Error, ErrorKind, Frame, OwnedRequest, RequestLayout,
-    RequestState, Server, SharedClient, v1,
+    BufferConfig, Client, ClientConfig, Error, ErrorKind, Frame, LostRequest, OwnedRequest,
+    RequestLayout, RequestState, Server, SharedClient, v1,
 };
 
 fn inverting(name: &str) -> Server {
@@ -185,6 +185,75 @@ fn a_shared_client_that_reconnects_says_what_it_had_in_flight() {
         drop(client);
         server.stop().unwrap();
     });
+}
+
+#[test]
+fn a_number_of_a_former_connection_never_stands_for_a_request_of_the_next() {
+    scene(|t| {
+        let config = || BufferConfig::new(64, 4096);
+        let mut first = Server::create(t.name(), config()).unwrap();
+        let client = shared(t.name());
+        let old = [b"a", b"b", b"c"].map(|data| client.send_request(data).unwrap());
+        first.receive(LONG).unwrap().respond();
+        drop(client.receive_response_for(old[0], LONG).unwrap());
+        let in_hand = first.receive(LONG).unwrap().into_owned();
+        drop(first);
+
+        let mut server = Server::create(t.name(), config()).unwrap();
+        let lost = client.reconnect(LONG).unwrap().lost;
+        assert_eq!(lost.iter().map(|lost| lost.sequence).collect::<Vec<_>>(), old[1..]);
+        drop(in_hand);
+        let new = [b"d", b"e", b"f"].map(|data| client.send_request(data).unwrap());
+        assert_eq!(new, [4, 5, 6]);
+        for data in [b"d", b"e", b"f"] {
+            let mut request = server.receive(LONG).unwrap();
+            assert_eq!(request.data(), data);
+            request.data_mut().make_ascii_uppercase();
+            request.respond();
+        }
+        assert!(!client.cancel(old[1]));
+        for (sequence, state) in
+            [(old[1], RequestState::InDoubt), (old[2], RequestState::NotStarted)]
+        {
+            let error = client.poll_response_for(sequence, LONG).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::PeerClosed);
+            assert_eq!(error.lost_request(), Some(LostRequest { sequence, state }));
+        }
+        for settled in old {
+            for timeout in [Duration::ZERO, LONG] {
+                let error = client.receive_response_for(settled, timeout).unwrap_err();
+                assert!(
+                    matches!(error, Error::UnknownSequence { sequence } if sequence == settled)
+                );
+            }
+        }
+        let any = client.receive_response(LONG).unwrap();
+        assert_eq!((any.sequence(), any.data()), (new[0], &b"D"[..]));
+        let answer = client.receive_response_for(new[1], LONG).unwrap();
+        assert_eq!((answer.sequence(), answer.data()), (new[1], &b"E"[..]));
+        drop((any, answer));
+        assert_eq!(client.receive_response_for(new[2], LONG).unwrap().data(), b"F");
+        names_the_new_numbers(&client, &mut server);
+        drop(client);
+        server.stop().unwrap();
+    });
+}
+
+/// Buffers and errors of a connection that is not a client's first.
+fn names_the_new_numbers(client: &SharedClient, server: &mut Server) {
+    let mut buffer = client.acquire_request_buffer(8, RequestLayout::new(), LONG).unwrap();
+    buffer.data_mut().fill(1);
+    let announced = buffer.sequence();
+    assert_eq!((announced, buffer.commit().unwrap()), (7, 7));
+    server.receive(LONG).unwrap().fail("no");
+    match client.receive_response_for(7, LONG).unwrap_err() {
+        Error::HandlerFailed { sequence: 7, .. } => {}
+        error => panic!("{error:?}"),
+    }
+    let error = client.receive_response_for(7, LONG).unwrap_err();
+    assert!(matches!(error, Error::UnknownSequence { sequence: 7 }), "{error:?}");
+    let last = client.send_request(b"x").unwrap();
+    assert!(client.cancel(last) && !client.cancel(last));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::vigil::Vigil;
 use crate::atomics::{AtomicBool, AtomicU64, Ordering};
 use crate::config::ClientConfig;
-use crate::error::{Error, Result};
+use crate::error::{Error, LostRequest, Result};
 use crate::failpoint::failpoint;
 use crate::liveness::Role;
 use crate::name::ChannelName;
@@ -50,6 +50,9 @@ pub(super) struct ClientChannel {
     pub(super) segment: Segment,
     pub(super) ring: ClientRing,
     pub(super) server_metadata: Vec<u8>,
+    /// The numbers that former connections of a shared client have used up. What callers see is the
+    /// ring's sequence plus this.
+    counted_before: AtomicU64,
     /// A request buffer is open.
     claiming: AtomicBool,
     /// `close` has been called.
@@ -93,6 +96,7 @@ impl ClientChannel {
             segment,
             ring,
             server_metadata,
+            counted_before: AtomicU64::new(0),
             claiming: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             publishing: Mutex::new(false),
@@ -124,6 +128,27 @@ impl ClientChannel {
     fn poison(&self, violation: Violation) -> Error {
         crate::trace::event!(channel = %self.segment.name, field = violation.field, "poisoned");
         (*self.violation.get_or_init(|| violation)).into()
+    }
+
+    // ---- numbers ----
+
+    /// Goes on where `former`, to which nothing is added any more, has left off. To be called before
+    /// anybody sends here.
+    pub(super) fn count_on(&self, former: &Self) {
+        let used = former.ring.next_sequence() - 1;
+        self.counted_before.store(former.number(used), Ordering::Relaxed);
+    }
+
+    /// A sequence of the ring as callers know it.
+    #[inline]
+    pub(super) fn number(&self, sequence: u64) -> u64 {
+        self.counted_before.load(Ordering::Relaxed) + sequence
+    }
+
+    /// The ring's sequence for a caller's number; `None` if that is a former connection's.
+    pub(super) fn sequence(&self, number: u64) -> Option<u64> {
+        let sequence = number.checked_sub(self.counted_before.load(Ordering::Relaxed))?;
+        (sequence > 0).then_some(sequence)
     }
 
     // ---- sending ----
@@ -300,7 +325,7 @@ impl ClientChannel {
     ) -> Result<Held> {
         let unready = match waited {
             Ok(Ok(Look::Ready(held))) => return self.accept(held),
-            Ok(Ok(_)) => return Err(Error::UnknownSequence { sequence }),
+            Ok(Ok(_)) => return Err(Error::UnknownSequence { sequence: self.number(sequence) }),
             Ok(Err(violation)) => return Err(self.poison(violation)),
             Err(unready) => unready,
         };
@@ -357,7 +382,8 @@ impl ClientChannel {
         }
         let message = String::from_utf8_lossy(held.data(&self.segment.payload)).into_owned();
         self.release(&held);
-        Err(Error::HandlerFailed { sequence: held.sequence, status: held.status, message })
+        let sequence = self.number(held.sequence);
+        Err(Error::HandlerFailed { sequence, status: held.status, message })
     }
 
     #[inline(always)]
@@ -382,9 +408,14 @@ impl ClientChannel {
 
     /// What is known of a request that the server's end left behind; reported once, then forgotten.
     fn lost(&self, peer: Peer, sequence: u64) -> Error {
-        let request = self.ring.fate_after_death(sequence);
+        let request = self.fate_after_death(sequence);
         self.ring.cancel(sequence);
         end_error(peer, Some(request))
+    }
+
+    pub(super) fn fate_after_death(&self, sequence: u64) -> LostRequest {
+        let request = self.ring.fate_after_death(sequence);
+        LostRequest { sequence: self.number(sequence), ..request }
     }
 
     // ---- the server's life ----
@@ -498,7 +529,7 @@ pub(super) fn timed_out(waited: Duration) -> Error {
     Error::Timeout { waited, what: "waiting for a response" }
 }
 
-fn end_error(peer: Peer, request: Option<crate::error::LostRequest>) -> Error {
+pub(super) fn end_error(peer: Peer, request: Option<LostRequest>) -> Error {
     match peer {
         Peer::Closed => Error::PeerClosed { request },
         _ => Error::PeerDied { request },

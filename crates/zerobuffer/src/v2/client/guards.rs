@@ -105,7 +105,10 @@ impl OwnedRequestBuffer {
     pub fn commit(mut self) -> Result<u64> {
         self.channel.check()?;
         match self.claim.take() {
-            Some(claim) => self.channel.commit_unless_closed(claim, self.len),
+            Some(claim) => {
+                let sequence = self.channel.commit_unless_closed(claim, self.len)?;
+                Ok(self.channel.number(sequence))
+            }
             None => Err(Error::WrongProcess),
         }
     }
@@ -147,7 +150,7 @@ macro_rules! request_buffer_methods {
 
             /// The sequence number that the request gets when it is committed.
             pub fn sequence(&self) -> u64 {
-                self.channel.ring.next_sequence()
+                self.channel.number(self.channel.ring.next_sequence())
             }
 
             /// The request's length in bytes.
@@ -286,7 +289,7 @@ macro_rules! response_methods {
             /// The sequence number of the request that this is the answer to.
             #[inline]
             pub fn sequence(&self) -> u64 {
-                self.held.sequence
+                self.channel.number(self.held.sequence)
             }
         }
 

@@ -386,8 +386,8 @@ impl Client {
 fn fate(channel: &ClientChannel, sequence: u64, server_lives: bool) -> LostRequest {
     // A server that lives may be at work on any of them.
     match server_lives || channel.ring.is_answered(sequence) {
-        true => LostRequest { sequence, state: RequestState::InDoubt },
-        false => channel.ring.fate_after_death(sequence),
+        true => LostRequest { sequence: channel.number(sequence), state: RequestState::InDoubt },
+        false => channel.fate_after_death(sequence),
     }
 }
 

@@ -1,6 +1,6 @@
 //! One client for many threads.
 
-use super::channel::{Attached, ClientChannel, timed_out};
+use super::channel::{Attached, ClientChannel, end_error, timed_out};
 use super::turns::{Crowd, Gate, Refused};
 use super::{
     OwnedRequestBuffer, OwnedResponse, Reconnected, RequestLayout, is_not_started, report,
@@ -11,7 +11,8 @@ use crate::name::ChannelName;
 use crate::sys;
 use crate::v2::ring::Held;
 use crate::wait::{Deadline, Peer, Unready, WaitStrategy, Watch};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 /// How long a thread that does not wait on the semaphore itself sleeps before it looks again.
@@ -55,6 +56,8 @@ struct Inner {
     /// Held by the one thread that attaches to a new server: what a connection that was given up had in
     /// flight, while there is no new one.
     given_up: Mutex<Vec<LostRequest>>,
+    /// What former connections left without an answer and nobody has asked for yet, the oldest first.
+    lost: Mutex<VecDeque<(Peer, LostRequest)>>,
     fork_generation: u32,
 }
 
@@ -122,7 +125,8 @@ impl SharedClient {
     ) -> Self {
         let connection = RwLock::new(Connection::new(channel, &config));
         let (given_up, fork_generation) = (Mutex::new(given_up), sys::fork_generation());
-        let inner = Inner { name, config, connection, given_up, fork_generation };
+        let lost = Mutex::default();
+        let inner = Inner { name, config, connection, given_up, lost, fork_generation };
         Self { inner: Arc::new(inner) }
     }
 
@@ -214,8 +218,9 @@ impl SharedClient {
     /// The same.
     pub fn send_request_within(&self, data: &[u8], timeout: Duration) -> Result<u64> {
         let fill = &mut |to: &mut [u8]| to.copy_from_slice(data);
-        let layout = RequestLayout::default();
-        send(&*self.connection()?, data.len(), layout, fill, &Deadline::after(timeout))
+        let (connection, layout) = (self.connection()?, RequestLayout::default());
+        let sequence = send(&connection, data.len(), layout, fill, &Deadline::after(timeout))?;
+        Ok(connection.channel.number(sequence))
     }
 
     /// A buffer of `size` bytes in the ring, to be filled in place and committed, waiting for room until
@@ -277,8 +282,8 @@ impl SharedClient {
     /// # Errors
     /// The same.
     pub fn poll_response_for(&self, sequence: u64, timeout: Duration) -> Result<OwnedResponse> {
-        let (connection, deadline) = (self.connection()?, Deadline::after(timeout));
-        let channel = &connection.channel;
+        let (connection, sequence) = self.find(sequence)?;
+        let (channel, deadline) = (&connection.channel, Deadline::after(timeout));
         channel.check()?;
         if let Some(held) = channel.receive_at_once(sequence) {
             return Ok(OwnedResponse::new(Arc::clone(channel), held));
@@ -295,7 +300,7 @@ impl SharedClient {
     /// # Errors
     /// The same.
     pub fn receive_response_for(&self, sequence: u64, timeout: Duration) -> Result<OwnedResponse> {
-        let connection = self.connection()?;
+        let (connection, sequence) = self.find(sequence)?;
         let held = if timeout.is_zero() {
             connection.channel.check()?;
             connection.channel.poll_for(sequence)?
@@ -308,7 +313,9 @@ impl SharedClient {
 
     /// As [`Client::cancel`](super::Client::cancel).
     pub fn cancel(&self, sequence: u64) -> bool {
-        self.connection().is_ok_and(|connection| connection.channel.ring.cancel(sequence))
+        let Ok(connection) = self.connection() else { return false };
+        let channel = &connection.channel;
+        channel.sequence(sequence).is_some_and(|sequence| channel.ring.cancel(sequence))
     }
 
     /// Attaches to the channel's present server if the former one has gone, or if the connection has no
@@ -316,6 +323,32 @@ impl SharedClient {
     /// flight is among the lost ones, and threads that wait for an answer from the former connection get
     /// its end as their error. A connection that works is left as it is: each thread may call this
     /// after an error, in whatever order they notice.
+    ///
+    /// Sequence numbers go on, so that an old one never stands for a new request: whoever asks for the
+    /// answer to a request that was in flight gets [`Error::PeerDied`] or [`Error::PeerClosed`]. The
+    /// server counts from 1 for each connection.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use zerobuffer::{BufferConfig, Client, ErrorKind, Frame, Server};
+    /// # let name = format!("doc-shared-reconnect-{}", std::process::id());
+    /// # let sizes = || BufferConfig::new(0, 1 << 16);
+    /// # let second = Duration::from_secs(1);
+    /// let server = Server::create(&name, sizes())?;
+    /// let client = Client::connect(&name, second)?.into_shared();
+    /// let old = client.send_request(b"old")?;
+    /// drop(server);
+    ///
+    /// let mut server = Server::create(&name, sizes())?;
+    /// server.start(|frame: &mut Frame| frame.data_mut().make_ascii_uppercase())?;
+    /// assert_eq!(client.reconnect(second)?.lost[0].sequence, old);
+    /// let new = client.send_request(b"new")?;
+    /// assert_eq!((old, new), (1, 2));
+    /// let error = client.receive_response_for(old, second).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::PeerClosed);
+    /// assert_eq!(client.receive_response_for(new, second)?.data(), b"NEW");
+    /// # Ok::<(), zerobuffer::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Client::connect`](super::Client::connect), and the client is as before.
@@ -340,13 +373,46 @@ impl SharedClient {
         }
         let channel = ClientChannel::attach(&self.inner.name, &self.inner.config, deadline)?;
         former.replaced();
-        let mut current = self.inner.connection.write().unwrap_or_else(PoisonError::into_inner);
-        *current = Connection::new(channel, &self.inner.config);
+        channel.count_on(former);
         let lost = match former.is_closed() {
             true => std::mem::take(&mut *given_up),
             false => report(former),
         };
+        // Before the new connection is found, where the numbers are no more.
+        self.remember(former.peer(), &lost);
+        let mut current = self.inner.connection.write().unwrap_or_else(PoisonError::into_inner);
+        *current = Connection::new(channel, &self.inner.config);
         Ok(Reconnected { resent: Vec::new(), lost })
+    }
+
+    fn lost(&self) -> MutexGuard<'_, VecDeque<(Peer, LostRequest)>> {
+        self.inner.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps what is to be said of requests whose connection is replaced: of as many as can be in
+    /// flight at a time.
+    fn remember(&self, end: Peer, left: &[LostRequest]) {
+        let mut lost = self.lost();
+        lost.extend(left.iter().map(|request| (end, *request)));
+        let surplus = lost.len().saturating_sub(self.inner.config.max_in_flight);
+        lost.drain(..surplus);
+    }
+
+    /// The connection on which request `number` was sent, and its sequence in the ring there.
+    ///
+    /// # Errors
+    /// If that connection was replaced: its end, once for each request that it left.
+    fn find(&self, number: u64) -> Result<(Arc<Connection>, u64)> {
+        let connection = self.connection()?;
+        if let Some(sequence) = connection.channel.sequence(number) {
+            return Ok((connection, sequence));
+        }
+        let mut lost = self.lost();
+        let index = lost.iter().position(|(_, request)| request.sequence == number);
+        Err(match index.and_then(|index| lost.remove(index)) {
+            Some((end, request)) => end_error(end, Some(request)),
+            None => Error::UnknownSequence { sequence: number },
+        })
     }
 
     /// Closes the channel in good order, as dropping the last clone does; a server then serves the next
