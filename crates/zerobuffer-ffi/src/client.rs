@@ -6,7 +6,7 @@ use crate::config::{
     ZB_THREADS_ONE, bytes, duration, zb_client_config,
 };
 use crate::error::{self, run, run_or, state_code, zb_status};
-use crate::view::{Guard, LocalResponse, receive, zb_view};
+use crate::view::{LocalResponse, receive, zb_view};
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::ffi::c_char;
 use std::mem::MaybeUninit;
@@ -128,23 +128,31 @@ impl Local {
         (self.guards.get() == 0).then(|| unsafe { &mut *self.client.get() })
     }
 
+    /// Puts an answer into the caller's view.
+    ///
+    /// # Safety
+    /// `out` can be written.
     #[inline(always)]
-    fn hand_out(&self, response: Response<'_>) -> Guard {
+    unsafe fn hand_out(&self, response: Response<'_>, out: NonNull<zb_view>) {
         self.guards.set(self.guards.get() + 1);
         // SAFETY: only the lifetime changes. The client it borrows lives, unmoved and not exclusively
         // borrowed, until `guards` says that the response is gone (`client_mut`, `close`).
         let response = unsafe { std::mem::transmute::<Response<'_>, Response<'static>>(response) };
-        Guard::Local(LocalResponse {
-            response: MaybeUninit::new(response),
-            client: NonNull::from(self),
-        })
+        let client = NonNull::from(self);
+        let local = LocalResponse { response: MaybeUninit::new(response), client };
+        // SAFETY: the caller's.
+        unsafe { zb_view::put(out, local) };
     }
 
-    #[inline(always)]
-    fn hand_out_any(&self, response: DuplexResponse<'_>) -> Guard {
-        match response {
-            DuplexResponse::InPlace(response) => self.hand_out(response),
-            DuplexResponse::TwoBuffers(response) => Guard::TwoBuffers(response.into_owned()),
+    /// # Safety
+    /// `out` can be written.
+    unsafe fn hand_out_any(&self, response: DuplexResponse<'_>, out: NonNull<zb_view>) {
+        // SAFETY: the caller's.
+        unsafe {
+            match response {
+                DuplexResponse::InPlace(response) => self.hand_out(response, out),
+                DuplexResponse::TwoBuffers(response) => zb_view::put(out, response.into_owned()),
+            }
         }
     }
 
@@ -165,23 +173,71 @@ impl Local {
         }
     }
 
+    /// # Safety
+    /// `out` can be written.
     #[inline(always)]
-    fn call(&self, data: &[u8], timeout: Duration) -> Result<Guard> {
-        match self.client_mut() {
-            Some(DuplexClient::InPlace(client)) => Ok(self.hand_out(client.call(data, timeout)?)),
-            Some(client) => Ok(self.hand_out_any(client.call(data, timeout)?)),
-            None => self.call_while_holding(data, timeout),
+    unsafe fn call(&self, data: &[u8], timeout: Duration, out: NonNull<zb_view>) -> Result<()> {
+        // SAFETY: the caller's.
+        unsafe {
+            match self.client_mut() {
+                Some(DuplexClient::InPlace(client)) => {
+                    self.hand_out(client.call(data, timeout)?, out);
+                    Ok(())
+                }
+                _ => self.call_otherwise(data, timeout, out),
+            }
         }
     }
 
-    /// Responses are held: the connection they borrow must stay, so nothing is sent again.
+    /// With two buffers; or while responses are held: the connection they borrow must stay, so nothing is
+    /// sent again.
+    ///
+    /// # Safety
+    /// `out` can be written.
     #[cold]
-    fn call_while_holding(&self, data: &[u8], timeout: Duration) -> Result<Guard> {
-        let start = Instant::now();
-        let sequence = self.client().send_request(data)?;
-        // Zero would only look.
-        let left = timeout.saturating_sub(start.elapsed()).max(Duration::from_nanos(1));
-        Ok(self.hand_out_any(self.client().receive_response_for(sequence, left)?))
+    unsafe fn call_otherwise(
+        &self,
+        data: &[u8],
+        timeout: Duration,
+        out: NonNull<zb_view>,
+    ) -> Result<()> {
+        let response = match self.client_mut() {
+            Some(client) => client.call(data, timeout)?,
+            None => {
+                let start = Instant::now();
+                let sequence = self.client().send_request(data)?;
+                // Zero would only look.
+                let left = timeout.saturating_sub(start.elapsed()).max(Duration::from_nanos(1));
+                self.client().receive_response_for(sequence, left)?
+            }
+        };
+        // SAFETY: the caller's.
+        unsafe { self.hand_out_any(response, out) };
+        Ok(())
+    }
+
+    /// # Safety
+    /// `out` can be written.
+    #[inline(always)]
+    unsafe fn receive(
+        &self,
+        sequence: u64,
+        timeout: Duration,
+        out: NonNull<zb_view>,
+    ) -> Result<()> {
+        let response = match (self.client(), sequence) {
+            (client, 0) => client.receive_response(timeout)?,
+            (DuplexClient::InPlace(client), _) => {
+                let response = client.receive_response_for(sequence, timeout)?;
+                // SAFETY: the caller's.
+                unsafe { self.hand_out(response, out) };
+                return Ok(());
+            }
+            (client, _) => client.receive_response_for(sequence, timeout)?,
+        };
+        // SAFETY: the caller's.
+        unsafe { self.hand_out_any(response, out) };
+        Ok(())
     }
 
     fn acquire(&self, size: usize, layout: RequestLayout) -> Result<DuplexRequestBuffer<'_>> {
@@ -395,11 +451,14 @@ pub unsafe extern "C" fn zb_client_call(
 ) -> zb_status {
     // SAFETY: the C contract.
     unsafe {
-        receive(response, || {
+        receive(response, |out| {
             let (data, timeout) = (bytes(data, len, "data")?, duration(timeout_ns));
             match &zb_client::of(client)?.kind {
-                Kind::One(local) => local.call(data, timeout),
-                Kind::Many { client: shared, .. } => Ok(Guard::Shared(shared.call(data, timeout)?)),
+                Kind::One(local) => local.call(data, timeout, out),
+                Kind::Many { client: shared, .. } => {
+                    zb_view::put(out, shared.call(data, timeout)?);
+                    Ok(())
+                }
             }
         })
     }
@@ -488,25 +547,17 @@ pub unsafe extern "C" fn zb_client_receive(
 ) -> zb_status {
     // SAFETY: the C contract.
     unsafe {
-        receive(response, || {
+        receive(response, |out| {
             let timeout = duration(timeout_ns);
-            match (&zb_client::of(client)?.kind, sequence) {
-                (Kind::One(local), 0) => {
-                    Ok(local.hand_out_any(local.client().receive_response(timeout)?))
-                }
-                (Kind::One(local), _) => match local.client() {
-                    DuplexClient::InPlace(client) => {
-                        Ok(local.hand_out(client.receive_response_for(sequence, timeout)?))
-                    }
-                    client => {
-                        Ok(local.hand_out_any(client.receive_response_for(sequence, timeout)?))
-                    }
-                },
-                (Kind::Many { client: shared, .. }, 0) => {
-                    Ok(Guard::Shared(shared.receive_response(timeout)?))
-                }
-                (Kind::Many { client: shared, .. }, _) => {
-                    Ok(Guard::Shared(shared.receive_response_for(sequence, timeout)?))
+            match &zb_client::of(client)?.kind {
+                Kind::One(local) => local.receive(sequence, timeout, out),
+                Kind::Many { client: shared, .. } => {
+                    let response = match sequence {
+                        0 => shared.receive_response(timeout)?,
+                        _ => shared.receive_response_for(sequence, timeout)?,
+                    };
+                    zb_view::put(out, response);
+                    Ok(())
                 }
             }
         })

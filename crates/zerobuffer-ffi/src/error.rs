@@ -349,6 +349,14 @@ mod tests {
     }
 
     #[test]
+    fn a_panic_where_there_is_no_status_becomes_the_fallback_and_a_last_error() {
+        store(&Error::ClaimOpen);
+        assert!(run_or(true, || panic!("on purpose")));
+        // SAFETY: as above.
+        assert_eq!(unsafe { (*zb_last_error()).status }, ZB_INVALID_STATE);
+    }
+
+    #[test]
     fn facts_of_an_error_reach_the_struct() {
         store(&Error::HandlerFailed { sequence: 7, status: 300, message: "a\0b".to_owned() });
         // SAFETY: as above.

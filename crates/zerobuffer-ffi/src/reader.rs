@@ -2,7 +2,7 @@
 
 use crate::config::{self, copy_out, duration, zb_reader_config};
 use crate::error::{null, run, run_or, zb_status};
-use crate::view::{Guard, receive, zb_view};
+use crate::view::{receive, zb_view};
 use std::ffi::c_char;
 use std::ptr::null_mut;
 use zerobuffer::{BufferConfig, Result, v1};
@@ -76,9 +76,10 @@ pub unsafe extern "C" fn zb_reader_read(
 ) -> zb_status {
     // SAFETY: the C contract.
     unsafe {
-        receive(frame, || {
+        receive(frame, |out| {
             let frame = zb_reader::of(reader)?.read_frame(duration(timeout_ns))?;
-            Ok(Guard::Frame(frame.into_owned()))
+            zb_view::put(out, frame.into_owned());
+            Ok(())
         })
     }
 }

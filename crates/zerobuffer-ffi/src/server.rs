@@ -7,7 +7,7 @@ use crate::error::{null, run, run_or, zb_status};
 use crate::frame::{Handling, State, Work, zb_frame};
 use std::ffi::{c_char, c_void};
 use std::ptr::{NonNull, null_mut};
-use zerobuffer::{Error, Frame, Request, Result, Server, ServerConfig, v1};
+use zerobuffer::{Error, Frame, HandlerOutcome, Request, Result, Server, ServerConfig, v1};
 
 /// A server of one channel.
 ///
@@ -137,27 +137,33 @@ impl Drop for Handler {
     }
 }
 
+/// How a handler has ended: with what the client is to be told if it failed.
+struct Outcome(Option<String>);
+
+impl HandlerOutcome for Outcome {
+    #[inline(always)]
+    fn into_result(self) -> std::result::Result<(), String> {
+        self.0.map_or(Ok(()), Err)
+    }
+}
+
 impl Handler {
     #[inline(always)]
-    fn in_place(&self, frame: &mut Frame<'_>) -> std::result::Result<(), String> {
+    fn in_place(&self, frame: &mut Frame<'_>) -> Outcome {
         let (capacity, sequence) = (frame.capacity(), frame.sequence());
         let (data, len) = (frame.data_mut().as_mut_ptr(), frame.len());
         let shown = zb_frame { data, len, capacity, sequence, opaque: [0; 3] };
         self.run(shown, Work::InPlace(frame))
     }
 
-    fn mutable(&self, draft: &mut v1::Draft<'_>) -> std::result::Result<(), String> {
+    fn mutable(&self, draft: &mut v1::Draft<'_>) -> Outcome {
         let (sequence, len) = (draft.sequence(), draft.len());
         let data = draft.data_mut().as_mut_ptr();
         let shown = zb_frame { data, len, capacity: len, sequence, opaque: [0; 3] };
         self.run(shown, Work::Mutable(draft))
     }
 
-    fn immutable(
-        &self,
-        request: &v1::Request<'_>,
-        reply: &mut v1::Reply<'_>,
-    ) -> std::result::Result<(), String> {
+    fn immutable(&self, request: &v1::Request<'_>, reply: &mut v1::Reply<'_>) -> Outcome {
         let (sequence, len) = (request.sequence(), request.len());
         let data = request.data().as_ptr().cast_mut();
         let shown = zb_frame { data, len, capacity: len, sequence, opaque: [0; 3] };
@@ -165,17 +171,21 @@ impl Handler {
     }
 
     #[inline(always)]
-    fn run(&self, mut shown: zb_frame, work: Work<'_, '_, '_>) -> std::result::Result<(), String> {
+    fn run(&self, mut shown: zb_frame, work: Work<'_, '_, '_>) -> Outcome {
         let mut handling = Handling { work, failure: None };
         shown.set(State::InHandler, &raw mut handling, 0);
         // SAFETY: the C contract; both structs live until it returns.
         let code = unsafe { (self.call)(&raw mut shown, self.user) };
-        match (code, handling.failure.take()) {
-            (0, None) => Ok(()),
-            (_, Some(message)) => Err(message),
-            (code, None) => Err(format!("the handler returned {code}")),
+        match handling.failure {
+            None if code == 0 => Outcome(None),
+            said => failed(code, said),
         }
     }
+}
+
+#[cold]
+fn failed(code: i32, said: Option<String>) -> Outcome {
+    Outcome(Some(said.unwrap_or_else(|| format!("the handler returned {code}"))))
 }
 
 /// Creates the channel `name`; clients can attach as soon as this returns. `config` may be null

@@ -27,18 +27,42 @@ pub struct zb_view {
     pub opaque: [u64; 8],
 }
 
-/// In the first opaque word of a view that holds something.
-const HELD: u64 = 0x7a62_2e76_6965_7731;
+/// What a view can hold: bytes, and whose they are. It lies in the view's other opaque words, and the
+/// first one says of which type it is: so it is neither wrapped nor copied on its way in and out.
+pub(crate) trait Guard {
+    /// Of this type alone, and not zero.
+    const TAG: u64;
 
-/// What a view holds, in its other opaque words.
-pub(crate) enum Guard {
-    Local(LocalResponse),
-    Shared(OwnedResponse),
-    TwoBuffers(OwnedDuplexResponse),
-    Frame(OwnedFrame),
+    fn data(&self) -> &[u8];
+    fn sequence(&self) -> u64;
 }
 
-const _: () = assert!(size_of::<Guard>() <= 7 * 8 && align_of::<Guard>() <= 8);
+macro_rules! guards {
+    ($($type:ty = $tag:literal),* $(,)?) => {$(
+        impl Guard for $type {
+            const TAG: u64 = $tag;
+
+            #[inline(always)]
+            fn data(&self) -> &[u8] {
+                self.data()
+            }
+
+            #[inline(always)]
+            fn sequence(&self) -> u64 {
+                self.sequence()
+            }
+        }
+
+        const _: () = assert!(size_of::<$type>() <= 7 * 8 && align_of::<$type>() <= 8);
+    )*};
+}
+
+guards! {
+    LocalResponse = 0x7a62_2e76_6965_7731,
+    OwnedResponse = 0x7a62_2e76_6965_7732,
+    OwnedDuplexResponse = 0x7a62_2e76_6965_7733,
+    OwnedFrame = 0x7a62_2e76_6965_7734,
+}
 
 /// A response that borrows its client, whose handle stays for as long.
 pub(crate) struct LocalResponse {
@@ -52,6 +76,16 @@ impl LocalResponse {
     fn response(&self) -> &Response<'static> {
         // SAFETY: it is taken out by `into_owned` and `drop` only, which end this value.
         unsafe { self.response.assume_init_ref() }
+    }
+
+    #[inline(always)]
+    fn data(&self) -> &[u8] {
+        self.response().data()
+    }
+
+    #[inline(always)]
+    fn sequence(&self) -> u64 {
+        self.response().sequence()
     }
 
     fn into_owned(self) -> OwnedResponse {
@@ -83,13 +117,8 @@ impl zb_view {
     /// # Safety
     /// `view` can be written.
     #[inline(always)]
-    pub(crate) unsafe fn put(view: NonNull<Self>, guard: Guard) {
-        let (data, sequence) = match &guard {
-            Guard::Local(local) => (local.response().data(), local.response().sequence()),
-            Guard::Shared(response) => (response.data(), response.sequence()),
-            Guard::TwoBuffers(response) => (response.data(), response.sequence()),
-            Guard::Frame(frame) => (frame.data(), frame.sequence()),
-        };
+    pub(crate) unsafe fn put<G: Guard>(view: NonNull<Self>, guard: G) {
+        let (data, sequence) = (guard.data(), guard.sequence());
         let (data, len) = (data.as_ptr(), data.len());
         let view = view.as_ptr();
         // SAFETY: `view` can be written; the guard fits (asserted above).
@@ -98,27 +127,63 @@ impl zb_view {
             (&raw mut (*view).len).write(len);
             (&raw mut (*view).sequence).write(sequence);
             let opaque = (&raw mut (*view).opaque).cast::<u64>();
-            opaque.write(HELD);
-            opaque.add(1).cast::<Guard>().write(guard);
+            opaque.write(G::TAG);
+            opaque.add(1).cast::<G>().write(guard);
         }
     }
 
-    /// Takes the guard out and leaves the struct empty.
+    /// Leaves the struct empty, and says of which type the guard was that it held.
     ///
     /// # Safety
     /// The C contract.
     #[inline(always)]
-    unsafe fn take(view: *mut Self) -> Option<Guard> {
+    unsafe fn empty(view: NonNull<Self>) -> u64 {
+        let view = view.as_ptr();
         // SAFETY: the C contract: this library has filled the struct, or it is zero.
         unsafe {
-            let opaque = (&raw mut (*view).opaque).cast::<u64>();
-            if view.is_null() || opaque.read() != HELD {
-                return None;
-            }
-            opaque.write(0);
             (&raw mut (*view).data).write(std::ptr::null());
             (&raw mut (*view).len).write(0);
-            Some(opaque.add(1).cast::<Guard>().read())
+            (&raw mut (*view).opaque).cast::<u64>().replace(0)
+        }
+    }
+
+    /// Where the guard lies.
+    #[inline(always)]
+    fn guard<G: Guard>(view: NonNull<Self>) -> *mut G {
+        // SAFETY: of the same struct.
+        unsafe { (&raw mut (*view.as_ptr()).opaque).cast::<u64>().add(1).cast() }
+    }
+
+    /// Ends the life of what a view held.
+    ///
+    /// # Safety
+    /// The C contract, and `tag` is what [`zb_view::empty`] has just said of it.
+    #[inline(always)]
+    unsafe fn drop_guard(view: NonNull<Self>, tag: u64) {
+        // SAFETY: `put` has written one of this type, and the view does not say so any more.
+        unsafe {
+            if tag == LocalResponse::TAG {
+                Self::guard::<LocalResponse>(view).drop_in_place();
+            } else {
+                Self::drop_other(view, tag);
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`zb_view::drop_guard`].
+    #[inline(never)]
+    unsafe fn drop_other(view: NonNull<Self>, tag: u64) {
+        // SAFETY: the caller's.
+        unsafe {
+            match tag {
+                OwnedResponse::TAG => Self::guard::<OwnedResponse>(view).drop_in_place(),
+                OwnedDuplexResponse::TAG => {
+                    Self::guard::<OwnedDuplexResponse>(view).drop_in_place();
+                }
+                OwnedFrame::TAG => Self::guard::<OwnedFrame>(view).drop_in_place(),
+                _ => {}
+            }
         }
     }
 }
@@ -128,29 +193,30 @@ impl zb_view {
 /// # Safety
 /// The C contract for `out`.
 #[inline(always)]
-pub(crate) unsafe fn receive(out: *mut zb_view, call: impl FnOnce() -> Result<Guard>) -> zb_status {
+pub(crate) unsafe fn receive(
+    out: *mut zb_view,
+    call: impl FnOnce(NonNull<zb_view>) -> Result<()>,
+) -> zb_status {
     run(|| {
         let out = NonNull::new(out).ok_or_else(|| null("out"))?;
-        match call() {
-            Ok(guard) => {
-                // SAFETY: the C contract.
-                unsafe { zb_view::put(out, guard) };
-                Ok(())
-            }
-            Err(error) => {
-                // SAFETY: the C contract.
-                unsafe { out.write(zb_view::EMPTY) };
-                Err(error)
-            }
-        }
+        call(out).inspect_err(|_| {
+            // SAFETY: the C contract.
+            unsafe { out.write(zb_view::EMPTY) };
+        })
     })
 }
 
 /// Gives the bytes back, and leaves the view empty. Does nothing for an empty or null one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zb_view_release(view: *mut zb_view) {
-    // SAFETY: the C contract.
-    run_or((), || drop(unsafe { zb_view::take(view) }));
+    run_or((), || {
+        let Some(view) = NonNull::new(view) else { return };
+        // SAFETY: the C contract.
+        unsafe {
+            let tag = zb_view::empty(view);
+            zb_view::drop_guard(view, tag);
+        }
+    });
 }
 
 /// Lets a view be released on any thread, and outlive its handle. Its bytes stay where they are.
@@ -161,13 +227,17 @@ pub unsafe extern "C" fn zb_view_detach(view: *mut zb_view) -> zb_status {
     run(|| {
         let out = NonNull::new(view).ok_or_else(|| null("view"))?;
         // SAFETY: the C contract.
-        let guard = match unsafe { zb_view::take(view) } {
-            Some(Guard::Local(local)) => Guard::Shared(local.into_owned()),
-            Some(guard) => guard,
-            None => return Err(Error::InvalidState { reason: "the view holds nothing" }),
-        };
-        // SAFETY: the C contract.
-        unsafe { zb_view::put(out, guard) };
+        match unsafe { (&raw const (*view).opaque).cast::<u64>().read() } {
+            LocalResponse::TAG => {}
+            OwnedResponse::TAG | OwnedDuplexResponse::TAG | OwnedFrame::TAG => return Ok(()),
+            _ => return Err(Error::InvalidState { reason: "the view holds nothing" }),
+        }
+        // SAFETY: the C contract; the tag says of which type the guard is.
+        unsafe {
+            zb_view::empty(out);
+            let local = zb_view::guard::<LocalResponse>(out).read();
+            zb_view::put(out, local.into_owned());
+        }
         Ok(())
     })
 }
