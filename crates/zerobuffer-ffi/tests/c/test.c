@@ -454,6 +454,52 @@ static void reader_and_writer(void) {
   zb_view_release(&last);
 }
 
+static uint8_t kilobyte[1024];
+
+static void call_and_release(zb_client *client, int detach) {
+  for (int i = 0; i < 100; i++) {
+    zb_view view;
+    OK(zb_client_call(client, kilobyte, sizeof kilobyte, PATIENCE, &view));
+    if (detach) OK(zb_view_detach(&view));
+    zb_view_release(&view);
+  }
+  zb_client_close(client);
+}
+
+/* Whatever a view holds is given back with it: more goes through each ring than there is room for. */
+static void given_back(void) {
+  const char *in_place_channel = name("back"), *mutable_channel = name("back-two");
+  counters counted = {0, 0};
+  zb_server *server = serve(in_place_channel, upper, &counted, server_config(ZB_SERVER_IN_PLACE));
+  zb_server *edits = serve(mutable_channel, upper, &counted, server_config(ZB_SERVER_MUTABLE));
+  for (int detach = 0; detach <= 1; detach++) call_and_release(connected(in_place_channel, NULL), detach);
+  zb_client_config wanted = client_config(ZB_CHANNEL_IN_PLACE);
+  wanted.threads = ZB_THREADS_MANY;
+  call_and_release(connected(in_place_channel, &wanted), 0);
+  wanted = client_config(ZB_CHANNEL_TWO_BUFFERS);
+  wanted.response_payload_size = 1 << 14;
+  call_and_release(connected(mutable_channel, &wanted), 0);
+  zb_server_close(server);
+  zb_server_close(edits);
+
+  zb_reader_config config;
+  memset(&config, 0, sizeof config);
+  config.size = sizeof config;
+  config.payload_size = 1 << 14;
+  zb_reader *reader;
+  zb_writer *writer;
+  OK(zb_reader_create(name("back-frames"), &config, &reader));
+  OK(zb_writer_connect(name("back-frames"), NULL, PATIENCE, &writer));
+  for (int i = 0; i < 100; i++) {
+    zb_view frame;
+    OK(zb_writer_write(writer, kilobyte, sizeof kilobyte, NULL));
+    OK(zb_reader_read(reader, PATIENCE, &frame));
+    zb_view_release(&frame);
+  }
+  zb_writer_close(writer);
+  zb_reader_close(reader);
+}
+
 /* Nothing that can be found out is taken on trust. */
 static void misuse(void) {
   const char *channel = name("misuse");
@@ -618,6 +664,7 @@ int main(void) {
   threads();
   two_buffers();
   reader_and_writer();
+  given_back();
   misuse();
   death();
   forked();
