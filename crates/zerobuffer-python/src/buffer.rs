@@ -1,6 +1,7 @@
 //! Bytes on their way between Python and the library: whatever Python can show as bytes, and the
 //! library's memory as Python's buffers.
 
+use crate::process::Process;
 use parking_lot::Mutex;
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::PyBufferError;
@@ -57,9 +58,16 @@ pub(crate) struct Exports {
     making_data: AtomicBool,
     /// The latest view that `data` returned, if anybody has it. A strong reference would be a cycle.
     data: Mutex<Option<Py<PyWeakrefReference>>>,
+    /// Nobody may write through a view.
+    read_only: bool,
+    process: Process,
 }
 
 impl Exports {
+    pub(crate) fn read_only() -> Self {
+        Self { read_only: true, ..Self::default() }
+    }
+
     /// The body of `__getbuffer__`.
     ///
     /// # Safety
@@ -72,11 +80,13 @@ impl Exports {
         flags: c_int,
         memory: &SharedMemoryView,
     ) -> PyResult<()> {
+        self.process.check(object.py())?;
         let (start, len) = (memory.as_ptr().cast::<c_void>(), memory.len() as isize);
+        let read_only = c_int::from(self.read_only);
         // SAFETY: `view` is Python's to be filled, by this function's contract.
         let status = unsafe {
             (*view).obj = ptr::null_mut();
-            ffi::PyBuffer_FillInfo(view, object.as_ptr(), start, len, 0, flags)
+            ffi::PyBuffer_FillInfo(view, object.as_ptr(), start, len, read_only, flags)
         };
         if status != 0 {
             return Err(PyErr::fetch(object.py()));
@@ -107,6 +117,7 @@ impl Exports {
         &self,
         object: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyMemoryView>> {
+        self.process.check(object.py())?;
         if let Some(view) = self.own_view(object.py()) {
             return Ok(view.cast_into()?);
         }
@@ -141,7 +152,7 @@ impl Exports {
     }
 
     /// As [`Exports::close`], but slices of `data` may be left, as programs written for version 1 leave
-    /// them behind. They stay readable, and show what becomes of the memory.
+    /// them behind. They stay readable, and show what becomes of the memory: for [`Exports::read_only`].
     pub(crate) fn close_but_slices(&self, py: Python<'_>) -> PyResult<()> {
         self.close_data(py)?;
         match self.direct.load(Ordering::Relaxed) {

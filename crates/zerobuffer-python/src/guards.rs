@@ -102,14 +102,10 @@ impl RequestBuffer {
 
     /// Sends the request, and returns its sequence number.
     ///
-    /// Raises BufferError while an array or another view of its bytes is alive (in an in-place
-    /// channel), InvalidState if it was sent before or if the client was closed.
+    /// Raises BufferError while an array or another view of its bytes is alive, InvalidState if it was
+    /// sent before or if the client was closed.
     fn commit(&self, py: Python<'_>) -> PyResult<u64> {
-        let is_in_place = matches!(self.state.lock().open, Open::InPlace(_));
-        if is_in_place {
-            // The server edits these very bytes; those of two buffers are only copied from.
-            self.exports.close(py)?;
-        }
+        self.exports.close(py)?;
         let open = std::mem::replace(&mut self.state.lock().open, Open::Done);
         match open {
             Open::InPlace(buffer) => buffer.commit().map_err(duplex(py)),

@@ -5,7 +5,8 @@
 //!
 //! - Whoever may wait looks once, for a few microseconds, with the interpreter lock, then waits without it
 //!   in slices and checks for signals in between (`waiting`).
-//! - No Rust lock is waited for with the interpreter lock held, so the two cannot block each other.
+//! - No Rust lock is waited for with the interpreter lock held, so the two cannot block each other; and none in
+//!   a forked child (`process`).
 //! - An object that hands out its bytes' address keeps them mapped for as long as it lives, and every
 //!   Python view of them keeps the object alive (`buffer`).
 
@@ -13,6 +14,7 @@ mod buffer;
 mod client;
 mod errors;
 mod guards;
+mod process;
 mod reader;
 mod request;
 mod server;
@@ -25,6 +27,7 @@ use pyo3::prelude::*;
 #[pymodule]
 #[pyo3(name = "_native")]
 fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    process::count_forks(module)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<client::Client>()?;
     module.add_class::<guards::RequestBuffer>()?;

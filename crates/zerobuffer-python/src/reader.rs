@@ -2,6 +2,7 @@
 
 use crate::buffer::Exports;
 use crate::errors::{Side, closed, exception};
+use crate::process::Process;
 use crate::server::sizes;
 use crate::waiting::{self, not_yet};
 use parking_lot::Mutex;
@@ -24,6 +25,7 @@ pub(crate) struct Reader {
     reader: Mutex<Option<Arc<v1::Reader>>>,
     /// What was read, once closed.
     last: Mutex<v1::ReaderStatistics>,
+    process: Process,
 }
 
 #[pymethods]
@@ -38,7 +40,8 @@ impl Reader {
         // Reserving the memory may take a while.
         let reader = py.detach(|| v1::Reader::create(name, config)).map_err(raised(py))?;
         let reader = Mutex::new(Some(Arc::new(reader)));
-        Ok(Self { name: name.to_owned(), reader, last: Mutex::default() })
+        let (last, process) = (Mutex::default(), Process::default());
+        Ok(Self { name: name.to_owned(), reader, last, process })
     }
 
     /// The buffer's name.
@@ -54,6 +57,7 @@ impl Reader {
     /// in that time (then it is a NotConnectedYet); SequenceError; ProtocolViolation.
     #[pyo3(signature = (timeout=Some(5.0)), text_signature = "($self, timeout=5.0)")]
     fn read_frame(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Frame>> {
+        self.process.check(py)?;
         let read = |slice: Duration| {
             let reader = self.get()?;
             reader.read_frame(slice).map(v1::Frame::into_owned)
@@ -72,6 +76,7 @@ impl Reader {
 
     /// A memoryview of a copy of the metadata; None if the writer has set none.
     fn get_metadata<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyMemoryView>>> {
+        self.process.check(py)?;
         let metadata = self.get().and_then(|reader| reader.metadata()).map_err(raised(py))?;
         let view = |bytes: Vec<u8>| PyMemoryView::from(PyBytes::new(py, &bytes).as_any());
         metadata.map(view).transpose()
@@ -80,6 +85,7 @@ impl Reader {
     /// Whether a live writer is attached, waiting for one up to `timeout_ms` milliseconds.
     #[pyo3(signature = (timeout_ms=None))]
     fn is_writer_connected(&self, py: Python<'_>, timeout_ms: Option<u64>) -> PyResult<bool> {
+        self.process.check(py)?;
         let timeout = Duration::from_millis(timeout_ms.unwrap_or(0));
         let connected = waiting::wait(py, timeout, not_yet, |slice| match self.get() {
             Ok(reader) => reader.wait_for_writer(slice),
@@ -90,18 +96,21 @@ impl Reader {
 
     /// Frames read so far.
     #[getter]
-    fn frames_read(&self) -> u64 {
-        self.statistics().frames
+    fn frames_read(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.statistics(py)?.frames)
     }
 
     /// Their bytes.
     #[getter]
-    fn bytes_read(&self) -> u64 {
-        self.statistics().bytes
+    fn bytes_read(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.statistics(py)?.bytes)
     }
 
-    /// Removes the buffer. Frames that are held stay readable.
+    /// Removes the buffer. Frames that are held stay readable. In a forked child it does nothing.
     fn close(&self, py: Python<'_>) {
+        if !self.process.is_this() {
+            return;
+        }
         let Some(reader) = self.reader.lock().take() else { return };
         *self.last.lock() = reader.statistics();
         py.detach(|| drop_last(reader));
@@ -132,8 +141,9 @@ impl Reader {
         self.reader.lock().clone().ok_or(CLOSED)
     }
 
-    fn statistics(&self) -> v1::ReaderStatistics {
-        self.get().map_or_else(|_| *self.last.lock(), |reader| reader.statistics())
+    fn statistics(&self, py: Python<'_>) -> PyResult<v1::ReaderStatistics> {
+        self.process.check(py)?;
+        Ok(self.get().map_or_else(|_| *self.last.lock(), |reader| reader.statistics()))
     }
 }
 
@@ -149,8 +159,8 @@ fn raised(py: Python<'_>) -> impl Fn(Error) -> PyErr {
     move |error| exception(py, &error, Side::Reader)
 }
 
-/// A frame, read where the writer put it. It has the buffer protocol: `np.asarray(frame)` shows its bytes
-/// without a copy.
+/// A frame, read where the writer put it. It has the buffer protocol: `np.asarray(frame)` shows its bytes,
+/// read-only and without a copy.
 ///
 /// Its space goes back to the writer by dispose(), at the end of a `with` block, or with the object.
 #[pyclass(frozen, module = "zerobuffer")]
@@ -164,7 +174,7 @@ pub(crate) struct Frame {
 impl Frame {
     fn new(frame: v1::OwnedFrame) -> Self {
         let (memory, sequence) = (frame.memory(), frame.sequence());
-        Self { frame: Mutex::new(Some(frame)), memory, sequence, exports: Exports::default() }
+        Self { frame: Mutex::new(Some(frame)), memory, sequence, exports: Exports::read_only() }
     }
 
     fn is_held(&self) -> bool {
@@ -174,7 +184,7 @@ impl Frame {
 
 #[pymethods]
 impl Frame {
-    /// A memoryview of the bytes. It is released with the frame.
+    /// A read-only memoryview of the bytes. It is released with the frame.
     #[getter]
     fn data<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyMemoryView>> {
         match slf.get().is_held() {

@@ -2,6 +2,7 @@
 
 use crate::buffer::with_bytes;
 use crate::errors::{Side, closed, duplex, exception};
+use crate::process::Process;
 use crate::request::Request;
 use crate::waiting::{self, SLICE, not_yet};
 use parking_lot::Mutex;
@@ -43,6 +44,7 @@ pub(crate) struct Server {
     stopping: AtomicBool,
     /// Why the threads gave up.
     failure: Mutex<Option<Error>>,
+    process: Process,
 }
 
 #[pymethods]
@@ -93,6 +95,7 @@ impl Server {
             started: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             failure: Mutex::default(),
+            process: Process::default(),
         })
     }
 
@@ -117,6 +120,7 @@ impl Server {
         on_error: Option<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
+        this.process.check(py)?;
         if this.is_stopping() || this.started.swap(true, Ordering::Relaxed) {
             let reason = "the server was started or stopped before; create another one";
             return Err(closed(py, reason));
@@ -177,6 +181,7 @@ impl Server {
     /// started, or after stop().
     #[pyo3(signature = (timeout=Some(5.0)), text_signature = "($self, timeout=5.0)")]
     fn receive(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Request> {
+        self.process.check(py)?;
         if self.started.load(Ordering::Relaxed) {
             return Err(closed(py, "a handler has the requests"));
         }
@@ -215,7 +220,7 @@ impl Server {
     #[getter]
     fn is_client_connected(&self, py: Python<'_>) -> bool {
         let is_connected = || self.server.lock().as_ref().is_some_and(|s| s.is_client_connected());
-        !self.is_stopping() && py.detach(is_connected)
+        self.process.is_this() && !self.is_stopping() && py.detach(is_connected)
     }
 
     /// Stops in good order: takes nothing more, lets running handlers finish, tells the client, lets it
@@ -224,16 +229,14 @@ impl Server {
     ///
     /// Raises what made the background threads give up before, if anything did.
     fn stop(&self, py: Python<'_>) -> PyResult<()> {
+        self.process.check(py)?;
         self.stopping.store(true, Ordering::Relaxed);
         if self.server.try_lock().is_some_and(|server| server.is_none()) {
             return Ok(());
         }
         self.join(py)?;
-        // In a forked child the lock may be held by a thread that is not there.
-        let stopped = py.detach(|| match self.server.try_lock_for(self.stop_timeout + SLICE) {
-            Some(mut server) => server.take().map_or(Ok(()), |mut server| server.stop()),
-            None => Err(Error::WrongProcess),
-        });
+        let stop = |mut server: zerobuffer::Server| server.stop();
+        let stopped = py.detach(|| self.server.lock().take().map_or(Ok(()), stop));
         if let Some(at_exit) = self.at_exit.lock().take() {
             py.import("atexit")?.call_method1("unregister", (at_exit,))?;
         }

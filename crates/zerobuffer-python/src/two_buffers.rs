@@ -3,6 +3,7 @@
 use crate::buffer::with_bytes;
 use crate::errors::{Side, closed, duplex, exception};
 use crate::guards::{RequestBuffer, Response};
+use crate::process::Process;
 use crate::request::{Request, message};
 use crate::server::{report, sizes};
 use crate::waiting::{self, SLICE, not_yet};
@@ -51,6 +52,7 @@ pub(crate) struct TwoBufferClient {
     /// `None` once closed.
     client: FairMutex<Option<Everything>>,
     send_timeout: Duration,
+    process: Process,
 }
 
 #[pymethods]
@@ -87,6 +89,7 @@ impl TwoBufferClient {
             name: channel.to_owned(),
             client: FairMutex::new(Some(Everything(cell))),
             send_timeout: waiting::timeout(send_timeout)?,
+            process: Process::default(),
         })
     }
 
@@ -112,6 +115,7 @@ impl TwoBufferClient {
     }
 
     fn send_request(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<u64> {
+        self.process.check(py)?;
         with_bytes(data, |bytes| {
             let send = |slice| self.with(slice, |cell| cell.borrow_owner().send_request(bytes));
             waiting::wait_detached(py, self.send_timeout, not_yet, send)?.map_err(duplex(py))
@@ -121,6 +125,7 @@ impl TwoBufferClient {
     /// A buffer of `size` bytes in the ring, to be filled in place and committed.
     fn acquire_request_buffer(slf: &Bound<'_, Self>, size: usize) -> PyResult<RequestBuffer> {
         let (py, this) = (slf.py(), slf.get());
+        this.process.check(py)?;
         let acquire = |slice| this.with(slice, |cell| open(cell, size));
         let (memory, sequence) =
             waiting::wait_detached(py, this.send_timeout, not_yet, acquire)?.map_err(duplex(py))?;
@@ -169,15 +174,18 @@ impl TwoBufferClient {
         self.look(py, |client| client.cancel(sequence)).unwrap_or(false)
     }
 
-    /// Closes both buffers. Responses that are held stay readable.
+    /// Closes both buffers. Responses that are held stay readable. In a forked child it does nothing.
     fn close(&self, py: Python<'_>) {
-        py.detach(|| drop(self.client.lock().take()));
+        if self.process.is_this() {
+            py.detach(|| drop(self.client.lock().take()));
+        }
     }
 }
 
 impl TwoBufferClient {
     /// Sends the request that is open.
     pub(crate) fn commit(&self, py: Python<'_>) -> PyResult<u64> {
+        self.process.check(py)?;
         let committed = py.detach(|| {
             let mut client = self.client.lock();
             let cell = &mut client.as_mut().ok_or(CLOSED)?.0;
@@ -190,6 +198,9 @@ impl TwoBufferClient {
 
     /// Sends nothing of the request that is open.
     pub(crate) fn abandon(&self, py: Python<'_>) {
+        if !self.process.is_this() {
+            return;
+        }
         py.detach(|| {
             if let Some(Everything(cell)) = &mut *self.client.lock() {
                 cell.with_dependent_mut(|_, open| *open = None);
@@ -208,11 +219,15 @@ impl TwoBufferClient {
         act(&mut client.as_mut().ok_or(CLOSED)?.0)
     }
 
+    /// `None` once closed, and in a forked child.
     fn look<T: Send>(
         &self,
         py: Python<'_>,
         look: impl Fn(&v1::DuplexClient) -> T + Send + Sync,
     ) -> Option<T> {
+        if !self.process.is_this() {
+            return None;
+        }
         py.detach(|| self.client.lock().as_ref().map(|client| look(client.0.borrow_owner())))
     }
 
@@ -225,6 +240,7 @@ impl TwoBufferClient {
         + Send
         + Sync,
     ) -> PyResult<Response> {
+        self.process.check(py)?;
         let step = |slice: Duration| {
             let start = Instant::now();
             loop {
@@ -256,6 +272,7 @@ fn open(cell: &mut Cell, size: usize) -> Result<(SharedMemoryView, u64), Error> 
 pub(crate) struct TwoBufferServer {
     name: String,
     server: Mutex<v1::DuplexServer>,
+    process: Process,
 }
 
 #[pymethods]
@@ -277,7 +294,7 @@ impl TwoBufferServer {
             .stop_timeout(waiting::timeout(Some(stop_timeout))?);
         let created = py.detach(|| v1::DuplexServer::create(channel, config));
         let server = Mutex::new(created.map_err(duplex(py))?);
-        Ok(Self { name: channel.to_owned(), server })
+        Ok(Self { name: channel.to_owned(), server, process: Process::default() })
     }
 
     #[getter]
@@ -293,6 +310,7 @@ impl TwoBufferServer {
         handler: Py<PyAny>,
         on_error: Option<Py<PyAny>>,
     ) -> PyResult<()> {
+        self.process.check(py)?;
         let channel = self.name.clone();
         let run = move |draft: &mut v1::Draft<'_>| {
             let answered = Python::try_attach(|py| {
@@ -318,6 +336,7 @@ impl TwoBufferServer {
     }
 
     fn stop(&self, py: Python<'_>) -> PyResult<()> {
+        self.process.check(py)?;
         let stopped = py.detach(|| self.server.lock().stop());
         stopped.map_err(|error| exception(py, &error, Side::Duplex))
     }

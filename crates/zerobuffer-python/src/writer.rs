@@ -2,6 +2,7 @@
 
 use crate::buffer::{Exports, is_large, with_bytes};
 use crate::errors::{Side, exception};
+use crate::process::Process;
 use crate::waiting::{self, SLICE, not_yet};
 use parking_lot::{Mutex, MutexGuard};
 use pyo3::IntoPyObjectExt;
@@ -49,6 +50,9 @@ pub(crate) struct Writer {
     empty_metadata: Mutex<bool>,
     /// What was written so far.
     statistics: Mutex<v1::WriterStatistics>,
+    /// The frame that get_frame_buffer() has given out.
+    given_out: Mutex<Option<Py<Region>>>,
+    process: Process,
 }
 
 #[pymethods]
@@ -66,6 +70,8 @@ impl Writer {
             write_timeout: Mutex::new(Duration::from_secs(5)),
             empty_metadata: Mutex::new(false),
             statistics: Mutex::default(),
+            given_out: Mutex::default(),
+            process: Process::default(),
         })
     }
 
@@ -79,6 +85,7 @@ impl Writer {
     ///
     /// Raises MetadataAlreadyWrittenException, TooLarge or ReaderDeadException.
     fn set_metadata(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.process.check(py)?;
         let set = with_bytes(data, |bytes| {
             let set = |writer: &mut v1::Writer, _| match writer {
                 _ if *self.empty_metadata.lock() => Err(Error::MetadataAlreadyWritten),
@@ -100,6 +107,7 @@ impl Writer {
     /// Raises BufferFullException, FrameTooLargeException, InvalidFrameSizeException if there are no
     /// bytes, ReaderDeadException, or Busy if another writer has taken over.
     fn write_frame(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.process.check(py)?;
         let timeout = *self.write_timeout.lock();
         let written = with_bytes(data, |bytes| {
             let write = |writer: &mut v1::Writer, slice| {
@@ -117,7 +125,7 @@ impl Writer {
     }
 
     /// A writable memoryview of `size` bytes in the ring, to be filled in place and sent by
-    /// commit_frame(). Other threads' writes wait until then.
+    /// commit_frame(), which releases it. Other threads' writes wait until then.
     ///
     /// Raises as write_frame does, and ClaimOpen if this thread has one open already.
     fn get_frame_buffer<'py>(
@@ -125,58 +133,55 @@ impl Writer {
         py: Python<'py>,
         size: usize,
     ) -> PyResult<Bound<'py, PyMemoryView>> {
+        self.process.check(py)?;
         let timeout = *self.write_timeout.lock();
         let memory = waiting::wait(py, timeout, not_yet, |slice| self.open(size, slice))?;
         let memory = memory.map_err(raised(py))?;
         let region = Bound::new(py, Region { memory, exports: Exports::default() })?;
-        PyMemoryView::from(&region)
+        let view = region.get().exports.data(&region)?;
+        *self.given_out.lock() = Some(region.unbind());
+        Ok(view)
     }
 
-    /// Sends the frame that get_frame_buffer() has opened. Views of it stay readable, and show what the
-    /// ring holds there.
+    /// Sends the frame that get_frame_buffer() has opened, and releases its memoryview.
     ///
-    /// Raises InvalidState if there is none, ReaderDeadException, or Busy.
+    /// Raises BufferError while an array or another view of its bytes is alive, and the frame is open as
+    /// before; InvalidState if there is none, ReaderDeadException, or Busy.
     fn commit_frame(&self, py: Python<'_>) -> PyResult<()> {
-        let mut state = self.state.lock();
-        let committed = match std::mem::replace(&mut *state, State::Closed) {
-            State::Filling(mut filling, _) => {
-                let buffer = filling.with_dependent_mut(|_, buffer| buffer.take());
-                let committed = buffer.map(v1::FrameBuffer::commit);
-                let writer = filling.into_owner().into_inner();
-                *self.statistics.lock() = writer.statistics();
-                *state = State::Idle(writer);
-                committed
-            }
-            other => {
-                *state = other;
-                None
-            }
-        };
-        drop(state);
+        self.process.check(py)?;
         const NOTHING: Error = Error::InvalidState { reason: "No pending frame to commit" };
-        committed.unwrap_or(Err(NOTHING)).map(drop).map_err(raised(py))
+        let given_out = self.given_out.lock().take();
+        let region = given_out.ok_or(NOTHING).map_err(raised(py))?;
+        if let Err(viewed) = region.get().exports.close(py) {
+            *self.given_out.lock() = Some(region);
+            return Err(viewed);
+        }
+        py.detach(|| self.commit()).unwrap_or(Err(NOTHING)).map(drop).map_err(raised(py))
     }
 
     /// Whether the reader is there at this moment.
-    fn is_reader_connected(&self, py: Python<'_>) -> bool {
-        py.detach(|| match self.state.try_lock_for(SLICE).as_deref() {
+    fn is_reader_connected(&self, py: Python<'_>) -> PyResult<bool> {
+        self.process.check(py)?;
+        Ok(py.detach(|| match self.state.try_lock_for(SLICE).as_deref() {
             Some(State::Idle(writer)) => writer.is_reader_connected(),
             Some(State::Closed) => false,
             // It was when the frame was opened, or else the write that is under way will say so.
             Some(State::Filling(..)) | None => true,
-        })
+        }))
     }
 
     /// Frames written so far.
     #[getter]
-    fn frames_written(&self) -> u64 {
-        self.statistics.lock().frames
+    fn frames_written(&self, py: Python<'_>) -> PyResult<u64> {
+        self.process.check(py)?;
+        Ok(self.statistics.lock().frames)
     }
 
     /// Their bytes.
     #[getter]
-    fn bytes_written(&self) -> u64 {
-        self.statistics.lock().bytes
+    fn bytes_written(&self, py: Python<'_>) -> PyResult<u64> {
+        self.process.check(py)?;
+        Ok(self.statistics.lock().bytes)
     }
 
     /// How long writing waits for room, as a timedelta. Default 5 seconds.
@@ -196,8 +201,16 @@ impl Writer {
         Ok(())
     }
 
-    /// Detaches. Frames that were written stay there to be read.
+    /// Detaches. Frames that were written stay there to be read; one that is open is forgotten, and arrays
+    /// on it must not be written any more. In a forked child it does nothing.
     fn close(&self, py: Python<'_>) {
+        if !self.process.is_this() {
+            return;
+        }
+        if let Some(region) = self.given_out.lock().take() {
+            // Arrays keep the memory, and then the memoryview.
+            let _ = region.get().exports.close(py);
+        }
         py.detach(|| *self.state.lock() = State::Closed);
     }
 
@@ -221,6 +234,25 @@ impl Writer {
 }
 
 impl Writer {
+    /// Sends what is open, if anything is.
+    fn commit(&self) -> Option<Result<u64, Error>> {
+        let mut state = self.state.lock();
+        match std::mem::replace(&mut *state, State::Closed) {
+            State::Filling(mut filling, _) => {
+                let buffer = filling.with_dependent_mut(|_, buffer| buffer.take());
+                let committed = buffer.map(v1::FrameBuffer::commit);
+                let writer = filling.into_owner().into_inner();
+                *self.statistics.lock() = writer.statistics();
+                *state = State::Idle(writer);
+                committed
+            }
+            other => {
+                *state = other;
+                None
+            }
+        }
+    }
+
     /// One turn with the writer, if it is this thread's turn within `slice`.
     fn step<T>(
         &self,

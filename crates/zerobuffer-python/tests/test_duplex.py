@@ -58,8 +58,14 @@ def test_the_client_is_the_same_for_every_kind(server, client):
     second, buffer = client.acquire_request_buffer(2)
     with pytest.raises(zerobuffer.ZeroBufferException):
         client.send_request(b"x")
-    np.frombuffer(buffer, np.uint8)[:] = 3
+    array = np.frombuffer(buffer, np.uint8)
+    array[:] = 3
+    with pytest.raises(BufferError):
+        client.commit_request()
+    del array
     client.commit_request()
+    with pytest.raises(ValueError, match="released"):
+        buffer[0] = 1
     assert second == first + 1
     for sequence, expected in ((first, b"\xfd"), (second, b"\xfc\xfc")):
         response = client.receive_response_for(sequence, MS)

@@ -1,11 +1,10 @@
-"""Ctrl-C, the peer's death, and what a fork must not do."""
+"""Ctrl-C, and the peer's death."""
 
 import os
 import signal
 import threading
 import time
 
-import numpy as np
 import pytest
 import zerobuffer
 from conftest import LONG
@@ -155,33 +154,3 @@ def test_a_server_that_runs_when_its_program_ends_is_stopped_in_order(name, chil
         server.finish()
         with pytest.raises(zerobuffer.PeerClosed):
             client.receive_response(LONG)
-
-
-def test_a_forked_child_is_told_and_disturbs_nothing(pair):
-    server, client = pair
-    server.start(lambda request: None)
-    buffer = client.acquire_request_buffer(4)
-    pid = os.fork()
-    if pid == 0:
-        # Not pytest's process any more: only the status tells.
-        status = 1
-        try:
-            refused = 0
-            for use in (
-                lambda: client.call(b"x", 0.1),
-                lambda: client.receive_response(0.1),
-                lambda: buffer.commit(),
-                lambda: server.stop(),
-            ):
-                try:
-                    use()
-                except zerobuffer.WrongProcess:
-                    refused += 1
-            status = 0 if refused == 4 else 10 + refused
-        finally:
-            os._exit(status)
-    assert os.waitpid(pid, 0)[1] == 0
-    np.asarray(buffer)[:] = 5
-    sequence = buffer.commit()
-    assert bytes(client.receive_response_for(sequence, LONG)) == b"\5" * 4
-    assert bytes(client.call(b"abc", LONG)) == b"abc"

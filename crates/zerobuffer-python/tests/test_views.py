@@ -184,14 +184,18 @@ def test_frames_of_version_1_are_shared_bytes_too(name):
         buffer = writer.get_frame_buffer(4)
         array = np.frombuffer(buffer, np.uint8)
         array[:] = [1, 2, 3, 4]
-        # As programs of version 1 do it, with the view alive.
+        written = array.ctypes.data
+        with pytest.raises(BufferError):
+            writer.commit_frame()
+        # It is open as before.
+        array[0] = 9
+        del array
         writer.commit_frame()
         frame = reader.read_frame(LONG)
         view = np.asarray(frame)
         segment = Segment(name)
-        assert segment.offset(view.ctypes.data) == segment.offset(array.ctypes.data)
-        array[0] = 9
-        assert view[0] == 9, "not the same memory"
+        assert segment.offset(view.ctypes.data) == segment.offset(written)
+        assert view.tolist() == [9, 2, 3, 4]
         with pytest.raises(BufferError):
             frame.dispose()
         assert frame.is_valid
@@ -200,8 +204,38 @@ def test_frames_of_version_1_are_shared_bytes_too(name):
         assert not frame.is_valid
         with pytest.raises(ValueError):
             frame.data
-    del buffer, array, frame
+    del buffer, frame
     assert not segment.mappings()
+
+
+def test_no_view_of_version_1_writes_what_is_somebody_elses(name):
+    with Reader(name, BufferConfig(64, 4096)) as reader, Writer(name) as writer:
+        buffer = writer.get_frame_buffer(8)
+        part = buffer[4:]
+        part[:] = b"more"
+        with pytest.raises(BufferError):
+            writer.commit_frame()
+        del part
+        writer.commit_frame()
+        with pytest.raises(ValueError, match="released"):
+            buffer[0] = 1
+        with pytest.raises(zerobuffer.InvalidState):
+            writer.commit_frame()
+
+        frame = reader.read_frame(LONG)
+        array = np.asarray(frame)
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
+        del array
+        header = frame.data[:4]
+        frame.dispose()
+        with pytest.raises(TypeError, match="read-only"):
+            header[0] = 1
+
+        abandoned = writer.get_frame_buffer(8)
+        writer.close()
+        with pytest.raises(ValueError, match="released"):
+            abandoned[0] = 1
 
 
 def test_slices_that_a_program_of_version_1_leaves_behind_stay_readable(name):

@@ -4,6 +4,8 @@ import atexit
 import logging
 from typing import Any, Callable
 
+from .exceptions import WrongProcess
+
 _log = logging.getLogger("zerobuffer.server")
 
 
@@ -19,6 +21,9 @@ def stop_at_exit(server: Any) -> Callable[[], None]:
     def stop() -> None:
         try:
             server.stop()
+        except WrongProcess:
+            # A forked child: the server is its parent's.
+            pass
         except Exception:
             _log.exception("the server of channel %r did not stop in order", server.name)
 

@@ -141,7 +141,7 @@ class DuplexClient(IDuplexClient):
     def commit_request(self) -> None:
         """Sends the buffer that was acquired.
 
-        Raises BufferError while an array or another view of it is alive, on an in-place channel.
+        Raises BufferError while an array or another view of it is alive.
         """
         self._open()
         if self._pending is None:

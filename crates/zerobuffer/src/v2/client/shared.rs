@@ -100,7 +100,10 @@ pub(super) struct Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.connection.senders.leave(self.ticket);
+        // In a forked child nobody takes turns, and another thread may have held the gate's lock.
+        if self.connection.channel.segment.is_ours() {
+            self.connection.senders.leave(self.ticket);
+        }
     }
 }
 
