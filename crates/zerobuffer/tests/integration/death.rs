@@ -244,6 +244,9 @@ fn who_waits_for_long_is_told_of_a_death_by_a_thread_that_ends_with_the_connecti
         let watchers = |pid| threads(pid).iter().filter(|name| *name == "zb-death-watch\n").count();
         client.ask("call len=100 seed=512", "ok");
         assert_eq!(watchers(client.pid()), 0, "short calls need none");
+        // What is held keeps the memory, and nothing else.
+        client.ask("send len=100 seed=512", "ok");
+        client.ask("hold", "ok");
         client.say("op op=8 arg=0 len=100");
         server.expect("gate");
         eventually("the thread", || watchers(client.pid()) == 1);
