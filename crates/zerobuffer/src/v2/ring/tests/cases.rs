@@ -16,9 +16,12 @@ fn round_trip(world: &mut World, len: u64) {
 #[test]
 fn the_last_sequence_number_is_used_and_the_next_claim_fails() {
     let last = crate::v2::layout::MAX_SEQUENCE;
-    let mut world = World::starting_at(256, last - 1, 0);
+    let mut world = World::starting_at(256, last - 2, 0);
     round_trip(&mut world, 8);
-    assert!(!world.client.is_exhausted());
+    assert!(world.send(8, 1, true) && !world.client.is_exhausted());
+    let step = world.client.try_claim(Demand::new(192, 1).unwrap()).unwrap();
+    assert!(matches!(step, ClaimStep::Full { .. }), "there is a number, and no room: {step:?}");
+    world.settle();
     round_trip(&mut world, 8);
     assert!(world.client.is_exhausted());
     let error = world.client.try_claim(Demand::new(8, 1).unwrap()).unwrap_err();
@@ -33,6 +36,20 @@ fn an_exact_fit_leaves_no_room_for_a_marker_and_needs_none() {
         round_trip(&mut world, 64);
         assert_eq!(world.client.position(), 0);
     }
+}
+
+#[test]
+fn a_frame_goes_to_the_start_at_once_where_the_rest_and_its_bytes_are_free() {
+    let mut world = World::new(256);
+    assert!((0..3).all(|_| world.send(8, 1, true)));
+    while world.take() {}
+    assert!((0..3).all(|_| world.answer(0, 8)));
+    assert!((0..2).all(|_| world.collect(Some(0)) && world.release(0)));
+    // 64 bytes to the end and 128 at the start: all that is free.
+    assert_eq!((world.client.position(), world.client.free()), (192, 192));
+    assert!(world.send(64, 1, true));
+    assert_eq!((world.client.position(), world.client.free()), (128, 0));
+    world.settle();
 }
 
 #[test]
