@@ -648,6 +648,13 @@ impl ClientRing {
 }
 
 #[cfg(test)]
+impl Claim {
+    pub(crate) fn wraps(&self) -> bool {
+        self.wraps
+    }
+}
+
+#[cfg(test)]
 impl ClientRing {
     /// A ring whose next sequence and byte counter are near their limits.
     pub(crate) fn starting_at(mut self, sequence: u64, written: u64) -> Self {

@@ -39,10 +39,10 @@ struct World {
 
 impl World {
     fn new(size: u64) -> Self {
-        Self::starting_at(size, 1, 0)
+        Self::starting_at(size, 1, 0, 1 << 12)
     }
 
-    fn starting_at(size: u64, first: u64, written: u64) -> Self {
+    fn starting_at(size: u64, first: u64, written: u64, max_in_flight: usize) -> Self {
         let geometry = Geometry::new(0, 0, size).unwrap();
         let mut memory = HeapMemory::new();
         memory.allocate(geometry.total() as usize).unwrap();
@@ -55,7 +55,7 @@ impl World {
         let words = || (control.clone(), Words::new(payload.clone()));
         let ((c1, p1), (c2, p2)) = (words(), words());
         Self {
-            client: ClientRing::new(c1, p1, &geometry, 1 << 12).starting_at(first, written),
+            client: ClientRing::new(c1, p1, &geometry, max_in_flight).starting_at(first, written),
             server: ServerRing::new(c2, p2, &geometry).starting_at(first),
             control,
             payload,
@@ -91,6 +91,7 @@ impl World {
             ClaimStep::Ready(claim) => claim,
             ClaimStep::Full { needed, free } => {
                 assert!(needed <= self.size && free <= self.size);
+                assert_eq!(self.client.claim_at_once(demand), None);
                 return false;
             }
             ClaimStep::Marker => {
@@ -102,6 +103,8 @@ impl World {
             assert!(self.client.free() >= free_before, "a dropped claim changes nothing");
             return false;
         }
+        let at_once = self.client.claim_at_once(demand);
+        assert!(at_once.as_ref() == Some(&claim) || (at_once.is_none() && claim.wraps()));
         let start = claim.data_start();
         assert_eq!(start % alignment.max(32), 0);
         let bytes = start..start + claim.capacity();
@@ -386,8 +389,9 @@ proptest! {
             Just(64_u64), Just(128), Just(192), Just(256), Just(320), Just(1024), Just(8192)
         ].prop_flat_map(|size| (Just(size), prop::collection::vec(operation(size), 0..80))),
         concurrent: bool,
+        max_in_flight in prop_oneof![Just(4_usize), Just(1 << 12)],
     ) {
-        let mut world = World::new(size);
+        let mut world = World::starting_at(size, 1, 0, max_in_flight);
         if concurrent {
             world.server.set_concurrent();
             world.client.set_concurrent();
@@ -407,7 +411,7 @@ proptest! {
         operations in prop::collection::vec(operation(256), 0..80),
         behind in 0..2000_u64,
     ) {
-        let mut world = World::starting_at(256, 1, u64::MAX - behind);
+        let mut world = World::starting_at(256, 1, u64::MAX - behind, 1 << 12);
         run(&mut world, &operations);
         world.check_what_is_known();
         world.settle();

@@ -16,7 +16,7 @@ fn round_trip(world: &mut World, len: u64) {
 #[test]
 fn the_last_sequence_number_is_used_and_the_next_claim_fails() {
     let last = crate::v2::layout::MAX_SEQUENCE;
-    let mut world = World::starting_at(256, last - 2, 0);
+    let mut world = World::starting_at(256, last - 2, 0, 4);
     round_trip(&mut world, 8);
     assert!(world.send(8, 1, true) && !world.client.is_exhausted());
     let step = world.client.try_claim(Demand::new(192, 1).unwrap()).unwrap();
@@ -129,18 +129,16 @@ fn a_client_whose_claims_may_outlive_it_leaves_a_trace() {
 
 #[test]
 fn the_table_bounds_the_requests_in_flight() {
-    let geometry = Geometry::new(0, 0, 4096).unwrap();
-    let mut memory = HeapMemory::new();
-    memory.allocate(geometry.total() as usize).unwrap();
-    let words = |offset, len| Words::new(memory.map(offset, len).unwrap());
-    let client = ClientRing::new(words(0, METADATA), words(4096, 4096), &geometry, 3);
-    let demand = Demand::new(8, 1).unwrap();
-    for _ in 0..4 {
-        let ClaimStep::Ready(claim) = client.try_claim(demand).unwrap() else { panic!("full") };
-        client.commit(claim, 8);
+    let mut world = World::starting_at(1024, 1, 0, 3);
+    for _ in 0..5 {
+        // A power of two of them.
+        for _ in 0..4 {
+            assert!(world.send(8, 1, true));
+        }
+        let step = world.client.try_claim(Demand::new(8, 1).unwrap()).unwrap();
+        assert_eq!(step, ClaimStep::Full { needed: 64, free: 1024 - 4 * 64 });
+        world.settle();
     }
-    let step = client.try_claim(demand).unwrap();
-    assert_eq!(step, ClaimStep::Full { needed: 64, free: 4096 - 4 * 64 });
 }
 
 /// Writes a header where the server looks next.
