@@ -172,11 +172,15 @@ fn a_client_stopped_at_each_of_its_steps_keeps_its_place() {
     });
 }
 
-/// A client stops after it has found a segment fresh, and before it takes its lock.
+/// A client that stops before it takes its lock.
 fn stopped_before_its_lock(t: &Scene) -> Peer {
+    stopped_while_it_attaches(t, "attach.mapped")
+}
+
+fn stopped_while_it_attaches(t: &Scene, step: &'static str) -> Peer {
     let mut client = t.peer("role=client");
     client.expect("ready");
-    client.ask(&format!("arm {}", stopping(("attach.mapped", 0))), "ok");
+    client.ask(&format!("arm {}", stopping((step, 0))), "ok");
     client.say("connect");
     client.has_stopped();
     client
@@ -233,11 +237,7 @@ fn a_client_stopped_before_its_lock_does_not_attach_to_a_server_that_has_gone() 
 fn a_client_looks_again_once_it_has_its_lock() {
     scene(|t| {
         let server = t.server("handler=ops");
-        let mut first = t.peer("role=client");
-        first.expect("ready");
-        first.ask(&format!("arm {}", stopping(("attach.fresh", 0))), "ok");
-        first.say("connect");
-        first.has_stopped();
+        let mut first = stopped_while_it_attaches(t, "attach.fresh");
         let mut second = t.client();
         drop(second.call(&op(Op::Edit, 1, 100), LONG).unwrap());
         server.signal(libc::SIGSTOP);
@@ -249,6 +249,30 @@ fn a_client_looks_again_once_it_has_its_lock() {
         first.expect("ok");
         first.ask("call len=100 seed=512", "ok 1");
         first.stop();
+        server.stop();
+    });
+}
+
+/// A segment that somebody has written into is replaced though no client has used it. The client that is
+/// about to attach to it gets the next one, and not a server that seems to die.
+#[test]
+fn a_client_does_not_attach_to_a_segment_that_is_being_replaced() {
+    use std::os::unix::fs::FileExt;
+    scene(|t| {
+        let step = stopping(("retire.both_locked", 0));
+        let server = t.server(&format!("handler=ops {step}"));
+        let mut client = stopped_while_it_attaches(t, "attach.fresh");
+        let segment = format!("/dev/shm/{}_duplex", t.name());
+        let segment = std::fs::File::options().write(true).open(segment).unwrap();
+        // OIEB_Response.metadata_written_bytes: the server has written none.
+        segment.write_all_at(&[1], 0x70).unwrap();
+        server.has_stopped();
+        client.go_on();
+        std::thread::sleep(SHORT);
+        server.go_on();
+        client.expect("ok");
+        client.ask("call len=100 seed=512", "ok 1");
+        client.stop();
         server.stop();
     });
 }
