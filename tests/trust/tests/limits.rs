@@ -5,7 +5,9 @@
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use zerobuffer::{BufferConfig, Client, ClientConfig, ErrorKind, Frame, Server, WaitStrategy, v1};
+use zerobuffer::{
+    BufferConfig, Client, ClientConfig, ErrorKind, Frame, Server, ServerConfig, WaitStrategy, v1,
+};
 use zerobuffer_trust::{names, not_run, unique};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -232,6 +234,8 @@ fn eight_busy_loops_on_all_cpus_make_nothing_wrong() {
     let (name, done) = (unique("busy"), AtomicBool::new(false));
     let server = serve(&name, 1 << 16);
     std::thread::scope(|scope| {
+        // Also when the test fails: the scope waits for its threads.
+        let _end = EndAtDrop(&done);
         for _ in 0..8 {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
@@ -247,9 +251,16 @@ fn eight_busy_loops_on_all_cpus_make_nothing_wrong() {
                 check_calls(&mut client, 1);
             }
         }
-        done.store(true, Ordering::Relaxed);
     });
     drop(server);
+}
+
+struct EndAtDrop<'d>(&'d AtomicBool);
+
+impl Drop for EndAtDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// A channel with some traffic, and waits of every kind.
@@ -322,7 +333,9 @@ fn on_one_cpu(name: &str) {
         libc::CPU_SET(first, &mut one);
         assert_eq!(libc::sched_setaffinity(0, size_of_val(&one), &one), 0);
     }
-    let mut server = Server::create(name, BufferConfig::new(0, 4096)).expect("a server starts");
+    let config = ServerConfig::new(BufferConfig::new(0, 4096));
+    calls_on_one_cpu(name, config.clone().wait(WaitStrategy::Spin), WaitStrategy::Spin);
+    let mut server = Server::create(name, config).expect("a server starts");
     server
         .start(|frame: &mut Frame<'_>| {
             if frame.data() == b"slow" {
@@ -339,6 +352,19 @@ fn on_one_cpu(name: &str) {
     let used = cpu_time() - before;
     println!("one CPU: {used:?} of CPU time in one second of waiting");
     assert!(used < Duration::from_millis(200), "it spins: {used:?} of one second");
+}
+
+/// Who spins on the only CPU keeps the peer from it for a whole slice of time, each time.
+fn calls_on_one_cpu(name: &str, server: ServerConfig, client: WaitStrategy) {
+    let mut server = Server::create(name, server).expect("a server starts");
+    server.start(invert).expect("its thread starts");
+    let config = ClientConfig::new().wait(client);
+    let mut client = Client::connect_with(name, LONG, config).expect("attaches");
+    let before = cpu_time();
+    check_calls(&mut client, 300);
+    let used = cpu_time() - before;
+    println!("one CPU: {used:?} of CPU time for 300 calls");
+    assert!(used < Duration::from_millis(300), "it spins: {used:?} for 300 calls");
 }
 
 #[test]

@@ -6,3 +6,4 @@ mod damage;
 mod duplex;
 mod process;
 mod support;
+mod wire;
