@@ -191,6 +191,18 @@ fn a_frame_moves_the_account_step_by_step() {
     assert_eq!(account(), ([1024 - 216, 216, 216, 3, 3], 0, 0));
     drop(frame);
     assert_eq!(account(), ([1024, 216, 216, 3, 3], 0, 1));
+    // What a wrap has wasted behind a frame that is held comes back with that frame, and without a token.
+    writer.write_frame(&[3; 584]).unwrap();
+    drop(reader.read_frame(LONG).unwrap());
+    writer.write_frame(&[4; 84]).unwrap();
+    let before = reader.read_frame(LONG).unwrap();
+    writer.write_frame(&[5; 184]).unwrap();
+    let behind = reader.read_frame(LONG).unwrap();
+    assert_eq!(account(), ([1024 - 408, 200, 200, 7, 7], 0, 0));
+    drop(before);
+    assert_eq!(account(), ([1024 - 200, 200, 200, 7, 7], 0, 1));
+    drop(behind);
+    assert_eq!(account(), ([1024, 200, 200, 7, 7], 0, 2));
 }
 
 /// Section 5.3: a wrap needs room for what it wastes as well.
@@ -220,6 +232,8 @@ fn a_claim_shows_nothing_before_its_commit() {
     let (reader, mut writer) = pair(&name, 0, 1024);
     writer.write_frame(&[1; 908]).unwrap();
     drop(reader.read_frame(LONG).unwrap());
+    // Where the marker will be stands something else.
+    (924..940).step_by(8).for_each(|at| poke(&name, 128 + at, u64::MAX));
     let seen = || (header(&name), ring(&name, 924, 16), ring(&name, 0, 16), tokens(&name, 'w'));
     let before = seen();
     let mut buffer = writer.acquire(200).unwrap();
