@@ -45,19 +45,20 @@ class Child:
             [interpreter, "-c", program, *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
+            # What was read ahead would be lost to `communicate`.
+            bufsize=0,
         )
 
     def line(self):
         line = self.process.stdout.readline()
         assert line, f"the child has ended with {self.process.wait()}"
-        return line.strip()
+        return line.decode().strip()
 
     def finish(self):
         """Ends its input, and returns the rest of its output."""
         output, _ = self.process.communicate(timeout=WATCHDOG)
         assert self.process.returncode == 0
-        return output
+        return output.decode()
 
     def kill(self):
         self.process.kill()

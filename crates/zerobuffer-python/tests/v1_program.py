@@ -212,7 +212,8 @@ def server(name):
     except NotImplementedError:
         say("NotImplementedError")
     server.stop()
-    server = ImmutableDuplexServer(name, BufferConfig(4096, 1 << 20), 6)
+    # How long it waits for its client, and how long the deployed one takes to notice that it has gone.
+    server = ImmutableDuplexServer(name, BufferConfig(4096, 1 << 20), 60)
     server.add_error_handler(on_error)
     server.start(handler, lambda metadata: say("on_init", bytes(metadata)))
     raises(ZeroBufferException, server.start, handler)
