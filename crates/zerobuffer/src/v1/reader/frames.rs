@@ -1,0 +1,96 @@
+//! Frames in their reader's hands.
+
+use super::core::Core;
+use crate::memory::SharedMemoryView;
+use crate::v1::ring::Taken;
+use std::mem::ManuallyDrop;
+use std::sync::Arc;
+
+/// A frame, read where the writer put it. Its space goes back when it is dropped.
+#[derive(Debug)]
+pub struct Frame<'r> {
+    core: &'r Arc<Core>,
+    taken: Taken,
+}
+
+impl<'r> Frame<'r> {
+    #[inline]
+    pub(super) fn new(core: &'r Arc<Core>, taken: Taken) -> Self {
+        Self { core, taken }
+    }
+
+    /// The same frame, free of the reader's borrow: it may outlive the reader. Nothing is copied.
+    pub fn into_owned(self) -> OwnedFrame {
+        let this = ManuallyDrop::new(self);
+        OwnedFrame { core: Arc::clone(this.core), taken: this.taken.transfer() }
+    }
+}
+
+impl Drop for Frame<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.core.release(&self.taken);
+    }
+}
+
+/// As [`Frame`], but it may outlive the reader that read it.
+#[derive(Debug)]
+pub struct OwnedFrame {
+    core: Arc<Core>,
+    taken: Taken,
+}
+
+impl Drop for OwnedFrame {
+    fn drop(&mut self) {
+        self.core.release(&self.taken);
+    }
+}
+
+macro_rules! frame_methods {
+    ($type:ty) => {
+        impl $type {
+            /// The frame's bytes, in shared memory; empty in a forked child.
+            #[inline]
+            pub fn data(&self) -> &[u8] {
+                self.core.data(&self.taken)
+            }
+
+            /// The bytes as memory that stays mapped for as long as the view lives, even after the
+            /// frame was given back: for code that hands out their address, like a binding for another
+            /// language. They are the holder's alone only while the frame lives. Empty in a forked child.
+            pub fn memory(&self) -> SharedMemoryView {
+                self.core.memory(&self.taken)
+            }
+
+            /// The frame's length in bytes. C# writers can send frames of no bytes.
+            pub fn len(&self) -> usize {
+                self.taken.len as usize
+            }
+
+            /// Whether the frame has no bytes.
+            pub fn is_empty(&self) -> bool {
+                self.taken.len == 0
+            }
+
+            /// The frame's sequence number, as its writer counts: from 1.
+            pub fn sequence(&self) -> u64 {
+                self.taken.sequence
+            }
+
+            /// Whether this is a writer's first frame. Deployed writers start again at 1 when they
+            /// attach to a used buffer; ours go on.
+            pub fn is_first(&self) -> bool {
+                self.taken.first
+            }
+        }
+
+        impl AsRef<[u8]> for $type {
+            fn as_ref(&self) -> &[u8] {
+                self.data()
+            }
+        }
+    };
+}
+
+frame_methods!(Frame<'_>);
+frame_methods!(OwnedFrame);

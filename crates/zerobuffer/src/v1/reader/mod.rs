@@ -1,0 +1,263 @@
+//! The reader: creates a buffer, owns it, and reads its frames where they lie.
+
+mod core;
+mod frames;
+
+pub use frames::{Frame, OwnedFrame};
+
+use self::core::Core;
+use super::attach;
+use super::config::ReaderConfig;
+use super::create::{Plan, create};
+use super::layout::{Geometry, oieb};
+use super::ring::ReaderStatistics;
+use crate::config::BufferConfig;
+use crate::error::{Error, Result};
+use crate::memory::MemoryProvider;
+use crate::name::BufferName;
+use crate::wait::{Deadline, Peer};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// A reader: it creates the buffer, owns it, and removes it when dropped.
+///
+/// Frames are read where the writer put them. Several can be held at the same time and dropped in any
+/// order; their space goes back to the writer in the order of the ring, so a frame that is held keeps
+/// all later ones from being reused.
+///
+/// ```
+/// use std::time::Duration;
+/// use zerobuffer::{BufferConfig, v1};
+///
+/// let name = format!("doc-v1-{}", std::process::id());
+/// let reader = v1::Reader::create(&name, BufferConfig::new(64, 4096))?;
+/// let mut writer = v1::Writer::connect(&name, Duration::from_secs(5))?;
+/// writer.set_metadata(b"text")?;
+/// writer.write_frame(b"hello")?;
+///
+/// let frame = reader.read_frame(Duration::from_secs(5))?;
+/// assert_eq!((frame.data(), frame.sequence()), (&b"hello"[..], 1));
+/// assert_eq!(reader.metadata()?.as_deref(), Some(&b"text"[..]));
+/// # Ok::<(), zerobuffer::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Reader {
+    core: Arc<Core>,
+}
+
+impl Reader {
+    /// Creates the buffer `name`; writers can attach as soon as this returns, and not before all of it
+    /// is there. What a dead reader of the same name left behind is removed.
+    ///
+    /// Takes a [`BufferConfig`], or a [`ReaderConfig`] for more than sizes.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyRunning`] if a reader lives, ours or a deployed one; [`Error::NoSpace`] if
+    /// /dev/shm does not have the memory, all of which is reserved here; [`Error::ForeignObject`] if
+    /// something else has the name; [`Error::BadName`], [`Error::BadConfig`],
+    /// [`Error::PermissionDenied`]; [`Error::Unsupported`] for a configuration over memory that
+    /// exists, see [`create_in`](Self::create_in). Nothing is left behind.
+    pub fn create(name: &str, config: impl Into<ReaderConfig>) -> Result<Self> {
+        let config = config.into();
+        if config.buffer.existing.is_some() {
+            return Err(Error::Unsupported {
+                what: "a version 1 buffer is one piece with its header; use Reader::create_in",
+            });
+        }
+        Self::build(name, &config, None)
+    }
+
+    /// As [`create`](Self::create), but header, metadata and ring lie at the beginning of `memory`,
+    /// which must have [`segment_size`] bytes; only the semaphores and lock files get names. A writer
+    /// attaches to the same memory with [`Writer::connect_in`](super::Writer::connect_in).
+    ///
+    /// The memory is the buffer's alone for as long as the reader or one of its frames lives.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use zerobuffer::memory::{HeapMemory, MemoryProvider};
+    /// use zerobuffer::{BufferConfig, v1};
+    ///
+    /// let name = format!("doc-v1-heap-{}", std::process::id());
+    /// let config = BufferConfig::new(0, 4096);
+    /// let mut memory = HeapMemory::new();
+    /// memory.allocate(v1::segment_size(&config)?)?;
+    /// let reader = v1::Reader::create_in(&name, &memory, config)?;
+    /// let mut writer = v1::Writer::connect_in(&name, &memory, Duration::ZERO)?;
+    /// writer.write_frame(b"hello")?;
+    /// assert_eq!(reader.read_frame(Duration::ZERO)?.data(), b"hello");
+    /// # Ok::<(), zerobuffer::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`create`](Self::create), and those of [`MemoryProvider::map`].
+    pub fn create_in(
+        name: &str,
+        memory: &dyn MemoryProvider,
+        config: impl Into<ReaderConfig>,
+    ) -> Result<Self> {
+        Self::build(name, &config.into(), Some(memory))
+    }
+
+    fn build(
+        name: &str,
+        config: &ReaderConfig,
+        memory: Option<&dyn MemoryProvider>,
+    ) -> Result<Self> {
+        let name = &BufferName::new(name)?;
+        let buffer = &config.buffer;
+        let geometry = Geometry::for_request(buffer.metadata_size, buffer.payload_size)?;
+        let memory = match memory {
+            Some(memory) => Some(memory.map(0, geometry.total() as usize)?),
+            None => None,
+        };
+        if let Some(view) = &memory {
+            attach::check_alignment(view.as_ptr().addr())?;
+        }
+        let plan = Plan { name, geometry, mode: config.mode, liveness: config.liveness, memory };
+        let core = Core::new(create(&plan)?, config);
+        crate::trace::event!(buffer = %name, "created");
+        Ok(Self { core: Arc::new(core) })
+    }
+
+    /// The buffer's name.
+    pub fn name(&self) -> &str {
+        self.core.segment.name.as_str()
+    }
+
+    /// The next frame, waiting for it until `timeout` has passed: zero looks once, `None` waits for
+    /// ever.
+    ///
+    /// Once the writer is gone, what it had written is delivered first; then every call fails at once
+    /// until another writer attaches, see [`wait_for_writer`](Self::wait_for_writer).
+    ///
+    /// # Errors
+    /// [`Error::Timeout`]; [`Error::NotConnectedYet`] if no writer has been there so far;
+    /// [`Error::PeerClosed`] or [`Error::PeerDied`]; [`Error::SequenceGap`] or
+    /// [`Error::ProtocolViolation`] if a peer broke the protocol, from then on at every call;
+    /// [`Error::WrongProcess`].
+    #[inline]
+    pub fn read_frame(&self, timeout: impl Into<Option<Duration>>) -> Result<Frame<'_>> {
+        let deadline = Deadline::after(timeout.into().unwrap_or(Duration::MAX));
+        let taken = self.core.read(&deadline, None)?;
+        Ok(Frame::new(&self.core, taken))
+    }
+
+    /// As [`read_frame`](Self::read_frame), but comes back with `Timeout` once `stop` is set.
+    pub(in crate::v1) fn read_frame_unless(
+        &self,
+        timeout: Duration,
+        stop: &AtomicBool,
+    ) -> Result<Frame<'_>> {
+        let taken = self.core.read(&Deadline::after(timeout), Some(stop))?;
+        Ok(Frame::new(&self.core, taken))
+    }
+
+    /// A copy of the metadata; `None` if the writer has set none. Look after the first frame: writers
+    /// set it before.
+    ///
+    /// # Errors
+    /// [`Error::ProtocolViolation`] for lengths that do not fit; [`Error::WrongProcess`].
+    pub fn metadata(&self) -> Result<Option<Vec<u8>>> {
+        self.core.segment.check_process()?;
+        self.core.segment.read_metadata()
+    }
+
+    /// Whether a live writer is attached at this moment.
+    pub fn is_writer_connected(&self) -> bool {
+        let core = &self.core;
+        core.segment.is_ours() && core.peer() == Peer::Alive && core.is_writer_alive() == Some(true)
+    }
+
+    /// Waits until a live writer is attached.
+    ///
+    /// # Errors
+    /// [`Error::NotConnectedYet`] when the timeout has passed; [`Error::WrongProcess`].
+    pub fn wait_for_writer(&self, timeout: Duration) -> Result<()> {
+        self.core.segment.check_process()?;
+        let deadline = Deadline::after(timeout);
+        while !self.is_writer_connected() {
+            if deadline.left().is_zero() {
+                return Err(Error::NotConnectedYet { waited: timeout });
+            }
+            std::thread::sleep(Duration::from_millis(1).min(deadline.left()));
+        }
+        Ok(())
+    }
+
+    /// Whether writers still find the buffer: false once its name, its semaphores or its lock files
+    /// were deleted or replaced from outside. A writer that is attached already does not mind.
+    pub fn is_in_place(&self) -> bool {
+        let owned = self.core.owned();
+        self.core.segment.is_ours() && owned.is_in_place()
+    }
+
+    /// What was read and seen so far.
+    pub fn statistics(&self) -> ReaderStatistics {
+        self.core.ring().statistics
+    }
+
+    /// Removes the buffer, as dropping does. Frames that are held stay valid.
+    pub fn close(self) {}
+
+    /// Whether writers can attach, as far as the header says: for who does not wait for a frame, which
+    /// looks at the same.
+    pub(in crate::v1) fn check_fixed_words(&self) -> Result<()> {
+        self.core.check_fixed_words()
+    }
+
+    /// Whether a token waits to be taken: there is, most probably, a frame.
+    pub(in crate::v1) fn has_token(&self) -> bool {
+        self.core.segment.is_ours()
+            && self.core.segment.data_ready.semaphore.value().is_some_and(|value| value > 0)
+    }
+
+    /// Makes room for the next writer's metadata, if there is no writer. Deployed readers never do:
+    /// there the first writer's metadata is the last one's as well.
+    pub(in crate::v1) fn forget_writer(&self) {
+        let control = &self.core.segment.control;
+        let written = control.load(oieb::METADATA_WRITTEN_BYTES);
+        if self.core.segment.is_ours() && self.core.segment.writer_pid() == 0 && written > 0 {
+            control.store(oieb::METADATA_FREE_BYTES, self.core.segment.geometry.metadata_size);
+            control.replace(oieb::METADATA_WRITTEN_BYTES, written, 0);
+        }
+    }
+
+    /// Whether a next writer will find everything in order: asked when there is no writer and nothing
+    /// to read. A peer that died in the middle of a write, or wrote nonsense, leaves it otherwise.
+    pub(in crate::v1) fn is_ready_for_writer(&self) -> bool {
+        let segment = &self.core.segment;
+        let account_is_right = || {
+            segment.control.load(oieb::METADATA_WRITTEN_BYTES) == 0 && self.core.ring().is_settled()
+        };
+        segment.is_sound() && (segment.writer_pid() != 0 || account_is_right())
+    }
+
+    /// The id in the header's writer field; 0 if there is none.
+    pub(in crate::v1) fn writer_pid(&self) -> u64 {
+        self.core.segment.writer_pid()
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.core.owned().close();
+    }
+}
+
+/// How many bytes of memory a buffer of these sizes needs, for [`Reader::create_in`].
+///
+/// ```
+/// use zerobuffer::{BufferConfig, v1};
+/// // 128 bytes of header; 100 and 1000 are rounded up to 128 and 1024.
+/// assert_eq!(v1::segment_size(&BufferConfig::new(100, 1000))?, 1280);
+/// # Ok::<(), zerobuffer::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::BadConfig`].
+pub fn segment_size(config: &BufferConfig) -> Result<usize> {
+    let geometry = Geometry::for_request(config.metadata_size, config.payload_size)?;
+    Ok(geometry.total() as usize)
+}
