@@ -161,6 +161,12 @@ impl Exports {
         }
     }
 
+    /// Releases the view of `data` where nothing can wait for the others: a frame that is abandoned.
+    pub(crate) fn abandon(&self, py: Python<'_>) {
+        // An array on the view keeps it.
+        let _ = self.close_data(py);
+    }
+
     fn close_data(&self, py: Python<'_>) -> PyResult<()> {
         if let Some(view) = self.own_view(py) {
             view.call_method0("release")?;

@@ -114,8 +114,10 @@ impl RequestBuffer {
         }
     }
 
-    /// Sends nothing. What was written is forgotten, and views that are alive show whatever comes there.
+    /// Sends nothing, and releases `data`. Arrays that are alive must not be written any more: their place
+    /// is used again.
     fn abandon(&self, py: Python<'_>) {
+        self.exports.abandon(py);
         let open = std::mem::replace(&mut self.state.lock().open, Open::Done);
         if let Open::TwoBuffers(client) = open {
             client.get().abandon(py);

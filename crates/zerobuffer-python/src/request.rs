@@ -85,17 +85,18 @@ impl Request {
                 (error, told)
             }
         };
-        self.answer_failure(&told);
+        self.answer_failure(py, &told);
         Some(error)
     }
 
-    fn answer_failure(&self, message: &str) {
+    fn answer_failure(&self, py: Python<'_>, message: &str) {
+        self.exports.abandon(py);
         let mut state = self.state.lock();
         state.failure = Some(message.to_owned());
         let from = std::mem::replace(&mut state.from, From::Done);
         drop(state);
         if let From::InPlace(request) = from {
-            // Views that are alive keep the memory, and show whatever comes there.
+            // Arrays that are alive keep the memory, and show whatever comes there.
             request.fail(message);
         }
     }
@@ -204,7 +205,7 @@ impl Request {
     fn fail(&self, py: Python<'_>, message: &str) -> PyResult<()> {
         self.check_unanswered(py)?;
         self.exports.close(py)?;
-        self.answer_failure(message);
+        self.answer_failure(py, message);
         Ok(())
     }
 
@@ -226,7 +227,7 @@ impl Request {
         if value.is_none() {
             return self.respond(py);
         }
-        self.answer_failure(&message(py, &PyErr::from_value(value.clone())));
+        self.answer_failure(py, &message(py, &PyErr::from_value(value.clone())));
         Ok(())
     }
 

@@ -208,8 +208,7 @@ impl Writer {
             return;
         }
         if let Some(region) = self.given_out.lock().take() {
-            // Arrays keep the memory, and then the memoryview.
-            let _ = region.get().exports.close(py);
+            region.get().exports.abandon(py);
         }
         py.detach(|| *self.state.lock() = State::Closed);
     }

@@ -126,6 +126,26 @@ def test_data_is_released_with_its_frame(pair):
         bytes(data)
 
 
+def test_data_is_released_with_a_frame_that_is_abandoned(name):
+    kept = []
+
+    def handler(request):
+        kept.append(request.data)
+        raise RuntimeError("no")
+
+    with Server(name, BufferConfig(64, 4096)) as server, Client(name, LONG) as client:
+        server.start(handler, lambda error: None)
+        with pytest.raises(zerobuffer.HandlerFailed):
+            client.call(b"x", LONG)
+        with pytest.raises(KeyError):
+            with client.acquire_request_buffer(8) as buffer:
+                kept.append(buffer.data)
+                raise KeyError
+        for data in kept:
+            with pytest.raises(ValueError, match="released"):
+                data[0] = 1
+
+
 def test_a_view_keeps_its_frame_and_its_memory(name):
     server = Server(name, BufferConfig(64, 4096))
     server.start(lambda request: None)
