@@ -130,6 +130,8 @@ pub(crate) struct Demand {
     capacity: u64,
     /// A power of two up to 4096; 1 if any will do.
     alignment: u64,
+    /// Rather in bytes that were in use lately than in those behind them.
+    warm: bool,
 }
 
 impl Demand {
@@ -144,13 +146,26 @@ impl Demand {
                 allowed: "a power of two from 1 to 4096",
             });
         }
-        Ok(Self { capacity, alignment })
+        Ok(Self { capacity, alignment, warm: false })
     }
 
     /// A demand for any place.
     #[inline]
     pub(crate) const fn anywhere(capacity: u64) -> Self {
-        Self { capacity, alignment: 1 }
+        Self { capacity, alignment: 1, warm: false }
+    }
+
+    /// A demand for any place, but rather where the caches of both sides still have the ring. For a
+    /// request that is answered before the next one is made: what lies behind it is out of use until
+    /// the server is there.
+    #[inline]
+    pub(crate) const fn warm(capacity: u64) -> Self {
+        Self { capacity, alignment: 1, warm: true }
+    }
+
+    #[inline]
+    pub(crate) fn is_warm(self) -> bool {
+        self.warm
     }
 
     #[inline]

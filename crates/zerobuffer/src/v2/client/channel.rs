@@ -255,18 +255,22 @@ impl ClientChannel {
 
     /// The usual case of [`ClientChannel::send_slowly`]: there is room. `None`: nothing was sent.
     #[inline(always)]
-    pub(super) fn send_at_once(&self, data: &[u8]) -> Option<u64> {
+    pub(super) fn send_at_once(&self, data: &[u8], demand: Demand) -> Option<u64> {
         if !self.may_send() {
             return None;
         }
-        let len = data.len() as u64;
-        let claim = self.ring.claim_at_once(Demand::anywhere(len))?;
+        let claim = self.ring.claim_at_once(demand)?;
         Some(self.fill_and_publish(claim, data))
     }
 
     #[cold]
-    pub(super) fn send_slowly(&self, data: &[u8], deadline: &Deadline) -> Result<u64> {
-        let claim = self.wait_for_room(Demand::anywhere(data.len() as u64), deadline)?;
+    pub(super) fn send_slowly(
+        &self,
+        data: &[u8],
+        demand: Demand,
+        deadline: &Deadline,
+    ) -> Result<u64> {
+        let claim = self.wait_for_room(demand, deadline)?;
         Ok(self.fill_and_publish(claim, data))
     }
 

@@ -255,7 +255,7 @@ impl Client {
     /// As [`send_request`](Self::send_request) and [`receive_response`](Self::receive_response).
     #[inline(always)]
     pub fn call(&mut self, data: &[u8], timeout: Duration) -> Result<Response<'_>> {
-        let sent = self.channel.send_at_once(data);
+        let sent = self.channel.send_at_once(data, Demand::warm(data.len() as u64));
         let at_once = sent.and_then(|sequence| self.channel.receive_at_once(sequence));
         let held = match at_once {
             Some(held) => held,
@@ -408,15 +408,16 @@ fn is_not_started(error: &Error) -> bool {
 }
 
 fn call(channel: &ClientChannel, data: &[u8], deadline: &Deadline) -> Result<Held> {
-    let sequence = channel.send_slowly(data, deadline)?;
+    let sequence = channel.send_slowly(data, Demand::warm(data.len() as u64), deadline)?;
     channel.receive_for(sequence, deadline)
 }
 
 #[inline(always)]
 fn send(channel: &ClientChannel, data: &[u8], timeout: Duration) -> Result<u64> {
-    match channel.send_at_once(data) {
+    let demand = Demand::anywhere(data.len() as u64);
+    match channel.send_at_once(data, demand) {
         Some(sequence) => Ok(sequence),
-        None => channel.send_slowly(data, &Deadline::after(timeout)),
+        None => channel.send_slowly(data, demand, &Deadline::after(timeout)),
     }
 }
 

@@ -10,6 +10,11 @@ use crate::v2::layout::{
 };
 use crate::v2::words::Words;
 
+/// Slots of one size after which a warm demand goes back to the start: few enough for the first-level
+/// caches to hold the smallest ones, and so many that the marker, a turn more for the server, costs next
+/// to nothing. Tests get round in short runs.
+pub(super) const LAP: u64 = if cfg!(test) { 4 } else { 128 };
+
 /// The client's side of the ring.
 ///
 /// Who may call at the same time: `try_claim`, `commit` and `reclaim` one thread at a time (the
@@ -215,7 +220,7 @@ impl ClientRing {
         let free = size - self.used.load(Ordering::Relaxed);
         let to_end = size - position;
         let len_here = demand.slot_len(position).unwrap_or(u64::MAX);
-        let wraps = len_here > to_end;
+        let wraps = len_here > to_end || self.goes_back(demand, position, len_at_start);
         let (at, len, needed) = if wraps {
             (0, len_at_start, to_end + len_at_start)
         } else {
@@ -253,9 +258,19 @@ impl ClientRing {
         if !fits || in_table >= self.table.len() || next > MAX_SEQUENCE {
             return None;
         }
+        if self.goes_back(demand, position, len) {
+            return None;
+        }
         let data_offset = demand.data_offset(position) as u16;
         let shape = Shape { stride: (len / 64) as u32, data_offset, status: 0 };
         Some(Claim { position, shape, alignment: demand.alignment(), wraps: false })
+    }
+
+    /// Whether a warm demand for a slot of `len` bytes goes back to the start although there is room at
+    /// `position`: only on a ring with nothing in use, so that there is room behind the marker, too.
+    #[inline(always)]
+    fn goes_back(&self, demand: Demand, position: u64, len: u64) -> bool {
+        demand.is_warm() && position / LAP >= len && self.used.load(Ordering::Relaxed) == 0
     }
 
     /// Publishes `claim`, which the latest [`ClientRing::try_claim`] found, with `len` bytes of data in

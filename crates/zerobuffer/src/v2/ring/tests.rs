@@ -77,7 +77,12 @@ impl World {
 
     /// Claims, fills and commits; false if the ring was full. `keep` false: drops the claim.
     fn send(&mut self, len: u64, alignment: u64, keep: bool) -> bool {
-        let demand = Demand::new(len, alignment).unwrap();
+        self.send_to(Demand::new(len, alignment).unwrap(), keep)
+    }
+
+    /// As `send`, with any demand.
+    fn send_to(&mut self, demand: Demand, keep: bool) -> bool {
+        let (len, alignment) = (demand.capacity(), demand.alignment());
         let free_before = self.client.free();
         let step = match self.client.try_claim(demand) {
             Ok(step) => step,
@@ -326,7 +331,7 @@ fn treacherous_bytes(data: &mut [u8], sequence: u64) {
 
 #[derive(Debug, Clone)]
 enum Operation {
-    Send { len: u64, alignment: u64, keep: bool },
+    Send { demand: Demand, keep: bool },
     Take,
     Answer(usize, u64),
     Collect(Option<usize>),
@@ -342,10 +347,14 @@ fn operation(size: u64) -> impl Strategy<Value = Operation> {
         1 => Just(size.saturating_sub(64)),
         1 => Just((size / 2).saturating_sub(64)),
     ];
-    let alignment = prop_oneof![6 => Just(0), 1 => 0..=12_u32].prop_map(|bit| 1_u64 << bit);
+    let demand = prop_oneof![
+        6 => len.clone().prop_map(Demand::anywhere),
+        4 => len.clone().prop_map(Demand::warm),
+        2 => (len, 0..=12_u32).prop_map(|(len, bit)| Demand::new(len, 1 << bit).unwrap()),
+    ];
     prop_oneof![
-        5 => (len, alignment, prop::bool::weighted(0.9))
-            .prop_map(|(len, alignment, keep)| Operation::Send { len, alignment, keep }),
+        5 => (demand, prop::bool::weighted(0.9))
+            .prop_map(|(demand, keep)| Operation::Send { demand, keep }),
         4 => Just(Operation::Take),
         4 => (any::<usize>(), 0..=size).prop_map(|(pick, len)| Operation::Answer(pick, len)),
         4 => prop::option::of(any::<usize>()).prop_map(Operation::Collect),
@@ -357,9 +366,7 @@ fn operation(size: u64) -> impl Strategy<Value = Operation> {
 fn run(world: &mut World, operations: &[Operation]) {
     for operation in operations {
         match *operation {
-            Operation::Send { len, alignment, keep } => {
-                world.send(len, alignment, keep);
-            }
+            Operation::Send { demand, keep } => drop(world.send_to(demand, keep)),
             Operation::Take => drop(world.take()),
             Operation::Answer(pick, len) => drop(world.answer(pick, len)),
             Operation::Collect(pick) => drop(world.collect(pick)),

@@ -74,6 +74,30 @@ fn a_frame_larger_than_what_is_left_waits_behind_a_marker_for_the_drained_ring()
 }
 
 #[test]
+fn a_warm_demand_goes_back_to_the_start_of_an_empty_ring_after_a_lap() {
+    use crate::v2::ring::client::LAP;
+    let mut world = World::new(64 * (LAP + 4));
+    let warm = Demand::warm(8);
+    for lap in 0..3 {
+        for slot in 1..=LAP {
+            assert!(world.send_to(warm, true));
+            assert_eq!(world.client.position(), 64 * slot, "lap {lap}");
+            world.settle();
+        }
+    }
+    let goes_on = |world: &mut World, demand, slots| {
+        assert!(world.send_to(demand, true));
+        assert_eq!(world.client.position(), 64 * slots % world.size);
+    };
+    // Not for larger slots, not for a demand that does not ask for it, nor where anything is in use.
+    goes_on(&mut world, Demand::warm(40), LAP + 2);
+    world.settle();
+    goes_on(&mut world, Demand::anywhere(8), LAP + 3);
+    goes_on(&mut world, warm, LAP + 4);
+    world.settle();
+}
+
+#[test]
 fn a_demand_that_never_fits_is_told_what_would() {
     let world = World::new(256);
     for (asked, alignment, max) in [(193, 1, 192), (u64::MAX, 1, 192), (0, 4096, 0)] {
