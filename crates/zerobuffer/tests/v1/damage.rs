@@ -42,6 +42,26 @@ fn r17_a_reader_says_that_its_own_words_were_written_over() {
     }
 }
 
+/// The same between two writers, where nothing is waited for, or the next writer is.
+#[test]
+fn r17_a_reader_whose_writer_has_gone_says_so_as_well() {
+    for waits_for_writer in [false, true] {
+        let name = Unique::new("own-words-between");
+        let reader = Reader::create(&name, ring()).unwrap();
+        Writer::connect(&name, LONG).unwrap().write_frame(b"last").unwrap();
+        assert_eq!(reader.read_frame(LONG).unwrap().data(), b"last");
+        assert_eq!(reader.read_frame(LONG).unwrap_err().kind(), ErrorKind::PeerClosed);
+        poke(&name, field::PAYLOAD_SIZE, 0);
+        if waits_for_writer {
+            let error = reader.wait_for_writer(LONG).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ProtocolViolation);
+        }
+        until("the notice", || {
+            reader.read_frame(LONG).unwrap_err().kind() == ErrorKind::ProtocolViolation
+        });
+    }
+}
+
 /// The same for who never waits.
 #[test]
 fn r17_a_polling_reader_says_so_as_well() {

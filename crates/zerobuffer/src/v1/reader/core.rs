@@ -161,9 +161,11 @@ impl Core {
             Unready::Gone(peer) => peer,
             _ => self.peer(),
         };
-        // Whoever polls with short timeouts never waits through a slice.
-        if peer == Peer::Alive && self.probed.is_due() {
-            peer = self.probe();
+        // Whoever polls with short timeouts never waits through a slice, nor does anybody once the
+        // writer has gone.
+        if self.probed.is_due() {
+            let probed = self.probe();
+            peer = if peer == Peer::Alive { probed } else { peer };
         }
         if let Some(fault) = self.fault.get() {
             return fault.clone();

@@ -173,11 +173,13 @@ impl Reader {
     /// Waits until a live writer is attached.
     ///
     /// # Errors
-    /// [`Error::NotConnectedYet`] when the timeout has passed; [`Error::WrongProcess`].
+    /// [`Error::NotConnectedYet`] when the timeout has passed; [`Error::ProtocolViolation`] if no writer
+    /// can attach any more, because a peer wrote over the header; [`Error::WrongProcess`].
     pub fn wait_for_writer(&self, timeout: Duration) -> Result<()> {
         self.core.segment.check_process()?;
         let deadline = Deadline::after(timeout);
         while !self.is_writer_connected() {
+            self.core.check_fixed_words()?;
             if deadline.left().is_zero() {
                 return Err(Error::NotConnectedYet { waited: timeout });
             }
