@@ -681,6 +681,11 @@ impl ClientRing {
         self
     }
 
+    /// As if later requests were entered in the table only.
+    pub(crate) fn set_committed(&self, sequence: u64) {
+        self.committed.store(sequence, Ordering::Relaxed);
+    }
+
     pub(crate) fn free(&self) -> u64 {
         self.ring.size - self.used.load(Ordering::Relaxed)
     }

@@ -138,7 +138,10 @@ impl World {
     /// One look of the server; false if there was nothing.
     fn take(&mut self) -> bool {
         let news = self.server.news()();
-        let took = self.server.take().expect("a conforming client");
+        let took = match self.server.take_at_once() {
+            Some(taken) => Take::Request(taken),
+            None => self.server.take().expect("a conforming client"),
+        };
         assert_eq!(news, took != Take::Nothing);
         match took {
             Take::Nothing => {
@@ -191,7 +194,10 @@ impl World {
             Some(pick) if !self.sent.is_empty() => {
                 let sequence = *self.sent.keys().nth(pick % self.sent.len()).unwrap();
                 let news = self.client.news_of(sequence)();
-                match self.client.look(sequence).unwrap() {
+                let at_once = self.client.collect(sequence);
+                let usual = ready.contains(&sequence) && status_of(sequence) == 0;
+                assert_eq!(at_once.is_some(), usual, "the answer to {sequence} at once");
+                match at_once.map_or_else(|| self.client.look(sequence).unwrap(), Look::Ready) {
                     Look::Ready(held) => {
                         assert!(news, "the answer to {sequence}");
                         Some(held)
@@ -260,6 +266,7 @@ impl World {
         }
         let held = self.held.swap_remove(pick % self.held.len());
         self.client.release(&held);
+        assert_eq!(self.word(REQUEST + oieb::PAYLOAD_FREE_BYTES), self.client.free());
         self.sent.remove(&held.sequence);
         self.returned += 1;
         true

@@ -254,15 +254,44 @@ fn an_answer_that_breaks_a_rule_is_found() {
         (EMPTY, 8, "frame.state"),
         (u64::MAX, 8, "frame.state"),
     ] {
-        let mut world = World::new(256);
-        assert!(world.send(8, 1, true));
-        let header = |field: usize| world.server.ring_header(0, field);
-        header(slot::PAYLOAD_SIZE).store(len, Ordering::Relaxed);
-        header(slot::STATE).store(state, Ordering::Release);
-        // Whether or not it is the latest request.
-        assert!(world.send(8, 1, true));
-        assert_eq!(world.client.look(1).expect_err(field).field, field);
+        for latest in [true, false] {
+            let mut world = World::new(256);
+            assert!(world.send(8, 1, true) && (latest || world.send(8, 1, true)));
+            let header = |field: usize| world.server.ring_header(0, field);
+            header(slot::PAYLOAD_SIZE).store(len, Ordering::Relaxed);
+            header(slot::STATE).store(state, Ordering::Release);
+            assert_eq!(world.client.look(1).expect_err(field).field, field);
+        }
     }
+}
+
+/// Another thread has entered a request in the table, and has not stored its state word yet.
+#[test]
+fn a_request_is_waiting_before_it_is_published() {
+    let mut world = World::new(256);
+    assert!(world.send(8, 1, true) && world.send(8, 1, true));
+    let state = world.server.ring_header(64, slot::STATE);
+    for before in [EMPTY, Phase::Released.of(1), Phase::Request.of(1)] {
+        state.store(before, Ordering::Relaxed);
+        world.client.set_committed(1);
+        assert_eq!(world.client.look(2), Ok(Look::Waiting));
+        assert_eq!(world.client.look(1), Ok(Look::Waiting));
+    }
+    state.store(Phase::Response.of(2), Ordering::Relaxed);
+    assert!(matches!(world.client.look(2), Ok(Look::Ready(_))));
+}
+
+#[test]
+fn the_bytes_of_a_later_answer_come_back_with_those_of_the_first() {
+    let mut world = World::new(256);
+    assert!((0..3).all(|_| world.send(8, 1, true)));
+    while world.take() {}
+    assert!((0..3).all(|_| world.answer(0, 8)));
+    // The pick is among those that are not given back.
+    assert!((0..3).all(|pick| world.collect(Some(pick))));
+    assert!(world.release(1) && world.client.free() == 64);
+    assert!(world.release(0) && world.client.free() == 192, "both");
+    world.settle();
 }
 
 #[test]
