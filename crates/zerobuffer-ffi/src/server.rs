@@ -313,7 +313,7 @@ pub unsafe extern "C" fn zb_server_receive(
         *out = zb_frame::EMPTY;
         // SAFETY: the C contract.
         let this = unsafe { zb_server::of(server)? };
-        let mut request = match this.free()? {
+        let request = match this.free()? {
             Any::InPlace(server) => server.receive(duration(timeout_ns))?,
             _ => {
                 return Err(Error::Unsupported {
@@ -321,16 +321,16 @@ pub unsafe extern "C" fn zb_server_receive(
                 });
             }
         };
-        let (capacity, sequence) = (request.capacity(), request.sequence());
-        let (data, len) = (request.data_mut().as_mut_ptr(), request.len());
         // SAFETY: only the lifetime changes: the server it borrows is boxed, dropped after it, and not
         // touched meanwhile (`free`).
         let request = unsafe { std::mem::transmute::<Request<'_>, Request<'static>>(request) };
         this.serial += 1;
+        this.lent = true;
+        let request = this.at_hand.insert(request);
+        let (capacity, sequence) = (request.capacity(), request.sequence());
+        let (data, len) = (request.data_mut().as_mut_ptr(), request.len());
         *out = zb_frame { data, len, capacity, sequence, opaque: [0; 3] };
         out.set(State::Received, server, this.serial);
-        this.at_hand = Some(request);
-        this.lent = true;
         Ok(())
     })
 }
