@@ -51,6 +51,22 @@ pub(crate) fn cffi_peer() -> Result<String> {
     Ok(format!("'{}' '{}'", python.display(), peer.display()))
 }
 
+/// The C++ program whose instructions are counted.
+pub(crate) fn step_program() -> Result<PathBuf> {
+    prepare()?;
+    step("C interface", cargo("build --release -p zerobuffer-ffi"))?;
+    let program = folder("step")?.join("step");
+    let mut gxx = Command::new("g++");
+    gxx.args(["-std=c++20", "-O2", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]);
+    for headers in ["bindings/cpp/include", "crates/zerobuffer-ffi/include"] {
+        gxx.arg("-I").arg(root().join(headers));
+    }
+    gxx.arg(root().join("bindings/cpp/tests/step.cpp")).arg("-o").arg(&program);
+    gxx.arg(root().join("target/release/libzerobuffer.a")).args(SYSTEM);
+    step("compile the C++ round trips", gxx)?;
+    Ok(program)
+}
+
 fn prepare() -> Result<()> {
     let is_missing = |there: &str| !Path::new("/usr").join(there).exists();
     let missing = || PACKAGES.iter().filter(|(there, _)| is_missing(there));
