@@ -143,6 +143,33 @@ def test_a_failing_handler_of_a_mutable_server_closes_the_connection(name):
     assert str(errors[0].exception) == "refused"
 
 
+def test_a_call_of_another_thread_ends_when_the_client_of_two_buffers_reconnects(name):
+    in_hand, let_go = threading.Event(), threading.Event()
+    ended = []
+
+    def handler(request):
+        if request.data[0] == 0:
+            in_hand.set()
+            assert let_go.wait(LONG)
+
+    def call():
+        with pytest.raises(zerobuffer.InvalidState) as closed:
+            client.call(b"\0", 4 * MS)
+        ended.append(closed.value)
+        let_go.set()
+
+    with FACTORY.create_mutable_server(name, SIZES) as server:
+        server.start(handler)
+        with FACTORY.create_client(name, response_buffer=SIZES) as client:
+            thread = threading.Thread(target=call)
+            thread.start()
+            assert in_hand.wait(LONG)
+            assert client.reconnect(MS) == []
+            thread.join(LONG)
+            assert len(ended) == 1
+            assert client.call(b"\1", MS).to_bytes() == b"\1"
+
+
 def test_the_handler_of_a_mutable_server_may_keep_a_view_of_its_copy_but_is_told(name):
     kept, errors = [], []
 

@@ -186,6 +186,9 @@ class DuplexClient(IDuplexClient):
         """Connects to the channel's present server, after the former one has gone. Returns what is known
         of the requests that were in flight, as far as the channel tells.
 
+        With two buffers sequence numbers start again at 1, so ask for no old one; calls of other threads
+        that wait raise InvalidState.
+
         Raises NotRunning or Busy: try again later.
         """
         native = self._open()
