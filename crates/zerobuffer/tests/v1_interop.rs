@@ -1,8 +1,9 @@
 //! Version 1 against the deployed peer: `zerobuffer-ipc` 1.3.0 from PyPI, as a process of its own.
 //!
-//! The names begin with the scenario of the catalogue in the wire document, or with the rule. Faults
-//! of the peer are asserted as such, so that a release that mends one is noticed. The Python that has
-//! the package is named by `ZEROBUFFER_V1_PYTHON`; `cargo xtask test` makes it and sets the variable.
+//! The names begin with the scenario, by its number among the deployed peers' own, or with the rule of
+//! `docs/protocol-v1.md`. Faults of the peer are asserted as such, so that a release that mends one is
+//! noticed. The Python that has the package is named by `ZEROBUFFER_V1_PYTHON`; `cargo xtask test` makes
+//! it and sets the variable.
 
 #[path = "v1/support.rs"]
 mod support;
@@ -16,7 +17,7 @@ use zerobuffer::v1::{
 use zerobuffer::{BufferConfig, Error, ErrorKind};
 
 /// A Python reader deletes every lock file that nobody holds, and what it takes for orphaned (section
-/// 1.5): tests that look at leftovers run alone, all others together.
+/// 6.4): tests that look at leftovers run alone, all others together.
 static SCAN: RwLock<()> = RwLock::new(());
 
 fn together() -> RwLockReadGuard<'static, ()> {
@@ -378,7 +379,7 @@ fn s2_3_s8_4_our_replacement_of_their_crashed_reader() {
     assert_eq!(reader.ask("read"), "1 100 good");
     reader.kill();
     let replacement = our_reader(&name, 64, 10240);
-    // Their writer does not notice that it writes to nobody (section 1.6).
+    // Their writer does not notice that it writes to nobody.
     assert_eq!(writer.ask("write 100"), "2");
     assert!(replacement.read_frame(Duration::from_millis(50)).is_err());
     writer.ask("close");
@@ -811,7 +812,7 @@ fn s8_1_s12_3_objects_appear_and_vanish() {
     close_reader(reader, &name);
 }
 
-/// 8.4, section 1.5: their scan at start leaves our live buffers alone, also while ours come and go.
+/// 8.4, section 6.4: their scan at start leaves our live buffers alone, also while ours come and go.
 #[test]
 fn s8_4_their_scan_leaves_our_live_buffers_alone() {
     let _scan = alone();

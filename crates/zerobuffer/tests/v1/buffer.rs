@@ -1,4 +1,7 @@
 //! Readers and writers in one process, and what they leave in the file system.
+//!
+//! Rules and sections are those of `docs/protocol-v1.md`; scenarios bear the numbers that they have among
+//! the deployed peers' own.
 
 use crate::support::{
     LONG, SOON, StopAtEnd, Unique, field, lock_folders, peek, poke, ring, set_tokens, tokens,
@@ -20,7 +23,7 @@ fn poll(reader: &Reader) -> Vec<u8> {
     reader.read_frame(Duration::ZERO).unwrap().data().to_vec()
 }
 
-/// Section 1.2 and scenario 12.2: sizes, offsets and initial values on the wire.
+/// Section 3 and scenario 12.2: sizes, offsets and initial values on the wire.
 #[test]
 fn a_new_buffer_has_the_header_that_deployed_writers_expect() {
     let name = Unique::new("header");
@@ -30,7 +33,7 @@ fn a_new_buffer_has_the_header_that_deployed_writers_expect() {
     let pid = u64::from(std::process::id());
     assert_eq!(words[..6], [128 | 1 << 32, 128, 128, 0, 1024, 1024]);
     assert_eq!(words[6..], [0, 0, 0, 0, 0, pid, 0, 0, 0, 0]);
-    // Appendix B: value and waiters, then 0x80 for shared, in 32 bytes.
+    // Section 2: value and waiters, then 0x80 for shared, in 32 bytes.
     let semaphore = std::fs::read(crate::support::semaphore_path(&name, 'w')).unwrap();
     let mut expected = [0; 32];
     expected[8] = 0x80;
@@ -39,7 +42,7 @@ fn a_new_buffer_has_the_header_that_deployed_writers_expect() {
     assert!(reader.is_in_place());
 }
 
-/// Scenarios 1.1 and 3.1 to 3.3, section 3.1.
+/// Section 4, and scenarios 1.1 and 3.1 to 3.3.
 #[test]
 fn metadata_is_written_once_and_read_whole() {
     let name = Unique::new("metadata");
@@ -243,7 +246,7 @@ fn r13_a_new_writer_continues_the_sequence() {
     assert!(frame.is_first() && reader.statistics().restarts == 1);
 }
 
-/// Rule R14, and section 3.3: an abandoned buffer costs neither space nor a sequence number.
+/// Rule R14, and section 5.3: an abandoned buffer costs neither space nor a sequence number.
 #[test]
 fn r14_a_dropped_buffer_sends_nothing() {
     let name = Unique::new("abandoned");
