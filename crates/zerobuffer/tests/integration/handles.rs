@@ -239,6 +239,29 @@ fn a_number_of_a_former_connection_never_stands_for_a_request_of_the_next() {
     });
 }
 
+#[test]
+fn a_client_remembers_as_many_lost_requests_as_can_be_in_flight() {
+    scene(|t| {
+        let server = || Server::create(t.name(), BufferConfig::new(64, 4096)).unwrap();
+        let mut first = server();
+        let config = ClientConfig::new().max_in_flight(2);
+        let client = Client::connect_with(t.name(), LONG, config).unwrap().into_shared();
+        let mut lost = Vec::new();
+        for _ in 0..2 {
+            lost.extend([b"a", b"b"].map(|data| client.send_request(data).unwrap()));
+            drop(first);
+            first = server();
+            assert_eq!(client.reconnect(LONG).unwrap().lost.len(), 2);
+        }
+        let kinds = lost.iter().map(|sequence| client.receive_response_for(*sequence, LONG));
+        let kinds: Vec<_> = kinds.map(|outcome| outcome.unwrap_err().kind()).collect();
+        let (forgotten, known) = (ErrorKind::UnknownSequence, ErrorKind::PeerClosed);
+        assert_eq!(kinds, [forgotten, forgotten, known, known]);
+        drop(client);
+        first.stop().unwrap();
+    });
+}
+
 /// Buffers and errors of a connection that is not a client's first.
 fn names_the_new_numbers(client: &SharedClient, server: &mut Server) {
     let mut buffer = client.acquire_request_buffer(8, RequestLayout::new(), LONG).unwrap();
