@@ -151,6 +151,27 @@ fn a_client_whose_claims_may_outlive_it_leaves_a_trace() {
     assert_eq!(state(&world), Phase::Request.of(1));
 }
 
+/// What other threads have counted meanwhile is not lost; who is alone does not wait for the line.
+#[test]
+fn several_threads_add_to_a_counter_and_one_alone_stores_it() {
+    for (concurrent, expected) in [(true, 6), (false, 1)] {
+        let mut world = World::new(256);
+        if concurrent {
+            world.server.set_concurrent();
+            world.client.set_concurrent();
+        }
+        let counters = [oieb::PAYLOAD_WRITTEN_COUNT, oieb::PAYLOAD_READ_COUNT];
+        let [written, read] = counters.map(|field| RESPONSE + field);
+        for counter in [written, read] {
+            world.control.at(counter).store(5, Ordering::Relaxed);
+        }
+        assert!(world.send(8, 1, true) && world.take() && world.answer(0, 8));
+        assert_eq!(world.word(written), expected);
+        assert!(world.collect(None) && world.release(0));
+        assert_eq!(world.word(read), expected);
+    }
+}
+
 #[test]
 fn the_table_bounds_the_requests_in_flight() {
     let mut world = World::starting_at(1024, 1, 0, 3);
