@@ -9,13 +9,13 @@ use std::process::Command;
 const TOOL: &str = "install cargo-mutants --version 27.1.0 --locked";
 
 /// Breaks line after line; what nobody notices is in `target/mutants/mutants.out/missed.txt`. The files are those
-/// in `.cargo/mutants.toml`; `arguments` may choose among them, such as `--file wait/mod.rs`.
+/// in `.cargo/mutants.toml`; `arguments` may choose among them, such as `--re wait/mod`.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let version = Command::new("cargo").args(["mutants", "--version"]).output();
     if !version.is_ok_and(|output| output.status.success()) {
         step("cargo-mutants", cargo(TOOL))?;
     }
-    let mut unit = cargo("mutants -p zerobuffer --timeout 30 --cargo-arg=--lib -o target/mutants");
+    let mut unit = cargo("mutants -p zerobuffer --timeout 60 --cargo-arg=--lib -o target/mutants");
     // That a property fails is enough; the smallest case is not looked for.
     unit.env("PROPTEST_MAX_SHRINK_ITERS", "1");
     unit.args(arguments).args(["--", "--", "v2::", "wait::", "liveness::"]);
@@ -26,8 +26,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     );
     missed.args(arguments);
     let status = missed.status()?;
+    // 3: none was missed, and some ran until they were stopped.
     ensure!(
-        status.success(),
+        matches!(status.code(), Some(0 | 3)),
         "some mutants live: target/mutants/mutants.out/missed.txt ({status})"
     );
     Ok(())
