@@ -1,7 +1,7 @@
 //! The client's private record of its slots: the truth about who holds what on this side.
 
 use crate::atomics::{AtomicU64, Ordering};
-use crate::v2::layout::Shape;
+use crate::v2::layout::{MAX_SEQUENCE, Shape};
 
 /// What has become of a request, as this side sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,11 +61,11 @@ impl Entry {
         Fate::from_word(self.fate.load(Ordering::Acquire), sequence)
     }
 
-    /// Whether `fate` is the fate of `sequence`.
+    /// Whether `fate` is the fate of `sequence`, which may be any number that a user asks about.
     #[inline]
     pub(super) fn is(&self, sequence: u64, fate: Fate) -> bool {
-        // Acquire: as in `fate`.
-        self.fate.load(Ordering::Acquire) == fate.of(sequence)
+        // Acquire: as in `fate`. A number of more than 56 bits would look like a smaller one.
+        self.fate.load(Ordering::Acquire) == fate.of(sequence) && sequence <= MAX_SEQUENCE
     }
 
     /// Changes the fate; only for the one who alone may do so (the holder of a guard).

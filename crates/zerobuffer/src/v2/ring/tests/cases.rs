@@ -173,6 +173,17 @@ fn several_threads_add_to_a_counter_and_one_alone_stores_it() {
 }
 
 #[test]
+fn a_number_of_more_than_56_bits_stands_for_no_request() {
+    let mut world = World::new(256);
+    assert!(world.send(8, 1, true) && world.take() && world.answer(0, 8));
+    let alias = 1 + (1 << 56);
+    assert_eq!(world.client.collect(alias), None);
+    assert_eq!(world.client.look(alias), Ok(Look::Unknown));
+    assert!(!world.client.cancel(alias));
+    world.settle();
+}
+
+#[test]
 fn the_table_bounds_the_requests_in_flight() {
     let mut world = World::starting_at(1024, 1, 0, 3);
     for _ in 0..5 {
