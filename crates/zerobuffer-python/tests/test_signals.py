@@ -33,6 +33,14 @@ sys.stdin.read()
 """
 
 
+@pytest.fixture(autouse=True)
+def heeded():
+    """Whoever starts the tests in the background may have them ignore SIGINT, which Python then leaves so."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def pair(name):
     with Server(name, SMALL) as server, Client(name, LONG) as client:
