@@ -249,6 +249,59 @@ namespace ZeroBuffer.Tests
         }
 
         [Test]
+        private static void a_connection_that_many_threads_use_and_that_works_keeps_its_calls()
+        {
+            string name = Channel.New();
+            using (var letGo = new ManualResetEvent(false))
+            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
+            {
+                server.Start(frame =>
+                {
+                    letGo.WaitOne(Scene.Patience);
+                    Scene.Invert(frame);
+                });
+                using (IDuplexClient client = Scene.Client(name, new ClientConfig { ManyThreads = true }))
+                {
+                    Task<Response>[] calls = new byte[] { 1, 2 }
+                        .Select(value => client.CallAsync(new[] { value }, Scene.Patience)).ToArray();
+                    Reconnected report = client.Reconnect(Scene.Patience);
+                    letGo.Set();
+                    Check.Equal(0, report.Resent.Count + report.Lost.Count);
+                    foreach (byte value in new byte[] { 1, 2 })
+                    {
+                        using (Response response = Result(calls[value - 1]))
+                        {
+                            Check.Bytes(new[] { (byte)~value }, response.ToArray());
+                        }
+                    }
+                }
+            }
+        }
+
+        [Test]
+        private static void calls_of_many_threads_end_with_the_server_that_has_gone()
+        {
+            string name = Channel.New();
+            var config = new ServerConfig(Scene.Sizes) { StopTimeout = TimeSpan.FromMilliseconds(50) };
+            IInPlaceDuplexServer former = Scene.Factory.CreateInPlaceDuplexServer(name, config);
+            using (IDuplexClient client = Scene.Client(name, new ClientConfig { ManyThreads = true }))
+            {
+                Task<Response>[] calls = Enumerable.Range(0, 2)
+                    .Select(_ => client.CallAsync(new byte[1], Timeout.InfiniteTimeSpan)).ToArray();
+                former.Dispose();
+                using (Scene.Inverter(name))
+                {
+                    client.Reconnect(Scene.Patience);
+                    foreach (Task<Response> call in calls)
+                    {
+                        Check.Throws<PeerClosedException>(() => Result(call));
+                    }
+                    Result(client.CallAsync(new byte[1], Scene.Patience)).Dispose();
+                }
+            }
+        }
+
+        [Test]
         private static void no_call_gets_the_answer_to_another_while_the_client_reconnects()
         {
             foreach (bool many in new[] { false, true })

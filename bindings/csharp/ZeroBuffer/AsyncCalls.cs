@@ -21,7 +21,7 @@ namespace ZeroBuffer
 
         /// <summary>
         /// Held for reading while a request is sent and noted, looked for or given up; for writing while the client
-        /// reconnects, after which the same number is another request's. Taken before the client's door.
+        /// reconnects, after which the same number may be another request's. Taken before the client's door.
         /// </summary>
         internal readonly ReaderWriterLockSlim Connection = new ReaderWriterLockSlim();
 

@@ -19,6 +19,7 @@ namespace ZeroBuffer
         private readonly string _name;
         private readonly bool _isInPlace;
         private readonly bool _resendsOnAnyThread;
+        private readonly bool _manyThreads;
         private readonly TimeSpan _sendTimeout;
 
         private DuplexClient(string name, ClientHandle handle, ClientConfig config)
@@ -26,6 +27,7 @@ namespace ZeroBuffer
             _name = name;
             _sendTimeout = config.SendTimeout ?? SendTimeout;
             _resendsOnAnyThread = config.ManyThreads && config.ResendNotStarted;
+            _manyThreads = config.ManyThreads;
             _door = new Door(handle, config.ManyThreads, "DuplexClient");
             _views = new LeasePool(_door, false);
             _buffers = new LeasePool(_door, true);
@@ -411,15 +413,23 @@ namespace ZeroBuffer
         private Reconnected ReconnectAlone(long nanoseconds)
         {
             Native.Reconnected report;
-            _calls.GiveUpAll(HasReconnected);
+            // With many threads a connection that works is left as it is, and numbers go on when it does not: every
+            // call finds its own end.
+            if (!_manyThreads)
+            {
+                _calls.GiveUpAll(HasReconnected);
+            }
             IntPtr client = _door.Enter();
             try
             {
                 _views.EndAll();
                 int status = Native.zb_client_reconnect(client, nanoseconds, &report);
                 ZeroBufferException.ThrowIfFailed(status);
-                // Sequence numbers start again: one that came meanwhile is not to be looked for.
-                _calls.EndAll(HasReconnected);
+                if (!_manyThreads)
+                {
+                    // Sequence numbers start again: one that came meanwhile is not to be looked for.
+                    _calls.EndAll(HasReconnected);
+                }
                 return ToManaged(&report);
             }
             finally
