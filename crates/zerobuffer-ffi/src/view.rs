@@ -1,7 +1,7 @@
 //! The guard of bytes to read: an answer, or a version 1 frame.
 
 use crate::client::Local;
-use crate::error::{null, run, run_or, zb_status};
+use crate::error::{ZB_OK, null, run, run_or, store, zb_status};
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use zerobuffer::v1::{OwnedDuplexResponse, OwnedFrame};
@@ -188,7 +188,7 @@ impl zb_view {
     }
 }
 
-/// Runs a call that fills a view; if it fails, the view holds nothing.
+/// Runs a call that fills a view; if it fails or panics, the view holds nothing.
 ///
 /// # Safety
 /// The C contract for `out`.
@@ -197,13 +197,15 @@ pub(crate) unsafe fn receive(
     out: *mut zb_view,
     call: impl FnOnce(NonNull<zb_view>) -> Result<()>,
 ) -> zb_status {
-    run(|| {
-        let out = NonNull::new(out).ok_or_else(|| null("out"))?;
-        call(out).inspect_err(|_| {
-            // SAFETY: the C contract.
-            unsafe { out.write(zb_view::EMPTY) };
-        })
-    })
+    let Some(out) = NonNull::new(out) else { return store(&null("out")) };
+    let status = run(|| call(out));
+    if status != ZB_OK {
+        // Here and not inside, for a panic comes this way too. Whoever made the struct relies on it: C++ does
+        // not fill it before the call.
+        // SAFETY: the C contract.
+        unsafe { out.write(zb_view::EMPTY) };
+    }
+    status
 }
 
 /// Gives the bytes back, and leaves the view empty. Does nothing for an empty or null one.
@@ -240,4 +242,37 @@ pub unsafe extern "C" fn zb_view_detach(view: *mut zb_view) -> zb_status {
         }
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ZB_INVALID_STATE;
+
+    /// What is in memory that nobody has written.
+    fn garbage() -> zb_view {
+        let data = std::ptr::without_provenance(0xdead);
+        zb_view { data, len: 7, sequence: 7, opaque: [OwnedFrame::TAG; 8] }
+    }
+
+    #[test]
+    fn a_call_that_panics_leaves_an_empty_view() {
+        let mut view = garbage();
+        // SAFETY: it can be written.
+        let status = unsafe { receive(&raw mut view, |_| panic!("on purpose")) };
+        assert_eq!(status, ZB_INVALID_STATE);
+        assert_eq!((view.data, view.len, view.sequence), (std::ptr::null(), 0, 0));
+        assert_eq!(view.opaque, [0; 8]);
+        // SAFETY: it is empty.
+        unsafe { zb_view_release(&raw mut view) };
+    }
+
+    #[test]
+    fn a_call_that_fails_leaves_an_empty_view() {
+        let mut view = garbage();
+        // SAFETY: it can be written.
+        let status = unsafe { receive(&raw mut view, |_| Err(Error::ClaimOpen)) };
+        assert_eq!(status, crate::error::ZB_CLAIM_OPEN);
+        assert_eq!((view.data, view.opaque), (std::ptr::null(), [0; 8]));
+    }
 }
