@@ -114,7 +114,7 @@ impl Writer {
     /// writer has taken over; [`Error::ProtocolViolation`], [`Error::WrongProcess`].
     #[inline]
     pub fn write_frame(&mut self, data: &[u8]) -> Result<u64> {
-        let mut claim = self.claim(data.len(), self.write_timeout, None)?;
+        let mut claim = self.claim(data.len(), self.write_timeout)?;
         self.data_mut(&mut claim).copy_from_slice(data);
         self.commit(claim)
     }
@@ -125,7 +125,7 @@ impl Writer {
     /// # Errors
     /// As [`write_frame`](Self::write_frame).
     pub fn acquire(&mut self, len: usize) -> Result<FrameBuffer<'_>> {
-        let claim = self.claim(len, self.write_timeout, None)?;
+        let claim = self.claim(len, self.write_timeout)?;
         Ok(FrameBuffer { writer: self, claim })
     }
 
@@ -226,12 +226,18 @@ impl Writer {
 
     /// Finds room for a frame, waiting until one deadline for all of it (rule T3).
     #[inline]
-    pub(super) fn claim(
-        &mut self,
-        len: usize,
-        timeout: Duration,
-        stop: Option<&AtomicBool>,
-    ) -> Result<Claim> {
+    pub(super) fn claim(&mut self, len: usize, timeout: Duration) -> Result<Claim> {
+        let (claim, has_room) = self.place(len)?;
+        if !has_room {
+            self.wait_for_room(&claim, &Deadline::after(timeout), None)?;
+        }
+        Ok(claim)
+    }
+
+    /// Where a frame goes, and whether there is room; if not, it [must wait](Self::wait_for_room) before
+    /// its bytes may be touched, and counts as one that has waited.
+    #[inline]
+    pub(super) fn place(&mut self, len: usize) -> Result<(Claim, bool)> {
         self.check()?;
         // Once in a while, even if there always is room: the reader of an orphaned ring never makes
         // any, and until then every frame would be lost (rules L10 and P4).
@@ -239,20 +245,22 @@ impl Writer {
             end_of(self.look_at_reader())?;
         }
         let claim = self.ring.claim(len as u64)?;
-        if self.ring.shortage(&claim)?.is_some() {
+        let has_room = self.ring.shortage(&claim)?.is_none();
+        if !has_room {
             self.ring.statistics.waits += 1;
-            self.wait_for_room(&claim, &Deadline::after(timeout), stop)?;
         }
-        Ok(claim)
+        Ok((claim, has_room))
     }
 
+    /// Waits until there is room for a frame; may be called again after `Full`.
     #[cold]
-    fn wait_for_room(
+    pub(super) fn wait_for_room(
         &self,
         claim: &Claim,
         deadline: &Deadline,
         stop: Option<&AtomicBool>,
     ) -> Result<()> {
+        self.check()?;
         let semaphore = &self.attached.segment.space_freed.semaphore;
         let free = Cell::new(0);
         let turn = Turn { writer: self, stop };

@@ -182,7 +182,7 @@ impl DuplexClient {
         self.check_order()?;
         self.check_in_flight(size as u64)?;
         let mut writer = self.requests.try_borrow_mut().map_err(|_| Error::ClaimOpen)?;
-        let claim = writer.claim(size, timeout, None)?;
+        let claim = writer.claim(size, timeout)?;
         Ok(RequestBuffer { client: self, writer, claim })
     }
 

@@ -284,10 +284,15 @@ impl<'s> Reply<'s> {
     /// Waits without limit, but for no client that is gone from the request buffer, and with an eye on
     /// that buffer, which nobody else looks after meanwhile.
     fn wait_for_room(&mut self, len: usize) -> Result<Claim> {
+        let (claim, has_room) = self.writer.place(len)?;
+        if has_room {
+            return Ok(claim);
+        }
         loop {
-            match self.writer.claim(len, LOOK_AT_REQUESTS, Some(self.stop)) {
+            let deadline = Deadline::after(LOOK_AT_REQUESTS);
+            match self.writer.wait_for_room(&claim, &deadline, Some(self.stop)) {
                 Err(Error::Full { .. }) if !self.stop.load(Ordering::Relaxed) => {}
-                claimed => return claimed,
+                waited => return waited.map(|()| claim),
             }
             self.requests.check_fixed_words()?;
             if self.requests.writer_pid() != self.writer.reader_pid() {
@@ -366,5 +371,42 @@ impl Draft<'_> {
     /// What the client has published about itself; empty if nothing.
     pub fn metadata(&self) -> &[u8] {
         self.request.metadata()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::BufferConfig;
+
+    /// However often the request buffer is looked at meanwhile.
+    #[test]
+    fn a_response_that_waits_for_room_waits_once() {
+        let long = Duration::from_secs(20);
+        let name = format!("reply-waits-{}", std::process::id());
+        let requests =
+            Reader::create(&format!("{name}_request"), BufferConfig::new(0, 64)).unwrap();
+        let client = Writer::connect(requests.name(), long).unwrap();
+        let responses =
+            Reader::create(&format!("{name}_response"), BufferConfig::new(0, 1024)).unwrap();
+        let mut writer = Writer::connect(responses.name(), long).unwrap();
+        writer.write_frame(&[1; 900]).unwrap();
+        let frame = responses.read_frame(long).unwrap();
+        let (stop, began) = (AtomicBool::new(false), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !began.load(Ordering::Relaxed) {
+                    std::thread::yield_now();
+                }
+                std::thread::sleep(3 * LOOK_AT_REQUESTS);
+                drop(frame);
+            });
+            let mut reply = Reply::new(&mut writer, &requests, &stop);
+            began.store(true, Ordering::Relaxed);
+            reply.write(&[2; 900]).unwrap();
+            assert_eq!(reply.send().unwrap(), 2);
+        });
+        assert_eq!(writer.statistics().waits, 1);
+        drop(client);
     }
 }
