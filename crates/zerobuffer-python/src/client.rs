@@ -3,7 +3,7 @@
 use crate::buffer::{is_large, with_bytes};
 use crate::errors::{self, closed, duplex};
 use crate::guards::{RequestBuffer, Response};
-use crate::waiting::{self, not_there, not_yet};
+use crate::waiting::{self, not_reconnected, not_there, not_yet};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -220,8 +220,9 @@ impl Client {
     ) -> PyResult<Bound<'py, PyList>> {
         self.check_open(py)?;
         let reconnect = |slice| self.client.reconnect(slice);
-        let reconnected = waiting::wait(py, waiting::timeout(timeout)?, not_there, reconnect)?
-            .map_err(duplex(py))?;
+        let reconnected =
+            waiting::wait(py, waiting::timeout(timeout)?, not_reconnected, reconnect)?
+                .map_err(duplex(py))?;
         let lost = reconnected.lost.into_iter().map(|lost| errors::lost_request(py, lost));
         PyList::new(py, lost.collect::<PyResult<Vec<_>>>()?)
     }
@@ -310,7 +311,7 @@ impl Client {
             match outcome {
                 Err(error) if self.resend_not_started && is_not_started(&error) => {
                     let reconnect = |slice| self.client.reconnect(slice);
-                    if let Err(error) = waiting::wait(py, left(), not_there, reconnect)? {
+                    if let Err(error) = waiting::wait(py, left(), not_reconnected, reconnect)? {
                         return Ok(Err(error));
                     }
                     sent = self.send(py, data, left())?;

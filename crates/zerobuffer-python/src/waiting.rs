@@ -78,6 +78,11 @@ pub(crate) fn not_there(error: &Error) -> bool {
     matches!(error, Error::NotRunning { .. } | Error::Busy { .. })
 }
 
+/// As [`not_there`], or another thread is still looking.
+pub(crate) fn not_reconnected(error: &Error) -> bool {
+    not_there(error) || matches!(error, Error::Timeout { .. })
+}
+
 /// A way to wait by its name.
 pub(crate) fn strategy(name: &str) -> PyResult<WaitStrategy> {
     match name {

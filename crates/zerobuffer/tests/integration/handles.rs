@@ -1,6 +1,6 @@
 //! Handles that move to other threads and outlive what they came from.
 
-use crate::harness::{LONG, fails, scene};
+use crate::harness::{LONG, eventually, fails, scene};
 use std::time::Duration;
 use zerobuffer::{
     BufferConfig, Client, ClientConfig, Error, ErrorKind, Frame, LostRequest, OwnedRequest,
@@ -244,21 +244,49 @@ fn a_client_remembers_as_many_lost_requests_as_can_be_in_flight() {
     scene(|t| {
         let server = || Server::create(t.name(), BufferConfig::new(64, 4096)).unwrap();
         let mut first = server();
-        let config = ClientConfig::new().max_in_flight(2);
+        // A power of two of them.
+        let config = ClientConfig::new().max_in_flight(3);
         let client = Client::connect_with(t.name(), LONG, config).unwrap().into_shared();
         let mut lost = Vec::new();
         for _ in 0..2 {
-            lost.extend([b"a", b"b"].map(|data| client.send_request(data).unwrap()));
+            lost.extend([b"a", b"b", b"c", b"d"].map(|data| client.send_request(data).unwrap()));
             drop(first);
             first = server();
-            assert_eq!(client.reconnect(LONG).unwrap().lost.len(), 2);
+            assert_eq!(client.reconnect(LONG).unwrap().lost.len(), 4);
         }
         let kinds = lost.iter().map(|sequence| client.receive_response_for(*sequence, LONG));
         let kinds: Vec<_> = kinds.map(|outcome| outcome.unwrap_err().kind()).collect();
         let (forgotten, known) = (ErrorKind::UnknownSequence, ErrorKind::PeerClosed);
-        assert_eq!(kinds, [forgotten, forgotten, known, known]);
+        assert_eq!(kinds, [[forgotten; 4], [known; 4]].concat());
         drop(client);
         first.stop().unwrap();
+    });
+}
+
+/// Waits until another thread is about to reconnect `client`, whose server has gone.
+fn until_reconnecting(client: &SharedClient) {
+    let probe = || client.reconnect(Duration::ZERO).unwrap_err().kind();
+    eventually("another thread reconnects", || probe() == ErrorKind::Timeout);
+}
+
+#[test]
+fn who_reconnects_second_waits_no_longer_than_its_own_timeout() {
+    scene(|t| {
+        let server = inverting(t.name());
+        let config = ClientConfig::new().resend_not_started(true);
+        let client = Client::connect_with(t.name(), LONG, config).unwrap().into_shared();
+        drop(server);
+        let mut server = std::thread::scope(|scope| {
+            let first = scope.spawn(|| client.reconnect(LONG).map(drop));
+            until_reconnecting(&client);
+            fails(client.call(b"x", Duration::from_millis(20)), ErrorKind::Timeout);
+            let server = inverting(t.name());
+            first.join().unwrap().unwrap();
+            server
+        });
+        assert_eq!(client.call(&[9], LONG).unwrap().data(), [246]);
+        drop(client);
+        server.stop().unwrap();
     });
 }
 

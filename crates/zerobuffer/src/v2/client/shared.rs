@@ -53,8 +53,10 @@ struct Inner {
     name: ChannelName,
     config: ClientConfig,
     connection: RwLock<Arc<Connection>>,
-    /// Held by the one thread that attaches to a new server: what a connection that was given up had in
-    /// flight, while there is no new one.
+    /// Passed by the one thread that attaches to a new server.
+    reconnecting: Gate,
+    /// For the thread inside: what a connection that was given up had in flight, while there is no new
+    /// one.
     given_up: Mutex<Vec<LostRequest>>,
     /// What former connections left without an answer and nobody has asked for yet, the oldest first.
     lost: Mutex<VecDeque<(Peer, LostRequest)>>,
@@ -127,9 +129,15 @@ impl SharedClient {
         given_up: Vec<LostRequest>,
     ) -> Self {
         let connection = RwLock::new(Connection::new(channel, &config));
-        let (given_up, fork_generation) = (Mutex::new(given_up), sys::fork_generation());
-        let lost = Mutex::default();
-        let inner = Inner { name, config, connection, given_up, lost, fork_generation };
+        let inner = Inner {
+            name,
+            config,
+            connection,
+            reconnecting: Gate::default(),
+            given_up: Mutex::new(given_up),
+            lost: Mutex::default(),
+            fork_generation: sys::fork_generation(),
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -322,8 +330,8 @@ impl SharedClient {
     }
 
     /// Attaches to the channel's present server if the former one has gone, or if the connection has no
-    /// sequence numbers left; also after [`close`](Self::close). Nothing is sent again: all that was in
-    /// flight is among the lost ones, and threads that wait for an answer from the former connection get
+    /// sequence numbers left; also after [`close`](Self::close), which has given up what was in flight.
+    /// Nothing is sent again: all that was in flight is among the lost ones, and threads that wait for an answer from the former connection get
     /// its end as their error. A connection that works is left as it is: each thread may call this
     /// after an error, in whatever order they notice.
     ///
@@ -354,14 +362,20 @@ impl SharedClient {
     /// ```
     ///
     /// # Errors
-    /// As [`Client::connect`](super::Client::connect), and the client is as before.
+    /// As [`Client::connect`](super::Client::connect), and the client is as before; [`Error::Timeout`] if
+    /// another thread was reconnecting until `timeout` had passed.
     pub fn reconnect(&self, timeout: Duration) -> Result<Reconnected> {
         self.replace(&self.connection()?, &Deadline::after(timeout))
     }
 
     /// Replaces the connection that failed, unless another thread has done so already.
     fn replace(&self, failed: &Arc<Connection>, deadline: &Deadline) -> Result<Reconnected> {
-        let mut given_up = self.inner.given_up.lock().unwrap_or_else(PoisonError::into_inner);
+        let gate = &self.inner.reconnecting;
+        let ticket = gate.enter(deadline).map_err(|_| Error::Timeout {
+            waited: deadline.timeout(),
+            what: "waiting for another thread that reconnects",
+        })?;
+        let _turn = Leave { gate, ticket };
         if !Arc::ptr_eq(failed, &self.connection()?) {
             return Ok(Reconnected::default());
         }
@@ -371,14 +385,14 @@ impl SharedClient {
                 // Others have requests in flight there.
                 return Ok(Reconnected::default());
             }
-            *given_up = report(former);
+            *self.given_up() = report(former);
             former.close();
         }
         let channel = ClientChannel::attach(&self.inner.name, &self.inner.config, deadline)?;
         former.replaced();
         channel.count_on(former);
         let lost = match former.is_closed() {
-            true => std::mem::take(&mut *given_up),
+            true => std::mem::take(&mut *self.given_up()),
             false => report(former),
         };
         // Before the new connection is found, where the numbers are no more.
@@ -386,6 +400,10 @@ impl SharedClient {
         let mut current = self.inner.connection.write().unwrap_or_else(PoisonError::into_inner);
         *current = Connection::new(channel, &self.inner.config);
         Ok(Reconnected { resent: Vec::new(), lost })
+    }
+
+    fn given_up(&self) -> MutexGuard<'_, Vec<LostRequest>> {
+        self.inner.given_up.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lost(&self) -> MutexGuard<'_, VecDeque<(Peer, LostRequest)>> {
@@ -397,7 +415,9 @@ impl SharedClient {
     fn remember(&self, end: Peer, left: &[LostRequest]) {
         let mut lost = self.lost();
         lost.extend(left.iter().map(|request| (end, *request)));
-        let surplus = lost.len().saturating_sub(self.inner.config.max_in_flight);
+        // As many as the table of one connection holds.
+        let most = self.inner.config.max_in_flight.next_power_of_two();
+        let surplus = lost.len().saturating_sub(most);
         lost.drain(..surplus);
     }
 
@@ -420,8 +440,11 @@ impl SharedClient {
 
     /// Closes the channel in good order, as dropping the last clone does; a server then serves the next
     /// client. From then on every call fails with [`Error::PeerClosed`] or [`Error::InvalidState`],
-    /// calls on other threads included, until [`reconnect`](Self::reconnect). Responses that are held
-    /// stay readable.
+    /// calls on other threads included, until [`reconnect`](Self::reconnect). What is in flight is given
+    /// up: who waits for it may get [`Error::UnknownSequence`] as well. Responses that are held stay
+    /// readable.
+    ///
+    /// A thread that is reconnecting meanwhile goes on, and the client is open again when it succeeds.
     pub fn close(&self) {
         if let Ok(connection) = self.connection() {
             connection.channel.close();
