@@ -785,6 +785,14 @@ uint32_t zb_abi_version(void);
 const struct zb_error *zb_last_error(void);
 
 /**
+ * The `payload_size` of a ring that holds exactly `in_flight` frames of up to `frame_size` bytes at the
+ * same time: requests under way and responses that are held, together. `SIZE_MAX`, which a server
+ * refuses, where that is more than memory can hold. Two buffers may need one frame more.
+ */
+size_t zb_payload_size_for_frames(size_t frame_size,
+                                  size_t in_flight);
+
+/**
  * Creates the channel `name`; clients can attach as soon as this returns. `config` may be null
  * for the defaults: in place, 1 KiB of metadata and 1 MiB of payload. `server` gets the handle,
  * or null.

@@ -74,6 +74,14 @@ pub struct zb_server_config {
     pub reserved: u32,
 }
 
+/// The `payload_size` of a ring that holds exactly `in_flight` frames of up to `frame_size` bytes at the
+/// same time: requests under way and responses that are held, together. `SIZE_MAX`, which a server
+/// refuses, where that is more than memory can hold. Two buffers may need one frame more.
+#[unsafe(no_mangle)]
+pub extern "C" fn zb_payload_size_for_frames(frame_size: usize, in_flight: usize) -> usize {
+    BufferConfig::for_frames(frame_size, in_flight).payload_size()
+}
+
 /// What a client is made of. Set `size` to `sizeof(zb_client_config)` and the rest to zero, then
 /// change what is to differ: zero means the default.
 #[repr(C)]

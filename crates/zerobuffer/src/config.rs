@@ -2,6 +2,7 @@
 
 use crate::memory::SharedMemoryView;
 use crate::sys::Pages;
+use crate::v2::layout::Demand;
 use crate::wait::WaitStrategy;
 use std::time::Duration;
 
@@ -31,6 +32,30 @@ impl BufferConfig {
     /// should hold the frames in flight, and the responses that are held, at the same time.
     pub fn new(metadata_size: usize, payload_size: usize) -> Self {
         Self { metadata_size, payload_size, existing: None }
+    }
+
+    /// New shared memory whose ring holds exactly `in_flight` frames of up to `frame_size` bytes at the
+    /// same time: requests under way and responses that are held, together. 1 KiB of metadata, as in
+    /// [`BufferConfig::default`].
+    ///
+    /// The ring is `in_flight` times the bytes that one frame takes with its header. Frames with an
+    /// alignment of their own, or of different sizes, may leave gaps; give the ring some frames more then.
+    /// On two buffers (version 1) a frame may have to leave the end of the ring unused: ask for one frame
+    /// more than are to be in flight.
+    ///
+    /// ```
+    /// use zerobuffer::BufferConfig;
+    ///
+    /// // Four pictures of 1920 x 1080 in RGB, each with 64 bytes of header and padding.
+    /// let config = BufferConfig::for_frames(1920 * 1080 * 3, 4);
+    /// assert_eq!(config.payload_size(), 4 * (1920 * 1080 * 3 + 64));
+    /// ```
+    ///
+    /// Sizes beyond what memory can hold become [`usize::MAX`], which a server refuses.
+    pub fn for_frames(frame_size: usize, in_flight: usize) -> Self {
+        let slot = Demand::anywhere(frame_size as u64).slot_len(0);
+        let slot = slot.and_then(|len| usize::try_from(len).ok()).unwrap_or(usize::MAX);
+        Self { payload_size: slot.saturating_mul(in_flight), ..Self::default() }
     }
 
     /// Memory that exists, as the payload: the proposal's view mode.

@@ -5,7 +5,7 @@ use crate::peer::strategy;
 use crate::work::{self, Rng};
 use std::collections::VecDeque;
 use std::time::Duration;
-use zerobuffer::{Client, ClientConfig, Error, ErrorKind, RequestLayout};
+use zerobuffer::{BufferConfig, Client, ClientConfig, Error, ErrorKind, RequestLayout};
 
 #[test]
 fn requests_from_nothing_to_one_mebibyte_come_back_edited() {
@@ -32,6 +32,37 @@ fn requests_from_nothing_to_one_mebibyte_come_back_edited() {
         t.expect_few_tokens();
         drop(client);
         server.stop();
+    });
+}
+
+#[test]
+fn a_ring_for_frames_holds_as_many_as_it_was_made_for_and_not_one_more_wherever_they_start() {
+    scene(|t| {
+        for (size, in_flight) in [(0, 1), (1, 3), (32, 2), (33, 2), (64, 5), (1000, 1), (6000, 3)] {
+            let ring = BufferConfig::for_frames(size, in_flight).payload_size();
+            let server = t.server(&format!("payload={ring}"));
+            let config = ClientConfig::new().send_timeout(Duration::ZERO);
+            let client = t.client_with(config);
+            // Each round begins one frame further on, the last one where the first began.
+            for round in 0..=in_flight {
+                let call = |n: usize| {
+                    let sequence = client.send_request(&work::bytes(size, n as u64))?;
+                    client.receive_response_for(sequence, LONG)
+                };
+                let held: Vec<_> = (0..in_flight).map(|n| call(n).unwrap()).collect();
+                assert_eq!(
+                    client.send_request(&vec![0; size]).unwrap_err().kind(),
+                    ErrorKind::Full
+                );
+                for (n, response) in held.iter().enumerate() {
+                    work::check(response.data(), size, n as u64);
+                }
+                drop(held);
+                drop(call(round).unwrap());
+            }
+            drop(client);
+            server.stop();
+        }
     });
 }
 
