@@ -1,130 +1,145 @@
-//! The C# binding: built with Debian's mono, tested with it.
+//! The C# binding: built and packed with the .NET SDK, and tested on .NET.
 
-use crate::packages::apt_install;
+use crate::dotnet;
 use crate::steps::{cargo, root, step};
 use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
-/// What is built goes to this folder.
-const FOLDER: &str = "target/csharp";
-const PACKAGES: [&str; 2] = ["mono-mcs", "mono-runtime"];
+const LIBRARY: &str = "bindings/csharp/ZeroBuffer/ZeroBuffer.csproj";
+const TESTS: &str = "bindings/csharp/ZeroBuffer.Tests/ZeroBuffer.Tests.csproj";
+const PEER: &str = "tests/interop/csharp/InteropPeer.csproj";
 
-/// How mono stops threads for the collector: by signals, which makes calls between managed and native
-/// code cheaper than its default does.
-const QUICK: (&str, &str) = ("MONO_THREADS_SUSPEND", "preemptive");
+/// Where the documents show this program word for word, or what its main function holds.
+const EXAMPLE: &str = "bindings/csharp/Example.cs";
 
-/// Builds everything, and runs the tests and the example.
+/// The collector runs all the time, and methods are compiled for speed at once: what nothing refers to any more goes
+/// as early as it ever may.
+const HARD: [(&str, &str); 2] =
+    [("COMPlus_GCgen0size", "40000"), ("COMPlus_TieredCompilation", "0")];
+
+/// Builds everything, and runs the tests and the examples.
 pub(crate) fn test() -> Result<()> {
-    build_library()?;
-    compile("bindings/csharp/ZeroBuffer.Tests", "ZeroBuffer.Tests.exe")?;
+    prepare()?;
+    for project in [LIBRARY, TESTS, PEER] {
+        build(project)?;
+    }
+    for folder in ["bindings", "crates", "tests"] {
+        every_project_is_built(Path::new(folder))?;
+    }
+    let header = root().join("crates/zerobuffer-ffi/include/zerobuffer.h");
     let tests = || {
-        let mut tests = mono("ZeroBuffer.Tests.exe");
-        tests.env("ZEROBUFFER_HEADER", root().join("crates/zerobuffer-ffi/include/zerobuffer.h"));
+        let mut tests = Command::new("env");
+        tests.args(dotnet::runtime()).env("ZEROBUFFER_HEADER", &header);
         tests
     };
-    step("C# binding", tests())?;
-    let mut quick = tests();
-    quick.env(QUICK.0, QUICK.1);
-    step("C# binding, threads stopped by signals", quick)?;
-    example()
+    step("C# binding", tests().arg(output(TESTS)))?;
+    let assembly = format!("{}.dll", output(TESTS).display());
+    let mut hard = tests();
+    hard.envs(HARD).arg(dotnet::program()).arg(assembly);
+    step("C# binding, collected all the time", hard)?;
+    advice_without_native_library()?;
+    documents()?;
+    package()
 }
 
 /// Builds the peer of the matrix, and returns the command that starts it.
 pub(crate) fn peer() -> Result<String> {
-    build_library()?;
-    compile("tests/interop/csharp", "InteropPeer.exe")?;
-    let program = folder().join("InteropPeer.exe");
-    Ok(format!("env {}={} mono '{}'", QUICK.0, QUICK.1, program.display()))
+    prepare()?;
+    build(PEER)?;
+    let [place, quiet] = dotnet::runtime();
+    Ok(format!("env '{place}' '{quiet}' '{}'", output(PEER).display()))
 }
 
-/// `ZeroBuffer.dll`, with the native library next to it, where mono looks for it.
-fn build_library() -> Result<()> {
-    install()?;
-    step("native library", cargo("build --release -p zerobuffer-ffi"))?;
-    std::fs::create_dir_all(folder()).context(FOLDER)?;
-    let native = "libzerobuffer.so";
-    std::fs::copy(root().join("target/release").join(native), folder().join(native))
-        .context("copy the native library")?;
-    let mut compiler = mcs("ZeroBuffer.dll");
-    compiler.arg("-target:library").arg(option("-doc:", &folder().join("ZeroBuffer.xml")));
-    compiler.args(sources("bindings/csharp/ZeroBuffer")?);
-    step("ZeroBuffer.dll", compiler)
+/// The SDK, and the native library, which goes to where the assembly is.
+fn prepare() -> Result<()> {
+    dotnet::install()?;
+    step("native library", cargo("build --release -p zerobuffer-ffi"))
 }
 
-/// Makes sure that there is a compiler and a runtime.
-fn install() -> Result<()> {
-    let runs = |program: &str| {
-        let output = Command::new(program).arg("--version").output();
-        output.is_ok_and(|output| output.status.success())
-    };
-    if !runs("mcs") || !runs("mono") {
-        apt_install(&PACKAGES)?;
+fn build(project: &str) -> Result<()> {
+    let mut build = dotnet::sdk();
+    build.args(["build", "-c", "Release", "-nologo", "-warnaserror"]).arg(root().join(project));
+    step(project, build)
+}
+
+/// What nobody builds is wrong sooner or later.
+fn every_project_is_built(folder: &Path) -> Result<()> {
+    for entry in root().join(folder).read_dir().with_context(|| folder.display().to_string())? {
+        let path = folder.join(entry?.file_name());
+        if root().join(&path).is_dir() {
+            every_project_is_built(&path)?;
+        } else if path.extension().is_some_and(|extension| extension == "csproj") {
+            let is_built = [LIBRARY, TESTS, PEER].iter().any(|built| path == Path::new(built));
+            ensure!(is_built, "{} is built nowhere", path.display());
+        }
+    }
+    Ok(())
+}
+
+/// The program that a project makes.
+fn output(project: &str) -> PathBuf {
+    let name = Path::new(project).file_stem().unwrap_or_default();
+    root().join("target/csharp").join(name).join("bin/Release/netcoreapp3.1").join(name)
+}
+
+/// Who has not built the native library is told so, and nothing else before.
+fn advice_without_native_library() -> Result<()> {
+    for task in ["build", "pack"] {
+        let mut dotnet = dotnet::sdk();
+        dotnet.args([task, "-c", "Release", "-nologo", "-p:NativeLibrary=/nowhere.so"]);
+        let output = dotnet.arg(root().join(LIBRARY)).output()?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let first = said.lines().find(|line| line.contains("error")).unwrap_or_default();
         ensure!(
-            runs("mcs") && runs("mono"),
-            "mcs or mono does not run after installing {PACKAGES:?}"
+            !output.status.success() && first.contains("cargo build --release -p zerobuffer-ffi"),
+            "without a native library dotnet {task} says: {said}"
         );
     }
     Ok(())
 }
 
-/// A program of all the C# files in a folder.
-fn compile(source_folder: &str, program: &str) -> Result<()> {
-    let mut compiler = mcs(program);
-    compiler.arg(option("-r:", &folder().join("ZeroBuffer.dll")));
-    compiler.args(sources(source_folder)?);
-    step(program, compiler)
-}
-
-/// The example of the README, which must be this one word for word.
-fn example() -> Result<()> {
-    let text = std::fs::read_to_string(root().join("bindings/csharp/Example.cs"))?;
-    let body: Vec<&str> = text.lines().skip_while(|line| !line.contains("factory")).collect();
+/// The examples of the documents are these, word for word.
+fn documents() -> Result<()> {
+    let read = |file: &str| std::fs::read_to_string(root().join(file)).context(file.to_owned());
+    let example = read(EXAMPLE)?;
+    ensure!(
+        read("docs/csharp.md")?.contains(&example),
+        "docs/csharp.md does not have the example {EXAMPLE}"
+    );
+    let body: Vec<&str> = example.lines().skip_while(|line| !line.contains("factory")).collect();
     let body = body.iter().take_while(|line| **line != "    }");
     let body: Vec<&str> = body.map(|line| line.strip_prefix("        ").unwrap_or(line)).collect();
-    for document in ["README.md", "docs/csharp.md"] {
-        let found = std::fs::read_to_string(root().join(document))?.contains(&body.join("\n"));
-        ensure!(found, "{document} does not have the example of bindings/csharp/Example.cs");
-    }
-    let mut compiler = mcs("Example.exe");
-    compiler.arg(option("-r:", &folder().join("ZeroBuffer.dll")));
-    compiler.arg(root().join("bindings/csharp/Example.cs"));
-    step("C# example", compiler)?;
-    let output = mono("Example.exe").output().context("run the example")?;
-    ensure!(output.status.success() && output.stdout == b"3\n", "the C# example: {output:?}");
+    ensure!(
+        read("README.md")?.contains(&body.join("\n")),
+        "README.md does not have what the main function of {EXAMPLE} holds"
+    );
     Ok(())
 }
 
-fn mcs(output: &str) -> Command {
-    let mut compiler = Command::new("mcs");
-    compiler.args(["-unsafe", "-optimize+", "-langversion:7", "-warn:4", "-warnaserror"]);
-    compiler.arg(option("-out:", &folder().join(output)));
-    compiler
-}
+/// As a user would: a package in a folder, a new console project that has it, the example pasted into it.
+fn package() -> Result<()> {
+    let folder = root().join("target/csharp/package");
+    let _ = std::fs::remove_dir_all(&folder);
+    // Otherwise the package of an earlier run is taken, which has the same version.
+    let _ = std::fs::remove_dir_all(dotnet::home().join(".nuget/packages/zerobuffer"));
+    let mut pack = dotnet::sdk();
+    pack.args(["pack", "-c", "Release", "-nologo", "-o"]).arg(&folder).arg(root().join(LIBRARY));
+    step("C# package", pack)?;
 
-fn mono(program: &str) -> Command {
-    let mut command = Command::new("mono");
-    // Should it crash, it writes a report to where it runs.
-    command.current_dir(folder()).arg(folder().join(program));
-    command
-}
-
-fn folder() -> PathBuf {
-    root().join(FOLDER)
-}
-
-fn sources(folder: &str) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in root().join(folder).read_dir().context(folder.to_owned())? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "cs") {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-fn option(name: &str, path: &Path) -> String {
-    format!("{name}{}", path.display())
+    let console = folder.join("Console");
+    std::fs::create_dir_all(&console)?;
+    let run = |arguments: &[&str]| -> Result<Output> {
+        let mut dotnet = dotnet::sdk();
+        let output = dotnet.args(arguments).current_dir(&console).output()?;
+        ensure!(output.status.success(), "dotnet {arguments:?}: {output:?}");
+        Ok(output)
+    };
+    run(&["new", "console"])?;
+    run(&["add", "package", "ZeroBuffer", "--source", &folder.display().to_string()])?;
+    std::fs::copy(root().join(EXAMPLE), console.join("Program.cs"))?;
+    let said = run(&["run"])?.stdout;
+    ensure!(said == b"3\n", "the C# example: {}", String::from_utf8_lossy(&said));
+    println!("the C# example works with the package in a new console project");
+    Ok(())
 }

@@ -3,6 +3,7 @@
 mod api;
 mod bench;
 mod csharp;
+mod dotnet;
 mod failpoints;
 mod fuzz;
 mod header;
@@ -45,7 +46,7 @@ enum Task {
     Header,
     /// The tests against the deployed peer of version 1, which is installed under target/.
     Interop,
-    /// The C# binding, with Debian's mono.
+    /// The C# binding, with the .NET SDK, which is put under target/.
     Csharp,
     /// The Python package: its tests, and its types.
     Python,

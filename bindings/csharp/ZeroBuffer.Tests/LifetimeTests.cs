@@ -369,10 +369,14 @@ namespace ZeroBuffer.Tests
         private static void a_server_stops_when_its_process_exits()
         {
             string name = Channel.New();
+            // What runs is this program, or "dotnet", which is told what to run.
+            string file = Process.GetCurrentProcess().MainModule.FileName;
+            string assembly = typeof(Runner).Assembly.Location;
+            bool isOwn = Path.GetFileName(file) == Path.GetFileNameWithoutExtension(assembly);
             var start = new ProcessStartInfo
             {
-                FileName = Process.GetCurrentProcess().MainModule.FileName,
-                Arguments = "\"" + typeof(Runner).Assembly.Location + "\" " + Runner.ServeAndExit + " " + name,
+                FileName = file,
+                Arguments = (isOwn ? "" : "\"" + assembly + "\" ") + Runner.ServeAndExit + " " + name,
                 UseShellExecute = false,
             };
             using (Process process = Process.Start(start))

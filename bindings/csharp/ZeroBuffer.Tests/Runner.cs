@@ -46,7 +46,7 @@ namespace ZeroBuffer.Tests
                     Console.WriteLine(error);
                 }
             }
-            Console.WriteLine("{0} passed, {1} failed, {2}", tests.Count - failed, failed, Runtime());
+            Console.WriteLine("{0} passed, {1} failed, .NET {2}", tests.Count - failed, failed, Environment.Version);
             return failed == 0 && tests.Count > 0 ? 0 : 1;
         }
 
@@ -83,13 +83,6 @@ namespace ZeroBuffer.Tests
             thread.IsBackground = true;
             thread.Start();
             return thread.Join(Limit) ? error : new TimeoutException("hangs: not finished after " + Limit);
-        }
-
-        private static string Runtime()
-        {
-            Type mono = Type.GetType("Mono.Runtime");
-            MethodInfo name = mono == null ? null : mono.GetMethod("GetDisplayName", BindingFlags.NonPublic | BindingFlags.Static);
-            return name == null ? ".NET " + Environment.Version : "mono " + name.Invoke(null, null);
         }
     }
 

@@ -124,8 +124,8 @@ fn a_client_that_hangs_is_killed_and_what_it_said_is_shown() {
 
 #[test]
 fn a_peer_that_is_missing_makes_red_cells() {
-    let said = "failure: please install mono-mcs";
-    let missing = "--missing|lost=please install mono-mcs|--case|failure";
+    let said = "failure: please install npm";
+    let missing = "--missing|lost=please install npm|--case|failure";
     check(run(missing, "lost", "right"), &["failure"], &["failure"], said);
     check(run(missing, "right", "lost"), &["failure"], &["failure"], said);
 }
