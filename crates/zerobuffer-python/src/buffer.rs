@@ -3,12 +3,11 @@
 
 use crate::process::Process;
 use parking_lot::Mutex;
-use pyo3::buffer::PyUntypedBuffer;
-use pyo3::exceptions::PyBufferError;
+use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView, PyWeakrefMethods, PyWeakrefReference};
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use zerobuffer::memory::SharedMemoryView;
@@ -16,7 +15,11 @@ use zerobuffer::memory::SharedMemoryView;
 /// Data of this size is copied without the interpreter lock.
 const LARGE: usize = 64 * 1024;
 
-/// Calls `take` with the bytes of `object`: `bytes`, or anything with the buffer protocol.
+/// Calls `take` with the bytes of `object`: `bytes`, or anything with the buffer protocol, in its logical
+/// order.
+///
+/// # Errors
+/// `TypeError` for what has no bytes, or holds addresses of this process.
 pub(crate) fn with_bytes<R>(
     object: &Bound<'_, PyAny>,
     take: impl FnOnce(&[u8]) -> PyResult<R>,
@@ -24,19 +27,158 @@ pub(crate) fn with_bytes<R>(
     if let Ok(bytes) = object.cast::<PyBytes>() {
         return take(bytes.as_bytes());
     }
-    let buffer = PyUntypedBuffer::get(object)?;
-    if !buffer.is_c_contiguous() {
-        let copy = PyMemoryView::from(object)?.call_method0("tobytes")?;
-        return take(copy.cast::<PyBytes>()?.as_bytes());
-    }
-    match buffer.len_bytes() {
-        0 => take(&[]),
-        // SAFETY: `buffer` keeps that many bytes at that address for as long as it lives. Another Python
-        // thread may write them while they are copied, as with every consumer of Python's buffers:
-        // then the copy holds a mixture, and nothing depends on what it holds.
-        len => take(unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast(), len) }),
+    match View::get(object, ffi::PyBUF_FULL_RO) {
+        Ok(view) => view.with_bytes(object.py(), take),
+        Err(error) => match copied(object)? {
+            Some(copy) => take(copy.as_bytes()),
+            None => Err(error),
+        },
     }
 }
+
+/// The bytes of an array whose numbers the buffer protocol has no letter for: dates, and types that other
+/// packages add to numpy.
+fn copied<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    let Ok(has_objects) = object.getattr("dtype").and_then(|dtype| dtype.getattr("hasobject"))
+    else {
+        return Ok(None);
+    };
+    match has_objects.is_truthy()? {
+        true => Err(holds_addresses()),
+        false => Ok(Some(object.call_method0("tobytes")?.cast_into()?)),
+    }
+}
+
+fn holds_addresses() -> PyErr {
+    PyTypeError::new_err(
+        "objects and pointers mean nothing in another process: send numbers, or bytes (pickle makes some)",
+    )
+}
+
+/// A hold on the bytes that another object shows. Unlike pyo3's it takes what has no shape and no strides
+/// to tell, as arrays of ctypes and numbers have not.
+struct View {
+    raw: Box<ffi::Py_buffer>,
+}
+
+impl View {
+    fn get(object: &Bound<'_, PyAny>, flags: c_int) -> PyResult<Self> {
+        let mut raw = Box::new(ffi::Py_buffer::new());
+        // SAFETY: `raw` may be filled, and stays at its address until it is released.
+        match unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &raw mut *raw, flags) } {
+            0 => Ok(Self { raw }),
+            _ => Err(PyErr::fetch(object.py())),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.raw.len.unsigned_abs()
+    }
+
+    fn with_bytes<R>(
+        &self,
+        py: Python<'_>,
+        take: impl FnOnce(&[u8]) -> PyResult<R>,
+    ) -> PyResult<R> {
+        if self.has_addresses() {
+            return Err(holds_addresses());
+        }
+        // SAFETY: the view was filled.
+        let in_order = unsafe { ffi::PyBuffer_IsContiguous(&raw const *self.raw, b'C' as _) } != 0;
+        match self.len() {
+            0 => take(&[]),
+            // SAFETY: `self` keeps that many bytes at that address for as long as it lives. Another
+            // Python thread may write them while they are copied, as with every consumer of Python's
+            // buffers: then the copy holds a mixture, and nothing depends on what it holds.
+            len if in_order => {
+                take(unsafe { std::slice::from_raw_parts(self.raw.buf.cast(), len) })
+            }
+            len => {
+                let mut copy = vec![0_u8; len];
+                let to = copy.as_mut_ptr().cast();
+                // SAFETY: `copy` has the length that the view says.
+                let status = unsafe {
+                    ffi::PyBuffer_ToContiguous(to, &raw const *self.raw, self.raw.len, b'C' as _)
+                };
+                match status {
+                    0 => take(&copy),
+                    _ => Err(PyErr::fetch(py)),
+                }
+            }
+        }
+    }
+
+    /// Whether its format says that there are Python's objects or addresses in it.
+    fn has_addresses(&self) -> bool {
+        if self.raw.format.is_null() {
+            return false;
+        }
+        // SAFETY: a format is a C string that lives as long as the view.
+        format_has_addresses(unsafe { CStr::from_ptr(self.raw.format) }.to_bytes())
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        // SAFETY: it was filled, and is released once; whoever has Python's object has the interpreter
+        // lock.
+        unsafe { ffi::PyBuffer_Release(&raw mut *self.raw) };
+    }
+}
+
+/// Whether a format of the buffer protocol (PEP 3118) has a letter for objects or addresses. Names of fields
+/// stand between colons.
+fn format_has_addresses(format: &[u8]) -> bool {
+    let mut in_name = false;
+    format.iter().enumerate().any(|(index, letter)| match letter {
+        b':' => {
+            in_name = !in_name;
+            false
+        }
+        _ if in_name => false,
+        // `Zd` is a complex number, `Z` alone the address of a string.
+        b'Z' => !matches!(format.get(index + 1), Some(b'f' | b'd' | b'g')),
+        letter => b"OPz&X".contains(letter),
+    })
+}
+
+/// Copies `data` to `at` in the bytes of `frame`, which nobody ends meanwhile; returns how many there were.
+///
+/// # Errors
+/// `TypeError` as [`with_bytes`], `ValueError` if they do not fit.
+pub(crate) fn write(
+    frame: &Bound<'_, PyAny>,
+    data: &Bound<'_, PyAny>,
+    at: usize,
+) -> PyResult<usize> {
+    let to = View::get(frame, ffi::PyBUF_WRITABLE)?;
+    with_bytes(data, |bytes| {
+        let size = bytes.len();
+        if at.checked_add(size).is_none_or(|end| end > to.len()) {
+            let room = to.len();
+            return Err(PyValueError::new_err(format!(
+                "{size} bytes do not fit at {at} of {room}: acquire a buffer of the right size"
+            )));
+        }
+        // SAFETY: they lie inside, as was just looked at, and the view keeps them there. They are copied as
+        // by `memmove`, because `data` may be a view of the same frame.
+        let copy = |to: Address| unsafe { ptr::copy(bytes.as_ptr(), to.0.add(at), size) };
+        let to = Address(to.raw.buf.cast());
+        match is_large(size) {
+            true => frame.py().detach(|| copy(to)),
+            false => copy(to),
+        }
+        Ok(size)
+    })
+}
+
+/// An address that is used without the interpreter lock.
+#[derive(Clone, Copy)]
+struct Address(*mut u8);
+
+// SAFETY: it is only an address; who uses it answers for what lies there.
+unsafe impl Send for Address {}
+unsafe impl Sync for Address {}
 
 /// Whether copying so many bytes takes long enough to let other threads run.
 pub(crate) fn is_large(len: usize) -> bool {

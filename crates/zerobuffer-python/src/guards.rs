@@ -1,6 +1,6 @@
 //! What a client holds in its hands: a request to fill, an answer to read.
 
-use crate::buffer::Exports;
+use crate::buffer::{self, Exports};
 use crate::errors::{closed, duplex};
 use crate::two_buffers::TwoBufferClient;
 use parking_lot::Mutex;
@@ -98,6 +98,15 @@ impl RequestBuffer {
             }
             Open::Done => Err(Self::done(py)),
         }
+    }
+
+    /// Copies `data`, an array or whatever else has bytes, to the place `at` of the request, and returns how
+    /// many bytes that were. The request's length stays as it is.
+    ///
+    /// Raises ValueError if they do not fit, TypeError for objects, pointers and what has no bytes.
+    #[pyo3(signature = (data, at=0))]
+    fn write(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>, at: usize) -> PyResult<usize> {
+        buffer::write(slf, data, at)
     }
 
     /// Sends the request, and returns its sequence number.

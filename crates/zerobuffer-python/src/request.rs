@@ -1,6 +1,6 @@
 //! A request in a server's hands.
 
-use crate::buffer::Exports;
+use crate::buffer::{self, Exports};
 use crate::errors::{closed, duplex};
 use parking_lot::Mutex;
 use pyo3::ffi;
@@ -180,6 +180,15 @@ impl Request {
             }
             From::Done => Err(Self::done(py)),
         }
+    }
+
+    /// Copies `data`, an array or whatever else has bytes, to the place `at` of the request, and returns how
+    /// many bytes that were. The length stays as it is.
+    ///
+    /// Raises ValueError if they do not fit, TypeError for objects, pointers and what has no bytes.
+    #[pyo3(signature = (data, at=0))]
+    fn write(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>, at: usize) -> PyResult<usize> {
+        buffer::write(slf, data, at)
     }
 
     /// Answers with the bytes as they are now.
