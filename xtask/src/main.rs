@@ -21,6 +21,7 @@ mod trust;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
 /// Development tasks of the zerobuffer repository.
 #[derive(Parser)]
@@ -91,8 +92,19 @@ enum Task {
     },
 }
 
-fn main() -> Result<()> {
-    match Arguments::parse().task {
+fn main() -> ExitCode {
+    match run(Arguments::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // What failed, without the stack of the program that noticed.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    match task {
         Task::Test => steps::test(),
         Task::Lint => steps::lint(),
         Task::Loom => steps::loom(),

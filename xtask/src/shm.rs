@@ -1,23 +1,32 @@
-//! Shared memory must be after the tests as it was before.
+//! Shared memory, and version 1's lock files, must be after the tests as they were before.
 
 use anyhow::{Context, Result, ensure};
+use nix::mount::{MsFlags, mount, umount};
+use nix::sched::{CloneFlags, unshare};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-/// The names in /dev/shm at one moment.
-pub(crate) struct Snapshot(BTreeSet<String>);
+/// Where the library makes files.
+const FOLDERS: [&str; 2] = ["/dev/shm", "/tmp/zerobuffer"];
+
+/// The folders at one moment.
+pub(crate) struct Snapshot {
+    names: BTreeSet<String>,
+    /// No other program sees these folders, so whatever is new there is the tests' own.
+    private: bool,
+}
 
 impl Snapshot {
+    /// To be called while this process has one thread. As root, this process and its children get
+    /// folders of their own from here on, so that other programs may do what they like meanwhile.
     pub(crate) fn take() -> Result<Self> {
-        let directory = Path::new("/dev/shm");
-        let entries = directory.read_dir().context("cannot list /dev/shm")?;
-        let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
-        Ok(Self(names.collect::<Result<_>>()?))
+        let private = nix::unistd::geteuid().is_root() && own_folders();
+        Ok(Self { names: names()?, private })
     }
 
-    /// Fails if there are names that were not there before. What other programs of the machine make
-    /// meanwhile has some seconds to go.
+    /// Fails if there are objects of the library that were not there before. Processes that were just
+    /// killed have some seconds to go.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
         let mut left = self.new_names()?;
         for _ in 0..50 {
@@ -25,14 +34,82 @@ impl Snapshot {
                 break;
             }
             std::thread::sleep(Duration::from_millis(200));
-            left.retain(|name| Path::new("/dev/shm").join(name).exists());
+            left.retain(|name| Path::new(name).exists());
         }
-        ensure!(left.is_empty(), "the tests left in /dev/shm: {}", left.join(", "));
-        println!("/dev/shm is as before ({} names)", self.0.len());
+        ensure!(left.is_empty(), "the tests left behind: {}", left.join(", "));
+        println!("nothing is left in {}", FOLDERS.join(" and "));
         Ok(())
     }
 
     fn new_names(&self) -> Result<Vec<String>> {
-        Ok(Self::take()?.0.difference(&self.0).cloned().collect())
+        let mut new: Vec<_> = names()?.difference(&self.names).cloned().collect();
+        new.retain(|name| self.private || is_ours(name));
+        Ok(new)
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        if self.private {
+            for folder in FOLDERS {
+                let _ = umount(folder);
+            }
+            // Only if it was made for the mount: a folder that is in use is not empty.
+            let _ = std::fs::remove_dir(FOLDERS[1]);
+        }
+    }
+}
+
+/// Mounts empty folders over [`FOLDERS`], for this process and its children only. False if the system
+/// does not allow it, as in many containers.
+fn own_folders() -> bool {
+    let none = None::<&str>;
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    let alone = unshare(CloneFlags::CLONE_NEWNS).and_then(|()| mount(none, "/", none, private, none));
+    let empty = |folder: &str| {
+        let _ = std::fs::create_dir(folder);
+        let mode = Some("mode=1777");
+        mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), mode)
+    };
+    alone.is_ok() && FOLDERS.into_iter().all(|folder| empty(folder).is_ok())
+}
+
+/// The paths of everything in the folders.
+fn names() -> Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    for folder in FOLDERS.map(Path::new).into_iter().filter(|folder| folder.is_dir()) {
+        let entries = folder.read_dir().with_context(|| folder.display().to_string())?;
+        for entry in entries {
+            names.insert(entry?.path().display().to_string());
+        }
+    }
+    Ok(names)
+}
+
+/// Whether an object bears a name that the library gives. A buffer of version 1 is called whatever its
+/// user likes, but the library never leaves one without its semaphores.
+fn is_ours(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    name.ends_with("_duplex") || name.starts_with("sem.sem-") || name.ends_with(".lock")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_of_other_programs_are_no_leftovers_and_those_of_the_library_are() {
+        let snapshot = Snapshot { names: names().unwrap(), private: false };
+        let unique = format!("xtask-{}", std::process::id());
+        let foreign = format!("/dev/shm/{unique}-of-a-browser");
+        let ours = format!("/dev/shm/sem.sem-w-{unique}");
+        for file in [&foreign, &ours] {
+            std::fs::write(file, "").unwrap();
+        }
+        let left = snapshot.new_names().unwrap();
+        for file in [&foreign, &ours] {
+            std::fs::remove_file(file).unwrap();
+        }
+        assert!(left.contains(&ours) && !left.contains(&foreign), "{left:?}");
     }
 }
