@@ -21,6 +21,7 @@ pub(crate) type Latencies = Box<dyn Fn(&Round) -> Result<Histogram<u64>>>;
 /// One row of the report.
 pub(crate) struct Figure {
     pub(crate) id: &'static str,
+    /// With the conditions: two rows of one name would be two numbers for one thing.
     pub(crate) name: &'static str,
     pub(crate) unit: &'static str,
     pub(crate) subject: Subject,
@@ -57,7 +58,8 @@ impl std::fmt::Display for Target {
 }
 
 pub(crate) struct Limit {
-    pub(crate) id: &'static str,
+    /// Whole words: a reader of the table knows no short form.
+    pub(crate) name: &'static str,
     pub(crate) subject: Subject,
 }
 
@@ -142,8 +144,8 @@ fn plain(
 }
 
 impl Figure {
-    fn over(mut self, id: &'static str, limit: impl Fn(&Round) -> Result<f64> + 'static) -> Self {
-        self.limit = Some(Limit { id, subject: Box::new(limit) });
+    fn over(mut self, name: &'static str, limit: impl Fn(&Round) -> Result<f64> + 'static) -> Self {
+        self.limit = Some(Limit { name, subject: Box::new(limit) });
         self
     }
 
@@ -162,10 +164,20 @@ impl Figure {
 
 fn limit_figures() -> Vec<Figure> {
     vec![
-        plain("L1", "one cache line back and forth", "ns", limits::line),
-        plain("L2", "two semaphores back and forth, parked", "ns", limits::parked),
-        plain("L3", "1080p RGB fill, invert, read in process", "ns", limits::in_process)
-            .on_one_cpu(),
+        plain("L1", "one cache line handed back and forth between two CPUs", "ns", limits::line),
+        plain(
+            "L2",
+            "two semaphores posted back and forth, both sides asleep",
+            "ns",
+            limits::parked,
+        ),
+        plain(
+            "L3",
+            "1080p RGB picture filled, inverted, read by one thread",
+            "ns",
+            limits::in_process,
+        )
+        .on_one_cpu(),
         plain("L4-1MiB", "memcpy of 1 MiB", "GB/s", limits::memcpy::<MIB>).on_one_cpu(),
         plain("L4-16MiB", "memcpy of 16 MiB", "GB/s", limits::memcpy::<{ 16 * MIB }>).on_one_cpu(),
         plain("L4-64MiB", "memcpy of 64 MiB", "GB/s", limits::memcpy::<{ 64 * MIB }>).on_one_cpu(),
@@ -178,27 +190,42 @@ fn targets() -> Vec<Figure> {
     let call = |wait| move |round: &Round| in_place::call_ns(round, wait);
     let frame = |system: System, work| move |round: &Round| system.frame_ns(round, work);
     vec![
-        plain("P1", "call, 8 B, spinning", "ns", call(Wait::Spin))
-            .over("L1", limits::line)
+        plain("P1", "Client::call, 8 bytes, both sides spinning", "ns", call(Wait::Spin))
+            .over("one cache line back and forth (L1)", limits::line)
             .at_most(1.5),
-        plain("P2", "6.2 MB untouched", "ns", untouched(FRAME))
-            .over("8 B untouched", untouched(8))
+        plain("P2", "6.2 MB untouched, acquire to release, spinning", "ns", untouched(FRAME))
+            .over("8 bytes the same way", untouched(8))
             .at_most(1.3),
-        plain("P3", "1080p RGB fill, invert, read", "ns", frame(SPINNING, Work::Invert))
-            .over("L3", limits::in_process)
-            .at_most(1.15),
+        plain(
+            "P3",
+            "1080p RGB picture filled, inverted by the server, read",
+            "ns",
+            frame(SPINNING, Work::Invert),
+        )
+        .over("by one thread in one process (L3)", limits::in_process)
+        .at_most(1.15),
         plain("P4", "as P3, through two buffers", "ns", frame(System::TwoBuffers, Work::Invert))
-            .over("in place", frame(SPINNING, Work::Invert))
+            .over("in place (P3)", frame(SPINNING, Work::Invert))
             .at_least(1.5),
-        plain("P5", "5 % edited, two buffers", "ns", frame(System::TwoBuffers, Work::Redact))
-            .over("in place", frame(SPINNING, Work::Redact))
-            .at_least(2.0),
-        plain("P6", "shared memory of a 1080p RGB channel", "bytes", in_place::segment_bytes)
-            .over("two buffers", two_buffers::segment_bytes)
-            .at_most(0.505)
-            .on_one_cpu(),
-        plain("P7", "call, 8 B, parked", "ns", call(Wait::Park))
-            .over("L2", limits::parked)
+        plain(
+            "P5",
+            "as P4, 5 % of the picture edited",
+            "ns",
+            frame(System::TwoBuffers, Work::Redact),
+        )
+        .over("in place", frame(SPINNING, Work::Redact))
+        .at_least(2.0),
+        plain(
+            "P6",
+            "shared memory of a channel for one 1080p RGB picture",
+            "bytes",
+            in_place::segment_bytes,
+        )
+        .over("of two buffers", two_buffers::segment_bytes)
+        .at_most(0.505)
+        .on_one_cpu(),
+        plain("P7", "Client::call, 8 bytes, both sides sleeping", "ns", call(Wait::Park))
+            .over("two semaphores (L2)", limits::parked)
             .at_most(1.15),
     ]
 }
@@ -209,20 +236,25 @@ fn others() -> Vec<Figure> {
     let rate = |system: System| move |round: &Round| system.pipelined(round, 64);
     let untouched = |len| move |round: &Round| in_place::untouched_ns(round, len);
     vec![
-        plain("P8", "iceoryx2 round trip, 8 B", "ns", echo(System::Iceoryx, 8))
-            .over("in place", echo(SPINNING, 8))
+        plain("P8", "8 bytes there and back, iceoryx2, polling", "ns", echo(System::Iceoryx, 8))
+            .over("in place, spinning", echo(SPINNING, 8))
             .at_least(4.0),
-        plain("P9", "64 B, 64 in flight", "requests/s", rate(SPINNING))
-            .over("iceoryx2", rate(System::Iceoryx))
-            .at_least(4.0),
-        plain("P10", "Unix socket echo, 8 B", "ns", echo(System::UnixSocket, 8))
-            .over("in place, parked", echo(SLEEPING, 8))
+        plain(
+            "P9",
+            "64 bytes there and back, 64 in flight, spinning",
+            "requests/s",
+            rate(SPINNING),
+        )
+        .over("iceoryx2, polling", rate(System::Iceoryx))
+        .at_least(4.0),
+        plain("P10", "8 bytes there and back, Unix socket", "ns", echo(System::UnixSocket, 8))
+            .over("in place, both sides sleeping", echo(SLEEPING, 8))
             .at_least(1.0),
-        plain("P10-1MiB", "Unix socket echo, 1 MiB", "ns", echo(System::UnixSocket, MIB))
-            .over("in place", echo(System::InPlace(Wait::Default), MIB))
+        plain("P10-1MiB", "1 MiB there and back, Unix socket", "ns", echo(System::UnixSocket, MIB))
+            .over("in place, usual waiting", echo(System::InPlace(Wait::Default), MIB))
             .at_least(20.0),
-        plain("P11", "1 GiB untouched", "ns", untouched(GIB))
-            .over("8 B untouched", untouched(8))
+        plain("P11", "1 GiB untouched, acquire to release, spinning", "ns", untouched(GIB))
+            .over("8 bytes the same way", untouched(8))
             .at_most(1.3),
     ]
 }
@@ -247,7 +279,7 @@ fn growth() -> Vec<Figure> {
             "bytes",
             each("P11-memory", MANY, |cost| cost.memory),
         )
-        .over("of 100", each("P11-memory", SOME, |cost| cost.memory))
+        .over("of each of 100", each("P11-memory", SOME, |cost| cost.memory))
         .at_most(1.1)
         .on_one_cpu(),
         plain(
@@ -264,12 +296,12 @@ fn growth() -> Vec<Figure> {
             "",
             each("P11-descriptors", MANY, |cost| cost.descriptors),
         )
-        .over("of 100", each("P11-descriptors", SOME, |cost| cost.descriptors))
+        .over("of each of 100", each("P11-descriptors", SOME, |cost| cost.descriptors))
         .at_most(1.1)
         .on_one_cpu(),
         plain(
             "P11-idle",
-            "1,000 idle channels, of one CPU",
+            "CPU time of 1,000 idle channels, of one CPU",
             "%",
             share("P11-idle", |cost| cost.cpu),
         )
@@ -281,14 +313,14 @@ fn growth() -> Vec<Figure> {
 fn languages() -> Vec<Figure> {
     let call = |language| move |round: &Round| programs::call_ns(round, language);
     vec![
-        plain("P12-cpp", "call, 8 B, C++", "ns", call("cpp"))
-            .over("Rust", call("rust"))
+        plain("P12-cpp", "8 bytes transformed, C++ programs, spinning", "ns", call("cpp"))
+            .over("Rust programs", call("rust"))
             .at_most(1.1),
-        plain("P12-python", "call, 8 B, Python", "ns", call("python"))
-            .over("Rust", call("rust"))
+        plain("P12-python", "8 bytes transformed, Python programs, spinning", "ns", call("python"))
+            .over("Rust programs", call("rust"))
             .at_most(15.0),
-        plain("P12-csharp", "call, 8 B, C#", "ns", call("csharp"))
-            .over("Rust", call("rust"))
+        plain("P12-csharp", "8 bytes transformed, C# programs, spinning", "ns", call("csharp"))
+            .over("Rust programs", call("rust"))
             .at_most(5.0),
     ]
 }
@@ -298,36 +330,36 @@ fn extras() -> Vec<Figure> {
     let call = |wait| move |round: &Round| in_place::call_ns(round, wait);
     let untouched = |round: &Round| in_place::untouched_ns(round, 8);
     vec![
-        plain("X1", "call, 8 B, spinning, pulled", "ns", in_place::call_pulled)
-            .over("L1", limits::line),
-        plain("X2", "call, 8 B, default strategy", "ns", call(Wait::Default))
-            .over("L1", limits::line),
-        plain("X3", "6.2 MB untouched, 16 MiB ring", "ns", in_place::frame_untouched_roomy)
-            .over("8 B untouched", untouched),
-        plain("X4", "1080p RGB inverted, 16 MiB ring", "ns", in_place::frame_inverted_roomy)
-            .over("L3", limits::in_process),
-        plain("X11", "P5's call alone, two buffers", "ns", |round: &Round| {
+        plain("X1", "as P1, the server pulls with Server::receive", "ns", in_place::call_pulled)
+            .over("one cache line back and forth (L1)", limits::line),
+        plain("X2", "as P1, usual waiting (spin, then sleep)", "ns", call(Wait::Default))
+            .over("one cache line back and forth (L1)", limits::line),
+        plain("X3", "as P2, in a ring of 16 MiB", "ns", in_place::frame_untouched_roomy)
+            .over("8 bytes the same way", untouched),
+        plain("X4", "as P3, in a ring of 16 MiB", "ns", in_place::frame_inverted_roomy)
+            .over("by one thread in one process (L3)", limits::in_process),
+        plain("X11", "the call of P5 alone, two buffers", "ns", |round: &Round| {
             System::TwoBuffers.redaction_ns(round)
         })
         .over("in place", |round: &Round| SPINNING.redaction_ns(round)),
         plain("X12", "first 1080p picture of a channel", "ns", |round: &Round| {
             in_place::first_frame_ns(round, PageChoice::OnDemand)
         })
-        .over("prefaulted", |round: &Round| {
+        .over("with prefaulted pages", |round: &Round| {
             in_place::first_frame_ns(round, PageChoice::Prefaulted)
         }),
-        plain("X13", "1080p RGB inverted, usual pages", "ns", |round: &Round| {
+        plain("X13", "as P3, usual pages", "ns", |round: &Round| {
             in_place::frame_with_pages(round, PageChoice::OnDemand)
         })
         .over("huge pages", |round: &Round| in_place::frame_with_pages(round, PageChoice::Huge)),
-        plain("X6", "64 B, 64 in flight, 2 workers", "requests/s", |round: &Round| {
+        plain("X6", "as P9, usual waiting, 2 workers", "requests/s", |round: &Round| {
             in_place::pipelined_with_workers(round, 64, 2)
         })
         .over("1 worker", |round: &Round| in_place::pipelined_with_workers(round, 64, 1)),
-        plain("X5", "Unix socket echo, 1 MiB", "ns", |round: &Round| {
+        plain("X5", "as P10-1MiB, against a channel that sleeps", "ns", |round: &Round| {
             System::UnixSocket.echo_ns(round, MIB)
         })
-        .over("in place, parked", |round: &Round| SLEEPING.echo_ns(round, MIB)),
+        .over("in place, both sides sleeping", |round: &Round| SLEEPING.echo_ns(round, MIB)),
     ]
 }
 
@@ -508,6 +540,18 @@ mod tests {
         for id in (1..=11).map(|n| format!("P{n}")).chain(languages) {
             let figure = plan.figures.iter().find(|figure| figure.id == id).expect(&id);
             assert!(figure.target.is_some() && figure.limit.is_some(), "{id}");
+        }
+    }
+
+    /// Two rows with one name are two numbers for one thing, and a reader knows no short forms.
+    #[test]
+    fn each_row_says_what_was_done_in_words_that_no_other_row_has() {
+        let plan = plan(&[]).unwrap();
+        let names: HashSet<_> = plan.figures.iter().map(|figure| figure.name).collect();
+        assert_eq!(names.len(), plan.figures.len());
+        let ids = plan.ids();
+        for limit in plan.figures.iter().filter_map(|figure| figure.limit.as_ref()) {
+            assert!(!ids.contains(&limit.name), "{} is a short form", limit.name);
         }
     }
 

@@ -175,7 +175,7 @@ impl<'p> Measured<'p> {
     fn try_turn(&mut self, round: &Round) -> Result<()> {
         let Figure { limit, subject, .. } = self.figure;
         if let Some(limit) = limit {
-            self.limits.push((limit.subject)(round).context(limit.id)?);
+            self.limits.push((limit.subject)(round).context(limit.name)?);
         }
         self.values.push(subject(round)?);
         Ok(())

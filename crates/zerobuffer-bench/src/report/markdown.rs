@@ -53,8 +53,6 @@ fn spaced(ids: &[&str]) -> String {
 
 fn row(figure: &Figure) -> String {
     let value = plots::quantity(figure.value.median, &figure.unit);
-    let limit = figure.limit.zip(figure.limit_id.as_ref());
-    let limit = limit.map(|(limit, id)| format!("{id}: {}", plots::quantity(limit, &figure.unit)));
     let spread = figure.ratio_min.zip(figure.ratio_max);
     let ratio = figure.ratio.zip(spread);
     let ratio = ratio.map(|(ratio, (min, max))| format!("{ratio:.2} ({min:.2} … {max:.2})"));
@@ -65,7 +63,7 @@ fn row(figure: &Figure) -> String {
         "| {} | {}: {value} | {} | {} | {} |",
         figure.id,
         figure.name,
-        limit.unwrap_or_default(),
+        figure.limit_name.as_deref().unwrap_or_default(),
         ratio.unwrap_or_default(),
         target.unwrap_or_default(),
     )

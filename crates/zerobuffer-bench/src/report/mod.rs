@@ -38,7 +38,7 @@ pub(crate) struct Figure {
     rounds: usize,
     /// Median of what the figure is divided by.
     limit: Option<f64>,
-    limit_id: Option<String>,
+    limit_name: Option<String>,
     /// What the target speaks of: the median of the ratios of the rounds.
     ratio: Option<f64>,
     ratio_min: Option<f64>,
@@ -147,7 +147,7 @@ impl Figure {
             value: Summary::of(values)?,
             rounds: values.len(),
             limit: Summary::of(limits).map(|limit| limit.median),
-            limit_id: figure.limit.as_ref().map(|limit| limit.id.to_owned()),
+            limit_name: figure.limit.as_ref().map(|limit| limit.name.to_owned()),
             ratio: ratio.map(|ratio| ratio.median),
             ratio_min: ratio.map(|ratio| ratio.min),
             ratio_max: ratio.map(|ratio| ratio.max),

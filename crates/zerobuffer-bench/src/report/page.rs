@@ -14,7 +14,14 @@ table { border-collapse: collapse; width: 100%; font-size: 0.9em }
 td, th { padding: 0.3em 0.6em; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top }
 .number { text-align: right; white-space: nowrap }
 .met { color: #00695c } .missed { color: #b23c00; font-weight: 600 }
-figure { margin: 1.2em 0; border: 1px solid #ddd } figure svg { width: 100%; height: auto; display: block }
+figure { margin: 1.2em 0; border: 1px solid #ddd; overflow-x: auto }
+figure svg { width: 100%; min-width: 720px; height: auto; display: block }
+@media (max-width: 640px) {
+  table, tbody, tr, td { display: block; width: auto } th { display: none }
+  tr { padding: 0.6em 0; border-bottom: 1px solid #ddd } td { padding: 0; border: 0 }
+  td:empty { display: none } td:first-child { font-weight: 600 }
+  .number { text-align: left } td[data-name]::before { content: attr(data-name) \": \"; color: #666 }
+}
 .small { color: #666; font-size: 0.9em }
 ";
 
@@ -78,7 +85,7 @@ impl Report {
         let mut parts = Vec::new();
         if let Some(p1) = find("P1") {
             parts.push(format!(
-                "A call of 8 bytes to another process and back takes {}.",
+                "A call of 8 bytes to another process and back takes {} (both sides spinning).",
                 plots::quantity(p1.value.median, "ns")
             ));
         }
@@ -86,13 +93,15 @@ impl Report {
             parts.push(format!("iceoryx2 takes {times:.1} times as long."));
         }
         if let Some(times) = ratio("P11") {
-            parts.push(format!(
-                "1 GiB that nobody copies takes {times:.2} times as long as 8 bytes."
-            ));
+            let same = "1 GiB that nobody touches takes as long as 8 bytes";
+            parts.push(match times <= 1.3 {
+                true => format!("{same} (ratio {times:.2})."),
+                false => format!("{same} times {times:.2}."),
+            });
         }
         if let Some(times) = ratio("P3") {
             parts.push(format!(
-                "Inverting a 1080p picture in the other process costs {times:.2} times what it costs here."
+                "Inverting a 1080p picture in the other process costs {times:.2} times what it costs in one process."
             ));
         }
         parts.join(" ")
@@ -114,10 +123,6 @@ impl Report {
 }
 
 fn row(figure: &Figure) -> String {
-    let limit = figure
-        .limit
-        .zip(figure.limit_id.as_ref())
-        .map(|(limit, id)| format!("{}: {}", escaped(id), plots::quantity(limit, &figure.unit)));
     let spread = figure.ratio_min.zip(figure.ratio_max);
     let ratio = figure
         .ratio
@@ -128,11 +133,13 @@ fn row(figure: &Figure) -> String {
         format!("<span class=\"{verdict}\">{target} {verdict}</span>")
     });
     format!(
-        "<tr><td>{}</td><td>{}</td><td class=\"number\">{}</td><td>{}</td><td class=\"number\">{}</td><td>{}</td></tr>\n",
+        "<tr><td>{}</td><td>{}</td><td class=\"number\" data-name=\"median\">{}</td>\
+         <td data-name=\"divided by\">{}</td><td class=\"number\" data-name=\"ratio\">{}</td>\
+         <td data-name=\"target\">{}</td></tr>\n",
         escaped(&figure.id),
         escaped(&figure.name),
         plots::quantity(figure.value.median, &figure.unit),
-        limit.unwrap_or_default(),
+        escaped(figure.limit_name.as_deref().unwrap_or_default()),
         ratio.unwrap_or_default(),
         target.unwrap_or_default(),
     )

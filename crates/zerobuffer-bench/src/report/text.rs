@@ -36,7 +36,7 @@ fn figure_table(figures: &[Figure]) -> Table {
     let header = ["", "figure", "median", "min … max", "limit", "ratio", "min … max", "target"];
     let rows = figures.iter().map(|figure| {
         let Summary { min, median, max } = figure.value;
-        let limit = figure.limit.zip(figure.limit_id.as_ref());
+        let limit = figure.limit.zip(figure.limit_name.as_ref());
         let ratios = figure.ratio_min.zip(figure.ratio_max);
         let target = figure.target.zip(figure.ratio).map(|(target, ratio)| {
             let verdict = if target.is_met(ratio) { "met" } else { "missed" };
@@ -47,7 +47,7 @@ fn figure_table(figures: &[Figure]) -> Table {
             figure.name.clone(),
             format!("{} {}", short(median), figure.unit),
             format!("{} … {}", short(min), short(max)),
-            limit.map(|(limit, id)| format!("{id}: {}", short(limit))).unwrap_or_default(),
+            limit.map(|(limit, name)| format!("{name}: {}", short(limit))).unwrap_or_default(),
             figure.ratio.map(|ratio| format!("{ratio:.3}")).unwrap_or_default(),
             ratios.map(|(min, max)| format!("{min:.3} … {max:.3}")).unwrap_or_default(),
             target.unwrap_or_default(),
