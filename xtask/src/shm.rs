@@ -65,7 +65,8 @@ impl Drop for Snapshot {
 fn own_folders() -> bool {
     let none = None::<&str>;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    let alone = unshare(CloneFlags::CLONE_NEWNS).and_then(|()| mount(none, "/", none, private, none));
+    let alone =
+        unshare(CloneFlags::CLONE_NEWNS).and_then(|()| mount(none, "/", none, private, none));
     let empty = |folder: &str| {
         let _ = std::fs::create_dir(folder);
         let mode = Some("mode=1777");
