@@ -22,6 +22,73 @@
 //! # Ok::<(), zerobuffer::Error>(())
 //! ```
 //!
+//! # Typed records
+//!
+//! Requests and responses are bytes. Their start is a multiple of 32 from the start of a page, so plain
+//! old data can be used where it lies, for example with `bytemuck`:
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use zerobuffer::{BufferConfig, Client, Frame, Server};
+//! #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+//! #[repr(C)]
+//! struct Sample {
+//!     time_ns: u64,
+//!     value: f64,
+//! }
+//!
+//! # let name = format!("doc-records-{}", std::process::id());
+//! let mut server = Server::create(&name, BufferConfig::new(0, 1 << 16))?;
+//! server.start(|frame: &mut Frame| match bytemuck::try_cast_slice_mut(frame.data_mut()) {
+//!     Ok(samples) => {
+//!         samples.iter_mut().for_each(|sample: &mut Sample| sample.value *= 0.5);
+//!         Ok(())
+//!     }
+//!     Err(error) => Err(format!("not whole samples: {error}")), // the client gets this message
+//! })?;
+//!
+//! let mut client = Client::connect(&name, Duration::from_secs(5))?;
+//! let sent = [Sample { time_ns: 1, value: 3.0 }, Sample { time_ns: 2, value: 5.0 }];
+//! let response = client.call(bytemuck::cast_slice(&sent), Duration::from_secs(1))?;
+//! let halved: &[Sample] = bytemuck::cast_slice(response.data());
+//! assert_eq!((halved[0].value, halved[1].value), (1.5, 2.5));
+//! # Ok::<(), zerobuffer::Error>(())
+//! ```
+//!
+//! What has no fixed form is written by `serde` into the request's own bytes, and a response that is
+//! longer than its request needs room from the start:
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use zerobuffer::{BufferConfig, Client, Frame, RequestLayout, Server};
+//! #[derive(serde::Serialize, serde::Deserialize)]
+//! struct Job {
+//!     words: Vec<String>,
+//! }
+//!
+//! # let name = format!("doc-serde-{}", std::process::id());
+//! let mut server = Server::create(&name, BufferConfig::new(0, 1 << 16))?;
+//! server.start(|frame: &mut Frame| {
+//!     let mut job: Job = serde_json::from_slice(frame.data()).map_err(|error| error.to_string())?;
+//!     job.words.push("done".to_owned());
+//!     let reply = serde_json::to_vec(&job).map_err(|error| error.to_string())?;
+//!     frame.resize(reply.len()).map_err(|error| error.to_string())?;
+//!     frame.data_mut().copy_from_slice(&reply);
+//!     Ok::<(), String>(())
+//! })?;
+//!
+//! let client = Client::connect(&name, Duration::from_secs(5))?;
+//! let job = serde_json::to_vec(&Job { words: vec!["one".to_owned()] })?;
+//! let layout = RequestLayout::new().capacity(1024); // for the response
+//! let mut request = client.acquire_request_buffer_with(job.len(), layout)?;
+//! request.data_mut().copy_from_slice(&job);
+//! let sequence = request.commit()?;
+//! let response = client.receive_response_for(sequence, Duration::from_secs(1))?;
+//! let job: Job = serde_json::from_slice(response.data())?;
+//! assert_eq!(job.words, ["one", "done"]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # What it guarantees, with a conforming peer
 //!
 //! - No call outlives its deadline by more than a few milliseconds.
@@ -134,3 +201,8 @@ pub use v2::client::{
 #[cfg(not(loom))]
 pub use v2::server::{Frame, OwnedRequest, Request, Server};
 pub use wait::WaitStrategy;
+
+/// The example of the project's first page.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
