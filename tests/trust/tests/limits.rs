@@ -46,6 +46,7 @@ fn child_entry() {
         }
         "talk" => talk(name),
         "one-cpu" => on_one_cpu(name),
+        "no-streams" => without_standard_streams(name),
         role => panic!("{role}"),
     }
     std::process::exit(0);
@@ -393,5 +394,47 @@ fn a_server_that_is_dead_but_not_buried_is_dead() {
     check_calls(&mut client, 3);
     drop((client, server));
     process.wait().expect("a child");
+    assert_eq!(names(&name), [""; 0]);
+}
+
+/// Whether a descriptor of this number is open.
+fn is_open(descriptor: i32) -> bool {
+    // SAFETY: the call touches no memory.
+    unsafe { libc::fcntl(descriptor, libc::F_GETFD) != -1 }
+}
+
+/// Everything that keeps a descriptor, in a process that has none for its standard streams. What fails shows
+/// in the exit status alone.
+fn without_standard_streams(name: &str) {
+    for stream in 0..3 {
+        // SAFETY: nothing here writes to a standard stream from now on.
+        unsafe { libc::close(stream) };
+    }
+    // Its server lives in another process: waiting for it takes descriptors as well.
+    let client = Client::connect(name, LONG).expect("attaches");
+    let timeout = client.receive_response(Duration::from_millis(50)).err();
+    assert_eq!(timeout.map(|error| error.kind()), Some(ErrorKind::Timeout));
+    let own = format!("{name}-own");
+    let server = serve(&own, 1 << 16);
+    check_calls(&mut Client::connect(&own, LONG).expect("attaches"), 3);
+    let reader = v1::Reader::create(&own, BufferConfig::new(0, 4096)).expect("a reader starts");
+    let mut writer = v1::Writer::connect(&own, LONG).expect("attaches");
+    writer.write_frame(b"frame").expect("written");
+    drop(reader.read_frame(LONG).expect("read"));
+    let taken = (0..3).filter(|stream| is_open(*stream)).count();
+    drop((client, server, writer, reader));
+    std::process::exit(taken as i32);
+}
+
+#[test]
+fn no_descriptor_of_a_channel_takes_the_place_of_a_standard_stream() {
+    let name = unique("streams");
+    let mut server =
+        child(&["env"], "serve", &name).stdout(Stdio::null()).spawn().expect("a child");
+    let status = child(&["env"], "no-streams", &name).status().expect("a child");
+    let _ = server.kill();
+    server.wait().expect("a child");
+    serve(&name, 4096).stop().expect("removes what is left");
+    assert_eq!(status.code(), Some(0), "so many of the three are taken");
     assert_eq!(names(&name), [""; 0]);
 }

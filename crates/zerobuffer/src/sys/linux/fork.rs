@@ -5,8 +5,10 @@
 //! the child, every descriptor of ours, and counts a generation up by which handles recognise that
 //! they are in the wrong process.
 
-use super::kernel;
+use super::signals::BlockedSignals;
+use super::{kernel, last_errno};
 use crate::sys::Errno;
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -15,6 +17,7 @@ static GENERATION: AtomicU32 = AtomicU32::new(0);
 
 /// Held while a descriptor is opened and entered, or closed and struck off, while a mapping is made,
 /// and across `fork`: so no child is born with a descriptor that is not in the list, or with a mapping.
+/// Its holder takes no signals: a handler that forks would wait for the very thread that it interrupts.
 static GATE: AtomicBool = AtomicBool::new(false);
 
 /// The head of a list that only grows; entries of closed descriptors are used again.
@@ -33,22 +36,76 @@ pub(crate) fn generation() -> u32 {
     GENERATION.load(Ordering::Relaxed)
 }
 
-/// Runs `open`, which makes a descriptor, and enters the descriptor in the list of those that a
-/// forked child must close.
-pub(super) fn register(open: impl FnOnce() -> Result<i32, Errno>) -> Result<i32, Errno> {
-    install_handlers()?;
-    let _gate = Gate::enter();
-    let fd = open()?;
-    match entries().find(|entry| entry.fd.load(Ordering::Relaxed) == UNUSED) {
-        Some(entry) => entry.fd.store(fd, Ordering::Relaxed),
-        None => {
-            let next = DESCRIPTORS.load(Ordering::Relaxed);
-            let entry = Box::new(Entry { fd: AtomicI32::new(fd), next });
-            // Release: pairs with the Acquire in `entries`.
-            DESCRIPTORS.store(Box::into_raw(entry), Ordering::Release);
+/// A descriptor that the library keeps, and the only way to make one: it is entered in the list of those
+/// that a forked child closes, it is never that of a standard stream, and it is closed when dropped.
+///
+/// In a forked child it is inert: it is closed there already, and drop does nothing.
+#[derive(Debug)]
+pub(super) struct Descriptor {
+    fd: i32,
+    generation: u32,
+}
+
+impl Descriptor {
+    /// Runs `open`, which makes a descriptor that is close-on-exec.
+    pub(super) fn open(open: impl FnOnce() -> Result<i32, Errno>) -> Result<Self, Errno> {
+        install_handlers()?;
+        let _gate = Gate::enter();
+        let fd = above_standard_streams(open()?)?;
+        match entries().find(|entry| entry.fd.load(Ordering::Relaxed) == UNUSED) {
+            Some(entry) => entry.fd.store(fd, Ordering::Relaxed),
+            None => {
+                let next = DESCRIPTORS.load(Ordering::Relaxed);
+                let entry = Box::new(Entry { fd: AtomicI32::new(fd), next });
+                // Release: pairs with the Acquire in `entries`.
+                DESCRIPTORS.store(Box::into_raw(entry), Ordering::Release);
+            }
         }
+        Ok(Self { fd, generation: generation() })
     }
-    Ok(fd)
+
+    /// The number, for a system call; open for as long as `self` lives, in the process that made it.
+    pub(super) fn fd(&self) -> i32 {
+        self.fd
+    }
+
+    /// Whether this is the process that made it.
+    pub(super) fn is_ours(&self) -> bool {
+        self.generation == generation()
+    }
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        if !self.is_ours() {
+            return;
+        }
+        let _gate = Gate::enter();
+        if let Some(entry) = entries().find(|entry| entry.fd.load(Ordering::Relaxed) == self.fd) {
+            entry.fd.store(UNUSED, Ordering::Relaxed);
+        }
+        // The descriptor is gone whatever the call returns, EINTR included.
+        let _ = kernel::call("close", || {
+            // SAFETY: `self` owns the descriptor, which nobody uses after drop.
+            super::shm::check(unsafe { libc::close(self.fd) })
+        });
+    }
+}
+
+/// Moves a new descriptor out of the way of the standard streams. A program may have been started without
+/// them, and would write its next message into whatever has their numbers.
+fn above_standard_streams(fd: i32) -> Result<i32, Errno> {
+    if fd > libc::STDERR_FILENO {
+        return Ok(fd);
+    }
+    let moved = kernel::call("dup", || {
+        // SAFETY: the call makes a descriptor, close-on-exec as `fd` is, and touches no memory.
+        let moved = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, libc::STDERR_FILENO + 1) };
+        if moved < 0 { Err(last_errno()) } else { Ok(moved) }
+    });
+    // SAFETY: `fd` was made by the caller just now, and is not used again.
+    unsafe { libc::close(fd) };
+    moved
 }
 
 /// Runs `map`, which makes a mapping that is not for children, while nobody can fork: between its
@@ -57,19 +114,6 @@ pub(super) fn unforked<T>(map: impl FnOnce() -> Result<T, Errno>) -> Result<T, E
     install_handlers()?;
     let _gate = Gate::enter();
     map()
-}
-
-/// Strikes `fd` off the list and closes it.
-pub(super) fn close(fd: i32) {
-    let _gate = Gate::enter();
-    if let Some(entry) = entries().find(|entry| entry.fd.load(Ordering::Relaxed) == fd) {
-        entry.fd.store(UNUSED, Ordering::Relaxed);
-    }
-    // The descriptor is gone whatever the call returns, EINTR included.
-    let _ = kernel::call("close", || {
-        // SAFETY: the caller owns `fd` and does not use it again.
-        super::shm::check(unsafe { libc::close(fd) })
-    });
 }
 
 fn entries() -> impl Iterator<Item = &'static Entry> {
@@ -84,31 +128,46 @@ fn entries() -> impl Iterator<Item = &'static Entry> {
     })
 }
 
-struct Gate;
+struct Gate {
+    _blocked: BlockedSignals,
+}
 
 impl Gate {
     fn enter() -> Self {
-        lock_gate();
-        Self
+        let blocked = BlockedSignals::all();
+        // Acquire: pairs with the Release in `leave`.
+        while GATE.swap(true, Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+        Self { _blocked: blocked }
     }
 }
 
 impl Drop for Gate {
+    /// Signals are let in again after this, when the fields are dropped.
     fn drop(&mut self) {
-        unlock_gate();
+        // Release: pairs with the Acquire in `enter`.
+        GATE.store(false, Ordering::Release);
     }
 }
 
-extern "C" fn lock_gate() {
-    // Acquire: pairs with the Release in `unlock_gate`.
-    while GATE.swap(true, Ordering::Acquire) {
-        std::thread::yield_now();
-    }
+/// The gate of the thread that is forking, from before the fork until after it.
+static FORKING: Forking = Forking(Cell::new(None));
+
+struct Forking(Cell<Option<Gate>>);
+
+// SAFETY: the cell is touched by `before_fork` after it has entered the gate, and by `after_fork` before it
+// leaves it: the gate is the lock around it.
+unsafe impl Sync for Forking {}
+
+extern "C" fn before_fork() {
+    let gate = Gate::enter();
+    FORKING.0.set(Some(gate));
 }
 
-extern "C" fn unlock_gate() {
-    // Release: pairs with the Acquire in `lock_gate`.
-    GATE.store(false, Ordering::Release);
+extern "C" fn after_fork() {
+    let gate = FORKING.0.take();
+    drop(gate);
 }
 
 /// In the child of a fork: only async-signal-safe calls are allowed here.
@@ -124,7 +183,7 @@ extern "C" fn forget_parent() {
     }
     super::watch::forget();
     GENERATION.fetch_add(1, Ordering::Relaxed);
-    unlock_gate();
+    after_fork();
 }
 
 /// Without the handlers a fork would break the promises of liveness silently, so nothing is opened
@@ -141,7 +200,7 @@ fn install_handlers() -> Result<(), Errno> {
             // SAFETY: the handlers are functions of this library, which is never unloaded while
             // handles exist; the child's handler touches atomics and calls close only.
             match unsafe {
-                libc::pthread_atfork(Some(lock_gate), Some(unlock_gate), Some(forget_parent))
+                libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(forget_parent))
             } {
                 0 => Ok(()),
                 errno => Err(Errno(errno)),
@@ -150,4 +209,54 @@ fn install_handlers() -> Result<(), Errno> {
         INSTALLED.store(true, Ordering::Relaxed);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    static FORKS: AtomicU32 = AtomicU32::new(0);
+
+    /// A signal handler that forks; its child ends at once.
+    extern "C" fn fork_and_count(_: libc::c_int) {
+        // SAFETY: the child makes one call that is allowed there; the parent waits for its own child.
+        unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                libc::_exit(0);
+            }
+            libc::waitpid(child, std::ptr::null_mut(), 0);
+        }
+        FORKS.fetch_add(1, Ordering::Relaxed);
+    }
+
+    #[test]
+    fn a_signal_handler_may_fork_whatever_it_interrupts() {
+        // SAFETY: the handler touches an atomic; no other test uses this signal.
+        unsafe { libc::signal(libc::SIGUSR2, fork_and_count as *const () as libc::sighandler_t) };
+        // SAFETY: the signal goes to this thread, which has a handler for it.
+        let interrupt = || unsafe { libc::raise(libc::SIGUSR2) };
+        let (done, finished) = channel();
+        std::thread::spawn(move || {
+            let during = unforked(|| {
+                interrupt();
+                Ok(FORKS.load(Ordering::Relaxed))
+            });
+            let descriptor = Descriptor::open(|| {
+                interrupt();
+                // SAFETY: the call makes a descriptor and touches no memory of ours.
+                Ok(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) })
+            });
+            drop(descriptor.unwrap());
+            before_fork();
+            interrupt();
+            let between = FORKS.load(Ordering::Relaxed);
+            after_fork();
+            done.send((during, between, FORKS.load(Ordering::Relaxed))).unwrap();
+        });
+        // It is let in when the list is in order again, and not before.
+        assert_eq!(finished.recv_timeout(Duration::from_secs(20)), Ok((Ok(0), 2, 3)));
+    }
 }

@@ -1,7 +1,8 @@
 //! Lock files: files whose open descriptor holds a BSD lock (`flock`), as the peers of version 1 use them.
 
+use super::fork::Descriptor;
 use super::shm::{check, object_stat};
-use super::{c_name, fork, kernel, last_errno};
+use super::{c_name, kernel, last_errno};
 use crate::sys::{Errno, ObjectStat};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,8 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// gives its copy of the descriptor back at birth, and drop does nothing there.
 #[derive(Debug)]
 pub(crate) struct LockFile {
-    fd: i32,
-    generation: u32,
+    file: Descriptor,
     /// The name that the file has until it is linked, where the file system knows no unnamed files.
     temporary: Option<String>,
 }
@@ -37,7 +37,7 @@ impl LockFile {
         };
         kernel::call("fchmod", || {
             // SAFETY: `fd` is open for the life of `file`.
-            check(unsafe { libc::fchmod(file.fd, mode) })
+            check(unsafe { libc::fchmod(file.file.fd(), mode) })
         })?;
         Ok(file)
     }
@@ -55,7 +55,7 @@ impl LockFile {
 
     fn open_with(path: &str, flags: i32, mode: libc::mode_t) -> Result<Self, Errno> {
         let path = c_name(path)?;
-        let fd = fork::register(|| {
+        let file = Descriptor::open(|| {
             let flags = flags | libc::O_CLOEXEC | libc::O_NONBLOCK;
             kernel::call_again("open", || {
                 // SAFETY: `path` is NUL-terminated and outlives the call.
@@ -63,13 +63,13 @@ impl LockFile {
                 if fd < 0 { Err(last_errno()) } else { Ok(fd) }
             })
         })?;
-        Ok(Self { fd, generation: fork::generation(), temporary: None })
+        Ok(Self { file, temporary: None })
     }
 
     /// Gives the file its name; fails with EEXIST if the name is taken.
     pub(crate) fn link(&mut self, path: &str) -> Result<(), Errno> {
         match self.temporary.take() {
-            None => link_descriptor(self.fd, path),
+            None => link_descriptor(&self.file, path),
             Some(temporary) => {
                 let linked = kernel::call("link", || {
                     std::fs::hard_link(&temporary, path).map_err(|error| errno_of(&error))
@@ -93,7 +93,7 @@ impl LockFile {
     fn flock(&self, operation: i32) -> Result<bool, Errno> {
         let locked = kernel::call_again("flock", || {
             // SAFETY: `fd` is open for the life of `self`.
-            check(unsafe { libc::flock(self.fd, operation | libc::LOCK_NB) })
+            check(unsafe { libc::flock(self.file.fd(), operation | libc::LOCK_NB) })
         });
         match locked {
             Ok(()) => Ok(true),
@@ -108,7 +108,7 @@ impl LockFile {
         let mut stat: libc::stat = unsafe { std::mem::zeroed() };
         kernel::call("fstat", || {
             // SAFETY: `fd` is open for the life of `self`, and `stat` is a valid place to write to.
-            check(unsafe { libc::fstat(self.fd, &mut stat) })
+            check(unsafe { libc::fstat(self.file.fd(), &mut stat) })
         })?;
         Ok(object_stat(&stat))
     }
@@ -116,18 +116,17 @@ impl LockFile {
 
 impl Drop for LockFile {
     fn drop(&mut self) {
-        if self.generation == fork::generation() {
-            if let Some(temporary) = &self.temporary {
-                let _ = unlink_path(temporary);
-            }
-            fork::close(self.fd);
+        if self.file.is_ours()
+            && let Some(temporary) = &self.temporary
+        {
+            let _ = unlink_path(temporary);
         }
     }
 }
 
-/// Gives the unnamed file behind `fd` a name; fails with EEXIST if the name is taken.
-pub(super) fn link_descriptor(fd: i32, path: &str) -> Result<(), Errno> {
-    let from = c_name(&format!("/proc/self/fd/{fd}"))?;
+/// Gives the unnamed file behind `file` a name; fails with EEXIST if the name is taken.
+pub(super) fn link_descriptor(file: &Descriptor, path: &str) -> Result<(), Errno> {
+    let from = c_name(&format!("/proc/self/fd/{}", file.fd()))?;
     let to = c_name(path)?;
     let here = libc::AT_FDCWD;
     kernel::call("linkat", || {

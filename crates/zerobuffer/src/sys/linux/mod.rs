@@ -6,6 +6,7 @@ mod lockfile;
 mod process;
 mod sem;
 mod shm;
+mod signals;
 mod watch;
 
 pub(crate) use fork::generation as fork_generation;

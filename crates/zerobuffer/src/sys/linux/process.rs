@@ -1,7 +1,8 @@
 //! Other processes, by their ids: all that the peers of version 1 leave to know each other by.
 
+use super::fork::Descriptor;
 use super::shm::check;
-use super::{fork, kernel, last_errno};
+use super::{kernel, last_errno};
 use crate::sys::Errno;
 
 /// A process that was there when it was first looked at. Where the kernel gives a pidfd, the id can
@@ -14,8 +15,7 @@ pub(crate) struct Process {
 
 #[derive(Debug)]
 pub(super) struct PidFd {
-    fd: i32,
-    generation: u32,
+    file: Descriptor,
 }
 
 impl Process {
@@ -34,7 +34,7 @@ impl Process {
     /// Whether the process runs. One that has ended and that nobody has waited for does not.
     pub(crate) fn is_running(&self) -> bool {
         match &self.pidfd {
-            Some(pidfd) if pidfd.generation == fork::generation() => !pidfd.has_ended(),
+            Some(pidfd) if pidfd.file.is_ours() => !pidfd.has_ended(),
             _ => may_be_signalled(self.pid) && !is_zombie(self.pid),
         }
     }
@@ -42,7 +42,7 @@ impl Process {
 
 impl PidFd {
     pub(super) fn open(pid: i32) -> Result<Self, Errno> {
-        let fd = fork::register(|| {
+        let file = Descriptor::open(|| {
             kernel::call("pidfd_open", || {
                 // SAFETY: pidfd_open takes two integers and touches no memory of ours. The
                 // descriptor that it makes is close-on-exec.
@@ -50,32 +50,24 @@ impl PidFd {
                 if fd < 0 { Err(last_errno()) } else { Ok(fd as i32) }
             })
         })?;
-        Ok(Self { fd, generation: fork::generation() })
+        Ok(Self { file })
     }
 
     pub(super) fn fd(&self) -> i32 {
-        self.fd
+        self.file.fd()
     }
 
     /// A pidfd becomes readable when its process ends, and stays so.
     fn has_ended(&self) -> bool {
-        let mut poll = libc::pollfd { fd: self.fd, events: libc::POLLIN, revents: 0 };
+        let mut poll = libc::pollfd { fd: self.fd(), events: libc::POLLIN, revents: 0 };
         let polled = kernel::call_again("poll", || {
-            // SAFETY: `poll` is one valid pollfd, `fd` is open for the life of `self`.
+            // SAFETY: `poll` is one valid pollfd, the descriptor is open for the life of `self`.
             match unsafe { libc::poll(&mut poll, 1, 0) } {
                 -1 => Err(last_errno()),
                 ready => Ok(ready),
             }
         });
         polled == Ok(1)
-    }
-}
-
-impl Drop for PidFd {
-    fn drop(&mut self) {
-        if self.generation == fork::generation() {
-            fork::close(self.fd);
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Named shared memory: open files with role locks, and mappings.
 
+use super::fork::Descriptor;
 use super::lockfile::link_descriptor;
 use super::{c_name, fork, kernel, last_errno};
 use crate::sys::{Errno, Identity, ObjectStat, Pages};
@@ -21,8 +22,7 @@ const COLLAPSE_TRIES: u32 = 5;
 /// In a forked child it is inert: the descriptor is closed there, and drop does nothing.
 #[derive(Debug)]
 pub(crate) struct ShmFile {
-    fd: i32,
-    generation: u32,
+    file: Descriptor,
 }
 
 impl ShmFile {
@@ -30,20 +30,20 @@ impl ShmFile {
     pub(crate) fn open(name: &str) -> Result<Self, Errno> {
         let name = c_name(name)?;
         let flags = libc::O_RDWR | libc::O_NOFOLLOW | libc::O_CLOEXEC;
-        let fd = fork::register(|| {
+        let file = Descriptor::open(|| {
             kernel::call_again("shm_open", || {
                 // SAFETY: `name` is NUL-terminated and outlives the call.
                 let fd = unsafe { libc::shm_open(name.as_ptr(), flags, 0) };
                 if fd < 0 { Err(last_errno()) } else { Ok(fd) }
             })
         })?;
-        Ok(Self { fd, generation: fork::generation() })
+        Ok(Self { file })
     }
 
     /// Creates an object without a name: nobody can find it before [`ShmFile::publish`], and if this
     /// process dies before, nothing is left. Its mode is `mode` whatever the umask says.
     pub(crate) fn create_hidden(mode: u32) -> Result<Self, Errno> {
-        let fd = fork::register(|| {
+        let file = Descriptor::open(|| {
             let flags = libc::O_RDWR | libc::O_TMPFILE | libc::O_CLOEXEC;
             kernel::call_again("open", || {
                 // SAFETY: the path is NUL-terminated.
@@ -51,20 +51,20 @@ impl ShmFile {
                 if fd < 0 { Err(last_errno()) } else { Ok(fd) }
             })
         })?;
-        let file = Self { fd, generation: fork::generation() };
+        let file = Self { file };
         file.set_mode(mode)?;
         Ok(file)
     }
 
     /// Gives a hidden object its name; fails with EEXIST if the name is taken.
     pub(crate) fn publish(&self, name: &str) -> Result<(), Errno> {
-        link_descriptor(self.fd, &format!("/dev/shm{name}"))
+        link_descriptor(&self.file, &format!("/dev/shm{name}"))
     }
 
     fn set_mode(&self, mode: u32) -> Result<(), Errno> {
         kernel::call("fchmod", || {
             // SAFETY: `fd` is open for the life of `self`.
-            check(unsafe { libc::fchmod(self.fd, mode) })
+            check(unsafe { libc::fchmod(self.file.fd(), mode) })
         })
     }
 
@@ -74,7 +74,7 @@ impl ShmFile {
         let mut stat: libc::stat = unsafe { std::mem::zeroed() };
         kernel::call("fstat", || {
             // SAFETY: `fd` is open for the life of `self`, and `stat` is a valid place to write to.
-            check(unsafe { libc::fstat(self.fd, &mut stat) })
+            check(unsafe { libc::fstat(self.file.fd(), &mut stat) })
         })?;
         Ok(object_stat(&stat))
     }
@@ -92,7 +92,7 @@ impl ShmFile {
             kernel::call_again("posix_fallocate", || {
                 let (start, len) = (done as libc::off_t, step as libc::off_t);
                 // SAFETY: `fd` is open for the life of `self`.
-                match unsafe { libc::posix_fallocate(self.fd, start, len) } {
+                match unsafe { libc::posix_fallocate(self.file.fd(), start, len) } {
                     0 => Ok(()),
                     errno => Err(Errno(errno)),
                 }
@@ -108,7 +108,7 @@ impl ShmFile {
         let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
         kernel::call_again("fstatvfs", || {
             // SAFETY: `fd` is open for the life of `self`, and `stat` is a valid place to write to.
-            check(unsafe { libc::fstatvfs(self.fd, &mut stat) })
+            check(unsafe { libc::fstatvfs(self.file.fd(), &mut stat) })
         })?;
         // A tmpfs without a limit reports no blocks at all.
         Ok((stat.f_blocks != 0).then(|| stat.f_bavail.saturating_mul(stat.f_frsize)))
@@ -137,7 +137,7 @@ impl ShmFile {
     }
 
     fn lock_call(&self, command: i32, kind: i32, byte: u64) -> Result<i32, Errno> {
-        if self.generation != fork::generation() {
+        if !self.file.is_ours() {
             return Err(Errno(libc::EBADF));
         }
         // SAFETY: an all-zero flock is a valid value of this plain C struct; OFD locks need l_pid 0.
@@ -148,17 +148,9 @@ impl ShmFile {
         lock.l_len = 1;
         kernel::call_again("fcntl", || {
             // SAFETY: `fd` is open for the life of `self`, and `lock` is a valid flock.
-            check(unsafe { libc::fcntl(self.fd, command, &mut lock) })
+            check(unsafe { libc::fcntl(self.file.fd(), command, &mut lock) })
         })?;
         Ok(i32::from(lock.l_type))
-    }
-}
-
-impl Drop for ShmFile {
-    fn drop(&mut self) {
-        if self.generation == fork::generation() {
-            fork::close(self.fd);
-        }
     }
 }
 
@@ -190,10 +182,13 @@ impl Mapping {
         let mapping = if pages == Pages::Huge && len >= HUGE_PAGE {
             let reserved = Self::reserve_aligned(len)?;
             let flags = libc::MAP_SHARED | libc::MAP_FIXED;
-            map(reserved.base.as_ptr().cast(), len, access, flags, file.fd)?;
+            map(reserved.base.as_ptr().cast(), len, access, flags, file.file.fd())?;
             reserved
         } else {
-            Self::owning(map(std::ptr::null_mut(), len, access, libc::MAP_SHARED, file.fd)?, len)
+            Self::owning(
+                map(std::ptr::null_mut(), len, access, libc::MAP_SHARED, file.file.fd())?,
+                len,
+            )
         };
         // A child must not hold the mapping: it would keep the open file, and with it the parent's
         // lock, alive.

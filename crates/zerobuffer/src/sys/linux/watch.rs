@@ -6,7 +6,9 @@
 //! process is in another pid namespace, the kernel has no pidfds, there is no descriptor or no thread to
 //! be had) nobody is told, and finds out by looking now and then.
 
+use super::fork::Descriptor;
 use super::process::PidFd;
+use super::signals::BlockedSignals;
 use super::{fork, kernel, last_errno};
 use crate::sys::Errno;
 use std::ptr::null_mut;
@@ -153,7 +155,8 @@ fn watch(bell: &Arc<Bell>) {
 
 /// Sleeps until the bell rings or processes end; which.
 fn await_ends(bell: &Bell, watched: &[(u64, Arc<PidFd>)]) -> Vec<u64> {
-    let descriptors = std::iter::once(bell.fd).chain(watched.iter().map(|(_, pidfd)| pidfd.fd()));
+    let descriptors =
+        std::iter::once(bell.file.fd()).chain(watched.iter().map(|(_, pidfd)| pidfd.fd()));
     let mut polls: Vec<libc::pollfd> =
         descriptors.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
     // SAFETY: `polls` are so many valid pollfds, and their descriptors are open: they are held here.
@@ -171,62 +174,31 @@ fn await_ends(bell: &Bell, watched: &[(u64, Arc<PidFd>)]) -> Vec<u64> {
 /// Wakes the thread: an eventfd.
 #[derive(Debug)]
 struct Bell {
-    fd: i32,
-    generation: u32,
+    file: Descriptor,
 }
 
 impl Bell {
     fn new() -> Result<Self, Errno> {
-        let fd = fork::register(|| {
+        let file = Descriptor::open(|| {
             kernel::call("eventfd", || {
                 // SAFETY: eventfd takes two integers and touches no memory of ours.
                 let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
                 if fd < 0 { Err(last_errno()) } else { Ok(fd) }
             })
         })?;
-        Ok(Self { fd, generation: fork::generation() })
+        Ok(Self { file })
     }
 
     fn ring(&self) {
         let one = 1_u64.to_ne_bytes();
         // SAFETY: eight bytes that can be read. It fails only if the bell rings already.
-        unsafe { libc::write(self.fd, one.as_ptr().cast(), one.len()) };
+        unsafe { libc::write(self.file.fd(), one.as_ptr().cast(), one.len()) };
     }
 
     fn silence(&self) {
         let mut rings = [0_u8; 8];
         // SAFETY: eight bytes that can be written. It fails only if the bell is silent.
-        unsafe { libc::read(self.fd, rings.as_mut_ptr().cast(), rings.len()) };
-    }
-}
-
-impl Drop for Bell {
-    fn drop(&mut self) {
-        if self.generation == fork::generation() {
-            fork::close(self.fd);
-        }
-    }
-}
-
-/// The calling thread takes no signals for as long as this lives.
-struct BlockedSignals(libc::sigset_t);
-
-impl BlockedSignals {
-    fn all() -> Self {
-        // SAFETY: all-zero sets are valid to be written to, and these calls fail for bad arguments only.
-        unsafe {
-            let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = std::mem::zeroed();
-            libc::sigfillset(&mut all);
-            libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
-            Self(before)
-        }
-    }
-}
-
-impl Drop for BlockedSignals {
-    fn drop(&mut self) {
-        // SAFETY: the set is the one that the system gave out.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, null_mut()) };
+        unsafe { libc::read(self.file.fd(), rings.as_mut_ptr().cast(), rings.len()) };
     }
 }
 

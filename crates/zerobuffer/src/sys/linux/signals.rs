@@ -1,0 +1,25 @@
+//! A thread that takes no signals for a while.
+
+use std::ptr::null_mut;
+
+/// The calling thread takes no signals for as long as this lives.
+pub(super) struct BlockedSignals(libc::sigset_t);
+
+impl BlockedSignals {
+    pub(super) fn all() -> Self {
+        // SAFETY: all-zero sets are valid to be written to, and these calls fail for bad arguments only.
+        unsafe {
+            let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = std::mem::zeroed();
+            libc::sigfillset(&mut all);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+            Self(before)
+        }
+    }
+}
+
+impl Drop for BlockedSignals {
+    fn drop(&mut self) {
+        // SAFETY: the set is the one that the system gave out.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, null_mut()) };
+    }
+}
