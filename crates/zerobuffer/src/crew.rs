@@ -56,7 +56,7 @@ impl Drop for Crew {
     fn drop(&mut self) {
         self.orders.clear();
         for thread in self.threads.drain(..) {
-            let _ = thread.join();
+            crate::sys::join(thread);
         }
     }
 }

@@ -131,7 +131,7 @@ impl DuplexChannelFactory {
             if left.is_zero() {
                 return Err(error);
             }
-            std::thread::sleep(PAUSE.min(left));
+            crate::sys::sleep(PAUSE.min(left));
         }
     }
 }

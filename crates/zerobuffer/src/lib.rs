@@ -142,6 +142,8 @@
 //! Linux with glibc on 64-bit little-endian machines. Elsewhere the crate compiles, and
 //! every way in fails with [`Error::Unsupported`].
 #![deny(unsafe_code)]
+// Tests may be cancelled.
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
 // Under loom only the algorithm is built; what serves the rest lies idle.
 #![cfg_attr(loom, allow(dead_code, unused_imports))]
 

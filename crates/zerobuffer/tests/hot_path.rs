@@ -1,6 +1,7 @@
 //! What a round trip must not cost: a system call, an allocation. Both ends take turns on one thread,
 //! so that nobody waits and every step is counted.
 #![cfg(all(target_os = "linux", not(zerobuffer_unsupported)))]
+#![allow(clippy::disallowed_methods)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

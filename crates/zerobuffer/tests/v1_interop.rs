@@ -4,6 +4,7 @@
 //! `docs/protocol-v1.md`. Faults of the peer are asserted as such, so that a release that mends one is
 //! noticed. The Python that has the package is named by `ZEROBUFFER_V1_PYTHON`; `cargo xtask test` makes
 //! it and sets the variable.
+#![allow(clippy::disallowed_methods)]
 
 #[path = "v1/support.rs"]
 mod support;

@@ -655,6 +655,33 @@ static void forked(void) {
   zb_server_close(server);
 }
 
+/* All of this on a thread that is to be cancelled: the first cancellation point that is met ends it. */
+static void *with_a_pending_cancellation(void *reached_the_end) {
+  CHECK(pthread_cancel(pthread_self()) == 0);
+  zb_client *nobody;
+  FAILS(ZB_NOT_RUNNING, zb_client_connect(name("nobody"), NULL, SECOND / 20, &nobody));
+  in_place();
+  views_and_lives();
+  pulling();
+  two_buffers();
+  reader_and_writer();
+  given_back();
+  misuse();
+  *(int *)reached_the_end = 1;
+  pthread_testcancel();
+  return NULL;
+}
+
+/* No function is a cancellation point: each does what it was asked, and the thread ends after it. */
+static void cancelled(void) {
+  pthread_t thread;
+  void *result;
+  int reached_the_end = 0;
+  CHECK(pthread_create(&thread, NULL, with_a_pending_cancellation, &reached_the_end) == 0);
+  CHECK(pthread_join(thread, &result) == 0);
+  CHECK(result == PTHREAD_CANCELED && reached_the_end);
+}
+
 int main(void) {
   CHECK(zb_abi_version() == ZB_ABI_VERSION);
   CHECK(zb_last_error()->status == ZB_OK && zb_last_error()->size >= sizeof(zb_error));
@@ -666,6 +693,7 @@ int main(void) {
   reader_and_writer();
   given_back();
   misuse();
+  cancelled();
   death();
   forked();
   puts("the C interface holds");

@@ -1,5 +1,5 @@
 //! The one door to the kernel: every system call of this crate that can fail goes through here, so a
-//! build for tests (feature `faults`) can make any of them fail. Other builds have nothing here.
+//! build for tests (feature `faults`) can make any of them fail, and none of them is a cancellation point.
 
 use super::Errno;
 
@@ -19,7 +19,7 @@ pub(super) fn call<T>(
     }
     #[cfg(not(feature = "faults"))]
     let _ = name;
-    run()
+    super::uncancelled(run)
 }
 
 /// As [`call`], again for as long as a signal interrupts it.

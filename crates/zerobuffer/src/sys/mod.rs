@@ -44,7 +44,7 @@ pub(crate) use imp::{
     DeathNotice, LockFile, Mapping, Process, ShmFile, effective_uid, fork_generation,
     make_directories, process_id, stat_object, stat_path, unlink_object, unlink_path,
 };
-pub(crate) use imp::{Semaphore, monotonic_ns};
+pub(crate) use imp::{Semaphore, monotonic_ns, uncancelled};
 
 use crate::error::Error;
 
@@ -113,7 +113,21 @@ pub(crate) enum Waited {
     Interrupted,
 }
 
-/// Starts a thread.
+/// Lets the calling thread sleep.
+#[cfg(not(loom))]
+pub(crate) fn sleep(time: std::time::Duration) {
+    #[allow(clippy::disallowed_methods)]
+    uncancelled(|| std::thread::sleep(time));
+}
+
+/// Waits for the end of a thread. What it had to say, or panicked with, is not asked for.
+#[cfg(not(loom))]
+pub(crate) fn join<T>(thread: std::thread::JoinHandle<T>) {
+    #[allow(clippy::disallowed_methods)]
+    let _ = uncancelled(|| thread.join());
+}
+
+/// Starts a thread, on which handlers may run: it cannot be cancelled.
 #[cfg(not(loom))]
 pub(crate) fn spawn<T: Send + 'static>(
     name: &str,
@@ -121,7 +135,9 @@ pub(crate) fn spawn<T: Send + 'static>(
 ) -> Result<std::thread::JoinHandle<T>, Error> {
     let builder = std::thread::Builder::new().name(name.to_owned());
     let spawned = kernel::call("pthread_create", || {
-        builder.spawn(body).map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::EAGAIN)))
+        builder
+            .spawn(|| uncancelled(body))
+            .map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::EAGAIN)))
     });
     spawned.map_err(|errno| errno.on("start the thread", name))
 }
@@ -129,5 +145,6 @@ pub(crate) fn spawn<T: Send + 'static>(
 /// How many CPUs this process may run on: affinity and cgroup quota considered. 1 when unknown, which
 /// means that nobody spins.
 pub(crate) fn usable_cpus() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    // It reads files of the cgroup.
+    uncancelled(std::thread::available_parallelism).map_or(1, usize::from)
 }

@@ -3,6 +3,11 @@
 use super::Waited;
 use crate::atomics::{AtomicU64, Ordering};
 
+/// Models are not cancelled.
+pub(crate) fn uncancelled<T>(run: impl FnOnce() -> T) -> T {
+    run()
+}
+
 /// A named semaphore's value.
 #[derive(Debug)]
 pub(crate) struct Semaphore {

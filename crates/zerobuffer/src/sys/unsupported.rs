@@ -7,6 +7,11 @@ use std::ptr::NonNull;
 
 const UNSUPPORTED: Errno = Errno(libc::ENOSYS);
 
+/// Nothing runs here that a cancelled thread could end in.
+pub(crate) fn uncancelled<T>(run: impl FnOnce() -> T) -> T {
+    run()
+}
+
 /// Never made here.
 #[derive(Debug)]
 pub(crate) struct ShmFile(Infallible);

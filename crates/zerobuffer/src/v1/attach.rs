@@ -70,7 +70,7 @@ pub(super) fn attach(
         if deadline.left().is_zero() {
             return Err(error);
         }
-        std::thread::sleep(PAUSE.min(deadline.left()));
+        crate::sys::sleep(PAUSE.min(deadline.left()));
     }
 }
 

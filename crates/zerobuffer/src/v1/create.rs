@@ -56,7 +56,7 @@ pub(super) fn create(plan: &Plan<'_>) -> Result<Owned> {
                 }
             }
         }
-        std::thread::sleep(PAUSE);
+        crate::sys::sleep(PAUSE);
     }
     Err(Error::AlreadyRunning { name: plan.name.to_string() })
 }

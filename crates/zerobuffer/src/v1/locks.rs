@@ -102,7 +102,7 @@ impl Held {
         sys::make_directories(folder).map_err(|errno| errno.on("create", folder))?;
         for turn in 0..TRIES {
             if turn > 0 {
-                std::thread::sleep(PAUSE);
+                crate::sys::sleep(PAUSE);
             }
             if let Some(held) =
                 Self::try_acquire(folder, &path, mode).map_err(|errno| errno.on("lock", &path))?

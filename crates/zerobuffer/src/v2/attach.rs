@@ -51,7 +51,7 @@ pub(crate) fn attach(
         if deadline.left().is_zero() {
             return Err(error);
         }
-        std::thread::sleep(PAUSE.min(deadline.left()));
+        crate::sys::sleep(PAUSE.min(deadline.left()));
     }
 }
 
@@ -186,7 +186,7 @@ fn wait_until_made(
         if deadline.left().is_zero() || !Role::Server.is_held(memory)? || !memory.is_named()? {
             return Err(not_running("its segment is being made"));
         }
-        std::thread::sleep(PAUSE);
+        crate::sys::sleep(PAUSE);
     }
 }
 

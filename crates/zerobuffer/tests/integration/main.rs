@@ -6,6 +6,7 @@
 //! (`harness.rs`). Every test runs under a watchdog with a channel name of its own, and ends with a look
 //! at what is left: names, descriptors, mappings, threads, tokens.
 #![cfg(all(target_os = "linux", not(loom)))]
+#![allow(clippy::disallowed_methods)]
 
 mod harness;
 mod peer;

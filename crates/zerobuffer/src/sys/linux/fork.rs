@@ -178,7 +178,7 @@ extern "C" fn forget_parent() {
             // SAFETY: the descriptor is the child's copy of one of ours. Handles in the child see
             // another generation and never use it. It is closed, not unlocked: F_UNLCK would free
             // the parent's lock, which lives in the shared open file.
-            unsafe { libc::close(fd) };
+            super::uncancelled(|| unsafe { libc::close(fd) });
         }
     }
     super::watch::forget();

@@ -1,6 +1,7 @@
 //! Linux with glibc.
 #![allow(unsafe_code)]
 
+mod cancel;
 mod fork;
 mod lockfile;
 mod process;
@@ -9,6 +10,7 @@ mod shm;
 mod signals;
 mod watch;
 
+pub(crate) use cancel::uncancelled;
 pub(crate) use fork::generation as fork_generation;
 pub(crate) use lockfile::{LockFile, make_directories, stat_path, unlink_path};
 pub(crate) use process::Process;

@@ -81,7 +81,8 @@ fn may_be_signalled(pid: i32) -> bool {
 }
 
 fn is_zombie(pid: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let read = || std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    let stat = super::uncancelled(read).unwrap_or_default();
     // The state follows the name, which stands in parentheses and may hold anything.
     let state = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
     state.starts_with(['Z', 'X'])

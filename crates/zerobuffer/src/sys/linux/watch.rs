@@ -9,7 +9,7 @@
 use super::fork::Descriptor;
 use super::process::PidFd;
 use super::signals::BlockedSignals;
-use super::{fork, kernel, last_errno};
+use super::{fork, kernel, last_errno, uncancelled};
 use crate::sys::Errno;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -115,7 +115,7 @@ impl Drop for DeathNotice {
             bell.ring();
             // Whoever drops this while being told is on that very thread.
             if thread.thread().id() != std::thread::current().id() {
-                let _ = thread.join();
+                super::super::join(thread);
             }
         }
     }
@@ -163,7 +163,7 @@ fn await_ends(bell: &Bell, watched: &[(u64, Arc<PidFd>)]) -> Vec<u64> {
     let ready = unsafe { libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, -1) };
     if ready < 0 {
         // No memory in the kernel, or a debugger: not in a busy loop.
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        super::super::sleep(std::time::Duration::from_millis(10));
         return Vec::new();
     }
     bell.silence();
@@ -192,7 +192,7 @@ impl Bell {
     fn ring(&self) {
         let one = 1_u64.to_ne_bytes();
         // SAFETY: eight bytes that can be read. It fails only if the bell rings already.
-        unsafe { libc::write(self.file.fd(), one.as_ptr().cast(), one.len()) };
+        uncancelled(|| unsafe { libc::write(self.file.fd(), one.as_ptr().cast(), one.len()) });
     }
 
     fn silence(&self) {

@@ -367,7 +367,7 @@ fn connect_requests(
                 return Ok(requests);
             }
             drop(requests);
-            std::thread::sleep(METADATA_PAUSE.min(forgetting.left()));
+            crate::sys::sleep(METADATA_PAUSE.min(forgetting.left()));
             continue;
         }
         match requests.set_metadata(&config.metadata) {
@@ -376,7 +376,7 @@ fn connect_requests(
             // deployed one never does.
             Err(Error::MetadataAlreadyWritten) if !deadline.left().is_zero() => {
                 drop(requests);
-                std::thread::sleep(METADATA_PAUSE.min(deadline.left()));
+                crate::sys::sleep(METADATA_PAUSE.min(deadline.left()));
             }
             Err(error) => return Err(error),
         }
@@ -404,7 +404,7 @@ fn serves(
                 found: "its server is there but does not answer",
             });
         }
-        std::thread::sleep(PAUSE.min(deadline.left()));
+        crate::sys::sleep(PAUSE.min(deadline.left()));
         if !requests.is_reader_connected() {
             return Ok(false);
         }

@@ -177,10 +177,10 @@ impl DuplexServer {
         if let Some(thread) = self.thread.take() {
             let deadline = Deadline::after(self.stop_timeout);
             while !thread.is_finished() && !deadline.left().is_zero() {
-                std::thread::sleep(Duration::from_micros(200));
+                crate::sys::sleep(Duration::from_micros(200));
             }
             if thread.is_finished() {
-                let _ = thread.join();
+                crate::sys::join(thread);
             }
         }
         self.shared.take_failure().map_or(Ok(()), Err)

@@ -161,7 +161,7 @@ impl Worker {
                 // All its requests are read: whatever comes now is another client's.
                 requests.forget_writer();
                 self.disconnect();
-                std::thread::sleep(TICK_IDLE);
+                crate::sys::sleep(TICK_IDLE);
                 self.look_after_buffer(requests)
             }
             // A client that breaks the protocol: the next one gets a new buffer.
@@ -186,7 +186,7 @@ impl Worker {
                 self.shared.stop();
             }
             // For want of memory or descriptors.
-            Err(_) => std::thread::sleep(RETRY),
+            Err(_) => crate::sys::sleep(RETRY),
         }
     }
 
@@ -269,7 +269,7 @@ impl Worker {
             if self.connection.is_some() || deadline.left().is_zero() {
                 break;
             }
-            std::thread::sleep(TICK_CLIENT);
+            crate::sys::sleep(TICK_CLIENT);
         }
         self.connection.is_some()
     }

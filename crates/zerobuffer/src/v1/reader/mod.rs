@@ -183,7 +183,7 @@ impl Reader {
             if deadline.left().is_zero() {
                 return Err(Error::NotConnectedYet { waited: timeout });
             }
-            std::thread::sleep(Duration::from_millis(1).min(deadline.left()));
+            crate::sys::sleep(Duration::from_millis(1).min(deadline.left()));
         }
         Ok(())
     }

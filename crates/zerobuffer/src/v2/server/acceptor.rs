@@ -167,7 +167,7 @@ impl Acceptor {
             if deadline.left().is_zero() {
                 return Err(timed_out(deadline));
             }
-            std::thread::sleep(PAUSE);
+            crate::sys::sleep(PAUSE);
             return Ok(());
         }
         crate::trace::event!(channel = %self.name, "client gone, segment retired");

@@ -195,7 +195,7 @@ impl Server {
             Some(channel) => {
                 // Requests that were made owned may still be in somebody's hands.
                 while channel.ring.in_hand() > 0 && !deadline.left().is_zero() {
-                    std::thread::sleep(LOOK);
+                    crate::sys::sleep(LOOK);
                 }
                 channel.close(&Deadline::after(self.stop_timeout))
             }
@@ -211,10 +211,10 @@ impl Server {
     fn join(&mut self, deadline: &Deadline) {
         for thread in self.threads.drain(..) {
             while !thread.is_finished() && !deadline.left().is_zero() {
-                std::thread::sleep(LOOK);
+                crate::sys::sleep(LOOK);
             }
             if thread.is_finished() {
-                let _ = thread.join();
+                crate::sys::join(thread);
             }
         }
     }

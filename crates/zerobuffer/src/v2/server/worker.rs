@@ -92,7 +92,7 @@ fn carries_on(acceptor: &Acceptor, error: Error) -> bool {
         }
         // The next segment could not be made now, for want of memory or descriptors.
         _ => {
-            std::thread::sleep(RETRY);
+            crate::sys::sleep(RETRY);
             true
         }
     }
