@@ -168,6 +168,7 @@ pub mod memory;
 #[cfg(not(loom))]
 mod name;
 mod sys;
+mod tenure;
 #[cfg(not(loom))]
 mod trace;
 #[cfg(not(loom))]

@@ -5,6 +5,7 @@ use super::{MemoryProvider, SharedMemoryView};
 use crate::error::{Error, Result};
 use crate::name::ChannelName;
 use crate::sys::{self, Errno, Identity, Mapping, ObjectStat, Pages, ShmFile};
+use crate::tenure::Wanted;
 use std::sync::Arc;
 
 /// A named POSIX shared-memory segment.
@@ -105,18 +106,19 @@ impl SharedMemory {
         self.pages = pages;
     }
 
-    /// Makes the pages of the mapping be there, as [`set_pages`](Self::set_pages) said.
-    pub(crate) fn fault_in(&self) -> Result<()> {
+    /// Makes the pages of the mapping be there, as [`set_pages`](Self::set_pages) said, for as long as
+    /// that is wanted.
+    pub(crate) fn fault_in(&self, wanted: Wanted<'_>) -> Result<()> {
         let mapping = self.view.as_ref().and_then(SharedMemoryView::mapping);
-        mapping.map_or(Ok(()), |mapping| mapping.fault_in(self.pages)).map_err(
-            |errno| match errno {
+        mapping.map_or(Ok(()), |mapping| mapping.fault_in(self.pages, wanted)).map_err(|errno| {
+            match errno {
                 // The kernel does not know the advice.
                 Errno(libc::EINVAL) => Error::Unsupported {
                     what: "pages that are there from the start need Linux 5.14",
                 },
                 errno => errno.on("fault in the pages of", &self.object),
-            },
-        )
+            }
+        })
     }
 
     /// The object's full name, with its slash.
@@ -139,20 +141,25 @@ impl SharedMemory {
             sys::stat_object(&self.object).map_err(|errno| errno.on("look up", &self.object))?;
         Ok(found.is_some_and(|stat| stat.identity == self.identity))
     }
-}
 
-impl MemoryProvider for SharedMemory {
-    fn allocate(&mut self, size: usize) -> Result<()> {
+    /// As [`allocate`](MemoryProvider::allocate), for as long as that is wanted.
+    pub(crate) fn allocate_while(&mut self, size: usize, wanted: Wanted<'_>) -> Result<()> {
         if self.view.is_some() {
             return Err(Error::InvalidState { reason: "this provider has allocated already" });
         }
-        self.file.reserve(size as u64).map_err(|errno| match errno {
+        self.file.reserve(size as u64, wanted).map_err(|errno| match errno {
             Errno(libc::ENOSPC | libc::ENOMEM | libc::EFBIG) => {
                 Error::NoSpace { object: self.object.clone(), needed: size as u64 }
             }
             errno => errno.on("reserve pages of", &self.object),
         })?;
         self.map_file(size)
+    }
+}
+
+impl MemoryProvider for SharedMemory {
+    fn allocate(&mut self, size: usize) -> Result<()> {
+        self.allocate_while(size, &|| true)
     }
 
     fn map(&self, offset: usize, size: usize) -> Result<SharedMemoryView> {
@@ -166,5 +173,30 @@ impl MemoryProvider for SharedMemory {
 
     fn unmap(&mut self) {
         self.view = None;
+    }
+}
+
+#[cfg(all(test, not(zerobuffer_unsupported)))]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[test]
+    fn long_work_ends_before_its_next_piece_once_nobody_wants_it() {
+        const SIZE: usize = 16 << 20;
+        let name = format!("unit-wanted-{}", std::process::id());
+        let mut memory = SharedMemory::create(&name, 0o600).unwrap();
+        memory.unlink().unwrap();
+        memory.set_pages(Pages::Prefaulted);
+        let left = Cell::new(3_u32);
+        let wanted = || left.replace(left.get().saturating_sub(1)) > 0;
+        let error = memory.allocate_while(SIZE, &wanted).unwrap_err();
+        assert!(matches!(error, Error::System { errno: libc::ECANCELED, .. }), "{error:?}");
+        assert!((1..SIZE as u64 / 2).contains(&memory.stat().unwrap().size));
+        memory.allocate(SIZE).unwrap();
+        left.set(1);
+        let error = memory.fault_in(&wanted).unwrap_err();
+        assert!(matches!(error, Error::System { errno: libc::ECANCELED, .. }), "{error:?}");
+        memory.fault_in(&|| true).unwrap();
     }
 }

@@ -2,6 +2,7 @@
 //! callers turn into `Error::Unsupported`; nothing else can be reached.
 
 use super::{Errno, ObjectStat, Pages, Waited};
+use crate::tenure::Wanted;
 use std::convert::Infallible;
 use std::ptr::NonNull;
 
@@ -29,7 +30,7 @@ impl ShmFile {
     pub(crate) fn stat(&self) -> Result<ObjectStat, Errno> {
         match self.0 {}
     }
-    pub(crate) fn reserve(&self, _: u64) -> Result<(), Errno> {
+    pub(crate) fn reserve(&self, _: u64, _: Wanted<'_>) -> Result<(), Errno> {
         match self.0 {}
     }
     pub(crate) fn try_lock(&self, _: u64) -> Result<bool, Errno> {
@@ -51,7 +52,7 @@ impl Mapping {
     pub(crate) fn new(file: &ShmFile, _: usize, _: Pages) -> Result<Self, Errno> {
         match file.0 {}
     }
-    pub(crate) fn fault_in(&self, _: Pages) -> Result<(), Errno> {
+    pub(crate) fn fault_in(&self, _: Pages, _: Wanted<'_>) -> Result<(), Errno> {
         match self.0 {}
     }
     pub(crate) fn base(&self) -> NonNull<u8> {

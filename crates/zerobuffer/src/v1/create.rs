@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::memory::{MemoryProvider, SharedMemory, SharedMemoryView};
 use crate::name::BufferName;
 use crate::sys::{self, Errno, Semaphore};
+use crate::tenure::{STOPPING, Wanted};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ pub(super) struct Plan<'p> {
     pub(super) liveness: Liveness,
     /// Memory to use in the place of a named segment.
     pub(super) memory: Option<SharedMemoryView>,
+    pub(super) wanted: Wanted<'p>,
 }
 
 /// A segment of our own, with the locks that say so.
@@ -38,9 +40,13 @@ pub(super) struct Owned {
 /// Creates the buffer: locks, semaphores, and last the segment, complete under its name (rule L11).
 ///
 /// # Errors
-/// `AlreadyRunning`, `ForeignObject`, `PermissionDenied`, `NoSpace`. Nothing is left behind.
+/// `AlreadyRunning`, `ForeignObject`, `PermissionDenied`, `NoSpace`; any error once it is not wanted.
+/// Nothing is left behind.
 pub(super) fn create(plan: &Plan<'_>) -> Result<Owned> {
     for _ in 0..MAX_TURNS {
+        if !(plan.wanted)() {
+            return Err(STOPPING);
+        }
         let locks = Locks::acquire(plan.name, plan.mode)?;
         match clear_leftover(plan, &locks) {
             Ok(()) => {
@@ -195,7 +201,7 @@ fn hidden_segment(plan: &Plan<'_>) -> Result<SharedMemory> {
             Errno(libc::ENOSPC) => Error::NoSpace { object: object.clone(), needed },
             errno => errno.on("create", &object),
         })?;
-    memory.allocate(needed as usize)?;
+    memory.allocate_while(needed as usize, plan.wanted)?;
     Ok(memory)
 }
 
@@ -252,6 +258,7 @@ pub fn remove_leftovers(name: &str) -> Result<bool> {
         mode: 0o600,
         liveness: Liveness::Pid,
         memory: None,
+        wanted: &|| true,
     };
     let locks = Locks::acquire(name, plan.mode)?;
     let found = locks.were_left_over()

@@ -96,7 +96,7 @@ fn try_attach(
     })?;
     let segment = Segment::new(name, memory, geometry, semaphores, Role::Client)?;
     failpoint!("attach.semaphores");
-    segment.memory.fault_in()?;
+    segment.memory.fault_in(&|| true)?;
     if !segment.is_fresh() {
         return Err(busy());
     }

@@ -11,6 +11,7 @@ use crate::liveness::Role;
 use crate::memory::{MemoryProvider, SharedMemory};
 use crate::name::ChannelName;
 use crate::sys::{self, Errno, ObjectStat, Semaphore};
+use crate::tenure::{STOPPING, Wanted};
 
 /// Every turn but the last loses a race against another server, or cleans up after a dead one. Even
 /// eight servers that start at once need a handful of turns.
@@ -39,23 +40,27 @@ pub(crate) fn geometry(buffer: &BufferConfig) -> Result<Geometry> {
         })
 }
 
-/// Creates the segment and its semaphores, ready for a client.
+/// Creates the segment and its semaphores, ready for a client, for as long as that is wanted.
 ///
 /// # Errors
-/// `AlreadyRunning`, `ForeignObject`, `PermissionDenied`, `NoSpace`, `TooLarge` (metadata). Nothing
-/// is left behind.
+/// `AlreadyRunning`, `ForeignObject`, `PermissionDenied`, `NoSpace`, `TooLarge` (metadata); any error
+/// once it is not wanted. Nothing is left behind.
 pub(crate) fn create(
     name: &ChannelName,
     geometry: Geometry,
     config: &ServerConfig,
+    wanted: Wanted<'_>,
 ) -> Result<Segment> {
     let object = name.segment();
     for _ in 0..MAX_TURNS {
+        if !wanted() {
+            return Err(STOPPING);
+        }
         let mut memory = hidden(name, geometry, config.mode)?;
         memory.set_pages(config.pages);
         failpoint!("create.locked");
         match memory.publish() {
-            Ok(()) => match build(name, memory, geometry, config) {
+            Ok(()) => match build(name, memory, geometry, config, wanted) {
                 Ok(Some(segment)) => return Ok(segment),
                 // Somebody has removed the name, or makes semaphores of these names.
                 Ok(None) | Err(Error::System { errno: libc::EEXIST, .. }) => {}
@@ -157,6 +162,7 @@ fn build(
     memory: SharedMemory,
     geometry: Geometry,
     config: &ServerConfig,
+    wanted: Wanted<'_>,
 ) -> Result<Option<Segment>> {
     let mut undo = Undo { name, memory: Some(memory), semaphores: false };
     failpoint!("create.named");
@@ -164,8 +170,8 @@ fn build(
     if !memory.is_named()? {
         return Ok(None);
     }
-    memory.allocate(geometry.total() as usize)?;
-    memory.fault_in()?;
+    memory.allocate_while(geometry.total() as usize, wanted)?;
+    memory.fault_in(wanted)?;
     failpoint!("create.reserved");
     unlink_leftover_semaphores(name)?;
     undo.semaphores = true;

@@ -1,10 +1,14 @@
 //! Orderly ends.
 
-use crate::harness::{LONG, SOON, eventually, fails, names, scene};
+use crate::harness::{LONG, SOON, eventually, fails, names, scene, traces};
 use crate::peer::{Op, edited, op};
 use crate::work;
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
-use zerobuffer::{Client, ErrorKind, Frame, LostRequest, RequestState};
+use zerobuffer::{
+    BufferConfig, ChannelName, Client, ErrorKind, Frame, LostRequest, Pages, RequestState, Server,
+    ServerConfig,
+};
 
 #[test]
 fn a_server_that_stops_finishes_what_it_has_taken_and_says_that_the_rest_is_not_started() {
@@ -164,5 +168,36 @@ fn an_end_of_the_client_gives_up_what_it_has_sent() {
         drop(client);
         assert_eq!(server.ask("calls", ""), "2", "cancelled requests are not handled");
         server.stop();
+    });
+}
+
+/// Stops a server at the very moment when it makes a new segment for its next client. However long that
+/// takes, the end stays: no name is there when `stop` returns, none comes later, and another server may
+/// have the name at once.
+#[test]
+fn a_server_that_is_making_a_new_segment_stops_for_good() {
+    scene(|t| {
+        let path = format!("/dev/shm{}", ChannelName::new(t.name()).unwrap().segment());
+        let inode = || std::fs::metadata(&path).map(|found| found.ino()).unwrap_or(0);
+        for round in 0..30 {
+            // Both ways to take long: pages that are reserved, and pages that are made to be there.
+            let pages = [Pages::OnDemand, Pages::Prefaulted, Pages::Huge][round % 3];
+            let config = ServerConfig::new(BufferConfig::new(0, 48 << 20)).pages(pages);
+            let config = config.stop_timeout(Duration::ZERO);
+            let mut server = Server::create(t.name(), config).unwrap();
+            server.start(|_: &mut Frame<'_>| {}).unwrap();
+            let mut client = t.client();
+            drop(client.call(&[1], LONG).unwrap());
+            let first = inode();
+            drop(client);
+            eventually("another segment", || ![0, first].contains(&inode()));
+            std::thread::sleep(Duration::from_millis(round as u64 / 3));
+            server.stop().unwrap();
+            assert_eq!(names(t.name()), [""; 0], "round {round}, {pages:?}");
+            t.own_server(64).stop().unwrap();
+            drop(server);
+        }
+        // The threads of servers that did not wait for them.
+        eventually("everything is unmapped", || traces(t.name()).is_empty());
     });
 }

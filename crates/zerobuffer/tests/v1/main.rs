@@ -5,6 +5,7 @@
 mod buffer;
 mod damage;
 mod duplex;
+mod ends;
 mod process;
 mod support;
 mod wire;

@@ -34,7 +34,7 @@ impl Semaphore {
     /// does the same by way of a temporary name, which stays for ever if the process is killed then.
     pub(crate) fn create_new(name: &str, mode: u32) -> Result<Self, Errno> {
         let file = ShmFile::create_hidden(mode)?;
-        file.reserve(size_of::<libc::sem_t>() as u64)?;
+        file.reserve(size_of::<libc::sem_t>() as u64, &|| true)?;
         let semaphore = Self::map(&file)?;
         kernel::call("sem_init", || {
             // SAFETY: `raw` points to a mapped sem_t that nobody else knows of yet. A semaphore that

@@ -4,6 +4,8 @@ use super::fork::Descriptor;
 use super::lockfile::link_descriptor;
 use super::{c_name, fork, kernel, last_errno};
 use crate::sys::{Errno, Identity, ObjectStat, Pages};
+use crate::tenure::Wanted;
+use std::ops::Range;
 use std::ptr::NonNull;
 
 /// Pages are reserved in pieces of this size: a signal interrupts the reservation of one piece only,
@@ -80,14 +82,15 @@ impl ShmFile {
     }
 
     /// Makes the object `size` bytes long with every page reserved, so that a full /dev/shm is an
-    /// error here and never a SIGBUS later.
-    pub(crate) fn reserve(&self, size: u64) -> Result<(), Errno> {
+    /// error here and never a SIGBUS later. ECANCELED once it is not `wanted` any more.
+    pub(crate) fn reserve(&self, size: u64, wanted: Wanted<'_>) -> Result<(), Errno> {
         // Looked at first: going on until there is nothing left would take it from everybody else.
         if self.free_bytes()?.is_some_and(|free| size > free) {
             return Err(Errno(libc::ENOSPC));
         }
         let mut done = 0;
         while done < size {
+            check_wanted(wanted)?;
             let step = RESERVE_STEP.min(size - done);
             kernel::call_again("posix_fallocate", || {
                 let (start, len) = (done as libc::off_t, step as libc::off_t);
@@ -192,7 +195,7 @@ impl Mapping {
         };
         // A child must not hold the mapping: it would keep the open file, and with it the parent's
         // lock, alive.
-        mapping.advise(libc::MADV_DONTFORK)?;
+        mapping.advise(&(0..len), libc::MADV_DONTFORK)?;
         Ok(mapping)
     }
 
@@ -216,24 +219,35 @@ impl Mapping {
         Ok(Self::owning(base, len))
     }
 
-    /// Makes the pages be there, if that is wanted.
-    pub(crate) fn fault_in(&self, pages: Pages) -> Result<(), Errno> {
-        if pages == Pages::Huge {
-            // Older kernels do not know it, and others may have no huge page to give: small ones serve as
-            // well. EAGAIN: some page was in use for a moment.
-            let once = |_| self.advise(MADV_COLLAPSE) != Err(Errno(libc::EAGAIN));
-            let _ = (0..COLLAPSE_TRIES).any(once);
+    /// Makes the pages be there, if `pages` asks for that. ECANCELED once it is not `wanted` any more: a
+    /// huge page at a time, which takes milliseconds.
+    pub(crate) fn fault_in(&self, pages: Pages, wanted: Wanted<'_>) -> Result<(), Errno> {
+        if pages == Pages::OnDemand {
+            return Ok(());
         }
-        if pages != Pages::OnDemand {
-            self.advise(libc::MADV_POPULATE_WRITE)?;
+        for start in (0..self.len).step_by(HUGE_PAGE) {
+            check_wanted(wanted)?;
+            let piece = start..self.len.min(start + HUGE_PAGE);
+            if pages == Pages::Huge {
+                // Older kernels do not know it, and others may have no huge page to give: small ones serve
+                // as well. EAGAIN: some page was in use for a moment.
+                let once = |_| self.advise(&piece, MADV_COLLAPSE) != Err(Errno(libc::EAGAIN));
+                let _ = (0..COLLAPSE_TRIES).any(once);
+            }
+            self.advise(&piece, libc::MADV_POPULATE_WRITE)?;
         }
         Ok(())
     }
 
-    fn advise(&self, advice: libc::c_int) -> Result<(), Errno> {
+    fn advise(&self, piece: &Range<usize>, advice: libc::c_int) -> Result<(), Errno> {
+        debug_assert!(piece.end <= self.len, "a piece of this mapping");
         kernel::call_again("madvise", || {
-            // SAFETY: the range is exactly this mapping, and no advice in use changes a byte of it.
-            check(unsafe { libc::madvise(self.base.as_ptr().cast(), self.len, advice) })
+            // SAFETY: the pieces that `make` and `fault_in` ask for lie inside of this mapping, and no
+            // advice in use changes a byte of it.
+            check(unsafe {
+                let start = self.base.as_ptr().add(piece.start);
+                libc::madvise(start.cast(), piece.len(), advice)
+            })
         })
     }
 
@@ -315,6 +329,11 @@ pub(super) fn object_stat(stat: &libc::stat) -> ObjectStat {
         uid: stat.st_uid,
         regular: stat.st_mode & libc::S_IFMT == libc::S_IFREG,
     }
+}
+
+/// Ends a piece of long work that nobody waits for any more.
+fn check_wanted(wanted: Wanted<'_>) -> Result<(), Errno> {
+    if wanted() { Ok(()) } else { Err(Errno(libc::ECANCELED)) }
 }
 
 /// Turns C's -1 into the error number.

@@ -82,8 +82,8 @@ impl DuplexServer {
         let config = config.into();
         let stop_timeout = config.stop_timeout;
         let names = (BufferName::request(channel)?, BufferName::response(channel)?);
-        let shared = Arc::new(Shared::default());
-        let worker = Worker::create(names, config, Arc::clone(&shared))?;
+        let worker = Worker::create(names, config)?;
+        let shared = Arc::clone(worker.shared());
         Ok(Self {
             channel: channel.to_owned(),
             worker: Some(worker),
@@ -172,7 +172,7 @@ impl DuplexServer {
     /// What made the background thread give up before, if anything did; [`Error::WrongProcess`].
     pub fn stop(&mut self) -> Result<()> {
         self.check_process()?;
-        self.shared.stop();
+        self.shared.requests.announce_end();
         self.worker = None;
         if let Some(thread) = self.thread.take() {
             let deadline = Deadline::after(self.stop_timeout);
@@ -182,6 +182,11 @@ impl DuplexServer {
             if thread.is_finished() {
                 crate::sys::join(thread);
             }
+        }
+        // Last: a client sees the end of the responses before that of the requests. Not left to the
+        // thread, whose handler may not come back.
+        if let Some(requests) = self.shared.requests.end() {
+            requests.remove();
         }
         self.shared.take_failure().map_or(Ok(()), Err)
     }

@@ -5,6 +5,7 @@ use super::server::{DuplexServerStatistics, Reply, Request};
 use crate::error::{Error, Result};
 use crate::handler::{drop_quietly, panic_message};
 use crate::name::BufferName;
+use crate::tenure::Tenure;
 use crate::v1::WriterConfig;
 use crate::v1::reader::{Frame, Reader};
 use crate::v1::writer::Writer;
@@ -30,21 +31,18 @@ const RETRY: Duration = Duration::from_millis(100);
 type Outcome = std::result::Result<(), String>;
 
 /// What the server and its thread share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Shared {
-    stop: AtomicBool,
+    /// The request buffer, one after the other.
+    pub(super) requests: Tenure<Arc<Reader>>,
     connected: AtomicBool,
     statistics: Mutex<DuplexServerStatistics>,
     failure: Mutex<Option<Error>>,
 }
 
 impl Shared {
-    pub(super) fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-
     pub(super) fn is_stopping(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.requests.is_over()
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -90,10 +88,9 @@ pub(super) struct Worker {
     request_name: BufferName,
     response_name: BufferName,
     config: DuplexServerConfig,
-    /// First to be dropped: a client sees the end of the responses before that of the requests.
     connection: Option<Connection>,
     /// `None` while it is being made anew.
-    requests: Option<Reader>,
+    requests: Option<Arc<Reader>>,
     unsound_ticks: u32,
 }
 
@@ -111,11 +108,17 @@ impl Worker {
     pub(super) fn create(
         (request_name, response_name): (BufferName, BufferName),
         config: DuplexServerConfig,
-        shared: Arc<Shared>,
     ) -> Result<Self> {
         let requests = Reader::create(request_name.as_str(), config.requests.clone())?;
+        let requests = Arc::new(requests);
+        let shared = Shared {
+            requests: Tenure::new(Arc::clone(&requests)),
+            connected: AtomicBool::new(false),
+            statistics: Mutex::default(),
+            failure: Mutex::new(None),
+        };
         Ok(Self {
-            shared,
+            shared: Arc::new(shared),
             request_name,
             response_name,
             config,
@@ -123,6 +126,11 @@ impl Worker {
             requests: Some(requests),
             unsound_ticks: 0,
         })
+    }
+
+    /// What its server shares with it.
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// Serves one client after the other until the server is stopped.
@@ -151,7 +159,7 @@ impl Worker {
     where
         H: FnMut(&Request<'_>, &mut Reply<'_>) -> Outcome,
     {
-        match requests.read_frame_unless(self.tick(requests), &self.shared.stop) {
+        match requests.read_frame_unless(self.tick(requests), self.shared.requests.over()) {
             Ok(frame) => self.answer(requests, &frame, handler),
             Err(Error::Timeout { .. } | Error::NotConnectedYet { .. }) => {
                 self.look_for_client(requests);
@@ -179,12 +187,20 @@ impl Worker {
 
     /// Makes the request buffer anew, after the former one was closed on a client.
     fn make_requests(&mut self) {
-        match Reader::create(self.request_name.as_str(), self.config.requests.clone()) {
+        let (name, config) = (self.request_name.as_str(), &self.config.requests);
+        let made = self.shared.requests.replace(|old, wanted| {
+            if let Some(old) = old {
+                old.remove();
+            }
+            Reader::create_while(name, config, wanted).map(Arc::new)
+        });
+        match made {
             Ok(requests) => self.requests = Some(requests),
             Err(error @ (Error::AlreadyRunning { .. } | Error::ForeignObject { .. })) => {
                 self.shared.fail(error);
-                self.shared.stop();
+                self.shared.requests.announce_end();
             }
+            Err(_) if self.shared.is_stopping() => {}
             // For want of memory or descriptors.
             Err(_) => crate::sys::sleep(RETRY),
         }
@@ -288,7 +304,8 @@ impl Worker {
             .metadata
             .get_or_insert_with(|| requests.metadata().ok().flatten().unwrap_or_default());
         let request = Request::new(frame, metadata);
-        let mut reply = Reply::new(&mut connection.responses, requests, &self.shared.stop);
+        let mut reply =
+            Reply::new(&mut connection.responses, requests, self.shared.requests.over());
         self.shared.count().requests += 1;
         // After a panic nothing is sent of what the handler left behind.
         let outcome = catch_unwind(AssertUnwindSafe(|| handler(&request, &mut reply)))

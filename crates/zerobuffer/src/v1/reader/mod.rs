@@ -15,6 +15,7 @@ use crate::config::BufferConfig;
 use crate::error::{Error, Result};
 use crate::memory::MemoryProvider;
 use crate::name::BufferName;
+use crate::tenure::Wanted;
 use crate::wait::{Deadline, Peer};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -65,7 +66,16 @@ impl Reader {
                 what: "a version 1 buffer is one piece with its header; use Reader::create_in",
             });
         }
-        Self::build(name, &config, None)
+        Self::build(name, &config, None, &|| true)
+    }
+
+    /// As [`create`](Self::create), for as long as that is wanted.
+    pub(in crate::v1) fn create_while(
+        name: &str,
+        config: &ReaderConfig,
+        wanted: Wanted<'_>,
+    ) -> Result<Self> {
+        Self::build(name, config, None, wanted)
     }
 
     /// As [`create`](Self::create), but header, metadata and ring lie at the beginning of `memory`,
@@ -97,13 +107,14 @@ impl Reader {
         memory: &dyn MemoryProvider,
         config: impl Into<ReaderConfig>,
     ) -> Result<Self> {
-        Self::build(name, &config.into(), Some(memory))
+        Self::build(name, &config.into(), Some(memory), &|| true)
     }
 
     fn build(
         name: &str,
         config: &ReaderConfig,
         memory: Option<&dyn MemoryProvider>,
+        wanted: Wanted<'_>,
     ) -> Result<Self> {
         let name = &BufferName::new(name)?;
         let buffer = &config.buffer;
@@ -115,7 +126,8 @@ impl Reader {
         if let Some(view) = &memory {
             attach::check_alignment(view.as_ptr().addr())?;
         }
-        let plan = Plan { name, geometry, mode: config.mode, liveness: config.liveness, memory };
+        let (mode, liveness) = (config.mode, config.liveness);
+        let plan = Plan { name, geometry, mode, liveness, memory, wanted };
         let core = Core::new(create(&plan)?, config);
         crate::trace::event!(buffer = %name, "created");
         Ok(Self { core: Arc::new(core) })
@@ -203,6 +215,11 @@ impl Reader {
     /// Removes the buffer, as dropping does. Frames that are held stay valid.
     pub fn close(self) {}
 
+    /// The same for a reader that others share: nothing can be sent any more, what was sent can be read.
+    pub(in crate::v1) fn remove(&self) {
+        self.core.owned().close();
+    }
+
     /// Whether writers can attach, as far as the header says: for who does not wait for a frame, which
     /// looks at the same.
     pub(in crate::v1) fn check_fixed_words(&self) -> Result<()> {
@@ -244,7 +261,7 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.core.owned().close();
+        self.remove();
     }
 }
 

@@ -1,14 +1,15 @@
 //! Takes requests from one client after the other.
 
 use super::channel::ServerChannel;
-use crate::atomics::{AtomicBool, Ordering};
+use crate::atomics::Ordering;
 use crate::config::ServerConfig;
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
 use crate::name::ChannelName;
+use crate::tenure::{STOPPING, Tenure};
 use crate::v2::ring::{Take, Taken};
 use crate::wait::{Deadline, Peer, Unready, Waiter, Watch, wake};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// The pause between two tries to take over from a client that is about to let go.
@@ -17,18 +18,12 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// What the server's threads and its owner share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) stop: AtomicBool,
-    /// `None` after the end, or while a new segment could not be made.
-    current: Mutex<Option<Arc<ServerChannel>>>,
+    pub(super) segments: Tenure<Arc<ServerChannel>>,
     /// Why the background threads gave up.
     failure: Mutex<Option<Error>>,
 }
 
 impl Shared {
-    pub(super) fn current(&self) -> MutexGuard<'_, Option<Arc<ServerChannel>>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn fail(&self, error: Error) {
         crate::trace::event!(%error, "server gave up");
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
@@ -40,15 +35,13 @@ impl Shared {
 
     #[inline]
     pub(super) fn is_stopping(&self) -> bool {
-        // Acquire: pairs with the Release in `stop`.
-        self.stop.load(Ordering::Acquire)
+        self.segments.is_over()
     }
 
     /// Asks the thread that takes requests to come back.
     pub(super) fn stop(&self) {
-        // Release: pairs with the Acquire in `is_stopping`.
-        self.stop.store(true, Ordering::Release);
-        if let Some(channel) = &*self.current() {
+        self.segments.announce_end();
+        if let Some(channel) = self.segments.current() {
             wake(&channel.segment.semaphores.request_ready);
         }
     }
@@ -66,12 +59,9 @@ pub(super) struct Acceptor {
 
 impl Acceptor {
     pub(super) fn create(name: ChannelName, config: ServerConfig) -> Result<Self> {
-        let channel = Arc::new(ServerChannel::create(&name, &config)?);
-        let shared = Arc::new(Shared {
-            stop: AtomicBool::new(false),
-            current: Mutex::new(Some(Arc::clone(&channel))),
-            failure: Mutex::new(None),
-        });
+        let channel = Arc::new(ServerChannel::create(&name, &config, &|| true)?);
+        let segments = Tenure::new(Arc::clone(&channel));
+        let shared = Arc::new(Shared { segments, failure: Mutex::new(None) });
         Ok(Self { name, waiter: Waiter::new(config.wait), config, channel: Some(channel), shared })
     }
 
@@ -111,7 +101,7 @@ impl Acceptor {
         let mut skipped = 0_u32;
         loop {
             if self.shared.is_stopping() {
-                return Err(Error::InvalidState { reason: "the server is stopping" });
+                return Err(STOPPING);
             }
             let Some(channel) = &self.channel else {
                 self.renew()?;
@@ -171,24 +161,21 @@ impl Acceptor {
             return Ok(());
         }
         crate::trace::event!(channel = %self.name, "client gone, segment retired");
-        // The names are removed while both locks are held, then both are given back: whoever opened
-        // the old segment sees that its server is gone.
-        failpoint!("retire.both_locked");
-        let removed = channel.segment.unlink();
-        failpoint!("retire.unlinked");
-        channel.segment.resign();
-        failpoint!("retire.resigned");
-        self.channel = None;
-        *self.shared.current() = None;
-        removed?;
         self.renew()
     }
 
+    /// Retires the segment, if there is one, and makes the next one.
     fn renew(&mut self) -> Result<()> {
-        let channel = Arc::new(ServerChannel::create(&self.name, &self.config)?);
+        self.channel = None;
+        let (name, config) = (&self.name, &self.config);
+        let renewed = self.shared.segments.replace(|old, wanted| {
+            if let Some(old) = old {
+                old.retire()?;
+            }
+            ServerChannel::create(name, config, wanted).map(Arc::new)
+        })?;
         failpoint!("retire.renewed");
-        *self.shared.current() = Some(Arc::clone(&channel));
-        self.channel = Some(channel);
+        self.channel = Some(renewed);
         Ok(())
     }
 }

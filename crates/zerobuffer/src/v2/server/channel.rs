@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::failpoint::failpoint;
 use crate::liveness::Role;
 use crate::name::ChannelName;
+use crate::tenure::Wanted;
 use crate::v2::create::{self, create};
 use crate::v2::layout::{REQUEST, RESPONSE, oieb};
 use crate::v2::ring::{ServerRing, Taken};
@@ -35,9 +36,13 @@ pub(super) struct ServerChannel {
 }
 
 impl ServerChannel {
-    pub(super) fn create(name: &ChannelName, config: &ServerConfig) -> Result<Self> {
+    pub(super) fn create(
+        name: &ChannelName,
+        config: &ServerConfig,
+        wanted: Wanted<'_>,
+    ) -> Result<Self> {
         let geometry = create::geometry(&config.buffer)?;
-        let segment = create(name, geometry, config)?;
+        let segment = create(name, geometry, config, wanted)?;
         let ring =
             ServerRing::new(segment.control.clone(), segment.payload_words(), &segment.geometry);
         if config.workers > 1 {
@@ -100,6 +105,17 @@ impl ServerChannel {
     pub(super) fn poison(&self) {
         self.poisoned.store(true, Ordering::Relaxed);
         self.announce_end();
+    }
+
+    /// Removes the names of a segment whose client is gone. Both locks are held, and given back after
+    /// that: whoever has opened this segment sees that its server is gone.
+    pub(super) fn retire(&self) -> Result<()> {
+        failpoint!("retire.both_locked");
+        let removed = self.segment.unlink();
+        failpoint!("retire.unlinked");
+        self.segment.resign();
+        failpoint!("retire.resigned");
+        removed
     }
 
     /// Orderly stop, once everything that was taken is answered: announces the end, gives the client

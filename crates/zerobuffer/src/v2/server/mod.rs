@@ -132,7 +132,7 @@ impl Server {
     /// Whether a client is attached at this moment.
     pub fn is_client_connected(&self) -> bool {
         self.check_process().is_ok()
-            && self.shared.current().as_ref().is_some_and(|channel| channel.is_client_connected())
+            && self.shared.segments.current().is_some_and(|channel| channel.is_client_connected())
     }
 
     /// Waits for the next request until `timeout` has passed, for a server without a handler. Call it
@@ -190,7 +190,7 @@ impl Server {
         let deadline = Deadline::after(self.stop_timeout);
         self.join(&deadline);
         self.acceptor = None;
-        let channel = self.shared.current().take();
+        let channel = self.shared.segments.end();
         let closed = match channel {
             Some(channel) => {
                 // Requests that were made owned may still be in somebody's hands.

@@ -1,0 +1,57 @@
+//! Ends that stay ends, and an idle server that loses its objects.
+
+use crate::support::{LONG, Unique, until};
+use std::os::unix::fs::MetadataExt;
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+use zerobuffer::BufferConfig;
+use zerobuffer::v1::{Draft, DuplexClient, DuplexServer, DuplexServerConfig};
+
+/// What there is of a channel's request buffer.
+fn request_traces(name: &Unique) -> Vec<String> {
+    name.traces().into_iter().filter(|path| path.contains("_request")).collect()
+}
+
+#[test]
+fn a_handler_that_does_not_return_leaves_nothing_under_the_name_of_a_stopped_server() {
+    let name = Unique::new("stuck");
+    let config = DuplexServerConfig::new(BufferConfig::new(0, 4096)).stop_timeout(Duration::ZERO);
+    let mut server = DuplexServer::create(&name, config).unwrap();
+    let (open, gate) = channel::<()>();
+    let gate = Mutex::new(gate);
+    server.start_mutable(move |_: &mut Draft<'_>| drop(gate.lock().unwrap().recv())).unwrap();
+    let client = DuplexClient::connect(&name, LONG).unwrap();
+    client.send_request(b"x").unwrap();
+    until("a stuck handler", || server.statistics().requests == 1);
+    server.stop().unwrap();
+    assert_eq!(request_traces(&name), [""; 0]);
+    drop(DuplexServer::create(&name, BufferConfig::new(0, 64)).unwrap());
+    assert!(client.send_request(b"y").is_err());
+    drop((open, client));
+    until("the end of the thread", || name.traces().is_empty());
+}
+
+/// Stops a server at the very moment when it makes its request buffer anew.
+#[test]
+fn a_server_that_is_making_a_new_request_buffer_stops_for_good() {
+    for round in 0..15 {
+        let name = Unique::new("renewing");
+        let semaphore = format!("/dev/shm/sem.sem-w-{}_request", &*name);
+        let inode = || std::fs::metadata(&semaphore).map(|found| found.ino()).unwrap_or(0);
+        let config = DuplexServerConfig::new(BufferConfig::new(0, 64 << 20));
+        let config = config.stop_timeout(Duration::ZERO);
+        let mut server = DuplexServer::create(&name, config).unwrap();
+        // Without a response to failures the channel is closed, and made anew.
+        server.start_mutable(|_: &mut Draft<'_>| Err::<(), _>("on purpose")).unwrap();
+        let first = inode();
+        let client = DuplexClient::connect(&name, LONG).unwrap();
+        assert!(client.call(b"x", LONG).is_err());
+        drop(client);
+        until("another buffer", || ![0, first].contains(&inode()));
+        std::thread::sleep(Duration::from_millis(round));
+        server.stop().unwrap();
+        assert_eq!(name.traces(), [""; 0], "round {round}");
+        drop(DuplexServer::create(&name, BufferConfig::new(0, 64)).unwrap());
+    }
+}
