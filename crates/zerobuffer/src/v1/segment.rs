@@ -6,7 +6,7 @@ use super::words::{Headers, Oieb};
 use crate::error::{Error, Result};
 use crate::memory::{MemoryProvider, SharedMemory, SharedMemoryView};
 use crate::name::BufferName;
-use crate::sys::{self, Errno, Identity, Semaphore};
+use crate::sys::{self, Errno, Semaphore};
 
 /// Where the segment's bytes come from.
 #[derive(Debug)]
@@ -26,11 +26,10 @@ impl Home {
     }
 }
 
-/// A named semaphore and which file it is.
+/// A semaphore and its name.
 #[derive(Debug)]
 pub(super) struct NamedSemaphore {
     object: String,
-    identity: Identity,
     pub(super) semaphore: Semaphore,
 }
 
@@ -45,11 +44,7 @@ impl NamedSemaphore {
             }
             errno => errno.on("create", &object),
         })?;
-        let stat = Semaphore::stat(&object).map_err(|errno| errno.on("look up", &object))?;
-        // Gone already: a peer's scan; the creator notices that it is not named, and starts over.
-        let nowhere = Identity { device: 0, inode: 0 };
-        let identity = stat.map_or(nowhere, |stat| stat.identity);
-        Ok(Self { object, identity, semaphore })
+        Ok(Self { object, semaphore })
     }
 
     /// Opens one that exists; `None` if there is none.
@@ -67,13 +62,12 @@ impl NamedSemaphore {
             return Err(foreign(&object, stat.uid, "it is not a semaphore"));
         }
         let semaphore = Semaphore::map(&file).map_err(|errno| errno.on("map", &object))?;
-        Ok(Some(Self { object, identity: stat.identity, semaphore }))
+        Ok(Some(Self { object, semaphore }))
     }
 
     /// Whether the name still stands for this semaphore.
     pub(super) fn is_named(&self) -> bool {
-        let found = Semaphore::stat(&self.object);
-        found.is_ok_and(|found| found.is_some_and(|stat| stat.identity == self.identity))
+        self.semaphore.is_named(&self.object).unwrap_or(false)
     }
 
     /// Removes the name, unless it stands for something else by now.

@@ -44,6 +44,12 @@ impl Semaphores {
             space_available: make(&space_available)?,
         })
     }
+
+    /// All four, in the order of their names.
+    fn all(&self) -> [&Semaphore; 4] {
+        let Self { request_ready, response_ready, response_consumed, space_available } = self;
+        [request_ready, response_ready, response_consumed, space_available]
+    }
 }
 
 /// Whose metadata block.
@@ -146,18 +152,28 @@ impl Segment {
         ]
     }
 
+    /// Whether clients find the segment and all four semaphores under their names.
+    pub(crate) fn is_named(&self) -> Result<bool> {
+        for (object, semaphore) in semaphore_names(&self.name).iter().zip(self.semaphores.all()) {
+            if !semaphore.is_named(object).map_err(|errno| errno.on("look up", object))? {
+                return Ok(false);
+            }
+        }
+        self.memory.is_named()
+    }
+
     /// Whether a client will find what this server wrote, metadata of `metadata_len` bytes included, and
     /// semaphores that hold as few tokens as they can.
     pub(crate) fn is_sound(&self, metadata_len: usize) -> bool {
         let (block, start, _) = self.block(Block::Response);
         let written = if metadata_len == 0 { 0 } else { 8 + metadata_len as u64 };
         let len_is_right = metadata_len == 0 || self.load(start as usize) == metadata_len as u64;
-        let Semaphores { request_ready, response_ready, response_consumed, space_available } =
-            &self.semaphores;
         self.server_words().into_iter().all(|(offset, value)| self.load(offset) == value)
             && self.load(block + oieb::METADATA_WRITTEN_BYTES) == written
             && len_is_right
-            && [request_ready, response_ready, response_consumed, space_available]
+            && self
+                .semaphores
+                .all()
                 .into_iter()
                 .all(|semaphore| semaphore.value().is_some_and(|tokens| tokens < MANY_TOKENS))
     }

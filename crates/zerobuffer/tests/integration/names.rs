@@ -283,6 +283,39 @@ fn a_pair_goes_on_when_its_names_are_removed_and_the_server_then_makes_new_ones(
 }
 
 #[test]
+fn an_idle_server_makes_anew_whatever_of_its_objects_is_lost() {
+    scene(|t| {
+        let server = t.server("payload=4096");
+        let all = names(t.name());
+        assert_eq!(all.len(), 5);
+        for replaced in [false, true] {
+            for lost in &all {
+                let path = format!("/dev/shm/{lost}");
+                let inode = || fs::metadata(segment(t.name())).map_or(0, |found| found.ino());
+                // The server has replaced what the latest client has used, and is idle.
+                let mut client = Client::connect(t.name(), LONG).unwrap();
+                works(&mut client);
+                let old = inode();
+                drop(client);
+                eventually("an idle server", || ![0, old].contains(&inode()));
+                eventually("all names", || names(t.name()) == all);
+                let bytes = fs::read(&path).unwrap();
+                fs::remove_file(&path).unwrap();
+                if replaced {
+                    fs::write(&path, bytes).unwrap();
+                }
+                // A client may come before the server has seen it, and wait for nobody.
+                eventually("service", || {
+                    Client::connect(t.name(), LONG).unwrap().call(&[1; 50], SOON).is_ok()
+                });
+                assert_eq!(names(t.name()), all, "{lost}");
+            }
+        }
+        server.stop();
+    });
+}
+
+#[test]
 fn a_server_whose_names_went_to_another_one_touches_nothing_of_it() {
     scene(|t| {
         let mut old = t.server("payload=4096");

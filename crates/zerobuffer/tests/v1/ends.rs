@@ -20,7 +20,10 @@ fn a_handler_that_does_not_return_leaves_nothing_under_the_name_of_a_stopped_ser
     let mut server = DuplexServer::create(&name, config).unwrap();
     let (open, gate) = channel::<()>();
     let gate = Mutex::new(gate);
-    server.start_mutable(move |_: &mut Draft<'_>| drop(gate.lock().unwrap().recv())).unwrap();
+    let wait = move |_: &mut Draft<'_>| {
+        let _ = gate.lock().unwrap().recv();
+    };
+    server.start_mutable(wait).unwrap();
     let client = DuplexClient::connect(&name, LONG).unwrap();
     client.send_request(b"x").unwrap();
     until("a stuck handler", || server.statistics().requests == 1);
@@ -54,4 +57,29 @@ fn a_server_that_is_making_a_new_request_buffer_stops_for_good() {
         assert_eq!(name.traces(), [""; 0], "round {round}");
         drop(DuplexServer::create(&name, BufferConfig::new(0, 64)).unwrap());
     }
+}
+
+#[test]
+fn an_idle_server_makes_anew_whatever_of_its_request_buffer_is_lost() {
+    let name = Unique::new("lost");
+    let mut server = DuplexServer::create(&name, BufferConfig::new(0, 4096)).unwrap();
+    server.start_mutable(|draft: &mut Draft<'_>| draft.data_mut().reverse()).unwrap();
+    let mut all = request_traces(&name);
+    all.sort();
+    assert_eq!(all.len(), 5);
+    for lost in &all {
+        std::fs::remove_file(lost).unwrap();
+        until("all names", || {
+            let mut now = request_traces(&name);
+            now.sort();
+            now == all
+        });
+        // A client may meet the buffer that is being given up.
+        until("service", || {
+            let client = DuplexClient::connect(&name, LONG).unwrap();
+            client.call(b"ab", LONG).is_ok_and(|response| response.data() == b"ba")
+        });
+    }
+    assert!(server.is_running());
+    server.stop().unwrap();
 }

@@ -8,7 +8,7 @@
 
 use super::shm::{Mapping, ShmFile, check, stat_object};
 use super::{c_name, kernel, last_errno};
-use crate::sys::{Errno, ObjectStat, Pages, Waited};
+use crate::sys::{Errno, Identity, ObjectStat, Pages, Waited};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The largest value (SEM_VALUE_MAX).
@@ -25,6 +25,7 @@ const MAX_TURNS: u32 = 100;
 #[derive(Debug)]
 pub(crate) struct Semaphore {
     mapping: Mapping,
+    identity: Identity,
 }
 
 impl Semaphore {
@@ -62,7 +63,14 @@ impl Semaphore {
 
     /// Maps the semaphore in `file`, which [`Semaphore::is_semaphore`] has confirmed.
     pub(crate) fn map(file: &ShmFile) -> Result<Self, Errno> {
-        Ok(Self { mapping: Mapping::new(file, size_of::<libc::sem_t>(), Pages::OnDemand)? })
+        let identity = file.stat()?.identity;
+        let mapping = Mapping::new(file, size_of::<libc::sem_t>(), Pages::OnDemand)?;
+        Ok(Self { mapping, identity })
+    }
+
+    /// Whether the name still stands for this very semaphore.
+    pub(crate) fn is_named(&self, name: &str) -> Result<bool, Errno> {
+        Ok(Self::stat(name)?.is_some_and(|stat| stat.identity == self.identity))
     }
 
     /// Removes a semaphore's name.

@@ -7,6 +7,7 @@ use crate::handler::{drop_quietly, panic_message};
 use crate::name::BufferName;
 use crate::tenure::Tenure;
 use crate::v1::WriterConfig;
+use crate::v1::liveness::Pace;
 use crate::v1::reader::{Frame, Reader};
 use crate::v1::writer::Writer;
 use crate::wait::Deadline;
@@ -22,6 +23,8 @@ const TICK_IDLE: Duration = Duration::from_millis(10);
 const TICK_SERVING: Duration = Duration::from_millis(20);
 /// So many looks at a buffer that is not in order, one after the other, until it is made anew.
 const UNSOUND_TICKS: u32 = 5;
+/// Between two looks at whether clients still find the buffer, with no client.
+const NAMES_PAUSE: Duration = Duration::from_millis(100);
 /// How long a first request waits for its client's response buffer to show.
 const FIRST_PATIENCE: Duration = Duration::from_millis(50);
 /// The pause before another try to make a request buffer that could not be made.
@@ -92,6 +95,7 @@ pub(super) struct Worker {
     /// `None` while it is being made anew.
     requests: Option<Arc<Reader>>,
     unsound_ticks: u32,
+    names_checked: Pace,
 }
 
 /// What becomes of the channel after a request.
@@ -125,6 +129,7 @@ impl Worker {
             connection: None,
             requests: Some(requests),
             unsound_ticks: 0,
+            names_checked: Pace::every(NAMES_PAUSE),
         })
     }
 
@@ -212,9 +217,13 @@ impl Worker {
     }
 
     /// With no client and no request, what stands in the buffer is what the next client will rely on. If
-    /// it is not in order, the next client gets a new one. Seen several times in a row: a client may
-    /// come and go at any moment.
+    /// it is not in order, the next client gets a new one: at once if it is not found under its names any
+    /// more, otherwise if seen several times in a row, as a client may come and go at any moment.
     fn look_after_buffer(&mut self, requests: &Reader) -> Next {
+        let is_idle = self.connection.is_none() && requests.writer_pid() == 0;
+        if is_idle && self.names_checked.is_due() && !requests.is_in_place() {
+            return Next::Close;
+        }
         if self.connection.is_some() || requests.is_ready_for_writer() {
             self.unsound_ticks = 0;
             return Next::Serve;

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 /// Between two looks at whether the attached client is alive.
 const CLIENT_SLICE: Duration = Duration::from_millis(20);
-/// Between two looks at whether the channel's name is still there, with no client.
+/// Between two looks at whether the channel's names are still there, with no client.
 const IDLE_SLICE: Duration = Duration::from_millis(100);
 /// Between two looks at whether the client has read its answers, when the server stops.
 const STOP_SLICE: Duration = Duration::from_millis(5);
@@ -151,7 +151,7 @@ impl Watch for ServerChannel {
     }
 
     fn probe(&self) -> Peer {
-        let removed = || !self.segment.memory.is_named().unwrap_or(true);
+        let removed = || !self.segment.is_named().unwrap_or(true);
         // What a hostile process has written over this server's own words would stay for ever.
         let unsound = || !self.segment.is_sound(self.metadata_len);
         let stale = !self.segment.is_fresh() || unsound() || removed();
