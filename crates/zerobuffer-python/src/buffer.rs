@@ -87,10 +87,10 @@ impl View {
         let in_order = unsafe { ffi::PyBuffer_IsContiguous(&raw const *self.raw, b'C' as _) } != 0;
         match self.len() {
             0 => take(&[]),
-            // SAFETY: `self` keeps that many bytes at that address for as long as it lives. Another
-            // Python thread may write them while they are copied, as with every consumer of Python's
-            // buffers: then the copy holds a mixture, and nothing depends on what it holds.
             len if in_order => {
+                // SAFETY: `self` keeps that many bytes at that address for as long as it lives. Another
+                // Python thread may write them while they are copied, as with every consumer of Python's
+                // buffers: then the copy holds a mixture, and nothing depends on what it holds.
                 take(unsafe { std::slice::from_raw_parts(self.raw.buf.cast(), len) })
             }
             len => {
@@ -178,6 +178,7 @@ struct Address(*mut u8);
 
 // SAFETY: it is only an address; who uses it answers for what lies there.
 unsafe impl Send for Address {}
+// SAFETY: as above.
 unsafe impl Sync for Address {}
 
 /// Whether copying so many bytes takes long enough to let other threads run.
