@@ -36,6 +36,12 @@ pub(crate) fn with_bytes<R>(
     }
 }
 
+/// Whether `object` has the buffer protocol.
+pub(crate) fn has_buffer(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: it is an object, and that is all that is asked for.
+    unsafe { ffi::PyObject_CheckBuffer(object.as_ptr()) != 0 }
+}
+
 /// The bytes of an array whose numbers the buffer protocol has no letter for: dates, and types that other
 /// packages add to numpy.
 fn copied<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
@@ -174,7 +180,7 @@ pub(crate) fn write(
 
 /// An address that is used without the interpreter lock.
 #[derive(Clone, Copy)]
-struct Address(*mut u8);
+pub(crate) struct Address(pub(crate) *mut u8);
 
 // SAFETY: it is only an address; who uses it answers for what lies there.
 unsafe impl Send for Address {}

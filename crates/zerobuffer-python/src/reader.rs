@@ -1,7 +1,8 @@
 //! Version 1: the reader of a buffer, and its frames.
 
 use crate::buffer::Exports;
-use crate::errors::{Side, closed, exception};
+use crate::errors::{Side, exception};
+use crate::private;
 use crate::process::Process;
 use crate::server::sizes;
 use crate::waiting::{self, not_yet};
@@ -9,7 +10,7 @@ use parking_lot::Mutex;
 use pyo3::exceptions::PyValueError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyMemoryView};
+use pyo3::types::{PyByteArray, PyMemoryView};
 use std::ffi::c_int;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub(crate) struct Reader {
     name: String,
     /// `None` once closed; calls that are under way have a reference of their own.
     reader: Mutex<Option<Arc<v1::Reader>>>,
+    /// Whether its frames are copies.
+    copies: bool,
     /// What was read, once closed.
     last: Mutex<v1::ReaderStatistics>,
     process: Process,
@@ -32,16 +35,24 @@ pub(crate) struct Reader {
 impl Reader {
     /// Creates the buffer `name` with the sizes in `config`, a BufferConfig.
     ///
+    /// Its frames are memory of this process alone, copied when they are read. With `copy=False` they are the
+    /// shared bytes themselves, read-only.
+    ///
     /// Raises AlreadyRunning, NoSpace, ForeignObject, BadName, BadConfig or PermissionDenied.
     #[new]
-    #[pyo3(signature = (name, config=None))]
-    fn new(py: Python<'_>, name: &str, config: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+    #[pyo3(signature = (name, config=None, *, copy=true))]
+    fn new(
+        py: Python<'_>,
+        name: &str,
+        config: Option<&Bound<'_, PyAny>>,
+        copy: bool,
+    ) -> PyResult<Self> {
         let config = sizes(config)?;
         // Reserving the memory may take a while.
         let reader = py.detach(|| v1::Reader::create(name, config)).map_err(raised(py))?;
         let reader = Mutex::new(Some(Arc::new(reader)));
         let (last, process) = (Mutex::default(), Process::default());
-        Ok(Self { name: name.to_owned(), reader, last, process })
+        Ok(Self { name: name.to_owned(), reader, copies: copy, last, process })
     }
 
     /// The buffer's name.
@@ -63,7 +74,7 @@ impl Reader {
             reader.read_frame(slice).map(v1::Frame::into_owned)
         };
         match waiting::wait(py, waiting::timeout(timeout)?, not_yet, read)? {
-            Ok(frame) => Ok(Some(Frame::new(frame))),
+            Ok(frame) => Frame::new(py, frame, self.copies).map(Some),
             Err(Error::Timeout { .. }) => Ok(None),
             Err(error) => Err(raised(py)(error)),
         }
@@ -78,7 +89,7 @@ impl Reader {
     fn get_metadata<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyMemoryView>>> {
         self.process.check(py)?;
         let metadata = self.get().and_then(|reader| reader.metadata()).map_err(raised(py))?;
-        let view = |bytes: Vec<u8>| PyMemoryView::from(PyBytes::new(py, &bytes).as_any());
+        let view = |bytes: Vec<u8>| private::view(&PyByteArray::new(py, &bytes), bytes.len());
         metadata.map(view).transpose()
     }
 
@@ -159,44 +170,65 @@ fn raised(py: Python<'_>) -> impl Fn(Error) -> PyErr {
     move |error| exception(py, &error, Side::Reader)
 }
 
-/// A frame, read where the writer put it. It has the buffer protocol: `np.asarray(frame)` shows its bytes,
-/// read-only and without a copy.
+/// A frame. It has the buffer protocol: `np.asarray(frame)` shows its bytes. They are a copy of one's own,
+/// writable, and valid for as long as anybody holds them; those of a reader with `copy=False` are the shared
+/// ones, read-only.
 ///
 /// Its space goes back to the writer by dispose(), at the end of a `with` block, or with the object.
 #[pyclass(frozen, module = "zerobuffer")]
 pub(crate) struct Frame {
     frame: Mutex<Option<v1::OwnedFrame>>,
-    memory: SharedMemoryView,
+    bytes: Bytes,
     sequence: u64,
-    exports: Exports,
+    size: usize,
+}
+
+/// What a frame shows.
+enum Bytes {
+    Copied(Py<PyByteArray>),
+    Shared { memory: SharedMemoryView, exports: Exports },
 }
 
 impl Frame {
-    fn new(frame: v1::OwnedFrame) -> Self {
-        let (memory, sequence) = (frame.memory(), frame.sequence());
-        Self { frame: Mutex::new(Some(frame)), memory, sequence, exports: Exports::read_only() }
+    fn new(py: Python<'_>, frame: v1::OwnedFrame, copies: bool) -> PyResult<Self> {
+        let (size, sequence) = (frame.len(), frame.sequence());
+        let bytes = match copies {
+            true => Bytes::Copied(private::copy_of(py, frame.data())?.unbind()),
+            false => Bytes::Shared { memory: frame.memory(), exports: Exports::read_only() },
+        };
+        Ok(Self { frame: Mutex::new(Some(frame)), bytes, sequence, size })
     }
 
     fn is_held(&self) -> bool {
         self.frame.lock().is_some()
     }
+
+    fn check_held(&self) -> PyResult<()> {
+        match self.is_held() {
+            true => Ok(()),
+            false => Err(PyValueError::new_err("Cannot access data of disposed frame")),
+        }
+    }
 }
 
 #[pymethods]
 impl Frame {
-    /// A read-only memoryview of the bytes. It is released with the frame.
+    /// A memoryview of the bytes. It stays valid when the frame is disposed of; with `copy=False` it is
+    /// released then.
     #[getter]
     fn data<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyMemoryView>> {
-        match slf.get().is_held() {
-            true => slf.get().exports.data(slf),
-            false => Err(PyValueError::new_err("Cannot access data of disposed frame")),
+        let this = slf.get();
+        this.check_held()?;
+        match &this.bytes {
+            Bytes::Copied(bytes) => private::view(bytes.bind(slf.py()), this.size),
+            Bytes::Shared { exports, .. } => exports.data(slf),
         }
     }
 
     /// The length in bytes.
     #[getter]
     fn size(&self) -> usize {
-        self.memory.len()
+        self.size
     }
 
     /// The sequence number, as the writer counts.
@@ -208,18 +240,20 @@ impl Frame {
     /// Whether the frame has bytes and was not disposed of.
     #[getter]
     fn is_valid(&self) -> bool {
-        self.is_held() && !self.memory.is_empty()
+        self.is_held() && self.size > 0
     }
 
     /// Gives the space back to the writer. Called again it does nothing.
     ///
-    /// Raises BufferError while an array or another view is alive, and the frame is held as before. Only
-    /// slices of `data` may be left; they then show whatever the writer puts there.
+    /// With `copy=False` it raises BufferError while an array or another view is alive, and the frame is
+    /// held as before. Only slices of `data` may be left; they then show whatever the writer puts there.
     fn dispose(&self, py: Python<'_>) -> PyResult<()> {
-        if self.is_held() {
-            self.exports.close_but_slices(py)?;
-            *self.frame.lock() = None;
+        if let Bytes::Shared { exports, .. } = &self.bytes
+            && self.is_held()
+        {
+            exports.close_but_slices(py)?;
         }
+        *self.frame.lock() = None;
         Ok(())
     }
 
@@ -242,7 +276,7 @@ impl Frame {
     }
 
     fn __len__(&self) -> usize {
-        self.memory.len()
+        self.size
     }
 
     fn __bytes__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
@@ -250,7 +284,7 @@ impl Frame {
     }
 
     fn __repr__(&self) -> String {
-        format!("Frame(sequence={}, size={})", self.sequence, self.memory.len())
+        format!("Frame(sequence={}, size={})", self.sequence, self.size)
     }
 
     unsafe fn __getbuffer__(
@@ -259,15 +293,19 @@ impl Frame {
         flags: c_int,
     ) -> PyResult<()> {
         let this = slf.get();
-        if !this.is_held() {
-            return Err(closed(slf.py(), "the frame was disposed of"));
+        this.check_held()?;
+        match &this.bytes {
+            // SAFETY: Python's call, passed on: the view is then one of the array, which counts it.
+            Bytes::Copied(bytes) => unsafe { private::fill(bytes.bind(slf.py()), view, flags) },
+            // SAFETY: Python's call; this object keeps the memory.
+            Bytes::Shared { memory, exports } => unsafe { exports.fill(&slf, view, flags, memory) },
         }
-        // SAFETY: Python's call; this object keeps the memory.
-        unsafe { this.exports.fill(&slf, view, flags, &this.memory) }
     }
 
     unsafe fn __releasebuffer__(&self, view: *mut ffi::Py_buffer) {
-        // SAFETY: Python's call.
-        unsafe { self.exports.released(view) };
+        if let Bytes::Shared { exports, .. } = &self.bytes {
+            // SAFETY: Python's call.
+            unsafe { exports.released(view) };
+        }
     }
 }

@@ -1,42 +1,32 @@
 //! Version 1: the writer of a buffer.
 
-use crate::buffer::{Exports, is_large, with_bytes};
+use crate::buffer::{has_buffer, is_large, with_bytes};
 use crate::errors::{Side, exception};
+use crate::private;
 use crate::process::Process;
 use crate::waiting::{self, SLICE, not_yet};
-use parking_lot::{Mutex, MutexGuard};
-use pyo3::IntoPyObjectExt;
+use parking_lot::Mutex;
 use pyo3::exceptions::PyValueError;
-use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDelta, PyMemoryView};
-use self_cell::{MutBorrow, self_cell};
-use std::ffi::c_int;
+use pyo3::types::{PyByteArray, PyBytes, PyDelta, PyMemoryView, PySequence, PySlice, PyString};
+use pyo3::{IntoPyObjectExt, PyTypeInfo};
 use std::thread::ThreadId;
 use std::time::Duration;
-use zerobuffer::memory::SharedMemoryView;
 use zerobuffer::{Error, v1};
 
-const NO_TURN: Error = Error::Full { needed: 0, free: 0, in_flight: 0 };
+const NO_TURN: Error = Error::Timeout {
+    waited: Duration::ZERO,
+    what: "waiting for another thread to commit its frame",
+};
 /// Between two looks at whether another thread's frame was committed.
 const PAUSE: Duration = Duration::from_millis(1);
 
-type Buffer<'w> = Option<v1::FrameBuffer<'w>>;
-
-self_cell!(
-    /// A writer with a frame buffer open.
-    struct Filling {
-        owner: MutBorrow<Box<v1::Writer>>,
-        #[not_covariant]
-        dependent: Buffer,
-    }
-);
-
-enum State {
-    Idle(Box<v1::Writer>),
-    /// The thread that is filling a frame, too.
-    Filling(Filling, ThreadId),
-    Closed,
+/// A frame that is being filled, in memory of this process alone.
+struct Open {
+    /// Others' writes wait for this thread's commit.
+    thread: ThreadId,
+    bytes: Py<PyByteArray>,
+    size: usize,
 }
 
 /// A writer of version 1: it attaches to a buffer that a reader has made, and fills it. Any thread may use
@@ -44,14 +34,15 @@ enum State {
 #[pyclass(frozen, subclass, module = "zerobuffer")]
 pub(crate) struct Writer {
     name: String,
-    state: Mutex<State>,
+    /// `None` once closed.
+    writer: Mutex<Option<Box<v1::Writer>>>,
+    /// What get_frame_buffer() has given out.
+    open: Mutex<Option<Open>>,
     write_timeout: Mutex<Duration>,
     /// Empty metadata counts as written, though nothing is.
     empty_metadata: Mutex<bool>,
     /// What was written so far.
     statistics: Mutex<v1::WriterStatistics>,
-    /// The frame that get_frame_buffer() has given out.
-    given_out: Mutex<Option<Py<Region>>>,
     process: Process,
 }
 
@@ -66,11 +57,11 @@ impl Writer {
         let writer = v1::Writer::connect(name, Duration::ZERO).map_err(raised(py))?;
         Ok(Self {
             name: name.to_owned(),
-            state: Mutex::new(State::Idle(Box::new(writer))),
+            writer: Mutex::new(Some(Box::new(writer))),
+            open: Mutex::default(),
             write_timeout: Mutex::new(Duration::from_secs(5)),
             empty_metadata: Mutex::new(false),
             statistics: Mutex::default(),
-            given_out: Mutex::default(),
             process: Process::default(),
         })
     }
@@ -101,33 +92,29 @@ impl Writer {
         set?.map_err(raised(py))
     }
 
-    /// Copies `data` (bytes, or anything with the buffer protocol) into the ring as one frame, waiting
-    /// for room up to `write_timeout`.
+    /// Copies `data` (bytes, anything with the buffer protocol, a list of numbers below 256) into the ring as
+    /// one frame, waiting for room up to `write_timeout`.
     ///
     /// Raises BufferFullException, FrameTooLargeException, InvalidFrameSizeException if there are no
     /// bytes, ReaderDeadException, or Busy if another writer has taken over.
     fn write_frame(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         self.process.check(py)?;
-        let timeout = *self.write_timeout.lock();
-        let written = with_bytes(data, |bytes| {
-            let write = |writer: &mut v1::Writer, slice| {
-                writer.set_write_timeout(slice);
-                writer.write_frame(bytes)
-            };
-            match is_large(bytes.len()) {
-                true => {
-                    waiting::wait_detached(py, timeout, not_yet, |slice| self.step(slice, write))
-                }
-                false => waiting::wait(py, timeout, not_yet, |slice| self.step(slice, write)),
+        match data.cast::<PySequence>() {
+            Ok(sequence) if !has_buffer(data) && !data.is_instance_of::<PyString>() => {
+                let bytes = PyBytes::type_object(py).call1((sequence,))?;
+                self.write(py, &bytes, None)
             }
-        });
-        written?.map(drop).map_err(raised(py))
+            _ => self.write(py, data, None),
+        }
     }
 
-    /// A writable memoryview of `size` bytes in the ring, to be filled in place and sent by
-    /// commit_frame(), which releases it. Other threads' writes wait until then.
+    /// A writable memoryview of `size` bytes, to be filled and sent by commit_frame(); it waits for room as
+    /// write_frame() does. Other threads' writes wait until the commit. What this thread writes meanwhile is
+    /// sent before; another buffer takes the place of the one that is open.
     ///
-    /// Raises as write_frame does, and ClaimOpen if this thread has one open already.
+    /// The memory is this process's own: it may be kept, and written after the commit, which nobody sees.
+    ///
+    /// Raises as write_frame does.
     fn get_frame_buffer<'py>(
         &self,
         py: Python<'py>,
@@ -135,38 +122,41 @@ impl Writer {
     ) -> PyResult<Bound<'py, PyMemoryView>> {
         self.process.check(py)?;
         let timeout = *self.write_timeout.lock();
-        let memory = waiting::wait(py, timeout, not_yet, |slice| self.open(size, slice))?;
-        let memory = memory.map_err(raised(py))?;
-        let region = Bound::new(py, Region { memory, exports: Exports::default() })?;
-        let view = region.get().exports.data(&region)?;
-        *self.given_out.lock() = Some(region.unbind());
+        let room = |writer: &mut v1::Writer, slice| {
+            writer.set_write_timeout(slice);
+            writer.acquire(size).map(drop)
+        };
+        let room = waiting::wait(py, timeout, not_yet, |slice| self.step(slice, room))?;
+        room.map_err(raised(py))?;
+        let earlier = self.open.lock().take();
+        let bytes = match earlier.map(|open| open.bytes.into_bound(py)) {
+            Some(earlier) if earlier.len() >= size => earlier,
+            earlier => longer(&private::zeros(py, size)?, earlier)?,
+        };
+        let view = private::view(&bytes, size)?;
+        let thread = std::thread::current().id();
+        *self.open.lock() = Some(Open { thread, bytes: bytes.unbind(), size });
         Ok(view)
     }
 
-    /// Sends the frame that get_frame_buffer() has opened, and releases its memoryview.
+    /// Sends what the buffer of get_frame_buffer() holds at this moment; arrays on it may be alive.
     ///
-    /// Raises BufferError while an array or another view of its bytes is alive, and the frame is open as
-    /// before; InvalidState if there is none, ReaderDeadException, or Busy.
+    /// Raises InvalidState if none is open, and as write_frame does; then nothing is sent.
     fn commit_frame(&self, py: Python<'_>) -> PyResult<()> {
         self.process.check(py)?;
         const NOTHING: Error = Error::InvalidState { reason: "No pending frame to commit" };
-        let given_out = self.given_out.lock().take();
-        let region = given_out.ok_or(NOTHING).map_err(raised(py))?;
-        if let Err(viewed) = region.get().exports.close(py) {
-            *self.given_out.lock() = Some(region);
-            return Err(viewed);
-        }
-        py.detach(|| self.commit()).unwrap_or(Err(NOTHING)).map(drop).map_err(raised(py))
+        let open = self.open.lock().take().ok_or(NOTHING).map_err(raised(py))?;
+        self.write(py, open.bytes.bind(py), Some(open.size))
     }
 
     /// Whether the reader is there at this moment.
     fn is_reader_connected(&self, py: Python<'_>) -> PyResult<bool> {
         self.process.check(py)?;
-        Ok(py.detach(|| match self.state.try_lock_for(SLICE).as_deref() {
-            Some(State::Idle(writer)) => writer.is_reader_connected(),
-            Some(State::Closed) => false,
-            // It was when the frame was opened, or else the write that is under way will say so.
-            Some(State::Filling(..)) | None => true,
+        Ok(py.detach(|| match self.writer.try_lock_for(SLICE).as_deref() {
+            Some(Some(writer)) => writer.is_reader_connected(),
+            Some(None) => false,
+            // The write that is under way will say so if it is not.
+            None => true,
         }))
     }
 
@@ -201,16 +191,14 @@ impl Writer {
         Ok(())
     }
 
-    /// Detaches. Frames that were written stay there to be read; one that is open is forgotten, and arrays
-    /// on it must not be written any more. In a forked child it does nothing.
+    /// Detaches. Frames that were written stay there to be read; one that is open is not sent. In a forked
+    /// child it does nothing.
     fn close(&self, py: Python<'_>) {
         if !self.process.is_this() {
             return;
         }
-        if let Some(region) = self.given_out.lock().take() {
-            region.get().exports.abandon(py);
-        }
-        py.detach(|| *self.state.lock() = State::Closed);
+        *self.open.lock() = None;
+        py.detach(|| drop(self.writer.lock().take()));
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -233,23 +221,24 @@ impl Writer {
 }
 
 impl Writer {
-    /// Sends what is open, if anything is.
-    fn commit(&self) -> Option<Result<u64, Error>> {
-        let mut state = self.state.lock();
-        match std::mem::replace(&mut *state, State::Closed) {
-            State::Filling(mut filling, _) => {
-                let buffer = filling.with_dependent_mut(|_, buffer| buffer.take());
-                let committed = buffer.map(v1::FrameBuffer::commit);
-                let writer = filling.into_owner().into_inner();
-                *self.statistics.lock() = writer.statistics();
-                *state = State::Idle(writer);
-                committed
+    /// Writes `data`, or as many of its bytes, as one frame.
+    fn write(&self, py: Python<'_>, data: &Bound<'_, PyAny>, size: Option<usize>) -> PyResult<()> {
+        let timeout = *self.write_timeout.lock();
+        let written = with_bytes(data, |bytes| {
+            // A bytearray may have become shorter.
+            let bytes = &bytes[..size.map_or(bytes.len(), |size| size.min(bytes.len()))];
+            let write = |writer: &mut v1::Writer, slice| {
+                writer.set_write_timeout(slice);
+                writer.write_frame(bytes)
+            };
+            match is_large(bytes.len()) {
+                true => {
+                    waiting::wait_detached(py, timeout, not_yet, |slice| self.step(slice, write))
+                }
+                false => waiting::wait(py, timeout, not_yet, |slice| self.step(slice, write)),
             }
-            other => {
-                *state = other;
-                None
-            }
-        }
+        });
+        written?.map(drop).map_err(raised(py))
     }
 
     /// One turn with the writer, if it is this thread's turn within `slice`.
@@ -258,80 +247,31 @@ impl Writer {
         slice: Duration,
         act: impl Fn(&mut v1::Writer, Duration) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let mut state = self.turn(slice)?;
-        let State::Idle(writer) = &mut *state else { return Err(NO_TURN) };
+        let this = std::thread::current().id();
+        if self.open.lock().as_ref().is_some_and(|open| open.thread != this) {
+            std::thread::sleep(slice.min(PAUSE));
+            return Err(NO_TURN);
+        }
+        let mut writer = self.writer.try_lock_for(slice).ok_or(NO_TURN)?;
+        let writer = writer.as_mut().ok_or(Error::InvalidState { reason: "Writer is closed" })?;
         let done = act(writer, slice);
         *self.statistics.lock() = writer.statistics();
         done
     }
+}
 
-    /// The state, which is idle.
-    fn turn(&self, slice: Duration) -> Result<MutexGuard<'_, State>, Error> {
-        let state = self.state.try_lock_for(slice).ok_or(NO_TURN)?;
-        match &*state {
-            State::Idle(_) => Ok(state),
-            State::Closed => Err(Error::InvalidState { reason: "Writer is closed" }),
-            State::Filling(_, thread) if *thread == std::thread::current().id() => {
-                Err(Error::ClaimOpen)
-            }
-            State::Filling(..) => {
-                drop(state);
-                std::thread::sleep(slice.min(PAUSE));
-                Err(NO_TURN)
-            }
-        }
+/// `longer`, beginning with what is in `earlier`.
+fn longer<'py>(
+    longer: &Bound<'py, PyByteArray>,
+    earlier: Option<Bound<'py, PyByteArray>>,
+) -> PyResult<Bound<'py, PyByteArray>> {
+    if let Some(earlier) = earlier {
+        private::view(longer, longer.len())?
+            .set_item(PySlice::new(longer.py(), 0, earlier.len() as isize, 1), earlier)?;
     }
-
-    /// Opens a frame buffer, and returns its memory.
-    fn open(&self, size: usize, slice: Duration) -> Result<SharedMemoryView, Error> {
-        let mut state = self.turn(slice)?;
-        let State::Idle(mut writer) = std::mem::replace(&mut *state, State::Closed) else {
-            return Err(NO_TURN);
-        };
-        writer.set_write_timeout(slice);
-        let filling = Filling::try_new_or_recover(MutBorrow::new(writer), |writer| {
-            writer.borrow_mut().acquire(size).map(Some)
-        });
-        match filling {
-            Ok(filling) => {
-                let memory =
-                    filling.with_dependent(|_, buffer| buffer.as_ref().map(|b| b.memory()));
-                *state = State::Filling(filling, std::thread::current().id());
-                memory.ok_or(NO_TURN)
-            }
-            Err((writer, error)) => {
-                *state = State::Idle(writer.into_inner());
-                Err(error)
-            }
-        }
-    }
+    Ok(longer.clone())
 }
 
 fn raised(py: Python<'_>) -> impl Fn(Error) -> PyErr {
     move |error| exception(py, &error, Side::Writer)
-}
-
-/// The bytes of a frame that is being filled, for its memoryview, which keeps them mapped.
-#[pyclass(frozen)]
-struct Region {
-    memory: SharedMemoryView,
-    exports: Exports,
-}
-
-#[pymethods]
-impl Region {
-    unsafe fn __getbuffer__(
-        slf: Bound<'_, Self>,
-        view: *mut ffi::Py_buffer,
-        flags: c_int,
-    ) -> PyResult<()> {
-        let this = slf.get();
-        // SAFETY: Python's call; this object keeps the memory.
-        unsafe { this.exports.fill(&slf, view, flags, &this.memory) }
-    }
-
-    unsafe fn __releasebuffer__(&self, view: *mut ffi::Py_buffer) {
-        // SAFETY: Python's call.
-        unsafe { self.exports.released(view) };
-    }
 }

@@ -123,7 +123,7 @@ def test_a_child_does_not_wait_for_a_thread_that_writes(name):
 
 
 def test_a_child_does_not_wait_for_a_thread_that_reads(name):
-    with Reader(name, SMALL) as reader, Writer(name) as writer:
+    with Reader(name, SMALL, copy=False) as reader, Writer(name) as writer:
         writer.write_frame(b"held")
         frame = reader.read_frame(LONG)
         with Waiting(lambda: reader.read_frame(None)):
@@ -140,6 +140,15 @@ def test_a_child_does_not_wait_for_a_thread_that_reads(name):
             writer.write_frame(b"more")
         assert told == 7 * [REFUSED] + ["None"]
         assert bytes(frame) == b"held" and reader.frames_read == 2
+
+
+def test_a_copied_frame_is_the_childs_too_and_its_room_is_the_parents(name):
+    with Reader(name, SMALL) as reader, Writer(name) as writer:
+        writer.write_frame(b"held")
+        frame = reader.read_frame(LONG)
+        told = outcomes_in_a_child(lambda: bytes(frame), lambda: frame.dispose())
+        assert told == [repr(b"held"), "None"]
+        assert frame.is_valid and bytes(frame) == b"held"
 
 
 def test_a_child_does_not_wait_for_a_thread_that_waits_for_a_response(name):
