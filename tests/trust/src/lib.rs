@@ -1,9 +1,11 @@
 //! What the tests of trust have in common. Each of them is a program of its own under `tests/`.
 
 mod census;
+mod mounts;
 mod work;
 
 pub use census::{Census, names};
+pub use mounts::with_mount;
 pub use work::{Rng, seed};
 
 /// A channel name that no other test uses.

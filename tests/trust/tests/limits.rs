@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use zerobuffer::{
     BufferConfig, Client, ClientConfig, ErrorKind, Frame, Server, ServerConfig, WaitStrategy, v1,
 };
-use zerobuffer_trust::{names, not_run, unique};
+use zerobuffer_trust::{names, not_run, unique, with_mount};
 
 const LONG: Duration = Duration::from_secs(60);
 /// The variable that makes this program a child of one of its tests: a role and a name.
@@ -64,32 +64,9 @@ fn child(program: &[&str], role: &str, name: &str) -> Command {
     command
 }
 
-/// A file system of its own under /dev/shm, which this thread alone sees.
-fn small_disk(options: &str) -> std::io::Result<()> {
-    let check = |result: i32| match result {
-        0 => Ok(()),
-        _ => Err(std::io::Error::last_os_error()),
-    };
-    let options = std::ffi::CString::new(options).expect("no NUL");
-    let (nothing, private) = (std::ptr::null(), libc::MS_REC | libc::MS_PRIVATE);
-    let (root, shm, tmpfs) = (c"/".as_ptr(), c"/dev/shm".as_ptr(), c"tmpfs".as_ptr());
-    // SAFETY: all strings are NUL-terminated; the calls have no other memory effects. The mount
-    // namespace is this thread's alone.
-    unsafe {
-        check(libc::unshare(libc::CLONE_NEWNS))?;
-        check(libc::mount(nothing, root, nothing, private, nothing.cast()))?;
-        check(libc::mount(tmpfs, shm, tmpfs, 0, options.as_ptr().cast()))
-    }
-}
-
 /// Runs `body` on a thread with a /dev/shm of its own.
 fn on_small_disk(what: &str, options: &'static str, body: impl FnOnce() + Send + 'static) {
-    let what = what.to_owned();
-    let thread = std::thread::spawn(move || match small_disk(options) {
-        Ok(()) => body(),
-        Err(error) => not_run(&format!("{what}: no right to mount ({error})")),
-    });
-    thread.join().expect("it holds there");
+    with_mount(what, "/dev/shm", options, body);
 }
 
 #[test]
@@ -437,4 +414,20 @@ fn no_descriptor_of_a_channel_takes_the_place_of_a_standard_stream() {
     serve(&name, 4096).stop().expect("removes what is left");
     assert_eq!(status.code(), Some(0), "so many of the three are taken");
     assert_eq!(names(&name), [""; 0]);
+}
+
+#[test]
+fn channels_of_both_kinds_are_made_where_there_is_no_proc() {
+    with_mount("no /proc", "/proc", "size=4k", || {
+        assert!(!std::fs::exists("/proc/self").expect("/proc can be read"));
+        let name = unique("proc");
+        let server = serve(&name, 1 << 16);
+        check_calls(&mut Client::connect(&name, LONG).expect("attaches"), 3);
+        let reader = v1::Reader::create(&name, BufferConfig::new(0, 4096)).expect("starts");
+        let mut writer = v1::Writer::connect(&name, LONG).expect("attaches");
+        writer.write_frame(b"frame").expect("written");
+        assert_eq!(reader.read_frame(LONG).expect("read").data(), b"frame");
+        drop((server, writer, reader));
+        assert_eq!(names(&name), [""; 0]);
+    });
 }

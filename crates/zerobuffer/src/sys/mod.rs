@@ -52,17 +52,24 @@ use crate::error::Error;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Errno(pub(crate) i32);
 
+/// No number of the system's: what is missing is /proc.
+pub(crate) const NO_PROC: Errno = Errno(-1);
+
 impl Errno {
     /// The typed error for `operation` on `object`.
     pub(crate) fn on(self, operation: &'static str, object: &str) -> Error {
-        match self.0 {
-            libc::EACCES | libc::EPERM => {
+        match self {
+            Self(libc::EACCES | libc::EPERM) => {
                 Error::PermissionDenied { object: object.to_owned(), operation }
             }
-            libc::ENOSYS => Error::Unsupported {
+            Self(libc::ENOSYS) => Error::Unsupported {
                 what: "shared-memory channels need 64-bit little-endian Linux with glibc",
             },
-            errno => Error::System { operation, object: object.to_owned(), errno },
+            NO_PROC => Error::Unsupported {
+                what: "making a channel without /proc needs Linux 6.10; have /proc mounted in this \
+                       container or sandbox",
+            },
+            Self(errno) => Error::System { operation, object: object.to_owned(), errno },
         }
     }
 }

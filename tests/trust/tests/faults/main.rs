@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use zerobuffer::faults::{Fault, Struck, with_fault};
 use zerobuffer::{Error, ErrorKind};
-use zerobuffer_trust::{Census, unique};
+use zerobuffer_trust::{Census, names, unique, with_mount};
 
 /// For what succeeds at once on an idle machine.
 const LONG: Duration = Duration::from_secs(20);
@@ -191,6 +191,35 @@ fn bad_names_are_refused_before_any_system_call() {
         });
         assert!(refused && calls == 0, "{name:?}: {calls} system calls");
     }
+}
+
+/// An older kernel lets only the privileged do it in the other way, and says that nothing is there.
+#[test]
+fn without_proc_and_without_the_other_way_it_says_what_is_missing() {
+    with_mount("no /proc, on an older kernel", "/proc", "size=4k", || {
+        let name = unique("proc");
+        let create =
+            || zerobuffer::Server::create(&name, zerobuffer::BufferConfig::default()).err();
+        let refused = Some(Fault { call: "linkat", errno: libc::ENOENT });
+        let (mut refusals, mut at) = (0, 0);
+        loop {
+            let runs: Vec<_> =
+                (0..30).map(|choice| with_fault(at, choice, false, create)).collect();
+            if runs.iter().all(|(_, struck)| struck.fault.is_none()) {
+                break;
+            }
+            let errors = runs.into_iter().filter(|(_, struck)| struck.fault == refused);
+            for error in errors.filter_map(|(error, _)| error) {
+                assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+                assert!(error.to_string().contains("/proc"), "{error}");
+                refusals += 1;
+            }
+            assert_eq!(names(&name), [""; 0]);
+            at += 1;
+        }
+        // The segment and four semaphores; again where the run before could not remove them.
+        assert!(refusals >= 5, "{refusals}");
+    });
 }
 
 /// The counterpart is in the tests that are built for release: those builds hold nothing of this.

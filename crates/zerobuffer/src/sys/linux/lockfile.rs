@@ -3,7 +3,8 @@
 use super::fork::Descriptor;
 use super::shm::{check, object_stat};
 use super::{c_name, kernel, last_errno};
-use crate::sys::{Errno, ObjectStat};
+use crate::sys::{Errno, NO_PROC, ObjectStat};
+use std::ffi::CStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// An open lock file. Its lock lives as long as the file is open in this process; a forked child
@@ -124,17 +125,31 @@ impl Drop for LockFile {
     }
 }
 
-/// Gives the unnamed file behind `file` a name; fails with EEXIST if the name is taken.
+/// Gives the unnamed file behind `file` a name; fails with EEXIST if the name is taken, and with
+/// [`NO_PROC`] if this system knows no way to do it without /proc.
 pub(super) fn link_descriptor(file: &Descriptor, path: &str) -> Result<(), Errno> {
-    let from = c_name(&format!("/proc/self/fd/{}", file.fd()))?;
+    let by_path = c_name(&format!("/proc/self/fd/{}", file.fd()))?;
     let to = c_name(path)?;
-    let here = libc::AT_FDCWD;
+    match link(libc::AT_FDCWD, &by_path, &to, libc::AT_SYMLINK_FOLLOW) {
+        Err(Errno(libc::ENOENT | libc::ENOTDIR)) => {}
+        linked => return linked,
+    }
+    // Not everybody may do it this way before Linux 6.10, and then it is said that nothing is there.
+    match link(file.fd(), c"", &to, libc::AT_EMPTY_PATH) {
+        Err(Errno(libc::ENOENT)) if !is_there("/proc/self/fd") => Err(NO_PROC),
+        linked => linked,
+    }
+}
+
+fn link(folder: i32, from: &CStr, to: &CStr, flags: i32) -> Result<(), Errno> {
     kernel::call("linkat", || {
         // SAFETY: both names are NUL-terminated and outlive the call.
-        check(unsafe {
-            libc::linkat(here, from.as_ptr(), here, to.as_ptr(), libc::AT_SYMLINK_FOLLOW)
-        })
+        check(unsafe { libc::linkat(folder, from.as_ptr(), libc::AT_FDCWD, to.as_ptr(), flags) })
     })
+}
+
+fn is_there(path: &str) -> bool {
+    stat_path(path).is_ok_and(|found| found.is_some())
 }
 
 /// What a path stands for (symbolic links are not followed); `None` if it stands for nothing.
