@@ -12,6 +12,10 @@ use zerobuffer::{Error, LostRequest, RequestState};
 pub(crate) enum Side {
     Reader,
     Writer,
+    /// A client of two buffers, when it sends.
+    Requests,
+    /// A client of two buffers, when it receives.
+    Responses,
     Duplex,
 }
 
@@ -31,7 +35,7 @@ pub(crate) fn closed(py: Python<'_>, reason: &'static str) -> PyErr {
 }
 
 fn build(py: Python<'_>, error: &Error, side: Side) -> PyResult<PyErr> {
-    let class = module(py)?.getattr(class_name(error, side))?;
+    let class = class(py, error, side)?;
     if let Error::SequenceGap { expected, found } = error {
         return Ok(PyErr::from_value(class.call1((expected, found))?));
     }
@@ -40,6 +44,19 @@ fn build(py: Python<'_>, error: &Error, side: Side) -> PyResult<PyErr> {
         raised.setattr(name, value)?;
     }
     Ok(PyErr::from_value(raised))
+}
+
+fn class<'py>(py: Python<'py>, error: &Error, side: Side) -> PyResult<Bound<'py, PyAny>> {
+    let module = module(py)?;
+    let class = module.getattr(class_name(error, side))?;
+    let is_end = matches!(error, Error::PeerDied { .. } | Error::PeerClosed { .. });
+    let existing = match side {
+        Side::Duplex => return Ok(class),
+        Side::Requests if is_end => Some(module.getattr("ReaderDeadException")?),
+        Side::Responses if is_end => Some(module.getattr("WriterDeadException")?),
+        _ => None,
+    };
+    module.call_method1("of_version_1", (class, existing))
 }
 
 fn module(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {

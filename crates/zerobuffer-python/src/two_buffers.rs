@@ -84,7 +84,7 @@ impl TwoBufferClient {
         let timeout = waiting::timeout(timeout)?;
         // In one go: a server needs its time to answer a client.
         let client = py.detach(|| v1::DuplexClient::connect_with(channel, timeout, config));
-        let cell = Cell::new(client.map_err(duplex(py))?, |_| None);
+        let cell = Cell::new(client.map_err(sending(py))?, |_| None);
         Ok(Self {
             name: channel.to_owned(),
             client: FairMutex::new(Some(Everything(cell))),
@@ -118,7 +118,7 @@ impl TwoBufferClient {
         self.process.check(py)?;
         with_bytes(data, |bytes| {
             let send = |slice| self.with(slice, |cell| cell.borrow_owner().send_request(bytes));
-            waiting::wait_detached(py, self.send_timeout, not_yet, send)?.map_err(duplex(py))
+            waiting::wait_detached(py, self.send_timeout, not_yet, send)?.map_err(sending(py))
         })
     }
 
@@ -127,8 +127,8 @@ impl TwoBufferClient {
         let (py, this) = (slf.py(), slf.get());
         this.process.check(py)?;
         let acquire = |slice| this.with(slice, |cell| open(cell, size));
-        let (memory, sequence) =
-            waiting::wait_detached(py, this.send_timeout, not_yet, acquire)?.map_err(duplex(py))?;
+        let (memory, sequence) = waiting::wait_detached(py, this.send_timeout, not_yet, acquire)?
+            .map_err(sending(py))?;
         Ok(RequestBuffer::two_buffers(slf.clone().unbind(), memory, sequence))
     }
 
@@ -193,7 +193,7 @@ impl TwoBufferClient {
             let buffer = cell.with_dependent_mut(|_, open| open.take());
             buffer.map_or(Err(nothing), v1::RequestBuffer::commit)
         });
-        committed.map_err(duplex(py))
+        committed.map_err(sending(py))
     }
 
     /// Sends nothing of the request that is open.
@@ -253,8 +253,16 @@ impl TwoBufferClient {
             }
         };
         let response = waiting::wait(py, timeout, not_yet, step)?;
-        response.map(Response::two_buffers).map_err(duplex(py))
+        response.map(Response::two_buffers).map_err(receiving(py))
     }
+}
+
+fn sending(py: Python<'_>) -> impl Fn(Error) -> PyErr {
+    move |error| exception(py, &error, Side::Requests)
+}
+
+fn receiving(py: Python<'_>) -> impl Fn(Error) -> PyErr {
+    move |error| exception(py, &error, Side::Responses)
 }
 
 fn open(cell: &mut Cell, size: usize) -> Result<(SharedMemoryView, u64), Error> {

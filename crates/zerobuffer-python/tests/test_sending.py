@@ -45,7 +45,7 @@ REFUSED = {
     "structure with a pointer": Named(1, b"text"),
     "addresses": (ctypes.c_void_p * 2)(1, 2),
     "text": "text",
-    "list": [1, 2],
+    "list": [1.5, 2],
 }
 
 

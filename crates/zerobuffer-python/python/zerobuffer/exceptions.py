@@ -1,12 +1,14 @@
 """The exceptions of this package: one hierarchy, with the facts as attributes.
 
 The names that end in ``Exception``, and ``SequenceError``, are those of version 1; programs that catch them go
-on to work. ``code`` is the kind's number, the same in every language.
+on to work. What readers, writers and clients of version 1 raise also has these names as the name of its type,
+which programs match on: a full ring of version 1 raises a ``Full`` whose type is called
+``BufferFullException``. ``code`` is the kind's number, the same in every language.
 """
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar, Optional
+from typing import Any, ClassVar, Dict, Optional, Tuple, Type
 
 
 class RequestState(Enum):
@@ -336,3 +338,45 @@ class SequenceUnknown(ZeroBufferException):
 
     code = 106
     name: str
+
+
+# ---- the names of version 1's types ----
+
+
+_Class = Type[ZeroBufferException]
+
+_EXISTING = (
+    WriterDeadException,
+    ReaderDeadException,
+    WriterAlreadyConnectedException,
+    ReaderAlreadyConnectedException,
+    BufferFullException,
+    FrameTooLargeException,
+    InvalidFrameSizeException,
+    SequenceError,
+    MetadataAlreadyWrittenException,
+    ZeroBufferException,
+)
+_made: Dict[Tuple[_Class, _Class], _Class] = {}
+
+
+def of_version_1(kind: _Class, existing: Optional[_Class] = None) -> _Class:
+    """The class that version 1 raises for ``kind``: a subclass with the name of ``existing``, by default of the
+    nearest class of version 1 that ``kind`` is."""
+    if existing is None:
+        existing = next(base for base in kind.__mro__ if base in _EXISTING)
+    if kind is existing:
+        return kind
+    if (kind, existing) not in _made:
+
+        def reduce(error: ZeroBufferException) -> Tuple[Any, ...]:
+            # For pickle, which finds no class by such a name.
+            return _again, (kind, existing, error.args), error.__dict__
+
+        members = {"__doc__": kind.__doc__, "__module__": __name__, "__reduce__": reduce}
+        _made[kind, existing] = type(existing.__name__, (kind,), members)
+    return _made[kind, existing]
+
+
+def _again(kind: _Class, existing: _Class, args: Tuple[Any, ...]) -> ZeroBufferException:
+    return of_version_1(kind, existing)(*args)
