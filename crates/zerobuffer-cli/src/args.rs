@@ -2,7 +2,7 @@
 
 pub(crate) mod stream;
 
-use crate::filters::{Area, Filter, Key};
+use crate::filters::{Area, Filter, Key, LARGEST_RADIUS};
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -141,7 +141,7 @@ pub(crate) struct ServeArgs {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ImageOptions {
     /// Radius of the blur in pixels [default: 1/60 of the shorter side]
-    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=1449))]
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=i64::from(LARGEST_RADIUS)))]
     pub(crate) radius: Option<u32>,
     /// What redact blackens, in pixels [default: a band below the middle]
     #[arg(long = "box", value_name = "X,Y,W,H")]

@@ -1,8 +1,8 @@
 //! What filters make of bytes and pictures, and what `call` says of it.
 
+use crate::reference::{Sides, blurred, grayed, redacted};
 use crate::support::{Folder, Name, Served, noise, run, run_with_input, zerobuffer};
 use image::{DynamicImage, ImageFormat};
-use libblur::{AnisotropicRadius, BlurImageMut, FastBlurChannels, ThreadingPolicy, stack_blur};
 use std::process::Stdio;
 
 /// A picture of noise, with soft shapes in it.
@@ -16,46 +16,9 @@ fn picture(width: u32, height: u32, channels: u32) -> DynamicImage {
     }
 }
 
-pub(crate) fn blurred(image: &DynamicImage, radius: u32) -> Vec<u8> {
-    let channels = match image.color().channel_count() {
-        1 => FastBlurChannels::Plane,
-        3 => FastBlurChannels::Channels3,
-        _ => FastBlurChannels::Channels4,
-    };
-    let mut data = image.as_bytes().to_vec();
-    let mut view = BlurImageMut::borrow(&mut data, image.width(), image.height(), channels);
-    stack_blur(&mut view, AnisotropicRadius::new(radius), ThreadingPolicy::Single).unwrap();
-    data
-}
-
-fn grayed(image: &DynamicImage) -> Vec<u8> {
-    let channels = image.color().channel_count() as usize;
-    let mut data = image.as_bytes().to_vec();
-    if channels > 1 {
-        for pixel in data.chunks_mut(channels) {
-            let luma = (0..3).map(|n| u32::from(pixel[n]) * [2126, 7152, 722][n]).sum::<u32>();
-            pixel[..3].fill((luma / 10_000) as u8);
-        }
-    }
-    data
-}
-
-/// Black from column `x` and row `y` on, `width` by `height`.
-pub(crate) fn redacted(
-    mut data: Vec<u8>,
-    image: &DynamicImage,
-    [x, y, width, height]: [u32; 4],
-) -> Vec<u8> {
-    let channels = u32::from(image.color().channel_count());
-    for row in y..(y + height).min(image.height()) {
-        for column in x..(x + width).min(image.width()) {
-            for channel in 0..channels {
-                let at = ((row * image.width() + column) * channels + channel) as usize;
-                data[at] = if channel == 3 { 255 } else { 0 };
-            }
-        }
-    }
-    data
+pub(crate) fn sides(image: &DynamicImage) -> Sides {
+    let channels = image.color().channel_count().into();
+    [image.width() as usize, image.height() as usize, channels]
 }
 
 #[test]
@@ -83,19 +46,17 @@ fn byte_filters_edit_0_and_1_and_1000003_bytes() {
 
 #[test]
 fn image_filters_edit_gray_and_rgb_and_rgba_pictures() {
-    type Expect = fn(&DynamicImage) -> Vec<u8>;
+    type Expect = fn(&[u8], Sides) -> Vec<u8>;
     let cases: [(&[&str], Expect); 6] = [
-        (&["--filter", "blur"], |image| blurred(image, 1)),
-        (&["--filter", "blur", "--radius", "7"], |image| blurred(image, 7)),
+        (&["--filter", "blur"], |data, sides| blurred(data, sides, 1)),
+        (&["--filter", "blur", "--radius", "7"], |data, sides| blurred(data, sides, 7)),
         (&["--filter", "grayscale"], grayed),
-        (&["--filter", "redact"], |image| {
-            redacted(image.as_bytes().to_vec(), image, [28, 40, 39, 10])
+        (&["--filter", "redact"], |data, sides| redacted(data, sides, [28, 40, 39, 10])),
+        (&["--filter", "redact", "--box", "90,60,50,50"], |data, sides| {
+            redacted(data, sides, [90, 60, 50, 50])
         }),
-        (&["--filter", "redact", "--box", "90,60,50,50"], |image| {
-            redacted(image.as_bytes().to_vec(), image, [90, 60, 50, 50])
-        }),
-        (&["--filter", "blur,redact", "--box", "1,2,3,4", "--workers", "2"], |image| {
-            redacted(blurred(image, 1), image, [1, 2, 3, 4])
+        (&["--filter", "blur,redact", "--box", "1,2,3,4", "--workers", "2"], |data, sides| {
+            redacted(&blurred(data, sides, 1), sides, [1, 2, 3, 4])
         }),
     ];
     let folder = Folder::new();
@@ -110,7 +71,10 @@ fn image_filters_edit_gray_and_rgb_and_rgba_pictures() {
             let answer = image::open(&output).unwrap();
             assert_eq!(answer.color(), image.color());
             assert_eq!((answer.width(), answer.height()), (96, 67));
-            assert!(answer.as_bytes() == expect(&image), "{args:?} on {channels} channels");
+            assert!(
+                answer.as_bytes() == expect(image.as_bytes(), sides(&image)),
+                "{args:?} on {channels} channels"
+            );
             assert!(channels == 1 || answer.as_bytes() != image.as_bytes(), "{args:?}");
         }
         server.stop();

@@ -1,6 +1,7 @@
 //! The demo from end to end, and every way in which it can be interrupted.
 
-use crate::call::{blurred, redacted};
+use crate::call::sides;
+use crate::reference::{blurred, redacted};
 use crate::support::{Ended, Folder, in_shm, kill, run, until, wait, zerobuffer};
 use std::process::Child;
 
@@ -63,7 +64,8 @@ fn the_demo_writes_the_picture_and_its_answer() {
     let after = image::open(said["after"].as_str().unwrap()).unwrap();
     assert_eq!((before.width(), before.height()), (150, 90));
     assert!(before.as_bytes() != after.as_bytes());
-    let expected = redacted(blurred(&before, 1), &before, [45, 54, 60, 14]);
+    let expected =
+        redacted(&blurred(before.as_bytes(), sides(&before), 1), sides(&before), [45, 54, 60, 14]);
     assert!(after.as_bytes() == expected);
 }
 
@@ -74,7 +76,7 @@ fn the_demo_takes_a_picture_and_scales_it() {
     image::RgbImage::from_fn(60, 40, |x, y| image::Rgb([x as u8 * 4, y as u8 * 6, 99]))
         .save(&input)
         .unwrap();
-    for (size, sides) in [(&[][..], (60, 40)), (&["--size", "33x77"], (33, 77))] {
+    for (size, wanted) in [(&[][..], (60, 40)), (&["--size", "33x77"], (33, 77))] {
         let out = folder.path("out");
         let args = ["--image", &input, "--frames", "3", "--out", &out, "--radius", "3"];
         let text = demo(&[&args, size].concat()).ok();
@@ -82,11 +84,13 @@ fn the_demo_takes_a_picture_and_scales_it() {
         assert!(text.contains("two buffers") && text.matches("all right").count() == 2, "{text}");
         let before = image::open(folder.path("out/before.png")).unwrap();
         let after = image::open(folder.path("out/after.png")).unwrap();
-        assert_eq!((before.width(), before.height()), sides);
-        let (x, y) = (sides.0 * 30 / 100, sides.1 * 60 / 100);
-        let (right, bottom) = (sides.0 * 70 / 100, sides.1 * 76 / 100);
+        assert_eq!((before.width(), before.height()), wanted);
+        let [width, height, _] = sides(&before);
+        let (x, y) = (width * 30 / 100, height * 60 / 100);
+        let (right, bottom) = (width * 70 / 100, height * 76 / 100);
         let area = [x, y, right - x, bottom - y];
-        assert!(after.as_bytes() == redacted(blurred(&before, 3), &before, area));
+        let blurred = blurred(before.as_bytes(), sides(&before), 3);
+        assert!(after.as_bytes() == redacted(&blurred, sides(&before), area));
     }
 }
 

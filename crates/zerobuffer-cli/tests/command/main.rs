@@ -3,6 +3,8 @@
 mod call;
 mod demo;
 mod options;
+#[path = "../../src/filters/reference.rs"]
+mod reference;
 mod serve;
 mod stream;
 mod support;
