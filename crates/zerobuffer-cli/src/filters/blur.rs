@@ -135,7 +135,7 @@ impl Division {
 
     #[inline(always)]
     fn of(&self, sum: u32) -> u8 {
-        (u64::from(sum) * self.0 >> Self::SHIFT) as u8
+        ((u64::from(sum) * self.0) >> Self::SHIFT) as u8
     }
 }
 
