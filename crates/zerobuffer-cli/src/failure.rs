@@ -191,7 +191,7 @@ fn hint_of(kind: ErrorKind) -> Option<&'static str> {
         }
         ErrorKind::Timeout | ErrorKind::Full => "--timeout SECONDS gives the server more time",
         ErrorKind::EmptyFrame => "a channel over two buffers has no requests of no bytes",
-        ErrorKind::NoSpace => "`df /dev/shm` shows what is free; --payload asks for less",
+        ErrorKind::NoSpace => "--payload asks for less",
         ErrorKind::PeerDied => {
             "start the server again; what a dead one leaves in /dev/shm it clears away"
         }

@@ -274,7 +274,7 @@ fn texts(error: &Error) -> (&[u8], &[u8]) {
         }
         Error::ForeignObject { object, reason, .. } => (object.as_str(), *reason),
         Error::Incompatible { object, field, .. } => (object.as_str(), *field),
-        Error::NoSpace { object, .. } => (object.as_str(), ""),
+        Error::NoSpace { object, reason, .. } => (object.as_str(), *reason),
         Error::ProtocolViolation { field, .. } => (*field, ""),
         Error::Timeout { what, .. } | Error::Unsupported { what } => ("", *what),
         Error::HandlerFailed { message, .. } => ("", message.as_str()),

@@ -121,7 +121,7 @@ fn facts<'py>(py: Python<'py>, error: &Error) -> PyResult<Facts<'py>> {
         Error::Incompatible { object, field, found, expected } => {
             facts![object, field, found, expected]
         }
-        Error::NoSpace { object, needed } => facts![object, needed],
+        Error::NoSpace { object, needed, reason } => facts![object, needed, reason],
         Error::Timeout { waited, what } => {
             let waited = seconds(*waited);
             facts![waited, what]

@@ -102,12 +102,15 @@ pub enum Error {
         /// What this library understands.
         expected: u64,
     },
-    /// The memory for an object could not be reserved.
+    /// An object could not be made for want of memory, of files, or of the permission to make one so
+    /// large.
     NoSpace {
         /// The object's name.
         object: String,
         /// Bytes that it needs.
         needed: u64,
+        /// What there is not enough of, and what to do.
+        reason: &'static str,
     },
     /// The deadline passed.
     Timeout {
@@ -384,11 +387,9 @@ impl fmt::Display for Error {
                 f,
                 "{object} is not a channel of this protocol version: {field} is {found}, expected {expected}"
             ),
-            Self::NoSpace { object, needed } => write!(
-                f,
-                "no space for {object}: it needs {needed} bytes of shared memory; free some in /dev/shm, \
-                 enlarge it, or ask for a smaller payload"
-            ),
+            Self::NoSpace { object, needed, reason } => {
+                write!(f, "no space for {object} ({needed} bytes): {reason}")
+            }
             _ => self.fmt_use(f),
         }
     }

@@ -112,7 +112,7 @@ fn errors_of(call: &str) -> &'static [i32] {
         "fstat" | "lstat" => {
             &[EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOMEM, ENOTDIR, EOVERFLOW, EIO]
         }
-        "fstatvfs" => &[EINTR, EIO, ENOMEM, ENOSYS, EOVERFLOW, EACCES],
+        "fstatvfs" | "statvfs" => &[EINTR, EIO, ENOMEM, ENOSYS, EOVERFLOW, EACCES],
         "posix_fallocate" => &[EINTR, EFBIG, EINVAL, ENODEV, ENOSPC, EOPNOTSUPP, ESPIPE, EIO],
         "fcntl" => &[EINTR, EACCES, EAGAIN, EDEADLK, EINVAL, ENOLCK, EOVERFLOW],
         "flock" => &[EINTR, EINVAL, ENOLCK, EWOULDBLOCK],

@@ -5,8 +5,10 @@
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use zerobuffer::memory::{MemoryProvider, SharedMemory};
 use zerobuffer::{
-    BufferConfig, Client, ClientConfig, ErrorKind, Frame, Server, ServerConfig, WaitStrategy, v1,
+    BufferConfig, Client, ClientConfig, Error, ErrorKind, Frame, Server, ServerConfig,
+    WaitStrategy, v1,
 };
 use zerobuffer_trust::{names, not_run, unique, with_mount};
 
@@ -46,6 +48,7 @@ fn child_entry() {
         }
         "talk" => talk(name),
         "one-cpu" => on_one_cpu(name),
+        "file-size" => below_the_file_size_limit(name),
         "no-streams" => without_standard_streams(name),
         role => panic!("{role}"),
     }
@@ -74,11 +77,11 @@ fn one_mebibyte_of_shared_memory_is_enough_for_what_fits_and_an_error_for_what_d
     on_small_disk("a /dev/shm of 1 MiB", "size=1m", || {
         let name = unique("mib");
         for payload in [1 << 20, 64 << 20] {
-            let error = Server::create(&name, BufferConfig::new(0, payload)).expect_err("too much");
-            assert_eq!(error.kind(), ErrorKind::NoSpace, "{error:?}");
-            let error =
-                v1::Reader::create(&name, BufferConfig::new(0, payload)).expect_err("too much");
-            assert_eq!(error.kind(), ErrorKind::NoSpace, "{error:?}");
+            let config = || BufferConfig::new(0, payload);
+            let error = Server::create(&name, config()).expect_err("too much");
+            check_shortage(Err(error), "df /dev/shm");
+            let error = v1::Reader::create(&name, config()).expect_err("too much");
+            check_shortage(Err(error), "df /dev/shm");
             assert_eq!(names(&name), [""; 0]);
         }
         let mut server = Server::create(&name, BufferConfig::new(0, 512 << 10)).expect("fits");
@@ -91,8 +94,16 @@ fn one_mebibyte_of_shared_memory_is_enough_for_what_fits_and_an_error_for_what_d
     });
 }
 
+/// The error of a shortage, with the advice that helps.
+#[track_caller]
+fn check_shortage(outcome: Result<(), Error>, advice: &str) {
+    let Err(error) = outcome else { return };
+    assert_eq!(error.kind(), ErrorKind::NoSpace, "{error:?}");
+    assert!(error.to_string().contains(advice), "{error}");
+}
+
 #[test]
-fn too_few_inodes_are_an_error_and_nothing_is_left_behind() {
+fn too_few_inodes_are_an_error_that_says_so_and_nothing_is_left_behind() {
     // One for the folder itself; a channel needs five, a buffer three.
     for (options, channel, buffer) in [
         ("nr_inodes=2", false, false),
@@ -105,13 +116,24 @@ fn too_few_inodes_are_an_error_and_nothing_is_left_behind() {
             let name = unique("inodes");
             let outcome = Server::create(&name, BufferConfig::new(0, 4096)).map(drop);
             assert_eq!(outcome.is_ok(), channel, "{options}: {outcome:?}");
-            let error = outcome.err().map(|error| error.kind());
-            assert!(error.is_none_or(|kind| kind == ErrorKind::NoSpace), "{options}: {error:?}");
+            check_shortage(outcome, "df -i /dev/shm");
             assert_eq!(names(&name), [""; 0], "{options}");
             let outcome = v1::Reader::create(&name, BufferConfig::new(0, 4096)).map(drop);
             assert_eq!(outcome.is_ok(), buffer, "{options}: {outcome:?}");
-            let error = outcome.err().map(|error| error.kind());
-            assert!(error.is_none_or(|kind| kind == ErrorKind::NoSpace), "{options}: {error:?}");
+            check_shortage(outcome, "df -i /dev/shm");
+            assert_eq!(names(&name), [""; 0], "{options}");
+        });
+    }
+}
+
+#[test]
+fn lock_files_for_which_there_is_no_room_are_an_error_that_says_so() {
+    for (options, advice) in [("nr_inodes=1", "df -i"), ("nr_inodes=2", "df -i")] {
+        with_mount("a small disk for lock files", "/tmp", options, move || {
+            let name = unique("locks");
+            let outcome = v1::Reader::create(&name, BufferConfig::new(0, 4096)).map(drop);
+            assert!(outcome.is_err());
+            check_shortage(outcome, advice);
             assert_eq!(names(&name), [""; 0], "{options}");
         });
     }
@@ -430,4 +452,60 @@ fn channels_of_both_kinds_are_made_where_there_is_no_proc() {
         drop((server, writer, reader));
         assert_eq!(names(&name), [""; 0]);
     });
+}
+
+/// Files of at most so many bytes from now on; longer ones are a signal, which ends the process.
+fn limit_file_size(bytes: u64) {
+    // SAFETY: `limit` is a valid rlimit, to be written and to be read.
+    unsafe {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        assert_eq!(libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit), 0);
+        limit.rlim_cur = bytes.min(limit.rlim_max);
+        assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &limit), 0);
+    }
+}
+
+/// Everything that makes files, where they must be shorter.
+fn below_the_file_size_limit(name: &str) {
+    let config = || BufferConfig::new(64, 1 << 16);
+    let refused = |error: Error| {
+        check_shortage(Err(error), "ulimit -f");
+        assert_eq!(names(name), [""; 0]);
+    };
+    for action in [libc::SIG_DFL, libc::SIG_IGN] {
+        // SAFETY: neither action runs code of this program.
+        unsafe { libc::signal(libc::SIGXFSZ, action) };
+        for limit in [0, 16, 4096, 1 << 16] {
+            limit_file_size(limit);
+            refused(Server::create(name, config()).expect_err("too long"));
+            refused(v1::Reader::create(name, config()).expect_err("too long"));
+            refused(v1::DuplexServer::create(name, config()).expect_err("too long"));
+            let mut memory = SharedMemory::create(name, 0o600).expect("empty");
+            let error = memory.allocate(1 << 17).expect_err("too long");
+            check_shortage(Err(error), "ulimit -f");
+            memory.unlink().expect("unlinks");
+        }
+        limit_file_size(u64::MAX);
+        // A client makes nothing, and a server that has to make a segment anew goes on trying.
+        let mut server = Server::create(name, config()).expect("a server starts");
+        limit_file_size(4096);
+        let client = Client::connect(name, LONG).expect("attaches");
+        client.send_request(b"one").expect("sent");
+        server.receive(LONG).expect("received").respond();
+        drop(client);
+        let error = server.receive(LONG).expect_err("no segment for the next one");
+        check_shortage(Err(error), "ulimit -f");
+        limit_file_size(u64::MAX);
+        drop(server);
+        serve(name, 4096).stop().expect("removes what is left");
+    }
+}
+
+#[test]
+fn a_limit_of_file_sizes_is_an_error_and_not_the_end_of_the_process() {
+    let name = unique("fsize");
+    let output = child(&["env"], "file-size", &name).output().expect("a child");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{}: {said}", output.status);
+    assert_eq!(names(&name), [""; 0]);
 }

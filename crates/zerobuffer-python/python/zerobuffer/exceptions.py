@@ -196,11 +196,12 @@ class Incompatible(ZeroBufferException):
 
 
 class NoSpace(ZeroBufferException):
-    """The memory for an object could not be reserved."""
+    """An object could not be made for want of memory, of files, or of the permission to make one so large."""
 
     code = 9
     object: str
     needed: int
+    reason: str
 
 
 class Timeout(ZeroBufferException, TimeoutError):

@@ -62,7 +62,11 @@ unsafe impl Sync for Block {}
 
 impl Block {
     fn new(size: usize) -> Result<Self> {
-        let no_space = || Error::NoSpace { object: "heap memory".to_owned(), needed: size as u64 };
+        let no_space = || Error::NoSpace {
+            object: "heap memory".to_owned(),
+            needed: size as u64,
+            reason: "this process can have no more of it; ask for less",
+        };
         let layout = Layout::from_size_align(size.max(1), ALIGNMENT).map_err(|_| no_space())?;
         // SAFETY: the layout's size is at least 1.
         let base = unsafe { std::alloc::alloc_zeroed(layout) };

@@ -4,7 +4,7 @@ use super::view::Backing;
 use super::{MemoryProvider, SharedMemoryView};
 use crate::error::{Error, Result};
 use crate::name::ChannelName;
-use crate::sys::{self, Errno, Identity, Mapping, ObjectStat, Pages, ShmFile};
+use crate::sys::{self, Errno, Identity, Mapping, ObjectStat, Pages, Place, ShmFile};
 use crate::tenure::Wanted;
 use std::sync::Arc;
 
@@ -35,15 +35,15 @@ impl SharedMemory {
     /// [`allocate`](MemoryProvider::allocate). The name stays until [`unlink`](Self::unlink).
     ///
     /// # Errors
-    /// [`Error::BadName`]; [`Error::PermissionDenied`]; [`Error::System`] with `EEXIST` if the name is
-    /// taken.
+    /// [`Error::BadName`]; [`Error::PermissionDenied`]; [`Error::NoSpace`]; [`Error::System`] with
+    /// `EEXIST` if the name is taken.
     pub fn create(name: &str, mode: u32) -> Result<Self> {
         let object = format!("/{}", ChannelName::new(name)?);
         let create = || {
             let memory = Self::create_hidden(&object, mode)?;
             memory.publish().map(|()| memory)
         };
-        create().map_err(|errno: Errno| errno.on("create", &object))
+        create().map_err(|errno: Errno| errno.making("create", &object, 0, Place::SharedMemory))
     }
 
     /// Opens and maps the segment `/{name}`, at the length that it has now.
@@ -147,11 +147,8 @@ impl SharedMemory {
         if self.view.is_some() {
             return Err(Error::InvalidState { reason: "this provider has allocated already" });
         }
-        self.file.reserve(size as u64, wanted).map_err(|errno| match errno {
-            Errno(libc::ENOSPC | libc::ENOMEM | libc::EFBIG) => {
-                Error::NoSpace { object: self.object.clone(), needed: size as u64 }
-            }
-            errno => errno.on("reserve pages of", &self.object),
+        self.file.reserve(size as u64, wanted).map_err(|errno| {
+            errno.making("reserve pages of", &self.object, size as u64, Place::SharedMemory)
         })?;
         self.map_file(size)
     }

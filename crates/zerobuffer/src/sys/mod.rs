@@ -31,6 +31,8 @@ mod imp;
 
 #[cfg(not(loom))]
 mod kernel;
+#[cfg(not(loom))]
+mod shortage;
 
 /// Under loom there is no operating system, but a model of the one thing that waiting needs.
 #[cfg(loom)]
@@ -45,6 +47,8 @@ pub(crate) use imp::{
     make_directories, process_id, stat_object, stat_path, unlink_object, unlink_path,
 };
 pub(crate) use imp::{Semaphore, monotonic_ns, uncancelled};
+#[cfg(not(loom))]
+pub(crate) use shortage::Place;
 
 use crate::error::Error;
 

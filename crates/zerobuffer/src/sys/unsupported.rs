@@ -68,6 +68,8 @@ impl Mapping {
 pub(crate) struct Semaphore(Infallible);
 
 impl Semaphore {
+    pub(crate) const FILE_SIZE: u64 = 32;
+
     pub(crate) fn create_new(_: &str, _: u32) -> Result<Self, Errno> {
         Err(UNSUPPORTED)
     }
@@ -154,6 +156,10 @@ pub(crate) fn unlink_path(_: &str) -> Result<(), Errno> {
 
 pub(crate) fn make_directories(_: &str) -> Result<(), Errno> {
     Err(UNSUPPORTED)
+}
+
+pub(crate) fn has_no_inodes(_: &str) -> bool {
+    false
 }
 
 pub(crate) fn fork_generation() -> u32 {

@@ -8,7 +8,7 @@ use super::words::Oieb;
 use crate::error::{Error, Result};
 use crate::memory::{MemoryProvider, SharedMemory, SharedMemoryView};
 use crate::name::BufferName;
-use crate::sys::{self, Errno, Semaphore};
+use crate::sys::{self, Errno, Place, Semaphore};
 use crate::tenure::{STOPPING, Wanted};
 use std::sync::Arc;
 use std::time::Duration;
@@ -196,11 +196,8 @@ fn build(plan: &Plan<'_>) -> Result<Option<Segment>> {
 fn hidden_segment(plan: &Plan<'_>) -> Result<SharedMemory> {
     let object = plan.name.segment();
     let needed = plan.geometry.total();
-    let mut memory =
-        SharedMemory::create_hidden(&object, plan.mode).map_err(|errno| match errno {
-            Errno(libc::ENOSPC) => Error::NoSpace { object: object.clone(), needed },
-            errno => errno.on("create", &object),
-        })?;
+    let mut memory = SharedMemory::create_hidden(&object, plan.mode)
+        .map_err(|errno| errno.making("create", &object, needed, Place::SharedMemory))?;
     memory.allocate_while(needed as usize, plan.wanted)?;
     Ok(memory)
 }

@@ -10,7 +10,7 @@
 
 use crate::error::{Error, Result};
 use crate::name::BufferName;
-use crate::sys::{self, Errno, Identity, LockFile};
+use crate::sys::{self, Errno, Identity, LockFile, Place};
 use std::time::Duration;
 
 /// A lock that is held may be a scanning reader's for a moment: ask again after this (rule L3).
@@ -59,7 +59,7 @@ impl Locks {
     /// Takes both locks, the first one in any case, the second unless its folder is out of reach.
     ///
     /// # Errors
-    /// `AlreadyRunning` if somebody holds one of them; `PermissionDenied`; `System`.
+    /// `AlreadyRunning` if somebody holds one of them; `PermissionDenied`; `NoSpace`; `System`.
     pub(super) fn acquire(name: &BufferName, mode: u32) -> Result<Self> {
         let [common, csharp] = folders();
         let mut locks = Self { held: vec![Held::acquire(&common, name, mode)?] };
@@ -99,14 +99,14 @@ impl Locks {
 impl Held {
     fn acquire(folder: &str, name: &BufferName, mode: u32) -> Result<Self> {
         let path = path(folder, name);
-        sys::make_directories(folder).map_err(|errno| errno.on("create", folder))?;
+        let place = Place::Folder(folder);
+        sys::make_directories(folder).map_err(|errno| errno.making("create", folder, 0, place))?;
         for turn in 0..TRIES {
             if turn > 0 {
                 crate::sys::sleep(PAUSE);
             }
-            if let Some(held) =
-                Self::try_acquire(folder, &path, mode).map_err(|errno| errno.on("lock", &path))?
-            {
+            let tried = Self::try_acquire(folder, &path, mode);
+            if let Some(held) = tried.map_err(|errno| errno.making("lock", &path, 0, place))? {
                 return Ok(held);
             }
         }

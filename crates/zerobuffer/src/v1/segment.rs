@@ -6,7 +6,7 @@ use super::words::{Headers, Oieb};
 use crate::error::{Error, Result};
 use crate::memory::{MemoryProvider, SharedMemory, SharedMemoryView};
 use crate::name::BufferName;
-use crate::sys::{self, Errno, Semaphore};
+use crate::sys::{self, Errno, Place, Semaphore};
 
 /// Where the segment's bytes come from.
 #[derive(Debug)]
@@ -38,11 +38,8 @@ impl NamedSemaphore {
     /// would stand for frames of another life (rule L5).
     pub(super) fn create(object: String, mode: u32) -> Result<Self> {
         unlink_semaphore(&object)?;
-        let semaphore = Semaphore::create_new(&object, mode).map_err(|errno| match errno {
-            Errno(libc::ENOSPC | libc::ENOMEM) => {
-                Error::NoSpace { object: object.clone(), needed: 32 }
-            }
-            errno => errno.on("create", &object),
+        let semaphore = Semaphore::create_new(&object, mode).map_err(|errno| {
+            errno.making("create", &object, Semaphore::FILE_SIZE, Place::SharedMemory)
         })?;
         Ok(Self { object, semaphore })
     }

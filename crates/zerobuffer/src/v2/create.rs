@@ -10,7 +10,7 @@ use crate::failpoint::failpoint;
 use crate::liveness::Role;
 use crate::memory::{MemoryProvider, SharedMemory};
 use crate::name::ChannelName;
-use crate::sys::{self, Errno, ObjectStat, Semaphore};
+use crate::sys::{self, Errno, ObjectStat, Place, Semaphore};
 use crate::tenure::{STOPPING, Wanted};
 
 /// Every turn but the last loses a race against another server, or cleans up after a dead one. Even
@@ -86,10 +86,7 @@ fn hidden(name: &ChannelName, geometry: Geometry, mode: u32) -> Result<SharedMem
 }
 
 fn create_error(errno: Errno, object: &str, needed: u64) -> Error {
-    match errno {
-        Errno(libc::ENOSPC) => Error::NoSpace { object: object.to_owned(), needed },
-        errno => errno.on("create", object),
-    }
+    errno.making("create", object, needed, Place::SharedMemory)
 }
 
 /// Removes a segment whose server is gone.
@@ -177,12 +174,8 @@ fn build(
     undo.semaphores = true;
     let semaphores = Semaphores::each(name, |semaphore| {
         failpoint!("create.semaphore");
-        Semaphore::create_new(semaphore, config.mode).map_err(|errno| match errno {
-            Errno(libc::ENOSPC | libc::ENOMEM) => {
-                Error::NoSpace { object: semaphore.to_owned(), needed: 32 }
-            }
-            errno => errno.on("create", semaphore),
-        })
+        Semaphore::create_new(semaphore, config.mode)
+            .map_err(|errno| create_error(errno, semaphore, Semaphore::FILE_SIZE))
     })?;
     let memory = undo.memory.take().expect("set above");
     let segment = Segment::new(name, memory, geometry, semaphores, Role::Server)?;

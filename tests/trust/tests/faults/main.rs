@@ -91,7 +91,9 @@ impl Run<'_> {
                 !operation.is_empty()
                     && (object.contains(self.name) || object.contains("zerobuffer"))
             }
-            Error::NoSpace { object, needed } => object.contains(self.name) && *needed > 0,
+            Error::NoSpace { object, reason, .. } => {
+                (object.contains(self.name) || object.contains("zerobuffer")) && !reason.is_empty()
+            }
             Error::ForeignObject { object, .. } => object.contains(self.name),
             Error::NotRunning { name, .. }
             | Error::Busy { name }

@@ -104,7 +104,7 @@ fn above_standard_streams(fd: i32) -> Result<i32, Errno> {
         if moved < 0 { Err(last_errno()) } else { Ok(moved) }
     });
     // SAFETY: `fd` was made by the caller just now, and is not used again.
-    unsafe { libc::close(fd) };
+    super::uncancelled(|| unsafe { libc::close(fd) });
     moved
 }
 

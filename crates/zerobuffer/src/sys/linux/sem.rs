@@ -29,13 +29,16 @@ pub(crate) struct Semaphore {
 }
 
 impl Semaphore {
+    /// Bytes of a semaphore's file.
+    pub(crate) const FILE_SIZE: u64 = size_of::<libc::sem_t>() as u64;
+
     /// Creates the semaphore with value 0; fails with EEXIST if the name is taken.
     ///
     /// The file gets its name when it is complete, so nobody ever sees a half-made semaphore. `sem_open`
     /// does the same by way of a temporary name, which stays for ever if the process is killed then.
     pub(crate) fn create_new(name: &str, mode: u32) -> Result<Self, Errno> {
         let file = ShmFile::create_hidden(mode)?;
-        file.reserve(size_of::<libc::sem_t>() as u64, &|| true)?;
+        file.reserve(Self::FILE_SIZE, &|| true)?;
         let semaphore = Self::map(&file)?;
         kernel::call("sem_init", || {
             // SAFETY: `raw` points to a mapped sem_t that nobody else knows of yet. A semaphore that
@@ -58,13 +61,13 @@ impl Semaphore {
 
     /// Whether the file is exactly a semaphore's.
     pub(crate) fn is_semaphore(stat: &ObjectStat) -> bool {
-        stat.regular && stat.size == size_of::<libc::sem_t>() as u64
+        stat.regular && stat.size == Self::FILE_SIZE
     }
 
     /// Maps the semaphore in `file`, which [`Semaphore::is_semaphore`] has confirmed.
     pub(crate) fn map(file: &ShmFile) -> Result<Self, Errno> {
         let identity = file.stat()?.identity;
-        let mapping = Mapping::new(file, size_of::<libc::sem_t>(), Pages::OnDemand)?;
+        let mapping = Mapping::new(file, Self::FILE_SIZE as usize, Pages::OnDemand)?;
         Ok(Self { mapping, identity })
     }
 

@@ -84,7 +84,11 @@ impl ShmFile {
     /// Makes the object `size` bytes long with every page reserved, so that a full /dev/shm is an
     /// error here and never a SIGBUS later. ECANCELED once it is not `wanted` any more.
     pub(crate) fn reserve(&self, size: u64, wanted: Wanted<'_>) -> Result<(), Errno> {
-        // Looked at first: going on until there is nothing left would take it from everybody else.
+        // Looked at first: reaching the limit is a signal that ends the process.
+        if size > file_size_limit() {
+            return Err(Errno(libc::EFBIG));
+        }
+        // And this, as going on until there is nothing left would take it from everybody else.
         if self.free_bytes()?.is_some_and(|free| size > free) {
             return Err(Errno(libc::ENOSPC));
         }
@@ -294,6 +298,33 @@ fn map(
         }
     })?;
     NonNull::new(base.cast()).ok_or(Errno(libc::ENOMEM))
+}
+
+/// The longest file that this process may make (RLIMIT_FSIZE).
+fn file_size_limit() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place to write to; with that the call cannot fail.
+    unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) };
+    limit.rlim_cur
+}
+
+/// Whether the file system of `folder`, or where it would be, has no inode left; false if it has no
+/// limit, or does not say.
+pub(crate) fn has_no_inodes(folder: &str) -> bool {
+    let places = std::path::Path::new(folder).ancestors();
+    let stat = places.filter_map(std::path::Path::to_str).find_map(|place| stat_system(place).ok());
+    stat.is_some_and(|stat| stat.f_files != 0 && stat.f_ffree == 0)
+}
+
+fn stat_system(place: &str) -> Result<libc::statvfs, Errno> {
+    let place = c_name(place)?;
+    // SAFETY: an all-zero statvfs is a valid value of this plain C struct.
+    let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
+    kernel::call_again("statvfs", || {
+        // SAFETY: `place` is NUL-terminated, and `stat` is a valid place to write to.
+        check(unsafe { libc::statvfs(place.as_ptr(), &mut stat) })
+    })?;
+    Ok(stat)
 }
 
 /// Removes a shared-memory name. The object lives on for those who have it open.
