@@ -1,10 +1,13 @@
 //! Words that a channel's server writes once, written over by a broken peer: no client can attach then,
 //! and the server must notice by itself.
 
-use crate::harness::{LONG, Scene, eventually, scene};
+use crate::harness::{LONG, Scene, eventually, fails, scene};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
-use zerobuffer::{BufferConfig, Client, Frame, Server, ServerConfig};
+use zerobuffer::{
+    BufferConfig, Client, ClientConfig, ErrorKind, Frame, LostRequest, RequestState, Server,
+    ServerConfig,
+};
 
 /// By their offsets: in the header of the requests size and version, the sizes, the reader's id; in that
 /// of the responses the same with the writer's id and what the metadata take; and the length of those.
@@ -49,6 +52,32 @@ fn a_server_with_a_client_replaces_such_a_segment_when_the_client_has_gone() {
             }
             drop(client);
             check_next_client(t);
+            server.stop().unwrap();
+        }
+    });
+}
+
+/// What the client's own metadata take is the client's to say. A server that does not believe it takes
+/// nothing: so nothing is in its hands that it would wait for when it stops.
+#[test]
+fn a_server_takes_nothing_from_a_client_whose_metadata_are_nonsense_and_stops_at_once() {
+    scene(|t| {
+        for pulls in [false, true] {
+            let forever = Duration::from_secs(3600);
+            let config = ServerConfig::new(BufferConfig::new(64, 1 << 16)).stop_timeout(forever);
+            let mut server = Server::create(t.name(), config).unwrap();
+            if !pulls {
+                server.start(|_: &mut Frame<'_>| {}).unwrap();
+            }
+            let client = t.client_with(ClientConfig::new().metadata("me"));
+            write_over(t, 0x18);
+            let sequence = client.send_request(&[1; 100]).unwrap();
+            if pulls {
+                fails(server.receive(LONG).map(drop), ErrorKind::ProtocolViolation);
+            }
+            let error = fails(client.receive_response(LONG), ErrorKind::PeerClosed);
+            let state = RequestState::NotStarted;
+            assert_eq!(error.lost_request(), Some(LostRequest { sequence, state }));
             server.stop().unwrap();
         }
     });

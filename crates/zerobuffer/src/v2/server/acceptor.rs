@@ -115,15 +115,10 @@ impl Acceptor {
                 if poisoned {
                     return None;
                 }
-                channel.ring.take().map(|take| (take != Take::Nothing).then_some(take)).transpose()
+                channel.take().map(|take| (take != Take::Nothing).then_some(take)).transpose()
             });
             match taken {
-                Ok(Ok(Take::Request(taken))) => {
-                    return match channel.load_client_metadata() {
-                        Ok(()) => Ok(taken),
-                        Err(error) => Err(self.poison(channel, error)),
-                    };
-                }
+                Ok(Ok(Take::Request(taken))) => return Ok(taken),
                 Ok(Ok(_)) => {
                     wake(&channel.segment.semaphores.space_available);
                     // A client can publish what needs no work for ever; the deadline holds all the same.
@@ -132,7 +127,7 @@ impl Acceptor {
                         return Err(timed_out(deadline));
                     }
                 }
-                Ok(Err(violation)) => return Err(self.poison(channel, violation.into())),
+                Ok(Err(violation)) => return Err(self.poison(channel, violation)),
                 Err(Unready::Gone(peer)) => self.after_client(peer, deadline)?,
                 Err(Unready::Stopped) => {}
                 Err(Unready::Timeout) => return Err(timed_out(deadline)),

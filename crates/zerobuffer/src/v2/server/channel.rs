@@ -9,7 +9,7 @@ use crate::name::ChannelName;
 use crate::tenure::Wanted;
 use crate::v2::create::{self, create};
 use crate::v2::layout::{REQUEST, RESPONSE, oieb};
-use crate::v2::ring::{ServerRing, Taken};
+use crate::v2::ring::{ServerRing, Take, Taken};
 use crate::v2::segment::{Block, Segment};
 use crate::wait::{Deadline, Peer, WaitStrategy, Waiter, Watch, wake};
 use std::sync::OnceLock;
@@ -60,16 +60,20 @@ impl ServerChannel {
         self.client_metadata.get().is_some()
     }
 
-    /// Copies the client's metadata, once. It is complete before the first request.
+    /// Takes what stands at the server's position; before the first time, the client's metadata, which
+    /// are complete before its first request. What is taken must be answered, so they come first.
     ///
     /// # Errors
-    /// `ProtocolViolation` for lengths that do not fit the block.
-    pub(super) fn load_client_metadata(&self) -> Result<()> {
+    /// `ProtocolViolation`, and nothing is taken.
+    pub(super) fn take(&self) -> Result<Take> {
         if !self.has_client_metadata() {
+            if !self.ring.news()() {
+                return Ok(Take::Nothing);
+            }
             let metadata = self.segment.read_metadata(Block::Request)?;
             self.client_metadata.get_or_init(|| metadata);
         }
-        Ok(())
+        Ok(self.ring.take()?)
     }
 
     /// The client's metadata, once a request has been taken.
