@@ -73,6 +73,35 @@ fn r17_a_polling_reader_says_so_as_well() {
     });
 }
 
+/// What was sent before words were written over is whole, and is delivered, all of it, whoever notices the
+/// damage first.
+#[test]
+fn r17_frames_before_the_damage_are_delivered_all_of_them() {
+    // The account is the one word here that others change; nobody reads it where there is nothing to read.
+    for (word, value) in FIXED.into_iter().chain([(field::FREE, 1 << 40)]) {
+        for looked_at_before in [false, true] {
+            let name = Unique::new("own-words-frames");
+            let reader = Reader::create(&name, ring()).unwrap();
+            let mut writer = Writer::connect(&name, LONG).unwrap();
+            (0..20_u8).for_each(|n| assert!(writer.write_frame(&[n; 100]).is_ok()));
+            drop(writer);
+            poke(&name, word, value);
+            if looked_at_before && word != field::FREE {
+                let error = reader.wait_for_writer(LONG).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::ProtocolViolation);
+            }
+            for n in 0..20 {
+                assert_eq!(reader.read_frame(LONG).unwrap().data(), [n; 100], "{word:#x}");
+            }
+            let end = match word {
+                field::FREE => ErrorKind::PeerClosed,
+                _ => ErrorKind::ProtocolViolation,
+            };
+            until("the end", || reader.read_frame(LONG).unwrap_err().kind() == end);
+        }
+    }
+}
+
 /// Until its server has seen the damage, a buffer that is incompatible, or its reader dead, is what
 /// clients find.
 fn connect(name: &str) -> DuplexClient {

@@ -29,8 +29,10 @@ pub(super) struct Core {
     pub(super) segment: Arc<Segment>,
     owned: Mutex<Owned>,
     ring: Mutex<ReaderRing>,
-    /// What made the buffer unusable (rule R15).
+    /// What stands in the place of the next frame, so that nothing can be read any more (rule R15).
     fault: OnceLock<Error>,
+    /// What keeps writers out from now on (rule R17). What was sent before can be read.
+    damage: OnceLock<Error>,
     waiter: Waiter,
     writer: PeerWatch,
     /// The id of the writer that was seen last; 0 before any.
@@ -55,6 +57,7 @@ impl Core {
         Self {
             ring: Mutex::new(ReaderRing::new(control, headers, segment.geometry.payload_size)),
             fault: OnceLock::new(),
+            damage: OnceLock::new(),
             waiter: Waiter::new(config.wait),
             writer: PeerWatch::new(config.liveness, &segment.name),
             seen_writer: AtomicU64::new(0),
@@ -151,7 +154,10 @@ impl Core {
     }
 
     pub(super) fn check_fixed_words(&self) -> Result<()> {
-        self.segment.check_fixed_words().map_err(|fault| self.poison(fault))
+        self.segment.check_fixed_words().map_err(|damage| {
+            crate::trace::event!(buffer = %self.segment.name, %damage, "words written over");
+            self.damage.get_or_init(|| damage).clone()
+        })
     }
 
     /// Why there is no frame (rule T5).
@@ -167,8 +173,8 @@ impl Core {
             let probed = self.probe();
             peer = if peer == Peer::Alive { probed } else { peer };
         }
-        if let Some(fault) = self.fault.get() {
-            return fault.clone();
+        if let Some(damage) = self.damage.get() {
+            return damage.clone();
         }
         let waited = deadline.timeout();
         match peer {
@@ -194,6 +200,9 @@ impl Core {
 
     /// How the writer fares, as the header says.
     pub(super) fn peer(&self) -> Peer {
+        if self.damage.get().is_some() {
+            return Peer::Died;
+        }
         let pid = self.segment.writer_pid();
         if pid != 0 {
             if self.seen_writer.swap(pid, Ordering::Relaxed) != pid {

@@ -122,9 +122,11 @@ impl ReaderRing {
     #[inline]
     pub(crate) fn look(&self) -> Result<Look> {
         // Frames that a deployed writer of an older release lost track of make this too small, which
-        // only costs the checks that use it their sharpness (rule R8).
-        let pending =
-            (self.size - free_bytes(&self.control, self.size)?).saturating_sub(self.unreturned);
+        // only costs the checks that use it their sharpness (rule R8); an account that cannot be, which
+        // is reported where no frame stands, costs no more.
+        let free = free_bytes(&self.control, self.size);
+        let used = self.size - *free.as_ref().unwrap_or(&self.size);
+        let pending = used.saturating_sub(self.unreturned);
         let (at, waste, marked) = self.next_header();
         let header = self.headers.read(at);
         let room = self.size - at - FRAME_HEADER;
@@ -136,6 +138,7 @@ impl ReaderRing {
         if fits && (header.sequence == self.expected || header.sequence == 1 && accounted) {
             return Ok(Look::Frame(found));
         }
+        free?;
         if pending < waste + FRAME_HEADER {
             return Ok(Look::Nothing);
         }
