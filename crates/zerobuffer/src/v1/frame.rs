@@ -3,7 +3,9 @@
 //!
 //! [`Claim`] and [`Taken`] are made by the ring, one for each time that bytes become this side's own,
 //! and cannot be cloned. A conforming peer does not touch those bytes meanwhile; a peer that does not
-//! conform can change them under our eyes, which is the limit of all shared memory.
+//! conform can change them under our eyes, which is the limit of all shared memory. That no other
+//! buffer lies on the same bytes is so because a named segment is made by one reader, and attached to by
+//! one writer at a time; for memory that is supplied, `Reader::create_in` takes its caller's word.
 #![allow(unsafe_code)]
 
 use super::ring::{Claim, Taken};

@@ -74,9 +74,19 @@ impl Writer {
     /// As [`connect`](Self::connect), to a buffer in the memory that
     /// [`Reader::create_in`](super::Reader::create_in) was given.
     ///
+    /// # Safety
+    /// It is the very memory of the reader that has made the buffer `name`, for which the promise of
+    /// `create_in` holds.
+    ///
     /// # Errors
     /// As [`connect`](Self::connect), and those of [`MemoryProvider::map`].
-    pub fn connect_in(name: &str, memory: &dyn MemoryProvider, timeout: Duration) -> Result<Self> {
+    // Nothing unsafe is done in here: `v1::frame` rests on the promise.
+    #[allow(unsafe_code)]
+    pub unsafe fn connect_in(
+        name: &str,
+        memory: &dyn MemoryProvider,
+        timeout: Duration,
+    ) -> Result<Self> {
         Self::build(name, Some(memory), timeout, &WriterConfig::default())
     }
 

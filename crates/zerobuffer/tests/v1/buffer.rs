@@ -444,14 +444,16 @@ fn p6_a_reader_clears_only_its_own_pid() {
     let config = BufferConfig::new(0, 1024);
     let mut memory = HeapMemory::new();
     memory.allocate(v1::segment_size(&config).unwrap()).unwrap();
-    let reader = Reader::create_in(&name, &memory, config.clone()).unwrap();
+    // SAFETY: the memory is this buffer's alone.
+    let reader = unsafe { Reader::create_in(&name, &memory, config.clone()) }.unwrap();
     let view = memory.map(0x58, 8).unwrap();
     // SAFETY: the word lies in memory that is ours, and is aligned.
     let pid = unsafe { std::sync::atomic::AtomicU64::from_ptr(view.as_ptr().cast()) };
     pid.store(1, std::sync::atomic::Ordering::SeqCst);
     drop(reader);
     assert_eq!(pid.load(std::sync::atomic::Ordering::SeqCst), 1);
-    let reader = Reader::create_in(&name, &memory, config).unwrap();
+    // SAFETY: as above; the first reader has gone.
+    let reader = unsafe { Reader::create_in(&name, &memory, config) }.unwrap();
     drop(reader);
     assert_eq!(pid.load(std::sync::atomic::Ordering::SeqCst), 0);
 }
@@ -826,10 +828,12 @@ fn reader_and_writer_run_over_supplied_memory() {
     let size = v1::segment_size(&config).unwrap();
     let name = Unique::new("supplied");
     let exchange = |memory: &dyn MemoryProvider| {
-        let reader = Reader::create_in(&name, memory, config.clone()).unwrap();
+        // SAFETY: the memory is this buffer's alone; what was in it before has gone.
+        let reader = unsafe { Reader::create_in(&name, memory, config.clone()) }.unwrap();
         let missing = !std::fs::exists(format!("/dev/shm/{}", &*name)).unwrap();
         assert!(missing && reader.is_in_place());
-        let mut writer = Writer::connect_in(&name, memory, Duration::ZERO).unwrap();
+        // SAFETY: it is the reader's memory.
+        let mut writer = unsafe { Writer::connect_in(&name, memory, Duration::ZERO) }.unwrap();
         writer.set_metadata(b"m").unwrap();
         for round in 0..200_u32 {
             writer.write_frame(&round.to_le_bytes().repeat(300)).unwrap();
@@ -851,14 +855,17 @@ fn reader_and_writer_run_over_supplied_memory() {
     shared.unlink().unwrap();
     // Too small, at an odd address, not there yet, and by the configuration.
     let small = heap.map(0, size - 1).unwrap();
-    let error = Reader::create_in(&name, &small, config.clone()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::TooLarge);
     let odd = heap.map(4, size).unwrap();
-    let error = Reader::create_in(&name, &odd, config.clone()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::BadConfig);
-    let empty = HeapMemory::new();
-    let error = Reader::create_in(&name, &empty, config).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidState);
+    let refused: [(&dyn MemoryProvider, _); 3] = [
+        (&small, ErrorKind::TooLarge),
+        (&odd, ErrorKind::BadConfig),
+        (&HeapMemory::new(), ErrorKind::InvalidState),
+    ];
+    for (memory, kind) in refused {
+        // SAFETY: the memory is this buffer's alone.
+        let created = unsafe { Reader::create_in(&name, memory, config.clone()) };
+        assert_eq!(created.unwrap_err().kind(), kind);
+    }
     let over = BufferConfig::over(64, heap.map(0, size).unwrap());
     assert_eq!(Reader::create(&name, over).unwrap_err().kind(), ErrorKind::Unsupported);
 }

@@ -82,7 +82,12 @@ impl Reader {
     /// which must have [`segment_size`] bytes; only the semaphores and lock files get names. A writer
     /// attaches to the same memory with [`Writer::connect_in`](super::Writer::connect_in).
     ///
-    /// The memory is the buffer's alone for as long as the reader or one of its frames lives.
+    /// # Safety
+    /// The memory is this buffer's alone for as long as the reader, a writer that is attached to it, or a
+    /// frame of theirs lives: nothing else may lie on any of those bytes, neither a buffer of another name
+    /// nor a channel, in this process or another one, and nobody else may access them. Memory says nothing
+    /// of who uses it, and can be mapped any number of times, so this cannot be checked here; two buffers
+    /// on the same bytes would hand out two `&mut [u8]` to them.
     ///
     /// ```
     /// use std::time::Duration;
@@ -93,16 +98,33 @@ impl Reader {
     /// let config = BufferConfig::new(0, 4096);
     /// let mut memory = HeapMemory::new();
     /// memory.allocate(v1::segment_size(&config)?)?;
-    /// let reader = v1::Reader::create_in(&name, &memory, config)?;
-    /// let mut writer = v1::Writer::connect_in(&name, &memory, Duration::ZERO)?;
+    /// // SAFETY: nobody else knows of this memory.
+    /// let reader = unsafe { v1::Reader::create_in(&name, &memory, config)? };
+    /// // SAFETY: it is the reader's memory.
+    /// let mut writer = unsafe { v1::Writer::connect_in(&name, &memory, Duration::ZERO)? };
     /// writer.write_frame(b"hello")?;
     /// assert_eq!(reader.read_frame(Duration::ZERO)?.data(), b"hello");
     /// # Ok::<(), zerobuffer::Error>(())
     /// ```
     ///
+    /// It takes that promise, so safe code cannot make two buffers in one memory:
+    ///
+    /// ```compile_fail,E0133
+    /// # use zerobuffer::memory::{HeapMemory, MemoryProvider};
+    /// # use zerobuffer::{BufferConfig, v1};
+    /// # let config = BufferConfig::new(0, 4096);
+    /// # let mut memory = HeapMemory::new();
+    /// # memory.allocate(v1::segment_size(&config)?)?;
+    /// let one = v1::Reader::create_in("one", &memory, config.clone())?;
+    /// let two = v1::Reader::create_in("two", &memory, config)?;
+    /// # Ok::<(), zerobuffer::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`create`](Self::create), and those of [`MemoryProvider::map`].
-    pub fn create_in(
+    // Nothing unsafe is done in here: `v1::frame` rests on the promise.
+    #[allow(unsafe_code)]
+    pub unsafe fn create_in(
         name: &str,
         memory: &dyn MemoryProvider,
         config: impl Into<ReaderConfig>,
