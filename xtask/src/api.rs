@@ -179,7 +179,7 @@ fn errors(header: &str) -> Result<Vec<String>> {
         if !cpp.contains(&format!("{name} = {constant},")) {
             wrong.push(format!("C++ does not have {name} = {constant}"));
         }
-        if !cpp.contains(&format!("= ErrorOf<ErrorKind::{name}")) {
+        if !cpp.contains(&format!("case ErrorKind::{name}: throw ")) {
             wrong.push(format!("C++ has no class for {name}"));
         }
         if !csharp.contains(&format!("{name} = {number}")) {

@@ -18,8 +18,8 @@
  *   nothing.
  */
 
-#ifndef ZEROBUFFER_H
-#define ZEROBUFFER_H
+#ifndef ZEROBUFFER_C_H
+#define ZEROBUFFER_C_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -1103,4 +1103,4 @@ bool zb_writer_is_reader_connected(struct zb_writer *writer);
 }  // extern "C"
 #endif  // __cplusplus
 
-#endif  /* ZEROBUFFER_H */
+#endif  /* ZEROBUFFER_C_H */

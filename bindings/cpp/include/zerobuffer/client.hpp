@@ -1,6 +1,7 @@
 /// The client: sends requests, and reads the answers where the requests were.
 #pragma once
 
+#include "bytes.hpp"
 #include "config.hpp"
 #include "error.hpp"
 #include "frame.hpp"
@@ -14,6 +15,7 @@
 #include <vector>
 
 namespace zerobuffer {
+inline namespace abi1 {
 
 /// A request that a former connection left, and what is known of it.
 struct LostRequest {
@@ -52,12 +54,12 @@ public:
     }
 
     /// Sends a copy of `data` and waits for the answer, both within the timeout.
-    Response call(std::span<const std::uint8_t> data, Nanoseconds timeout) {
+    Response call(Bytes data, Nanoseconds timeout) {
         Response response{detail::Unfilled{}};
         detail::check(zb_client_call(raw(), data.data(), data.size(), timeout.count(), response.raw()));
         return response;
     }
-    Result<Response> try_call(std::span<const std::uint8_t> data, Nanoseconds timeout) {
+    Result<Response> try_call(Bytes data, Nanoseconds timeout) {
         Response response{detail::Unfilled{}};
         if (zb_client_call(raw(), data.data(), data.size(), timeout.count(), response.raw()) != ZB_OK)
             return detail::last_error();
@@ -65,12 +67,12 @@ public:
     }
 
     /// Sends a copy of `data`, and returns the request's number.
-    std::uint64_t send_request(std::span<const std::uint8_t> data) {
+    std::uint64_t send_request(Bytes data) {
         std::uint64_t sequence = 0;
         detail::check(zb_client_send(raw(), data.data(), data.size(), &sequence));
         return sequence;
     }
-    Result<std::uint64_t> try_send_request(std::span<const std::uint8_t> data) {
+    Result<std::uint64_t> try_send_request(Bytes data) {
         std::uint64_t sequence = 0;
         if (zb_client_send(raw(), data.data(), data.size(), &sequence) != ZB_OK)
             return detail::last_error();
@@ -151,7 +153,7 @@ public:
 
     /// The proposal's spelling of `send_request`.
     std::uint64_t sendRequest(const void *data, std::size_t size) {
-        return send_request({static_cast<const std::uint8_t *>(data), size});
+        return send_request(Bytes(static_cast<const std::uint8_t *>(data), size));
     }
     /// The proposal's spelling of `receive_response`, in milliseconds.
     Response receiveResponse(std::int64_t milliseconds) {
@@ -175,4 +177,5 @@ private:
     std::unique_ptr<zb_client, Close> client_;
 };
 
+} // namespace abi1
 } // namespace zerobuffer

@@ -10,6 +10,7 @@
 #include <string>
 
 namespace zerobuffer {
+inline namespace abi1 {
 
 /// No deadline.
 inline constexpr std::chrono::nanoseconds forever = std::chrono::nanoseconds(ZB_FOREVER);
@@ -54,6 +55,12 @@ struct BufferConfig {
     BufferConfig() = default;
     BufferConfig(std::size_t metadata, std::size_t payload)
         : metadata_size(metadata), payload_size(payload) {}
+
+    /// A ring that holds exactly `in_flight` frames of up to `frame_size` bytes at the same time: requests
+    /// under way and responses that are held, together. Two buffers may need one frame more.
+    static BufferConfig for_frames(std::size_t frame_size, std::size_t in_flight) {
+        return {BufferConfig().metadata_size, zb_payload_size_for_frames(frame_size, in_flight)};
+    }
 };
 
 /// What a server is made of.
@@ -144,4 +151,5 @@ inline zb_client_config to_c(const ClientConfig &config) {
 }
 
 } // namespace detail
+} // namespace abi1
 } // namespace zerobuffer

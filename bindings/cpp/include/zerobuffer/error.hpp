@@ -11,6 +11,7 @@
 #include <variant>
 
 namespace zerobuffer {
+inline namespace abi1 {
 
 /// What went wrong, for decisions. The numbers are those of the C interface and of all other languages.
 enum class ErrorKind : std::int32_t {
@@ -116,43 +117,43 @@ public:
     explicit PeerGone(const Error &error) : Error(error) {}
 };
 
-/// An error of one kind.
-template <ErrorKind Kind, class Base = Error>
-class ErrorOf final : public Base {
-public:
-    explicit ErrorOf(const Error &error) : Base(error) {}
-};
-
-using BadName = ErrorOf<ErrorKind::BadName>;
-using BadConfig = ErrorOf<ErrorKind::BadConfig>;
-using NotRunning = ErrorOf<ErrorKind::NotRunning>;
-using Busy = ErrorOf<ErrorKind::Busy>;
-using AlreadyRunning = ErrorOf<ErrorKind::AlreadyRunning>;
-using PermissionDenied = ErrorOf<ErrorKind::PermissionDenied>;
-using ForeignObject = ErrorOf<ErrorKind::ForeignObject>;
-using Incompatible = ErrorOf<ErrorKind::Incompatible>;
-using NoSpace = ErrorOf<ErrorKind::NoSpace>;
-using Timeout = ErrorOf<ErrorKind::Timeout>;
-using Full = ErrorOf<ErrorKind::Full>;
-using TooLarge = ErrorOf<ErrorKind::TooLarge>;
-using PeerDied = ErrorOf<ErrorKind::PeerDied, PeerGone>;
-using PeerClosed = ErrorOf<ErrorKind::PeerClosed, PeerGone>;
-using HandlerFailed = ErrorOf<ErrorKind::HandlerFailed>;
-using ProtocolViolation = ErrorOf<ErrorKind::ProtocolViolation>;
-using WrongProcess = ErrorOf<ErrorKind::WrongProcess>;
-using UnknownSequence = ErrorOf<ErrorKind::UnknownSequence>;
-using ClaimOpen = ErrorOf<ErrorKind::ClaimOpen>;
-using SequenceExhausted = ErrorOf<ErrorKind::SequenceExhausted>;
-using InvalidState = ErrorOf<ErrorKind::InvalidState>;
-using SystemError = ErrorOf<ErrorKind::System>;
-using Unsupported = ErrorOf<ErrorKind::Unsupported>;
-using WouldNeverFit = ErrorOf<ErrorKind::WouldNeverFit>;
-using NotConnectedYet = ErrorOf<ErrorKind::NotConnectedYet>;
-using SequenceGap = ErrorOf<ErrorKind::SequenceGap>;
-using MetadataAlreadyWritten = ErrorOf<ErrorKind::MetadataAlreadyWritten>;
-using EmptyFrame = ErrorOf<ErrorKind::EmptyFrame>;
-using Desynchronised = ErrorOf<ErrorKind::Desynchronised>;
-using SequenceUnknown = ErrorOf<ErrorKind::SequenceUnknown>;
+// A class of its own for each kind, so that what nobody catches is printed with a name that people know.
+#define ZEROBUFFER_ERROR(Name, Base) \
+    class Name final : public Base { \
+    public: \
+        explicit Name(const Error &error) : Base(error) {} \
+    };
+ZEROBUFFER_ERROR(BadName, Error)
+ZEROBUFFER_ERROR(BadConfig, Error)
+ZEROBUFFER_ERROR(NotRunning, Error)
+ZEROBUFFER_ERROR(Busy, Error)
+ZEROBUFFER_ERROR(AlreadyRunning, Error)
+ZEROBUFFER_ERROR(PermissionDenied, Error)
+ZEROBUFFER_ERROR(ForeignObject, Error)
+ZEROBUFFER_ERROR(Incompatible, Error)
+ZEROBUFFER_ERROR(NoSpace, Error)
+ZEROBUFFER_ERROR(Timeout, Error)
+ZEROBUFFER_ERROR(Full, Error)
+ZEROBUFFER_ERROR(TooLarge, Error)
+ZEROBUFFER_ERROR(PeerDied, PeerGone)
+ZEROBUFFER_ERROR(PeerClosed, PeerGone)
+ZEROBUFFER_ERROR(HandlerFailed, Error)
+ZEROBUFFER_ERROR(ProtocolViolation, Error)
+ZEROBUFFER_ERROR(WrongProcess, Error)
+ZEROBUFFER_ERROR(UnknownSequence, Error)
+ZEROBUFFER_ERROR(ClaimOpen, Error)
+ZEROBUFFER_ERROR(SequenceExhausted, Error)
+ZEROBUFFER_ERROR(InvalidState, Error)
+ZEROBUFFER_ERROR(SystemError, Error)
+ZEROBUFFER_ERROR(Unsupported, Error)
+ZEROBUFFER_ERROR(WouldNeverFit, Error)
+ZEROBUFFER_ERROR(NotConnectedYet, Error)
+ZEROBUFFER_ERROR(SequenceGap, Error)
+ZEROBUFFER_ERROR(MetadataAlreadyWritten, Error)
+ZEROBUFFER_ERROR(EmptyFrame, Error)
+ZEROBUFFER_ERROR(Desynchronised, Error)
+ZEROBUFFER_ERROR(SequenceUnknown, Error)
+#undef ZEROBUFFER_ERROR
 
 inline void Error::raise() const {
     switch (kind_) {
@@ -240,4 +241,5 @@ inline void check_abi() {
 }
 
 } // namespace detail
+} // namespace abi1
 } // namespace zerobuffer

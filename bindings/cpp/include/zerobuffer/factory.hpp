@@ -9,6 +9,7 @@
 #include <string>
 
 namespace zerobuffer {
+inline namespace abi1 {
 
 /// Makes servers of all three kinds, and the one client that talks to each of them.
 class DuplexChannelFactory {
@@ -47,4 +48,5 @@ private:
     }
 };
 
+} // namespace abi1
 } // namespace zerobuffer

@@ -10,6 +10,7 @@
 #include <utility>
 
 namespace zerobuffer {
+inline namespace abi1 {
 namespace detail {
 
 /// Lets a guard begin without a value, for a C call that gives it one whether it succeeds or not.
@@ -207,4 +208,5 @@ using Response = View;
 /// A request that is being written in place.
 using RequestBuffer = Buffer;
 
+} // namespace abi1
 } // namespace zerobuffer

@@ -19,6 +19,7 @@
 #include <utility>
 
 namespace zerobuffer {
+inline namespace abi1 {
 namespace detail {
 
 /// Runs `handle`, and turns what it throws into a failure of the frame. Nothing leaves it.
@@ -174,4 +175,5 @@ private:
         : ServerHandle(name, config, ZB_SERVER_IMMUTABLE) {}
 };
 
+} // namespace abi1
 } // namespace zerobuffer

@@ -1,6 +1,7 @@
 /// Protocol version 1: one-way buffers, to talk to deployed C++, C# and Python programs.
 #pragma once
 
+#include "bytes.hpp"
 #include "config.hpp"
 #include "error.hpp"
 #include "frame.hpp"
@@ -14,7 +15,9 @@
 #include <string>
 #include <vector>
 
-namespace zerobuffer::v1 {
+namespace zerobuffer {
+inline namespace abi1 {
+namespace v1 {
 
 /// A frame that was read.
 using Frame = View;
@@ -122,17 +125,17 @@ public:
     }
 
     /// Describes the stream, once in the buffer's life; to be called before the first frame.
-    void set_metadata(std::span<const std::uint8_t> metadata) {
+    void set_metadata(Bytes metadata) {
         detail::check(zb_writer_set_metadata(writer_.get(), metadata.data(), metadata.size()));
     }
 
     /// Writes a copy of `data` as one frame, and returns its number.
-    std::uint64_t write_frame(std::span<const std::uint8_t> data) {
+    std::uint64_t write_frame(Bytes data) {
         std::uint64_t sequence = 0;
         detail::check(zb_writer_write(writer_.get(), data.data(), data.size(), &sequence));
         return sequence;
     }
-    Result<std::uint64_t> try_write_frame(std::span<const std::uint8_t> data) {
+    Result<std::uint64_t> try_write_frame(Bytes data) {
         std::uint64_t sequence = 0;
         if (zb_writer_write(writer_.get(), data.data(), data.size(), &sequence) != ZB_OK)
             return detail::last_error();
@@ -166,4 +169,6 @@ private:
     std::unique_ptr<zb_writer, Close> writer_;
 };
 
-} // namespace zerobuffer::v1
+} // namespace v1
+} // namespace abi1
+} // namespace zerobuffer

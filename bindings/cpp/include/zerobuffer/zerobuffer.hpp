@@ -7,6 +7,10 @@
 /// a `Result` instead.
 #pragma once
 
+#if __cplusplus < 202002L
+#error "zerobuffer needs C++20: compile with -std=c++20, or link to zerobuffer::zerobuffer in CMake, which asks for it"
+#else
+#include "bytes.hpp"   // IWYU pragma: export
 #include "client.hpp"  // IWYU pragma: export
 #include "config.hpp"  // IWYU pragma: export
 #include "error.hpp"   // IWYU pragma: export
@@ -14,3 +18,4 @@
 #include "frame.hpp"   // IWYU pragma: export
 #include "server.hpp"  // IWYU pragma: export
 #include "v1.hpp"      // IWYU pragma: export
+#endif
