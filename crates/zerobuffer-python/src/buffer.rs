@@ -171,11 +171,50 @@ pub(crate) fn write(
         let copy = |to: Address| unsafe { ptr::copy(bytes.as_ptr(), to.0.add(at), size) };
         let to = Address(to.raw.buf.cast());
         match is_large(size) {
-            true => frame.py().detach(|| copy(to)),
+            true => frame.py().detach(move || copy(to)),
             false => copy(to),
         }
         Ok(size)
     })
+}
+
+/// Where the bytes begin that `object` shows, if it shows any.
+pub(crate) fn address(object: &Bound<'_, PyAny>) -> Option<usize> {
+    View::get(object, ffi::PyBUF_FULL_RO).ok().map(|view| view.raw.buf.addr())
+}
+
+/// The bytes of `frame` as a numpy array, see `_support.array`.
+pub(crate) fn array<'py>(
+    frame: &Bound<'py, PyAny>,
+    shape: Option<&Bound<'py, PyAny>>,
+    dtype: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    support(frame.py())?.call_method1("array", (frame, shape, dtype))
+}
+
+/// The body of `__array__`, see `_support.as_array`.
+pub(crate) fn as_array<'py>(
+    frame: &Bound<'py, PyAny>,
+    dtype: Option<&Bound<'py, PyAny>>,
+    copy: Option<bool>,
+) -> PyResult<Bound<'py, PyAny>> {
+    support(frame.py())?.call_method1("as_array", (frame, dtype, copy))
+}
+
+/// Says of a frame that was left that views of it are alive, if any are.
+///
+/// # Errors
+/// The warning, where the program has made it one.
+pub(crate) fn warn_of_views(py: Python<'_>, what: &str, alive: usize) -> PyResult<()> {
+    match alive {
+        0 => Ok(()),
+        alive => support(py)?.call_method1("warn_of_views", (what, alive)).map(drop),
+    }
+}
+
+/// The part of the package that is written in Python, for here.
+pub(crate) fn support(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
+    PyModule::import(py, "zerobuffer._support")
 }
 
 /// An address that is used without the interpreter lock.
@@ -249,12 +288,15 @@ impl Exports {
 
     /// The body of `__releasebuffer__`.
     ///
+    /// True if it was the last view.
+    ///
     /// # Safety
     /// `view` was filled by [`Exports::fill`] of the same object.
-    pub(crate) unsafe fn released(&self, view: *mut ffi::Py_buffer) {
+    pub(crate) unsafe fn released(&self, view: *mut ffi::Py_buffer) -> bool {
         // SAFETY: by this function's contract.
         let through_data = unsafe { !(*view).internal.is_null() };
         self.count(through_data).fetch_sub(1, Ordering::Relaxed);
+        self.alive() == 0
     }
 
     fn count(&self, through_data: bool) -> &AtomicUsize {
@@ -310,10 +352,11 @@ impl Exports {
         }
     }
 
-    /// Releases the view of `data` where nothing can wait for the others: a frame that is abandoned.
-    pub(crate) fn abandon(&self, py: Python<'_>) {
+    /// Releases the view of `data` if nobody else looks through it; how many views are left.
+    pub(crate) fn end(&self, py: Python<'_>) -> usize {
         // An array on the view keeps it.
         let _ = self.close_data(py);
+        self.alive()
     }
 
     fn close_data(&self, py: Python<'_>) -> PyResult<()> {

@@ -21,6 +21,7 @@ pub(crate) struct Client {
     client: SharedClient,
     send_timeout: Duration,
     resend_not_started: bool,
+    strict_views: bool,
     closed: AtomicBool,
 }
 
@@ -34,14 +35,17 @@ impl Client {
     /// max_in_flight: the most requests in flight, held responses included.
     /// owner: the user id that must own the channel; default this process's user.
     /// resend_not_started: whether `call` sends a request again that the server's end left untouched.
+    /// strict_views: whether a request buffer is not sent, with a BufferError, while an array or another view
+    /// of it is alive.
     ///
     /// Raises NotRunning, Busy, BadName, BadConfig, TooLarge, PermissionDenied, ForeignObject or
     /// Incompatible.
     #[new]
     #[pyo3(signature = (name, timeout=Some(5.0), *, metadata=None, wait="default",
-        send_timeout=Some(5.0), max_in_flight=4096, owner=None, resend_not_started=false),
+        send_timeout=Some(5.0), max_in_flight=4096, owner=None, resend_not_started=false,
+        strict_views=false),
         text_signature = "(name, timeout=5.0, *, metadata=None, wait='default', send_timeout=5.0, \
-            max_in_flight=4096, owner=None, resend_not_started=False)")]
+            max_in_flight=4096, owner=None, resend_not_started=False, strict_views=False)")]
     #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
         py: Python<'_>,
@@ -53,6 +57,7 @@ impl Client {
         max_in_flight: usize,
         owner: Option<u32>,
         resend_not_started: bool,
+        strict_views: bool,
     ) -> PyResult<Self> {
         let mut config =
             ClientConfig::new().wait(waiting::strategy(wait)?).max_in_flight(max_in_flight);
@@ -69,6 +74,7 @@ impl Client {
             client: client.into_shared(),
             send_timeout: waiting::timeout(send_timeout)?,
             resend_not_started,
+            strict_views,
             closed: AtomicBool::new(false),
         })
     }
@@ -135,7 +141,7 @@ impl Client {
         let layout = RequestLayout::new().capacity(capacity).alignment(alignment);
         let acquire = |slice| self.client.acquire_request_buffer(size, layout, slice);
         let buffer = waiting::wait(py, self.send_timeout, not_yet, acquire)?.map_err(duplex(py))?;
-        Ok(RequestBuffer::in_place(buffer))
+        Ok(RequestBuffer::in_place(buffer, self.strict_views))
     }
 
     /// The oldest answer that is there, waiting for one up to `timeout`. Answers may come in any order:

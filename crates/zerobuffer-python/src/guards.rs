@@ -4,21 +4,26 @@ use crate::buffer::{self, Exports};
 use crate::errors::{closed, duplex};
 use crate::two_buffers::TwoBufferClient;
 use parking_lot::Mutex;
+use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyMemoryView;
 use std::ffi::c_int;
+use std::sync::atomic::{AtomicBool, Ordering};
 use zerobuffer::memory::SharedMemoryView;
 use zerobuffer::{Error, OwnedRequestBuffer, OwnedResponse, v1};
 
 /// A request that is being written where the server will read it. It has the buffer protocol, so
 /// `np.asarray(buffer)` and `memoryview(buffer)` show its bytes, which hold whatever was there before.
 ///
-/// Leaving a `with` block sends it; leaving it by an exception sends nothing.
+/// Leaving a `with` block sends it; leaving it by an exception sends nothing. Views may stay: what is
+/// written through them later can only disturb this client.
 #[pyclass(frozen, module = "zerobuffer")]
 pub(crate) struct RequestBuffer {
     state: Mutex<Filling>,
     exports: Exports,
+    /// It is not sent while views of it are alive.
+    strict: bool,
 }
 
 struct Filling {
@@ -36,23 +41,42 @@ enum Open {
 }
 
 impl RequestBuffer {
-    pub(crate) fn in_place(buffer: OwnedRequestBuffer) -> Self {
+    pub(crate) fn in_place(buffer: OwnedRequestBuffer, strict: bool) -> Self {
         let (memory, sequence) = (buffer.memory(), buffer.sequence());
-        let state = Filling { open: Open::InPlace(buffer), memory, sequence };
-        Self { state: Mutex::new(state), exports: Exports::default() }
+        Self::new(Open::InPlace(buffer), memory, sequence, strict)
     }
 
     pub(crate) fn two_buffers(
         client: Py<TwoBufferClient>,
         memory: SharedMemoryView,
         sequence: u64,
+        strict: bool,
     ) -> Self {
-        let state = Filling { open: Open::TwoBuffers(client), memory, sequence };
-        Self { state: Mutex::new(state), exports: Exports::default() }
+        Self::new(Open::TwoBuffers(client), memory, sequence, strict)
+    }
+
+    fn new(open: Open, memory: SharedMemoryView, sequence: u64, strict: bool) -> Self {
+        let state = Mutex::new(Filling { open, memory, sequence });
+        Self { state, exports: Exports::default(), strict }
     }
 
     fn done(py: Python<'_>) -> PyErr {
         closed(py, "the request was sent or abandoned; acquire another buffer")
+    }
+
+    /// The end of it: one call gets what is open.
+    fn take(&self) -> Open {
+        std::mem::replace(&mut self.state.lock().open, Open::Done)
+    }
+}
+
+impl Drop for RequestBuffer {
+    fn drop(&mut self) {
+        // One in place is abandoned by its own end.
+        if let Open::TwoBuffers(client) = self.take() {
+            // Without an interpreter there is no client that goes on.
+            let _ = Python::try_attach(|py| client.get().abandon(py));
+        }
     }
 }
 
@@ -67,6 +91,10 @@ impl RequestBuffer {
     /// A writable memoryview of the bytes. It is released when the request is sent or abandoned.
     #[getter]
     fn data<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyMemoryView>> {
+        let is_done = matches!(slf.get().state.lock().open, Open::Done);
+        if is_done {
+            return Err(Self::done(slf.py()));
+        }
         slf.get().exports.data(slf)
     }
 
@@ -83,6 +111,10 @@ impl RequestBuffer {
     ///
     /// Raises TooLarge beyond the capacity, BufferError while a view is alive.
     fn resize(&self, py: Python<'_>, size: usize) -> PyResult<()> {
+        let is_done = matches!(self.state.lock().open, Open::Done);
+        if is_done {
+            return Err(Self::done(py));
+        }
         self.exports.close(py)?;
         let mut state = self.state.lock();
         let Filling { open, memory, .. } = &mut *state;
@@ -109,28 +141,59 @@ impl RequestBuffer {
         buffer::write(slf, data, at)
     }
 
-    /// Sends the request, and returns its sequence number.
+    /// The bytes as a numpy array of this shape and type, without a copy; by default all bytes in a row.
     ///
-    /// Raises BufferError while an array or another view of its bytes is alive, InvalidState if it was
-    /// sent before or if the client was closed.
+    /// Raises ValueError if the array would have another size.
+    #[pyo3(signature = (shape=None, dtype=None))]
+    fn array<'py>(
+        slf: &Bound<'py, Self>,
+        shape: Option<&Bound<'py, PyAny>>,
+        dtype: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        buffer::array(slf, shape, dtype)
+    }
+
+    /// For numpy, which asks here once the request was sent or abandoned: an error then.
+    #[pyo3(signature = (dtype=None, copy=None))]
+    fn __array__<'py>(
+        slf: &Bound<'py, Self>,
+        dtype: Option<&Bound<'py, PyAny>>,
+        copy: Option<bool>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        buffer::as_array(slf, dtype, copy)
+    }
+
+    /// Sends the request, and returns its sequence number. Arrays and other views of its bytes may be
+    /// alive: what is written through them from now on can disturb this client's requests.
+    ///
+    /// Raises InvalidState if it was sent before or if the client was closed. BufferError if the client has
+    /// strict_views and a view is alive: then nothing is sent, and the buffer is abandoned.
     fn commit(&self, py: Python<'_>) -> PyResult<u64> {
-        self.exports.close(py)?;
-        let open = std::mem::replace(&mut self.state.lock().open, Open::Done);
+        let open = self.take();
+        if matches!(open, Open::Done) {
+            return Err(Self::done(py));
+        }
+        let alive = self.exports.end(py);
         match open {
+            open if self.strict && alive > 0 => {
+                self.give_up(py, open);
+                Err(PyBufferError::new_err(format!(
+                    "{alive} view(s) of this request are alive (an array, a memoryview, a slice of one), \
+                     and the client has strict_views: nothing was sent, acquire another buffer"
+                )))
+            }
             Open::InPlace(buffer) => buffer.commit().map_err(duplex(py)),
             Open::TwoBuffers(client) => client.get().commit(py),
             Open::Done => Err(Self::done(py)),
         }
     }
 
-    /// Sends nothing, and releases `data`. Arrays that are alive must not be written any more: their place
-    /// is used again.
+    /// Sends nothing, and releases `data`. What is written later through arrays that are alive can disturb
+    /// this client's requests, as after commit().
     fn abandon(&self, py: Python<'_>) {
-        self.exports.abandon(py);
-        let open = std::mem::replace(&mut self.state.lock().open, Open::Done);
-        if let Open::TwoBuffers(client) = open {
-            client.get().abandon(py);
-        }
+        let open = self.take();
+        self.exports.end(py);
+        self.give_up(py, open);
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -180,13 +243,24 @@ impl RequestBuffer {
     }
 }
 
+impl RequestBuffer {
+    fn give_up(&self, py: Python<'_>, open: Open) {
+        if let Open::TwoBuffers(client) = open {
+            client.get().abandon(py);
+        }
+    }
+}
+
 /// An answer, read where the server left it. It has the buffer protocol, so `np.asarray(response)`
 /// shows its bytes without a copy; they may be changed, too, which nobody else sees.
 ///
-/// Its place in the ring is given back by release(), at the end of a `with` block, or with the object.
+/// Its place in the ring is given back by release(), at the end of a `with` block, or with the object; but
+/// not before the last array or other view of it is gone.
 #[pyclass(frozen, module = "zerobuffer")]
 pub(crate) struct Response {
     held: Mutex<Option<Held>>,
+    /// It was released; views that are left keep its place.
+    ended: AtomicBool,
     memory: SharedMemoryView,
     sequence: u64,
     exports: Exports,
@@ -211,7 +285,32 @@ impl Response {
     }
 
     fn new(held: Held, memory: SharedMemoryView, sequence: u64) -> Self {
-        Self { held: Mutex::new(Some(held)), memory, sequence, exports: Exports::default() }
+        let (held, ended) = (Mutex::new(Some(held)), AtomicBool::new(false));
+        Self { held, ended, memory, sequence, exports: Exports::default() }
+    }
+
+    fn check_held(&self, py: Python<'_>) -> PyResult<()> {
+        match self.ended.load(Ordering::Relaxed) {
+            false => Ok(()),
+            true => Err(closed(py, "the response was given back")),
+        }
+    }
+
+    /// Ends it; how many views keep its place.
+    fn end(&self, py: Python<'_>) -> usize {
+        if self.ended.swap(true, Ordering::Relaxed) {
+            return 0;
+        }
+        let alive = self.exports.end(py);
+        if alive == 0 {
+            self.give_back();
+        }
+        alive
+    }
+
+    fn give_back(&self) {
+        let held = self.held.lock().take();
+        drop(held);
     }
 }
 
@@ -226,19 +325,38 @@ impl Response {
     /// A memoryview of the bytes. It is released with the response.
     #[getter]
     fn data<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyMemoryView>> {
+        slf.get().check_held(slf.py())?;
         slf.get().exports.data(slf)
+    }
+
+    /// The bytes as a numpy array of this shape and type, without a copy; by default all bytes in a row.
+    ///
+    /// Raises ValueError if the array would have another size.
+    #[pyo3(signature = (shape=None, dtype=None))]
+    fn array<'py>(
+        slf: &Bound<'py, Self>,
+        shape: Option<&Bound<'py, PyAny>>,
+        dtype: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        buffer::array(slf, shape, dtype)
+    }
+
+    /// For numpy, which asks here once the response was released: an error then.
+    #[pyo3(signature = (dtype=None, copy=None))]
+    fn __array__<'py>(
+        slf: &Bound<'py, Self>,
+        dtype: Option<&Bound<'py, PyAny>>,
+        copy: Option<bool>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        buffer::as_array(slf, dtype, copy)
     }
 
     /// Gives the bytes back to the ring. Called again it does nothing.
     ///
-    /// Raises BufferError while an array or another view of them is alive, and the response is held
-    /// as before.
+    /// While an array or another view of them is alive, their place stays taken: it is given back with the
+    /// last one, and a ResourceWarning says so.
     fn release(&self, py: Python<'_>) -> PyResult<()> {
-        if self.held.lock().is_some() {
-            self.exports.close(py)?;
-            *self.held.lock() = None;
-        }
-        Ok(())
+        buffer::warn_of_views(py, "response", self.end(py))
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -252,10 +370,10 @@ impl Response {
         value: &Bound<'_, PyAny>,
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        match self.release(py) {
-            // The exception's traceback keeps views; they keep the response until they are gone.
-            Err(_) if !value.is_none() => Ok(()),
-            released => released,
+        match self.end(py) {
+            // The exception's traceback keeps views; it is what the program has to hear of.
+            _ if !value.is_none() => Ok(()),
+            alive => buffer::warn_of_views(py, "response", alive),
         }
     }
 
@@ -273,15 +391,16 @@ impl Response {
         flags: c_int,
     ) -> PyResult<()> {
         let this = slf.get();
-        if this.held.lock().is_none() {
-            return Err(closed(slf.py(), "the response was given back"));
-        }
+        this.check_held(slf.py())?;
         // SAFETY: Python's call; this object keeps the memory.
         unsafe { this.exports.fill(&slf, view, flags, &this.memory) }
     }
 
     unsafe fn __releasebuffer__(&self, view: *mut ffi::Py_buffer) {
         // SAFETY: Python's call.
-        unsafe { self.exports.released(view) };
+        let is_last = unsafe { self.exports.released(view) };
+        if is_last && self.ended.load(Ordering::Relaxed) {
+            self.give_back();
+        }
     }
 }

@@ -14,6 +14,7 @@ mod buffer;
 mod client;
 mod errors;
 mod guards;
+mod handler;
 mod private;
 mod process;
 mod reader;

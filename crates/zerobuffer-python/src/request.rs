@@ -34,6 +34,8 @@ enum From {
     InPlace(OwnedRequest),
     /// A copy, of a server of two buffers, with its client's metadata.
     Copy(Vec<u8>),
+    /// In place, and answered as soon as the last view is gone.
+    Viewed(OwnedRequest),
     /// It was answered.
     Done,
 }
@@ -41,8 +43,7 @@ enum From {
 impl Request {
     pub(crate) fn in_place(request: OwnedRequest) -> Self {
         let (memory, sequence) = (request.memory(), request.sequence());
-        let state = Serving { from: From::InPlace(request), memory, failure: None };
-        Self { state: Mutex::new(state), sequence, exports: Exports::default() }
+        Self::new(From::InPlace(request), memory, sequence)
     }
 
     /// A copy of `data`, to be edited.
@@ -52,8 +53,12 @@ impl Request {
         let memory = heap.map(0, data.len())?;
         // SAFETY: the memory is new, as long as `data`, and nobody else's.
         unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), memory.as_ptr(), data.len()) };
-        let state = Serving { from: From::Copy(metadata.to_vec()), memory, failure: None };
-        Ok(Self { state: Mutex::new(state), sequence, exports: Exports::default() })
+        Ok(Self::new(From::Copy(metadata.to_vec()), memory, sequence))
+    }
+
+    fn new(from: From, memory: SharedMemoryView, sequence: u64) -> Self {
+        let state = Mutex::new(Serving { from, memory, failure: None });
+        Self { state, sequence, exports: Exports::default() }
     }
 
     /// Copies the edited bytes out, into as many; or the failure that was answered instead.
@@ -70,39 +75,59 @@ impl Request {
         Ok(())
     }
 
-    /// Answers after a handler, and returns what there is to report.
-    pub(crate) fn finish(&self, py: Python<'_>, outcome: PyResult<()>) -> Option<PyErr> {
-        let is_answered = matches!(self.state.lock().from, From::Done);
-        let (error, told) = match outcome {
-            Ok(()) if is_answered => return None,
-            Ok(()) => match self.respond(py) {
-                Ok(()) => return None,
-                // Short, because it has to fit the request's place.
-                Err(error) => (error, "handler kept a view: copy data".to_owned()),
-            },
-            Err(error) => {
-                let told = message(py, &error);
-                (error, told)
+    /// Answers, a failure if there is one, at once or with the last view; how many views keep it back. `None`
+    /// if it was answered before.
+    pub(crate) fn answer(&self, py: Python<'_>, failure: Option<String>) -> Option<usize> {
+        let mut state = self.state.lock();
+        let request = match std::mem::replace(&mut state.from, From::Done) {
+            From::InPlace(request) => Some(request),
+            // Whoever views a copy disturbs nobody.
+            From::Copy(_) => None,
+            answered => {
+                state.from = answered;
+                return None;
             }
         };
-        self.answer_failure(py, &told);
-        Some(error)
+        state.failure = failure;
+        drop(state);
+        let alive = self.exports.end(py);
+        let Some(request) = request else { return Some(0) };
+        self.state.lock().from = From::Viewed(request);
+        if alive == 0 {
+            self.publish();
+        }
+        Some(alive)
     }
 
-    fn answer_failure(&self, py: Python<'_>, message: &str) {
-        self.exports.abandon(py);
-        let mut state = self.state.lock();
-        state.failure = Some(message.to_owned());
-        let from = std::mem::replace(&mut state.from, From::Done);
-        drop(state);
-        if let From::InPlace(request) = from {
-            // Arrays that are alive keep the memory, and show whatever comes there.
-            request.fail(message);
+    /// Views that keep the answer back.
+    pub(crate) fn kept_back(&self) -> usize {
+        match self.state.lock().from {
+            From::Viewed(_) => self.exports.alive(),
+            _ => 0,
         }
     }
 
+    /// Sends the answer that has waited for the last view, if one has.
+    fn publish(&self) {
+        let mut state = self.state.lock();
+        match std::mem::replace(&mut state.from, From::Done) {
+            From::Viewed(request) => match &state.failure {
+                Some(message) => request.fail(message),
+                None => request.respond(),
+            },
+            from => state.from = from,
+        }
+    }
+
+    /// Whether `object` shows the request's own bytes: what a handler that has edited them may return.
+    pub(crate) fn is_shown_by(&self, object: &Bound<'_, PyAny>) -> bool {
+        let memory = self.state.lock().memory.clone();
+        let start = memory.as_ptr().addr();
+        buffer::address(object).is_some_and(|at| (start..=start + memory.len()).contains(&at))
+    }
+
     fn check_unanswered(&self, py: Python<'_>) -> PyResult<()> {
-        let is_answered = matches!(self.state.lock().from, From::Done);
+        let is_answered = matches!(self.state.lock().from, From::Done | From::Viewed(_));
         if is_answered { Err(Self::done(py)) } else { Ok(()) }
     }
 
@@ -111,12 +136,13 @@ impl Request {
     }
 }
 
-/// An exception's text, or its type if it has none.
+/// What the client is told of an exception: its type, and its text if it has one.
 pub(crate) fn message(py: Python<'_>, error: &PyErr) -> String {
-    let text = error.value(py).str().map(|text| text.to_string()).unwrap_or_default();
-    match text.is_empty() {
-        true => error.get_type(py).to_string(),
-        false => text,
+    let kind = error.get_type(py).name().map(|name| name.to_string());
+    let kind = kind.unwrap_or_else(|_| "an exception".to_owned());
+    match error.value(py).str().map(|text| text.to_string()) {
+        Ok(text) if !text.is_empty() => format!("{kind}: {text}"),
+        _ => kind,
     }
 }
 
@@ -124,7 +150,7 @@ pub(crate) fn message(py: Python<'_>, error: &PyErr) -> String {
 impl Request {
     /// The request's sequence number; its answer carries the same one.
     #[getter]
-    fn sequence(&self) -> u64 {
+    pub(crate) fn sequence(&self) -> u64 {
         self.sequence
     }
 
@@ -134,13 +160,14 @@ impl Request {
         match &self.state.lock().from {
             From::InPlace(request) => Ok(PyBytes::new(py, request.metadata())),
             From::Copy(metadata) => Ok(PyBytes::new(py, metadata)),
-            From::Done => Err(Self::done(py)),
+            From::Viewed(_) | From::Done => Err(Self::done(py)),
         }
     }
 
     /// A writable memoryview of the bytes. It is released when the request is answered.
     #[getter]
     fn data<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyMemoryView>> {
+        slf.get().check_unanswered(slf.py())?;
         slf.get().exports.data(slf)
     }
 
@@ -178,8 +205,30 @@ impl Request {
                 let what = "an answer of another length than its request's, through two buffers";
                 Err(duplex(py)(Error::Unsupported { what }))
             }
-            From::Done => Err(Self::done(py)),
+            From::Viewed(_) | From::Done => Err(Self::done(py)),
         }
+    }
+
+    /// The bytes as a numpy array of this shape and type, without a copy; by default all bytes in a row.
+    ///
+    /// Raises ValueError if the array would have another size.
+    #[pyo3(signature = (shape=None, dtype=None))]
+    fn array<'py>(
+        slf: &Bound<'py, Self>,
+        shape: Option<&Bound<'py, PyAny>>,
+        dtype: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        buffer::array(slf, shape, dtype)
+    }
+
+    /// For numpy, which asks here once the request was answered: an error then.
+    #[pyo3(signature = (dtype=None, copy=None))]
+    fn __array__<'py>(
+        slf: &Bound<'py, Self>,
+        dtype: Option<&Bound<'py, PyAny>>,
+        copy: Option<bool>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        buffer::as_array(slf, dtype, copy)
     }
 
     /// Copies `data`, an array or whatever else has bytes, to the place `at` of the request, and returns how
@@ -193,29 +242,22 @@ impl Request {
 
     /// Answers with the bytes as they are now.
     ///
-    /// Raises BufferError while an array or another view of them is alive, and InvalidState if it was
-    /// answered before.
+    /// While an array or another view of them is alive, the bytes stay the holder's: the answer goes out
+    /// with the last one, and a ResourceWarning says so.
+    ///
+    /// Raises InvalidState if it was answered before.
     fn respond(&self, py: Python<'_>) -> PyResult<()> {
-        self.check_unanswered(py)?;
-        self.exports.close(py)?;
-        let from = std::mem::replace(&mut self.state.lock().from, From::Done);
-        match from {
-            From::InPlace(request) => {
-                request.respond();
-                Ok(())
-            }
-            From::Copy(_) | From::Done => Ok(()),
-        }
+        let alive = self.answer(py, None).ok_or_else(|| Self::done(py))?;
+        buffer::warn_of_views(py, "request", alive)
     }
 
-    /// Answers with a failure: the client gets HandlerFailed with as much of `message` as fits.
+    /// Answers with a failure: the client gets HandlerFailed with as much of `message` as fits. Views keep it
+    /// back as they do with respond().
     ///
-    /// Raises BufferError and InvalidState as respond() does.
-    fn fail(&self, py: Python<'_>, message: &str) -> PyResult<()> {
-        self.check_unanswered(py)?;
-        self.exports.close(py)?;
-        self.answer_failure(py, message);
-        Ok(())
+    /// Raises InvalidState if it was answered before.
+    fn fail(&self, py: Python<'_>, message: String) -> PyResult<()> {
+        let alive = self.answer(py, Some(message)).ok_or_else(|| Self::done(py))?;
+        buffer::warn_of_views(py, "request", alive)
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -229,14 +271,11 @@ impl Request {
         value: &Bound<'_, PyAny>,
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let is_answered = matches!(self.state.lock().from, From::Done);
-        if is_answered {
-            return Ok(());
-        }
         if value.is_none() {
-            return self.respond(py);
+            return buffer::warn_of_views(py, "request", self.answer(py, None).unwrap_or(0));
         }
-        self.answer_failure(py, &message(py, &PyErr::from_value(value.clone())));
+        // The exception's traceback keeps views; it is what the program has to hear of.
+        self.answer(py, Some(message(py, &PyErr::from_value(value.clone()))));
         Ok(())
     }
 
@@ -255,7 +294,7 @@ impl Request {
     ) -> PyResult<()> {
         let this = slf.get();
         let memory = match &*this.state.lock() {
-            Serving { from: From::Done, .. } => return Err(Self::done(slf.py())),
+            Serving { from: From::Viewed(_) | From::Done, .. } => return Err(Self::done(slf.py())),
             Serving { memory, .. } => memory.clone(),
         };
         // SAFETY: Python's call; `state` keeps the memory, whose replacement waits for all views.
@@ -264,6 +303,9 @@ impl Request {
 
     unsafe fn __releasebuffer__(&self, view: *mut ffi::Py_buffer) {
         // SAFETY: Python's call.
-        unsafe { self.exports.released(view) };
+        let is_last = unsafe { self.exports.released(view) };
+        if is_last {
+            self.publish();
+        }
     }
 }

@@ -1,14 +1,16 @@
 //! The server of an in-place channel.
 
-use crate::buffer::with_bytes;
+use crate::buffer::{support, with_bytes};
 use crate::errors::{Side, closed, duplex, exception};
+use crate::handler::Handler;
 use crate::process::Process;
 use crate::request::Request;
 use crate::waiting::{self, SLICE, not_yet};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
-use std::sync::atomic::{AtomicBool, Ordering};
+use pyo3::types::{PyCFunction, PyDict};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use zerobuffer::{BufferConfig, Error, OwnedRequest, ServerConfig};
 
@@ -27,10 +29,16 @@ pub(crate) fn sizes(config: Option<&Bound<'_, PyAny>>) -> PyResult<BufferConfig>
 /// A server of an in-place channel: it creates the channel, and serves one client after the other.
 ///
 /// Either give it a handler, which runs on threads of its own (start), or take the requests yourself
-/// (receive, or `for request in server`). stop() ends it in good order, and so does leaving a `with`
-/// block.
-#[pyclass(frozen, module = "zerobuffer")]
+/// (receive, or `for request in server`). stop() ends it in good order, and so do leaving a `with` block,
+/// the end of the interpreter, and the end of the last reference to it.
+#[pyclass(frozen, weakref, module = "zerobuffer")]
 pub(crate) struct Server {
+    service: Arc<Service>,
+}
+
+/// What the server and its threads share. The threads do not keep the server itself, so that one which nobody
+/// has any more ends.
+struct Service {
     name: String,
     workers: usize,
     stop_timeout: Duration,
@@ -38,10 +46,14 @@ pub(crate) struct Server {
     server: Mutex<Option<zerobuffer::Server>>,
     /// The `threading.Thread`s that run the handler.
     threads: Mutex<Vec<Py<PyAny>>>,
+    /// Those that still do.
+    serving: AtomicUsize,
     /// Registered to run when the interpreter exits.
     at_exit: Mutex<Option<Py<PyAny>>>,
     started: AtomicBool,
     stopping: AtomicBool,
+    /// Nobody has the server any more: its last thread ends it.
+    forgotten: AtomicBool,
     /// Why the threads gave up.
     failure: Mutex<Option<Error>>,
     process: Process,
@@ -58,14 +70,17 @@ impl Server {
     /// wait: "default", "park" (least CPU time) or "spin" (least latency).
     /// mode: permission bits; by default only programs of the same user can attach.
     /// stop_timeout: how long stop() waits for running handlers, and then for the client to read.
+    /// replace: stop the server of this channel first that this process has, if it has one: for a cell of a
+    /// notebook that is run again.
     ///
-    /// Raises AlreadyRunning, NoSpace, ForeignObject, BadName, BadConfig, TooLarge or PermissionDenied.
+    /// Raises AlreadyRunning, NoSpace, ForeignObject, BadName, BadConfig, TooLarge or PermissionDenied;
+    /// TypeError if config is no BufferConfig.
     #[new]
     #[pyo3(signature = (name, config=None, *, workers=1, metadata=None, wait="default", mode=0o600,
-        stop_timeout=2.0))]
+        stop_timeout=2.0, replace=false))]
     #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
-    fn new(
-        py: Python<'_>,
+    fn new<'py>(
+        py: Python<'py>,
         name: &str,
         config: Option<&Bound<'_, PyAny>>,
         workers: usize,
@@ -73,7 +88,8 @@ impl Server {
         wait: &str,
         mode: u32,
         stop_timeout: f64,
-    ) -> PyResult<Self> {
+        replace: bool,
+    ) -> PyResult<Bound<'py, Self>> {
         let stop_timeout = waiting::timeout(Some(stop_timeout))?;
         let mut server = ServerConfig::new(sizes(config)?)
             .workers(workers)
@@ -83,79 +99,194 @@ impl Server {
         if let Some(metadata) = metadata {
             server = with_bytes(metadata, |bytes| Ok(server.metadata(bytes)))?;
         }
+        if replace {
+            support(py)?.call_method1("stop_former", (name,))?;
+        }
         // Reserving the memory may take a while.
         let created = py.detach(|| zerobuffer::Server::create(name, server));
-        Ok(Self {
+        let service = Service {
             name: name.to_owned(),
             workers,
             stop_timeout,
             server: Mutex::new(Some(created.map_err(duplex(py))?)),
             threads: Mutex::default(),
+            serving: AtomicUsize::new(0),
             at_exit: Mutex::default(),
             started: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            forgotten: AtomicBool::new(false),
             failure: Mutex::default(),
             process: Process::default(),
-        })
+        };
+        let server = Bound::new(py, Self { service: Arc::new(service) })?;
+        support(py)?.call_method1("remember", (name, &server))?;
+        Ok(server)
     }
 
     /// The channel's name.
     #[getter]
     fn name(&self) -> &str {
-        &self.name
+        &self.service.name
     }
 
     /// Runs `handler(request)` on every request, on background threads, until stop(). What the request's
-    /// bytes are when the handler returns is the answer.
+    /// bytes are when the handler returns is the answer; it returns nothing, or an array that it has edited.
     ///
-    /// An exception reaches the client as HandlerFailed with its text, and so does a view that the
-    /// handler has kept. Then on_error(exception) is called, if there is one; otherwise the exception
-    /// is logged to the logger "zerobuffer.server".
+    /// An exception reaches the client as HandlerFailed with its type and text, and so does a result that
+    /// nobody would get. Then on_error(exception) is called, if there is one; otherwise the exception is
+    /// logged with its traceback to the logger "zerobuffer.server". A handler that keeps a view of a request
+    /// holds up its answer until the view is gone.
     ///
-    /// Raises InvalidState if it was started or stopped before.
+    /// Raises InvalidState if it was started or stopped before; TypeError if the handler cannot be called, or
+    /// is a coroutine function (see AsyncServer) or a generator function.
     #[pyo3(signature = (handler, on_error=None))]
     fn start(
-        slf: &Bound<'_, Self>,
-        handler: Bound<'_, PyAny>,
-        on_error: Option<Bound<'_, PyAny>>,
+        &self,
+        handler: &Bound<'_, PyAny>,
+        on_error: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let (py, this) = (slf.py(), slf.get());
-        this.process.check(py)?;
-        if this.is_stopping() || this.started.swap(true, Ordering::Relaxed) {
+        let (py, service) = (handler.py(), &self.service);
+        service.process.check(py)?;
+        let handler = Arc::new(Handler::new(&service.name, handler, on_error)?);
+        if service.is_stopping() || service.started.swap(true, Ordering::Relaxed) {
             let reason = "the server was started or stopped before; create another one";
             return Err(closed(py, reason));
         }
-        let at_exit = py.import("zerobuffer._support")?.call_method1("stop_at_exit", (slf,))?;
-        *this.at_exit.lock() = Some(at_exit.unbind());
-        for _ in 0..this.workers {
+        let stop = Arc::clone(service);
+        let stop = PyCFunction::new_closure(py, None, None, move |arguments, _| {
+            stop.stop(arguments.py())
+        })?;
+        let at_exit = support(py)?.call_method1("stop_at_exit", (&service.name, stop))?;
+        *service.at_exit.lock() = Some(at_exit.unbind());
+        for _ in 0..service.workers {
+            let (serve, handler) = (Arc::clone(service), Arc::clone(&handler));
+            let serve = PyCFunction::new_closure(py, None, None, move |arguments, _| {
+                serve.serve(arguments.py(), &handler)
+            })?;
             let options = PyDict::new(py);
-            options.set_item("target", slf.getattr("_serve")?)?;
-            options.set_item("args", (&handler, &on_error))?;
-            options.set_item("name", format!("zerobuffer-{}", this.name))?;
+            options.set_item("target", serve)?;
+            options.set_item("name", format!("zerobuffer-{}", service.name))?;
             options.set_item("daemon", true)?;
             let thread = py.import("threading")?.call_method("Thread", (), Some(&options))?;
-            thread.call_method0("start")?;
-            this.threads.lock().push(thread.unbind());
+            service.serving.fetch_add(1, Ordering::Relaxed);
+            if let Err(error) = thread.call_method0("start") {
+                service.serving.fetch_sub(1, Ordering::Relaxed);
+                return Err(error);
+            }
+            service.threads.lock().push(thread.unbind());
         }
         Ok(())
     }
 
-    /// The body of a background thread.
-    fn _serve(
+    /// Waits for the next request up to `timeout`, for a server without a handler. Call it again and
+    /// again: it also looks after clients that go.
+    ///
+    /// Raises Timeout; ProtocolViolation if the client breaks the protocol; InvalidState if a handler was
+    /// started, or after stop().
+    #[pyo3(signature = (timeout=Some(5.0)), text_signature = "($self, timeout=5.0)")]
+    fn receive(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Request> {
+        self.service.process.check(py)?;
+        if self.service.started.load(Ordering::Relaxed) {
+            return Err(closed(py, "a handler has the requests"));
+        }
+        let taken = self.service.take(py, waiting::timeout(timeout)?)?;
+        taken.map(Request::in_place).map_err(duplex(py))
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    /// The next request, whenever it comes; the end after stop().
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Request>> {
+        match self.receive(py, None) {
+            Err(_) if self.service.is_stopping() => Ok(None),
+            received => received.map(Some),
+        }
+    }
+
+    /// Whether background threads are serving. False before start(), after stop(), and if the server
+    /// had to give up (stop() then says why).
+    #[getter]
+    fn is_running(&self, py: Python<'_>) -> PyResult<bool> {
+        if self.service.is_stopping() {
+            return Ok(false);
+        }
+        for thread in self.service.threads(py) {
+            if thread.call_method0("is_alive")?.is_truthy()? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a client is attached at this moment.
+    #[getter]
+    fn is_client_connected(&self, py: Python<'_>) -> bool {
+        let service = &self.service;
+        let is_connected =
+            || service.server.lock().as_ref().is_some_and(|s| s.is_client_connected());
+        service.process.is_this() && !service.is_stopping() && py.detach(is_connected)
+    }
+
+    /// Stops in good order: takes nothing more, lets running handlers finish, tells the client, lets it
+    /// read its answers, and removes the channel's names. Called again it does nothing, or goes on if
+    /// Ctrl-C had ended the wait.
+    ///
+    /// Raises what made the background threads give up before, if anything did.
+    fn stop(&self, py: Python<'_>) -> PyResult<()> {
+        self.service.stop(py)
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __exit__(
         &self,
         py: Python<'_>,
-        handler: &Bound<'_, PyAny>,
-        on_error: Option<&Bound<'_, PyAny>>,
+        _type: &Bound<'_, PyAny>,
+        _value: &Bound<'_, PyAny>,
+        _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
+        self.stop(py)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Server({:?})", self.service.name)
+    }
+}
+
+impl Drop for Server {
+    /// The collector may come here on any thread, so nothing waits for a handler.
+    fn drop(&mut self) {
+        let service = &self.service;
+        if !service.process.is_this() {
+            return;
+        }
+        service.stopping.store(true, Ordering::Relaxed);
+        service.forgotten.store(true, Ordering::Relaxed);
+        if service.serving.load(Ordering::Relaxed) == 0 {
+            let _ = Python::try_attach(|py| service.end_forgotten(py));
+        }
+    }
+}
+
+impl Service {
+    /// The body of a background thread.
+    fn serve(&self, py: Python<'_>, handler: &Handler) -> PyResult<()> {
+        let served = self.serve_all(py, handler);
+        let is_last = self.serving.fetch_sub(1, Ordering::Relaxed) == 1;
+        if is_last && self.forgotten.load(Ordering::Relaxed) {
+            self.end_forgotten(py);
+        }
+        served
+    }
+
+    fn serve_all(&self, py: Python<'_>, handler: &Handler) -> PyResult<()> {
         while !self.is_stopping() {
             match self.take(py, SLICE)? {
-                Ok(request) => {
-                    let request = Bound::new(py, Request::in_place(request))?;
-                    let outcome = handler.call1((&request,)).map(drop);
-                    if let Some(error) = request.get().finish(py, outcome) {
-                        report(py, &self.name, &error, on_error);
-                    }
-                }
+                Ok(request) => handler.run(&Bound::new(py, Request::in_place(request))?),
                 // Nothing came, or that client is not served any more; the next one is.
                 Err(Error::Timeout { .. } | Error::ProtocolViolation { .. }) => {}
                 Err(
@@ -174,60 +305,6 @@ impl Server {
         Ok(())
     }
 
-    /// Waits for the next request up to `timeout`, for a server without a handler. Call it again and
-    /// again: it also looks after clients that go.
-    ///
-    /// Raises Timeout; ProtocolViolation if the client breaks the protocol; InvalidState if a handler was
-    /// started, or after stop().
-    #[pyo3(signature = (timeout=Some(5.0)), text_signature = "($self, timeout=5.0)")]
-    fn receive(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Request> {
-        self.process.check(py)?;
-        if self.started.load(Ordering::Relaxed) {
-            return Err(closed(py, "a handler has the requests"));
-        }
-        let taken = self.take(py, waiting::timeout(timeout)?)?;
-        taken.map(Request::in_place).map_err(duplex(py))
-    }
-
-    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
-    }
-
-    /// The next request, whenever it comes; the end after stop().
-    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Request>> {
-        match self.receive(py, None) {
-            Err(_) if self.is_stopping() => Ok(None),
-            received => received.map(Some),
-        }
-    }
-
-    /// Whether background threads are serving. False before start(), after stop(), and if the server
-    /// had to give up (stop() then says why).
-    #[getter]
-    fn is_running(&self, py: Python<'_>) -> PyResult<bool> {
-        if self.is_stopping() {
-            return Ok(false);
-        }
-        for thread in self.threads(py) {
-            if thread.call_method0("is_alive")?.is_truthy()? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Whether a client is attached at this moment.
-    #[getter]
-    fn is_client_connected(&self, py: Python<'_>) -> bool {
-        let is_connected = || self.server.lock().as_ref().is_some_and(|s| s.is_client_connected());
-        self.process.is_this() && !self.is_stopping() && py.detach(is_connected)
-    }
-
-    /// Stops in good order: takes nothing more, lets running handlers finish, tells the client, lets it
-    /// read its answers, and removes the channel's names. Called again it does nothing, or goes on if
-    /// Ctrl-C had ended the wait.
-    ///
-    /// Raises what made the background threads give up before, if anything did.
     fn stop(&self, py: Python<'_>) -> PyResult<()> {
         self.process.check(py)?;
         self.stopping.store(true, Ordering::Relaxed);
@@ -235,37 +312,31 @@ impl Server {
             return Ok(());
         }
         self.join(py)?;
-        let stop = |mut server: zerobuffer::Server| server.stop();
-        let stopped = py.detach(|| self.server.lock().take().map_or(Ok(()), stop));
-        if let Some(at_exit) = self.at_exit.lock().take() {
-            py.import("atexit")?.call_method1("unregister", (at_exit,))?;
-        }
+        let stopped = self.end(py)?;
         match self.failure.lock().take() {
             Some(error) => Err(exception(py, &error, Side::Duplex)),
             None => stopped.map_err(duplex(py)),
         }
     }
 
-    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
+    /// Ends the channel, whose threads have ended or are left.
+    fn end(&self, py: Python<'_>) -> PyResult<Result<(), Error>> {
+        let stop = |mut server: zerobuffer::Server| server.stop();
+        let stopped = py.detach(|| self.server.lock().take().map_or(Ok(()), stop));
+        let at_exit = self.at_exit.lock().take();
+        if let Some(at_exit) = at_exit {
+            py.import("atexit")?.call_method1("unregister", (at_exit,))?;
+        }
+        Ok(stopped)
     }
 
-    fn __exit__(
-        &self,
-        py: Python<'_>,
-        _type: &Bound<'_, PyAny>,
-        _value: &Bound<'_, PyAny>,
-        _traceback: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
-        self.stop(py)
+    /// Ends the channel of a server that nobody has any more, who could be told what goes wrong.
+    fn end_forgotten(&self, py: Python<'_>) {
+        if let Err(error) = self.end(py) {
+            error.write_unraisable(py, None);
+        }
     }
 
-    fn __repr__(&self) -> String {
-        format!("Server({:?})", self.name)
-    }
-}
-
-impl Server {
     fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
@@ -302,24 +373,5 @@ impl Server {
             let server = server.as_mut().ok_or(STOPPED)?;
             server.receive(slice).map(zerobuffer::Request::into_owned)
         })
-    }
-}
-
-/// Says what went wrong in a handler: to whoever asked for it, or to the log.
-pub(crate) fn report(
-    py: Python<'_>,
-    channel: &str,
-    error: &PyErr,
-    on_error: Option<&Bound<'_, PyAny>>,
-) {
-    let reported = match on_error {
-        Some(on_error) => on_error.call1((error.value(py),)).map(drop),
-        None => py
-            .import("zerobuffer._support")
-            .and_then(|support| support.call_method1("log_failure", (channel, error.value(py))))
-            .map(drop),
-    };
-    if let Err(error) = reported {
-        error.write_unraisable(py, None);
     }
 }

@@ -3,9 +3,10 @@
 use crate::buffer::with_bytes;
 use crate::errors::{Side, closed, duplex, exception};
 use crate::guards::{RequestBuffer, Response};
+use crate::handler::Handler;
 use crate::process::Process;
 use crate::request::{Request, message};
-use crate::server::{report, sizes};
+use crate::server::sizes;
 use crate::waiting::{self, SLICE, not_yet};
 use parking_lot::{FairMutex, Mutex};
 use pyo3::prelude::*;
@@ -52,6 +53,7 @@ pub(crate) struct TwoBufferClient {
     /// `None` once closed.
     client: FairMutex<Option<Everything>>,
     send_timeout: Duration,
+    strict_views: bool,
     process: Process,
 }
 
@@ -60,9 +62,10 @@ impl TwoBufferClient {
     /// Connects to the server of `channel`, waiting up to `timeout` for it.
     #[new]
     #[pyo3(signature = (channel, timeout=Some(5.0), *, response_buffer=None, metadata=None,
-        wait="default", send_timeout=Some(5.0)),
+        wait="default", send_timeout=Some(5.0), strict_views=false),
         text_signature = "(channel, timeout=5.0, *, response_buffer=None, metadata=None, \
-            wait='default', send_timeout=5.0)")]
+            wait='default', send_timeout=5.0, strict_views=False)")]
+    #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
         py: Python<'_>,
         channel: &str,
@@ -71,6 +74,7 @@ impl TwoBufferClient {
         metadata: Option<&Bound<'_, PyAny>>,
         wait: &str,
         send_timeout: Option<f64>,
+        strict_views: bool,
     ) -> PyResult<Self> {
         let mut config = v1::DuplexClientConfig::new().wait(waiting::strategy(wait)?);
         if let Some(sizes) = response_buffer.map(|config| sizes(Some(config))).transpose()? {
@@ -89,6 +93,7 @@ impl TwoBufferClient {
             name: channel.to_owned(),
             client: FairMutex::new(Some(Everything(cell))),
             send_timeout: waiting::timeout(send_timeout)?,
+            strict_views,
             process: Process::default(),
         })
     }
@@ -129,7 +134,7 @@ impl TwoBufferClient {
         let acquire = |slice| this.with(slice, |cell| open(cell, size));
         let (memory, sequence) = waiting::wait_detached(py, this.send_timeout, not_yet, acquire)?
             .map_err(sending(py))?;
-        Ok(RequestBuffer::two_buffers(slf.clone().unbind(), memory, sequence))
+        Ok(RequestBuffer::two_buffers(slf.clone().unbind(), memory, sequence, this.strict_views))
     }
 
     #[pyo3(signature = (timeout=Some(5.0)), text_signature = "($self, timeout=5.0)")]
@@ -314,17 +319,14 @@ impl TwoBufferServer {
     #[pyo3(signature = (handler, on_error=None))]
     fn start(
         &self,
-        py: Python<'_>,
-        handler: Py<PyAny>,
-        on_error: Option<Py<PyAny>>,
+        handler: &Bound<'_, PyAny>,
+        on_error: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
+        let py = handler.py();
         self.process.check(py)?;
-        let channel = self.name.clone();
+        let handler = Handler::new(&self.name, handler, on_error)?;
         let run = move |draft: &mut v1::Draft<'_>| {
-            let answered = Python::try_attach(|py| {
-                let on_error = on_error.as_ref().map(|on_error| on_error.bind(py));
-                answer(py, draft, handler.bind(py), &channel, on_error)
-            });
+            let answered = Python::try_attach(|py| answer(py, draft, &handler));
             answered.unwrap_or_else(|| Err("the interpreter is shutting down".to_owned()))
         };
         let Some(mut server) = self.server.try_lock() else {
@@ -350,20 +352,18 @@ impl TwoBufferServer {
     }
 }
 
+impl Drop for TwoBufferServer {
+    fn drop(&mut self) {
+        // Its end waits for handlers, and they for the interpreter lock.
+        Python::try_attach(|py| py.detach(|| drop(self.server.get_mut().stop())));
+    }
+}
+
 /// Runs the handler on a copy of the request, and copies its work back.
-fn answer(
-    py: Python<'_>,
-    draft: &mut v1::Draft<'_>,
-    handler: &Bound<'_, PyAny>,
-    channel: &str,
-    on_error: Option<&Bound<'_, PyAny>>,
-) -> Result<(), String> {
+fn answer(py: Python<'_>, draft: &mut v1::Draft<'_>, handler: &Handler) -> Result<(), String> {
     let copy = Request::copy(draft.data(), draft.metadata(), draft.sequence());
     let copy = copy.map_err(|error| error.to_string())?;
     let request = Bound::new(py, copy).map_err(|error| message(py, &error))?;
-    let outcome = handler.call1((&request,)).map(drop);
-    if let Some(error) = request.get().finish(py, outcome) {
-        report(py, channel, &error, on_error);
-    }
+    handler.run(&request);
     request.get().copy_to(draft.data_mut())
 }

@@ -40,11 +40,12 @@ def _left(channel, threads):
 class Child:
     """A Python program of its own, spoken to line by line."""
 
-    def __init__(self, program, *arguments, interpreter=sys.executable):
+    def __init__(self, program, *arguments, interpreter=sys.executable, stderr=None):
         self.process = subprocess.Popen(
             [interpreter, "-c", program, *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=stderr,
             # What was read ahead would be lost to `communicate`.
             bufsize=0,
         )

@@ -125,7 +125,7 @@ def test_requests_are_taken_by_async_for(name):
                 for number, answer in enumerate(answers):
                     if number == 9:
                         assert isinstance(answer, zerobuffer.HandlerFailed)
-                        assert answer.message == "nine is refused"
+                        assert answer.message == "RuntimeError: nine is refused"
                     else:
                         assert bytes(answer)[0] == number + 1
                 assert server.is_client_connected

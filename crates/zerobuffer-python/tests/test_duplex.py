@@ -60,12 +60,8 @@ def test_the_client_is_the_same_for_every_kind(server, client):
         client.send_request(b"x")
     array = np.frombuffer(buffer, np.uint8)
     array[:] = 3
-    with pytest.raises(BufferError):
-        client.commit_request()
-    del array
     client.commit_request()
-    with pytest.raises(ValueError, match="released"):
-        buffer[0] = 1
+    del array, buffer
     assert second == first + 1
     for sequence, expected in ((first, b"\xfd"), (second, b"\xfc\xfc")):
         response = client.receive_response_for(sequence, MS)
@@ -75,16 +71,6 @@ def test_the_client_is_the_same_for_every_kind(server, client):
     assert not client.cancel(second)
     abandoned = client.acquire_request_buffer(5)
     del abandoned
-
-
-def test_responses_with_live_arrays_are_not_given_back(server, client):
-    response = client.call(bytes(9), MS)
-    array = np.asarray(response.data)
-    with pytest.raises(BufferError):
-        response.dispose()
-    assert array[0] == 255
-    del array
-    response.dispose()
 
 
 def test_requests_larger_than_everything_are_refused(server, client):
@@ -168,22 +154,6 @@ def test_a_call_of_another_thread_ends_when_the_client_of_two_buffers_reconnects
             thread.join(LONG)
             assert len(ended) == 1
             assert client.call(b"\1", MS).to_bytes() == b"\1"
-
-
-def test_the_handler_of_a_mutable_server_may_keep_a_view_of_its_copy_but_is_told(name):
-    kept, errors = [], []
-
-    def handler(request):
-        kept.append(np.asarray(request))
-
-    with FACTORY.create_mutable_server(name, SIZES) as server:
-        server.add_error_handler(errors.append)
-        server.start(handler)
-        with FACTORY.create_client(name, response_buffer=SIZES) as client:
-            with pytest.raises(zerobuffer.PeerClosed):
-                client.call(b"abc", MS)
-    assert isinstance(errors[0].exception, BufferError)
-    assert bytes(kept[0]) == b"abc"
 
 
 def test_without_a_server_the_client_says_so_at_the_deadline(name):

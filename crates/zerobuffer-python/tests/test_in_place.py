@@ -1,15 +1,34 @@
 """The in-place channel: client and server."""
 
+import functools
+import subprocess
 import threading
 import time
 
 import numpy as np
 import pytest
 import zerobuffer
-from conftest import LONG
+from conftest import LONG, WATCHDOG
 from zerobuffer import BufferConfig, Client, RequestState, Server
 
 SMALL = BufferConfig(256, 4096)
+
+
+async def coroutine(request):
+    pass
+
+
+def generator(request):
+    yield
+
+
+async def asynchronous_generator(request):
+    yield
+
+
+class Asynchronous:
+    async def __call__(self, request):
+        pass
 
 
 def invert(request):
@@ -127,21 +146,88 @@ def test_a_handlers_exception_reaches_the_client_with_its_message(server, client
     with pytest.raises(zerobuffer.HandlerFailed, match="refused on request") as failed:
         client.call(b"\0" * 20, LONG)
     assert (failed.value.sequence, failed.value.status) == (1, 1)
-    assert failed.value.message == "refused on request"
+    assert failed.value.message == "LookupError: refused on request"
     with pytest.raises(zerobuffer.HandlerFailed, match="ValueError"):
         client.call(b"\1" * 40, LONG)
     assert [type(error) for error in reported] == [LookupError, ValueError]
 
 
-def test_a_handlers_exception_is_logged_if_nobody_asks_for_it(server, client, caplog):
-    server.start(lambda request: 1 / 0)
-    with pytest.raises(zerobuffer.HandlerFailed, match="division by zero"):
-        client.call(b"\0" * 20, LONG)
+def test_a_handlers_exception_is_logged_with_its_traceback_and_told_with_its_type(server, client, caplog):
+    def handler(request):
+        array = np.asarray(request)
+        return array[0] / (1 // int(array[1]))
+
+    server.start(handler)
+    with pytest.raises(zerobuffer.HandlerFailed, match="ZeroDivisionError: integer division"):
+        client.call(b"\1\0" * 40, LONG)
     deadline = time.monotonic() + LONG
     while not caplog.records and time.monotonic() < deadline:
         time.sleep(0.001)
     [record] = caplog.records
     assert record.name == "zerobuffer.server" and record.exc_info[0] is ZeroDivisionError
+    assert "return array[0] / (1 // int(array[1]))" in caplog.text
+
+
+def test_a_handlers_exception_is_seen_without_any_configuration(child, name):
+    """The server of a first hour: nobody has set up logging."""
+    program = f"""
+from zerobuffer import BufferConfig, Client, Server
+with Server({name!r}, BufferConfig(64, 4096)) as server, Client({name!r}, {LONG}) as client:
+    server.start(lambda request: undefined)
+    try:
+        client.call(bytes(100), {LONG})
+    except Exception as error:
+        print(error)
+"""
+    started = child(program, stderr=subprocess.PIPE)
+    output, errors = started.process.communicate(timeout=WATCHDOG)
+    assert "NameError: name 'undefined' is not defined" in output.decode()
+    assert "Traceback" in errors.decode() and "NameError" in errors.decode()
+
+
+NO_HANDLERS = {
+    "nothing": None,
+    "a result": b"bytes",
+    "a coroutine function": coroutine,
+    "a part of a coroutine function": functools.partial(coroutine),
+    "an object with a coroutine function": Asynchronous(),
+    "a method that is one": Asynchronous().__call__,
+    "a generator function": generator,
+    "an asynchronous generator function": asynchronous_generator,
+}
+
+
+@pytest.mark.parametrize("kind", NO_HANDLERS)
+def test_what_can_handle_no_request_is_refused_at_the_start(server, kind):
+    with pytest.raises(TypeError):
+        server.start(NO_HANDLERS[kind])
+    # It is as it was.
+    server.start(invert)
+
+
+NO_RESULTS = {
+    "bytes": lambda request: bytes(3),
+    "another array": lambda request: ~np.asarray(request),
+    "a number": lambda request: 1,
+    "a coroutine": lambda request: coroutine(request),
+    "a generator": lambda request: generator(request),
+}
+
+
+@pytest.mark.parametrize("kind", NO_RESULTS)
+@pytest.mark.filterwarnings("error")
+def test_a_handler_whose_result_nobody_gets_has_failed(server, client, kind):
+    reported = []
+    server.start(NO_RESULTS[kind], reported.append)
+    with pytest.raises(zerobuffer.HandlerFailed, match="TypeError: handler returned"):
+        client.call(b"x" * 100, LONG)
+    assert [type(error) for error in reported] == [TypeError]
+
+
+@pytest.mark.parametrize("size", [0, 1, 5])
+def test_a_handler_may_return_what_it_has_edited(server, client, size):
+    server.start(lambda request: np.invert(request.array(), out=request.array()))
+    assert bytes(client.call(bytes(size), LONG)) == b"\xff" * size
 
 
 def test_several_workers_answer_out_of_order(name):

@@ -79,7 +79,7 @@ def handle(request):
         time.sleep(0.2)
         transform(data)
     elif op == b"F":
-        raise RuntimeError("refused on request")
+        request.fail("refused on request")
     elif op == b"M":
         request.resize(len(request.metadata))
         request.data[:] = request.metadata

@@ -92,7 +92,6 @@ from .exceptions import (
 )
 from .types import OIEB, BufferConfig, FrameHeader
 
-_logging.getLogger(__name__).addHandler(_logging.NullHandler())
 _level = _os.environ.get("ZEROBUFFER_LOG_LEVEL", "").upper()
 if _level in _logging.getLevelNamesMapping():
     _logging.getLogger(__name__).setLevel(_level)

@@ -3,6 +3,7 @@ each server."""
 
 import asyncio
 import threading
+import weakref
 from types import TracebackType
 from typing import Any, AsyncIterator, Dict, Optional, Tuple, Type
 
@@ -29,6 +30,45 @@ def _tell(loop: asyncio.AbstractEventLoop, call: Any, *arguments: Any) -> None:
         pass
 
 
+def _receive(
+    reference: "weakref.ref[AsyncClient]", native: Client, wake: threading.Event
+) -> None:
+    """The thread of a client: hands every answer to the call that waits for it. It does not keep the client,
+    so that one which nobody has any more ends."""
+    while True:
+        wake.clear()
+        client = reference()
+        if client is None:
+            native.close()
+            return
+        if client._closed:
+            return
+        idle = not client._waiting or client._receive_one()
+        del client
+        if idle:
+            wake.wait(_SLICE)
+
+
+def _take(
+    reference: "weakref.ref[AsyncServer]",
+    native: Server,
+    loop: asyncio.AbstractEventLoop,
+    requests: Any,
+) -> None:
+    """The thread of a server: passes every request on, for as long as somebody has the server."""
+    while reference() is not None:
+        try:
+            request = native.receive(_SLICE)
+            _tell(loop, requests.put_nowait, (request, None))
+            del request
+        except (Timeout, ProtocolViolation):
+            # A client that broke the protocol is not served any more; the next one is.
+            continue
+        except Exception as error:
+            _tell(loop, requests.put_nowait, (None, error))
+            return
+
+
 class AsyncClient:
     """A client of an in-place channel for one event loop; many calls can be under way at once::
 
@@ -49,7 +89,10 @@ class AsyncClient:
         self._steady = asyncio.Event()
         self._steady.set()
         self._thread = threading.Thread(
-            target=self._receive, name=f"zerobuffer-{client.name}", daemon=True
+            target=_receive,
+            args=(weakref.ref(self), client, self._wake),
+            name=f"zerobuffer-{client.name}",
+            daemon=True,
         )
         self._thread.start()
 
@@ -127,15 +170,6 @@ class AsyncClient:
             except Full:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 0.02)
-
-    def _receive(self) -> None:
-        """The thread: hands every answer to the call that waits for it."""
-        while True:
-            self._wake.clear()
-            if self._closed:
-                return
-            if not self._waiting or self._receive_one():
-                self._wake.wait(_SLICE)
 
     def _receive_one(self) -> bool:
         """Whether there is nothing to wait for until somebody reconnects."""
@@ -271,27 +305,18 @@ class AsyncServer:
         if self._requests is None:
             self._requests = asyncio.Queue()
             self._thread = threading.Thread(
-                target=self._take,
-                args=(asyncio.get_running_loop(), self._requests),
+                target=_take,
+                args=(
+                    weakref.ref(self),
+                    self._server,
+                    asyncio.get_running_loop(),
+                    self._requests,
+                ),
                 name=f"zerobuffer-{self.name}",
                 daemon=True,
             )
             self._thread.start()
         return self._requests
-
-    def _take(self, loop: asyncio.AbstractEventLoop, requests: Any) -> None:
-        """The thread: passes every request on."""
-        while True:
-            try:
-                request = self._server.receive(_SLICE)
-                _tell(loop, requests.put_nowait, (request, None))
-                del request
-            except (Timeout, ProtocolViolation):
-                # A client that broke the protocol is not served any more; the next one is.
-                continue
-            except Exception as error:
-                _tell(loop, requests.put_nowait, (None, error))
-                return
 
     async def __aiter__(self) -> AsyncIterator[Request]:
         while True:

@@ -43,18 +43,20 @@ class DuplexClient(IDuplexClient):
         response_buffer: Optional[BufferConfig] = None,
         metadata: bytes = b"",
         wait: str = "default",
+        strict_views: bool = False,
     ) -> None:
         """Connects to the server of ``channel_name``, waiting for one up to ``timeout_ms``.
 
         ``response_buffer``: the sizes of the buffer that a client makes for the responses of a server of
         two buffers. Default 256 MiB, or as much of it as there is memory for.
+        ``strict_views``: whether ``commit_request()`` refuses to send while an array or another view of the
+        buffer is alive.
 
         Raises NotRunning, or Busy if the server has another client.
         """
         self._name = channel_name
         self._response_buffer = response_buffer
-        self._metadata = metadata
-        self._wait = wait
+        self._options: Any = {"metadata": metadata, "wait": wait, "strict_views": strict_views}
         self._closed = False
         self._pending: Optional[RequestBuffer] = None
         self._native: Union[Client, TwoBufferClient] = self._connect(timeout_ms / 1000)
@@ -64,7 +66,7 @@ class DuplexClient(IDuplexClient):
         deadline = time.monotonic() + timeout
         while True:
             try:
-                return Client(self._name, 0, metadata=self._metadata, wait=self._wait)
+                return Client(self._name, 0, **self._options)
             except (NotRunning, Busy):
                 left = deadline - time.monotonic()
                 if is_duplex_server_running(self._name):
@@ -78,11 +80,7 @@ class DuplexClient(IDuplexClient):
         while True:
             try:
                 return TwoBufferClient(
-                    self._name,
-                    timeout,
-                    response_buffer=sizes,
-                    metadata=self._metadata,
-                    wait=self._wait,
+                    self._name, timeout, response_buffer=sizes, **self._options
                 )
             except NoSpace:
                 smaller = sizes.payload_size // 2
@@ -139,15 +137,17 @@ class DuplexClient(IDuplexClient):
         return buffer.sequence, buffer.data
 
     def commit_request(self) -> None:
-        """Sends the buffer that was acquired.
+        """Sends the buffer that was acquired. Arrays and other views of it may be alive: what is written
+        through them from now on can disturb this client's requests.
 
-        Raises BufferError while an array or another view of it is alive.
+        Raises BufferError if the client has ``strict_views`` and a view is alive: then nothing is sent, and
+        the buffer is abandoned.
         """
         self._open()
         if self._pending is None:
             raise ZeroBufferException("No pending request to commit")
-        self._pending.commit()
-        self._pending = None
+        pending, self._pending = self._pending, None
+        pending.commit()
 
     def receive_response(self, timeout_ms: int) -> DuplexResponse:
         """The next response; one that is not valid if there is none within ``timeout_ms``.

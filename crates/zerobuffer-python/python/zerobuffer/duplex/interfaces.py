@@ -6,7 +6,9 @@ from types import TracebackType
 from typing import Any, Callable, Optional, Tuple, Type, Union
 
 from .._native import Frame, Reader, Request, Response, Writer
+from .._support import array, as_array
 from ..error_event_args import ErrorEventArgs
+from ..exceptions import InvalidState
 from ..types import BufferConfig
 from .processing_mode import ProcessingMode
 
@@ -33,14 +35,27 @@ class DuplexResponse:
         """A copy of the data."""
         return b"" if self.data is None else bytes(self.data)
 
+    def array(self, shape: Any = None, dtype: Any = None) -> Any:
+        """The bytes as a numpy array of this shape and type, without a copy; by default all bytes in a row.
+
+        Raises ValueError if the array would have another size, and if there is no data.
+        """
+        return array(self._shown(), shape, dtype)
+
+    def __array__(self, dtype: Any = None, copy: Optional[bool] = None) -> Any:
+        return as_array(self._shown(), dtype, copy)
+
+    def _shown(self) -> Any:
+        if self._frame is None:
+            raise InvalidState("there is no data: the response was disposed of, or did not come in time")
+        return self._frame
+
     def __len__(self) -> int:
         return len(self.data) if self.data else 0
 
     def dispose(self) -> None:
-        """Gives the place back. Called again it does nothing.
-
-        Raises BufferError while an array or another view is alive.
-        """
+        """Gives the place back; while an array or another view is alive, with the last one. Called again it
+        does nothing."""
         if isinstance(self._frame, Response):
             self._frame.release()
         elif self._frame is not None:

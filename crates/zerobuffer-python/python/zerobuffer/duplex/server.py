@@ -1,5 +1,6 @@
 """Servers of duplex channels."""
 
+import functools
 import logging
 import threading
 import time
@@ -7,6 +8,7 @@ from types import TracebackType
 from typing import Any, Callable, List, Optional, Type
 
 from .._native import Frame, Reader, Request, Server, TwoBufferServer, Writer
+from .._support import check_handler
 from ..error_event_args import ErrorEventArgs
 from ..exceptions import (
     NotConnectedYet,
@@ -19,6 +21,18 @@ from .interfaces import ErrorHandler, IImmutableDuplexServer, IMutableDuplexServ
 from .processing_mode import ProcessingMode
 
 logger = logging.getLogger(__name__)
+
+
+def _invoke(handlers: List[ErrorHandler], exception: BaseException) -> None:
+    """Logs an error, and calls everybody who asked for it."""
+    logger.error("Error processing request: %r", exception, exc_info=exception)
+    if not isinstance(exception, Exception):
+        return
+    for handler in list(handlers):
+        try:
+            handler(ErrorEventArgs(exception))
+        except Exception as error:
+            logger.error("Error in error handler: %r", error)
 
 
 class _ErrorHandlers:
@@ -38,14 +52,7 @@ class _ErrorHandlers:
             self._error_handlers.remove(handler)
 
     def _invoke_error_handlers(self, exception: BaseException) -> None:
-        logger.error("Error processing request: %r", exception)
-        if not isinstance(exception, Exception):
-            return
-        for handler in list(self._error_handlers):
-            try:
-                handler(ErrorEventArgs(exception))
-            except Exception as error:
-                logger.error("Error in error handler: %r", error)
+        _invoke(self._error_handlers, exception)
 
 
 def _check_mode(mode: ProcessingMode, instead: str) -> None:
@@ -93,6 +100,7 @@ class ImmutableDuplexServer(_ErrorHandlers, IImmutableDuplexServer):
             if self._running:
                 raise ZeroBufferException("Server is already running")
             _check_mode(mode, "responses come in the order of the requests")
+            check_handler(handler)
             self._running = True
             self._thread = threading.Thread(
                 target=self._run, args=(handler, on_init), daemon=True
@@ -206,7 +214,8 @@ class _NativeServer(_ErrorHandlers, IMutableDuplexServer):
         """Runs ``handler(request)`` on every request, in the background, until ``stop()``. What the
         request's bytes are when it returns is the answer. The client is told if it raises."""
         _check_mode(mode, "give an in-place server several workers")
-        self._native.start(handler, self._invoke_error_handlers)
+        # Not a method of this object, which would keep the server from being collected.
+        self._native.start(handler, functools.partial(_invoke, self._error_handlers))
 
     @property
     def is_running(self) -> bool:

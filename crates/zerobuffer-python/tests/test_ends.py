@@ -1,0 +1,288 @@
+"""Ends of objects: by the collector, twice, while they are used, and while somebody waits for them."""
+
+import asyncio
+import gc
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zerobuffer
+from conftest import LONG
+from zerobuffer import AsyncClient, AsyncServer, BufferConfig, Client, Server
+from zerobuffer.duplex import DuplexChannelFactory
+
+SMALL = BufferConfig(64, 4096)
+FACTORY = DuplexChannelFactory.get_instance()
+
+
+def nothing(request):
+    pass
+
+
+def until(condition):
+    deadline = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def objects(name):
+    return [path.name for path in Path("/dev/shm").iterdir() if name in path.name]
+
+
+SERVERS = {
+    "in place": lambda name: Server(name, SMALL),
+    "in place, of the factory": lambda name: FACTORY.create_in_place_duplex_server(name, SMALL),
+    "two buffers": lambda name: FACTORY.create_mutable_server(name, SMALL),
+}
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+@pytest.mark.parametrize("started", [False, True])
+def test_a_server_that_is_collected_stops(name, kind, started):
+    server = SERVERS[kind](name)
+    if started:
+        server.start(nothing)
+        with FACTORY.create_client(name, response_buffer=SMALL) as client:
+            client.call(b"x", int(LONG * 1000)).dispose()
+    assert objects(name) or not started
+    del server
+    gc.collect()
+    until(lambda: not objects(name))
+    SERVERS[kind](name).stop()
+
+
+def test_a_server_that_is_collected_while_a_client_is_attached_tells_it(name):
+    server = Server(name, SMALL)
+    server.start(nothing)
+    with Client(name, LONG) as client:
+        client.call(b"x", LONG).release()
+        del server
+        gc.collect()
+        until(lambda: not client.is_server_connected)
+        with pytest.raises(zerobuffer.PeerClosed):
+            client.call(b"x", LONG)
+
+
+def test_a_server_whose_handler_lets_go_of_it_stops(name):
+    holder = [Server(name, SMALL)]
+    holder[0].start(lambda request: holder.clear())
+    with Client(name, LONG) as client:
+        client.call(b"x", LONG).release()
+        until(lambda: not client.is_server_connected)
+    until(lambda: not objects(name))
+
+
+def test_a_server_of_asyncio_that_is_collected_stops(name):
+    async def main():
+        server = AsyncServer(name, SMALL)
+        client = await AsyncClient.connect(name)
+        call = asyncio.create_task(client.call(b"x", LONG))
+        with await server.receive() as request:
+            del request
+        (await call).release()
+        del server
+        gc.collect()
+        await asyncio.to_thread(until, lambda: not client.is_server_connected)
+        await client.close()
+
+    asyncio.run(main())
+    until(lambda: not objects(name))
+
+
+def test_a_client_of_asyncio_that_is_collected_makes_room_for_the_next(name):
+    async def main():
+        client = await AsyncClient.connect(name)
+        (await client.call(b"x", LONG)).release()
+        del client
+        gc.collect()
+        async with await AsyncClient.connect(name, LONG) as client:
+            (await client.call(b"x", LONG)).release()
+
+    with Server(name, SMALL) as server:
+        server.start(nothing)
+        asyncio.run(main())
+
+
+def test_a_cell_that_is_run_again_replaces_its_server(name):
+    seen = []
+    for run in range(3):
+        server = Server(name, SMALL, replace=True)
+        server.start(lambda request, run=run: seen.append(run))
+        with Client(name, LONG) as client:
+            client.call(b"x", LONG).release()
+        former = server
+    assert seen == [0, 1, 2] and former.is_running
+    with pytest.raises(zerobuffer.AlreadyRunning):
+        Server(name, SMALL)
+    server.stop()
+
+
+def test_only_servers_of_this_process_are_replaced(name, child):
+    other = child(
+        "import sys\n"
+        "from zerobuffer import BufferConfig, Server\n"
+        "with Server(sys.argv[1], BufferConfig(64, 4096)):\n"
+        "    print('up', flush=True)\n"
+        "    sys.stdin.read()\n",
+        name,
+    )
+    assert other.line() == "up"
+    with pytest.raises(zerobuffer.AlreadyRunning):
+        Server(name, SMALL, replace=True)
+    other.finish()
+
+
+CLIENTS = {
+    "in place": FACTORY.create_in_place_duplex_server,
+    "two buffers": FACTORY.create_mutable_server,
+}
+
+
+@pytest.fixture(params=CLIENTS)
+def native(request, name):
+    with CLIENTS[request.param](name, SMALL) as server:
+        server.start(nothing)
+        with FACTORY.create_client(name, response_buffer=SMALL) as client:
+            yield client._native
+
+
+def test_a_request_buffer_that_is_collected_does_not_block_its_client(native):
+    native.acquire_request_buffer(10)
+    gc.collect()
+    assert bytes(native.call(b"x", LONG)) == b"x"
+    view = np.asarray(native.acquire_request_buffer(10))
+    del view
+    gc.collect()
+    assert bytes(native.call(b"y", LONG)) == b"y"
+
+
+def test_what_has_ended_ends_again_without_harm(native):
+    buffer = native.acquire_request_buffer(1)
+    buffer.commit()
+    for again in (buffer.commit, lambda: buffer.resize(1), lambda: buffer.write(b"x"), lambda: buffer.data):
+        with pytest.raises(zerobuffer.InvalidState):
+            again()
+    buffer.abandon()
+    response = native.receive_response_for(buffer.sequence, LONG)
+    response.release()
+    response.release()
+    with response:
+        pass
+    assert bytes(native.call(b"x", LONG)) == b"x"
+    native.close()
+    native.close()
+    response.release()
+    for use in (native.send_request, native.call, lambda data: native.acquire_request_buffer(1)):
+        with pytest.raises(zerobuffer.ZeroBufferException):
+            use(b"x")
+
+
+def test_a_buffer_that_is_written_while_another_thread_commits_it_is_sent_once(native):
+    data = bytes(500)
+    for _ in range(100):
+        buffer = native.acquire_request_buffer(len(data))
+        committed = []
+
+        def commit(buffer=buffer, committed=committed):
+            try:
+                committed.append(buffer.commit())
+            except zerobuffer.InvalidState:
+                pass
+
+        threads = [threading.Thread(target=commit) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        try:
+            buffer.write(data)
+        except zerobuffer.InvalidState:
+            pass
+        for thread in threads:
+            thread.join()
+        assert len(committed) == 1
+        native.receive_response_for(committed[0], LONG).release()
+
+
+def test_a_request_is_answered_once_by_whoever_comes_first(name):
+    with Server(name, SMALL) as server, Client(name, LONG) as client:
+        for _ in range(100):
+            sequence = client.send_request(b"x" * 50)
+            request = server.receive(LONG)
+            ended = []
+
+            def end(how, request=request, ended=ended):
+                try:
+                    how()
+                    ended.append(how)
+                except zerobuffer.InvalidState:
+                    pass
+
+            ways = (request.respond, lambda: request.fail("late"))
+            threads = [threading.Thread(target=end, args=(way,)) for way in ways]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert len(ended) == 1
+            try:
+                client.receive_response_for(sequence, LONG).release()
+            except zerobuffer.HandlerFailed:
+                pass
+
+
+def calling(call):
+    """Runs a call on a thread of its own; how it has ended is in the list."""
+    ended = []
+
+    def run():
+        try:
+            call()
+            ended.append(None)
+        except Exception as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, ended
+
+
+WAITS = {
+    "receive": lambda client, sequence: client.receive_response(None),
+    "receive one": lambda client, sequence: client.receive_response_for(sequence, None),
+    "call": lambda client, sequence: client.call(b"x", None),
+}
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+@pytest.mark.parametrize("wait", WAITS)
+def test_closing_a_client_ends_the_waits_of_other_threads(name, kind, wait):
+    in_hand, let_go = threading.Event(), threading.Event()
+
+    def handler(request):
+        in_hand.set()
+        assert let_go.wait(LONG)
+
+    with CLIENTS[kind](name, SMALL) as server:
+        server.start(handler)
+        with FACTORY.create_client(name, response_buffer=SMALL) as client:
+            native = client._native
+            sequence = native.send_request(b"x")
+            assert in_hand.wait(LONG)
+            thread, ended = calling(lambda: WAITS[wait](native, sequence))
+            time.sleep(0.05)
+            native.close()
+            thread.join(LONG)
+            assert isinstance(ended[0], zerobuffer.ZeroBufferException)
+            let_go.set()
+
+
+@pytest.mark.parametrize("take", [lambda server: server.receive(None), lambda server: next(server)])
+def test_stopping_a_server_ends_the_waits_of_other_threads(name, take):
+    server = Server(name, SMALL)
+    thread, ended = calling(lambda: take(server))
+    time.sleep(0.05)
+    server.stop()
+    thread.join(LONG)
+    assert isinstance(ended[0], (zerobuffer.InvalidState, StopIteration))
