@@ -3,6 +3,7 @@
 mod api;
 mod bench;
 mod csharp;
+mod documents;
 mod dotnet;
 mod failpoints;
 mod fuzz;
@@ -43,6 +44,8 @@ enum Task {
     Native,
     /// Whether all languages offer the same, by the tables of docs/api.md.
     Api,
+    /// That what the documents show is run, and what a new user does first.
+    Documents,
     /// Make the C header anew from the sources of the C interface.
     Header,
     /// The tests against the deployed peer of version 1, which is installed under target/.
@@ -110,6 +113,7 @@ fn run(task: Task) -> Result<()> {
         Task::Loom => steps::loom(),
         Task::Native => native::test(),
         Task::Api => api::check(),
+        Task::Documents => documents::test(),
         Task::Header => header::write(),
         Task::Interop => steps::interop(),
         Task::Csharp => csharp::test(),

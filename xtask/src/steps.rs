@@ -2,8 +2,8 @@
 
 use crate::shm::Snapshot;
 use crate::{
-    api, bench, csharp, failpoints, header, hot_path, matrix, native, python, python_package, soak,
-    trust,
+    api, bench, csharp, documents, failpoints, header, hot_path, matrix, native, python,
+    python_package, soak, trust,
 };
 use anyhow::{Context, Result, ensure};
 use std::borrow::BorrowMut;
@@ -19,6 +19,7 @@ pub(crate) fn test() -> Result<()> {
     lint()?;
     header::check()?;
     api::check()?;
+    documents::test()?;
     trust::install_tools();
     step(
         "unit, model and integration tests",
