@@ -63,12 +63,12 @@ fn holds_addresses() -> PyErr {
 
 /// A hold on the bytes that another object shows. Unlike pyo3's it takes what has no shape and no strides
 /// to tell, as arrays of ctypes and numbers have not.
-struct View {
+pub(crate) struct View {
     raw: Box<ffi::Py_buffer>,
 }
 
 impl View {
-    fn get(object: &Bound<'_, PyAny>, flags: c_int) -> PyResult<Self> {
+    pub(crate) fn get(object: &Bound<'_, PyAny>, flags: c_int) -> PyResult<Self> {
         let mut raw = Box::new(ffi::Py_buffer::new());
         // SAFETY: `raw` may be filled, and stays at its address until it is released.
         match unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &raw mut *raw, flags) } {
@@ -77,8 +77,12 @@ impl View {
         }
     }
 
-    fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.raw.len.unsigned_abs()
+    }
+
+    pub(crate) fn start(&self) -> *mut u8 {
+        self.raw.buf.cast()
     }
 
     fn with_bytes<R>(

@@ -22,6 +22,7 @@ mod request;
 mod server;
 mod two_buffers;
 mod waiting;
+mod words;
 mod writer;
 
 use pyo3::prelude::*;
@@ -41,5 +42,6 @@ fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<writer::Writer>()?;
     module.add_class::<two_buffers::TwoBufferClient>()?;
     module.add_class::<two_buffers::TwoBufferServer>()?;
+    module.add_function(wrap_pyfunction!(words::add_u64, module)?)?;
     module.add_function(wrap_pyfunction!(two_buffers::is_duplex_server_running, module)?)
 }

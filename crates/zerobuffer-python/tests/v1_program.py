@@ -1,11 +1,12 @@
 """A program of version 1, written for the deployed package `zerobuffer-ipc`, which it uses through its public
 names only. It knows nothing of ours; the tests run it unchanged with either package.
 
-    v1_program.py reader|writer|server|client NAME
+    v1_program.py reader|writer|full|modules|views|server|client NAME
 
 Prints what it sees, line by line.
 """
 
+import ctypes
 import struct
 import sys
 import time
@@ -179,6 +180,108 @@ def full(name):
     say(all(hasattr(zerobuffer, public) for public in zerobuffer.__all__))
 
 
+def modules(name):
+    """What the package's modules offer to tools that look at a buffer."""
+    from zerobuffer import platform
+    from zerobuffer.oieb_view import OIEBView
+    from zerobuffer.shared_memory import SharedMemory, SharedMemoryFactory
+
+    with Reader(name, BufferConfig(64, 1024)) as reader, Writer(name) as writer:
+        memory = SharedMemoryFactory.open(name)
+        view = OIEBView(memory.get_memoryview(0, OIEBView.SIZE))
+        say(memory.name == "/" + name, memory.size, isinstance(memory, SharedMemory))
+        for index in range(3):
+            writer.write_frame(bytes(100 * index + 100))
+            say(view.payload_free_bytes, view.payload_write_pos, view.payload_written_count)
+        with reader.read_frame(1):
+            say(view.payload_free_bytes, view.payload_read_pos, view.payload_read_count)
+        say(view.payload_free_bytes, view.used_bytes, view.has_space_for(500), view.has_space_for(600))
+        say(view.oieb_size, view.version, view.metadata_size, view.payload_size)
+        say(platform.process_exists(view.reader_pid), view.writer_pid == view.reader_pid)
+        say(memory.read_uint32(0), memory.read_uint64(32), memory.read_bytes(192, 16).hex())
+        for attempt in (lambda: memory.read_bytes(memory.size - 1, 2), lambda: OIEBView(memoryview(b""))):
+            try:
+                attempt()
+            except ValueError:
+                say("ValueError")
+        view.dispose()
+        memory.close()
+        for call in (lambda: platform.create_shared_memory("/" + name, 10), lambda: Reader(name)):
+            raises(ZeroBufferException, call)
+    raises(ZeroBufferException, SharedMemoryFactory.open, name)
+    raises(ZeroBufferException, platform.open_semaphore, name + "-not-there")
+
+    memory = SharedMemoryFactory.create(name, 4096)
+    view = OIEBView(memory.get_view(0, 128))
+    view.initialize(64, 640, 77)
+    view.update_after_write(600)
+    view.update_after_write(40)
+    view.update_after_read(600)
+    view.atomic_add_payload_free_bytes(7)
+    view.atomic_sub_payload_free_bytes(2)
+    say(view.payload_free_bytes, view.atomic_read_payload_free_bytes(), view.reader_pid)
+    say(OIEB.unpack(memory.read_bytes(0, 128)))
+    view.dispose()
+    memory.write_uint64(128, 2**63)
+    memory.write_uint32(4092, 5)
+    memory.write_bytes(140, b"bytes")
+    say(memory.read_uint64(128), memory.read_uint32(4092), memory.read_bytes(140, 5))
+    memory.flush()
+    memory.close()
+    SharedMemoryFactory.remove(name)
+    SharedMemoryFactory.remove(name)
+
+    with platform.create_semaphore(name, 1) as semaphore:
+        other = platform.open_semaphore(name)
+        say(other.acquire(timeout=5), other.acquire(timeout=0.05), semaphore.release(), other.acquire())
+        other.close()
+        semaphore.unlink()
+    path = f"{platform.get_temp_directory()}/{name}.lock"
+    lock = platform.create_file_lock(path)
+    say(lock.is_locked(), platform.PlatformFileLock.try_remove_stale(path))
+    raises(ZeroBufferException, platform.create_file_lock, path)
+    lock.close()
+    say(lock.is_locked(), platform.PlatformFileLock.try_remove_stale(path), platform.process_exists(0))
+    open(path, "w").close()
+    say(platform.PlatformFileLock.try_remove_stale(path))
+
+
+def views(name):
+    """Frames and frame buffers with arrays on them, as programs with pictures have them."""
+    with Reader(name, BufferConfig(64, 4096)) as reader, Writer(name) as writer:
+        first = writer.get_frame_buffer(100)
+        array = (ctypes.c_ubyte * 100).from_buffer(first)
+        array[0:3] = [1, 2, 3]
+        writer.commit_frame()
+        raises(ZeroBufferException, writer.commit_frame)
+        with reader.read_frame(1) as frame:
+            picture = (ctypes.c_ubyte * 90).from_buffer(frame.data[10:])
+            drawn = (ctypes.c_ubyte * 90).from_buffer(frame.data[:90])
+            drawn[1] = 7
+            say(list(drawn[:4]), bytes(frame)[:4], frame.data.readonly)
+        say(drawn[0], len(picture), frame.size, len(frame), frame.is_valid)
+        buffer = writer.get_frame_buffer(4)
+        buffer[:] = b"1111"
+        buffer = writer.get_frame_buffer(4)
+        buffer[2:] = b"22"
+        writer.commit_frame()
+        raises(ZeroBufferException, writer.commit_frame)
+        frame = reader.read_frame(1)
+        data = frame.data
+        say(bytes(data), data is not None, frame.sequence)
+        del frame
+        writer.write_frame([1, 2, 255])
+        writer.write_frame((4, 5))
+        say([bytes(reader.read_frame(1)) for _ in range(2)], reader.frames_read)
+        metadata = b"{}"
+        writer.set_metadata(memoryview(metadata))
+        view = reader.get_metadata()
+        say(view.readonly, bytes(view), view.obj is metadata)
+        view.release()
+    # Arrays that outlive everything: ours alone are sure to.
+    del array, drawn, picture
+
+
 def server(name):
     factory = DuplexChannelFactory.get_instance()
     say(factory is DuplexChannelFactory.get_instance())
@@ -264,6 +367,4 @@ def client(name):
 
 
 if __name__ == "__main__":
-    {"reader": reader, "writer": writer, "full": full, "server": server, "client": client}[
-        sys.argv[1]
-    ](sys.argv[2])
+    globals()[sys.argv[1]](sys.argv[2])

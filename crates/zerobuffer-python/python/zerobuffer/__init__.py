@@ -24,7 +24,6 @@ import os as _os
 from ._native import (
     Client,
     Frame,
-    Reader,
     Request,
     RequestBuffer,
     Response,
@@ -90,6 +89,7 @@ from .exceptions import (
     WrongProcess,
     ZeroBufferException,
 )
+from .reader import Reader
 from .types import OIEB, BufferConfig, FrameHeader
 
 _level = _os.environ.get("ZEROBUFFER_LOG_LEVEL", "").upper()

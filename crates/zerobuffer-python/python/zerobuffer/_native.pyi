@@ -16,6 +16,7 @@ __all__ = [
     "TwoBufferClient",
     "TwoBufferServer",
     "Writer",
+    "add_u64",
     "__version__",
     "is_duplex_server_running",
 ]
@@ -302,4 +303,5 @@ class TwoBufferServer:
     ) -> None: ...
     def stop(self) -> None: ...
 
+def add_u64(memory: Buffer, offset: int, delta: int, /) -> int: ...
 def is_duplex_server_running(channel: str) -> bool: ...
