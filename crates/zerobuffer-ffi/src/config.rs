@@ -242,7 +242,7 @@ pub(crate) unsafe fn bytes<'a>(
         return Err(null(what));
     }
     if len > isize::MAX as usize {
-        return Err(Error::TooLarge { asked: len as u64, max: isize::MAX as u64 });
+        return Err(Error::TooLarge { what, asked: len as u64, max: isize::MAX as u64 });
     }
     // SAFETY: the C contract.
     Ok(unsafe { std::slice::from_raw_parts(data, len) })
@@ -264,7 +264,11 @@ pub(crate) unsafe fn copy_out(
         return Ok(());
     }
     if data.len() > capacity {
-        return Err(Error::TooLarge { asked: data.len() as u64, max: capacity as u64 });
+        return Err(Error::TooLarge {
+            what: "the result",
+            asked: data.len() as u64,
+            max: capacity as u64,
+        });
     }
     // SAFETY: the C contract, and checked; the caller's memory is not ours.
     unsafe { buffer.copy_from_nonoverlapping(data.as_ptr(), data.len()) };

@@ -247,7 +247,7 @@ fn with_facts(error: &Error, base: zb_error) -> zb_error {
 fn amounts(error: &Error) -> (u64, u64) {
     match *error {
         Error::BadConfig { asked, .. } => (asked, 0),
-        Error::TooLarge { asked, max } | Error::WouldNeverFit { asked, max } => (asked, max),
+        Error::TooLarge { asked, max, .. } | Error::WouldNeverFit { asked, max } => (asked, max),
         Error::NoSpace { needed, .. } => (needed, 0),
         Error::Timeout { waited, .. } | Error::NotConnectedYet { waited } => {
             (u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX), 0)

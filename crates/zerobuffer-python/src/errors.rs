@@ -131,7 +131,8 @@ fn facts<'py>(py: Python<'py>, error: &Error) -> PyResult<Facts<'py>> {
             facts![waited]
         }
         Error::Full { needed, free, in_flight } => facts![needed, free, in_flight],
-        Error::TooLarge { asked, max } | Error::WouldNeverFit { asked, max } => facts![asked, max],
+        Error::TooLarge { what, asked, max } => facts![what, asked, max],
+        Error::WouldNeverFit { asked, max } => facts![asked, max],
         Error::PeerDied { request } | Error::PeerClosed { request } => {
             let sequence = request.map(|request| request.sequence);
             let state = request.map(|request| state(py, request.state)).transpose()?;

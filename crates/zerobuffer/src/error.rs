@@ -130,6 +130,8 @@ pub enum Error {
     },
     /// A request that can never fit this ring, or a length beyond the buffer that was acquired.
     TooLarge {
+        /// What is too large.
+        what: &'static str,
         /// Bytes asked for.
         asked: u64,
         /// Bytes possible.
@@ -405,8 +407,8 @@ impl Error {
                 "the ring is full: {needed} bytes needed, {free} free, {in_flight} requests in flight; \
                  give responses back, or make the payload larger"
             ),
-            Self::TooLarge { asked, max } => {
-                write!(f, "{asked} bytes are too large: at most {max} fit")
+            Self::TooLarge { what, asked, max } => {
+                write!(f, "{what} of {asked} bytes is too large: at most {max} bytes fit")
             }
             Self::PeerDied { request } => write_end(f, "the peer process died", request),
             Self::PeerClosed { request } => write_end(f, "the peer closed the channel", request),

@@ -99,7 +99,11 @@ impl MemoryProvider for SharedMemoryView {
             Some(end) if end <= self.len => {}
             _ => {
                 let asked = offset.saturating_add(size) as u64;
-                return Err(Error::TooLarge { asked, max: self.len as u64 });
+                return Err(Error::TooLarge {
+                    what: "a window into the view",
+                    asked,
+                    max: self.len as u64,
+                });
             }
         }
         // SAFETY: `offset` is at most `len`, so the address lies in, or one past, the same memory.

@@ -124,7 +124,7 @@ pub(crate) fn place(len: u64, position: u64, size: u64) -> Result<Place> {
     // At the beginning of the ring the rest must be good as well.
     if len > max || !is_good_rest(max - len) {
         let max = if len >= max { max } else { max.saturating_sub(FRAME_HEADER) };
-        return Err(Error::TooLarge { asked: len, max });
+        return Err(Error::TooLarge { what: "a frame", asked: len, max });
     }
     let total = FRAME_HEADER + len;
     let to_end = size - position;

@@ -230,7 +230,7 @@ impl Segment {
             return Err(Error::EmptyFrame);
         }
         if bytes.len() as u64 > max {
-            return Err(Error::TooLarge { asked: bytes.len() as u64, max });
+            return Err(Error::TooLarge { what: "metadata", asked: bytes.len() as u64, max });
         }
         let written = 8 + bytes.len() as u64;
         frame::write_block(&self.metadata, 0, &(bytes.len() as u64).to_le_bytes());

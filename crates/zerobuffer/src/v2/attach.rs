@@ -72,7 +72,7 @@ fn try_attach(
     failpoint!("attach.mapped");
     if !metadata.is_empty() && metadata.len() as u64 + 8 > geometry.metadata_request {
         let max = geometry.metadata_request.saturating_sub(8);
-        return Err(Error::TooLarge { asked: metadata.len() as u64, max }.into());
+        return Err(Error::TooLarge { what: "metadata", asked: metadata.len() as u64, max }.into());
     }
     if !is_fresh(&memory, &geometry)? && !Role::Client.is_held(&memory)? {
         return Err(not_running("its server is making room after the former client"));

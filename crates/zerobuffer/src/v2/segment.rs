@@ -192,7 +192,11 @@ impl Segment {
         });
         let written = 8 + bytes.len() as u64;
         if written > size {
-            return Err(Error::TooLarge { asked: bytes.len() as u64, max: size.saturating_sub(8) });
+            return Err(Error::TooLarge {
+                what: "metadata",
+                asked: bytes.len() as u64,
+                max: size.saturating_sub(8),
+            });
         }
         self.control.at(start as usize).store(bytes.len() as u64, Ordering::Relaxed);
         frame::write_block(&self.metadata, start + 8, bytes);

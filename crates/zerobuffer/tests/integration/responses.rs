@@ -173,7 +173,7 @@ fn requests_that_never_fit_are_refused_with_what_would() {
         for len in [961, 1024, 1 << 30] {
             let error = fails(client.acquire_request_buffer(len), ErrorKind::TooLarge);
             assert!(
-                matches!(error, Error::TooLarge { asked, max: 960 } if asked == len as u64),
+                matches!(error, Error::TooLarge { asked, max: 960, .. } if asked == len as u64),
                 "{error:?}"
             );
         }

@@ -50,7 +50,7 @@ fn metadata_is_written_once_and_read_whole() {
     assert_eq!(reader.metadata().unwrap(), None);
     assert_eq!(writer.set_metadata(&[]).unwrap_err().kind(), ErrorKind::EmptyFrame);
     let error = writer.set_metadata(&[0; 121]).unwrap_err();
-    assert!(matches!(error, Error::TooLarge { asked: 121, max: 120 }));
+    assert!(matches!(error, Error::TooLarge { what: "metadata", asked: 121, max: 120 }));
     writer.set_metadata(b"hello").unwrap();
     assert_eq!(
         (peek(&name, field::METADATA_WRITTEN), peek(&name, field::METADATA_FREE)),

@@ -178,7 +178,11 @@ macro_rules! request_buffer_methods {
             pub fn resize(&mut self, len: usize) -> Result<()> {
                 let max = self.capacity();
                 if len > max {
-                    return Err(Error::TooLarge { asked: len as u64, max: max as u64 });
+                    return Err(Error::TooLarge {
+                        what: "a resized request",
+                        asked: len as u64,
+                        max: max as u64,
+                    });
                 }
                 self.len = len as u64;
                 Ok(())

@@ -214,7 +214,7 @@ impl ClientRing {
         let size = self.ring.size;
         let Some(len_at_start) = demand.slot_len(0).filter(|len| *len <= size) else {
             let max = size.saturating_sub(demand.data_offset(0));
-            return Err(Error::TooLarge { asked: demand.capacity(), max });
+            return Err(Error::TooLarge { what: "a request", asked: demand.capacity(), max });
         };
         let position = self.position.load(Ordering::Relaxed);
         let free = size - self.used.load(Ordering::Relaxed);

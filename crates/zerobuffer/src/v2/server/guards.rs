@@ -107,7 +107,11 @@ impl<'s> Frame<'s> {
     pub fn resize(&mut self, len: usize) -> Result<()> {
         let former = self.len();
         if len > self.capacity() {
-            return Err(Error::TooLarge { asked: len as u64, max: self.capacity() as u64 });
+            return Err(Error::TooLarge {
+                what: "a resized response",
+                asked: len as u64,
+                max: self.capacity() as u64,
+            });
         }
         self.len = len as u64;
         if let Some(added) = self.data_mut().get_mut(former..) {

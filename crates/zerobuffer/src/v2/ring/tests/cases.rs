@@ -102,7 +102,9 @@ fn a_demand_that_never_fits_is_told_what_would() {
     let world = World::new(256);
     for (asked, alignment, max) in [(193, 1, 192), (u64::MAX, 1, 192), (0, 4096, 0)] {
         let error = world.client.try_claim(Demand::new(asked, alignment).unwrap()).unwrap_err();
-        assert!(matches!(error, Error::TooLarge { asked: a, max: m } if (a, m) == (asked, max)));
+        assert!(
+            matches!(error, Error::TooLarge { what: "a request", asked: a, max: m } if (a, m) == (asked, max))
+        );
     }
     assert_eq!(world.client.max_capacity(), 192);
 }
