@@ -15,7 +15,8 @@ const CSHARP: &str = "bindings/csharp/ZeroBuffer";
 const PYTHON: &str = "crates/zerobuffer-python/python/zerobuffer/_native.pyi";
 
 /// Public types of Rust whose methods must all stand in the tables.
-const RUST_TYPES: [&str; 29] = [
+const RUST_TYPES: [&str; 30] = [
+    "Closer",
     "Client",
     "SharedClient",
     "RequestSender",

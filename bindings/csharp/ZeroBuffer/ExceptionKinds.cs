@@ -343,6 +343,14 @@ namespace ZeroBuffer
         public int OsError { get; private set; }
     }
 
+    /// <summary>The object was closed on this side, by another thread maybe.</summary>
+    public sealed class ClosedException : ZeroBufferException
+    {
+        internal ClosedException(Facts facts) : base(ErrorKind.Closed, facts.Message)
+        {
+        }
+    }
+
     /// <summary>This platform, or this kind of channel, cannot do it.</summary>
     public sealed class UnsupportedException : ZeroBufferException
     {

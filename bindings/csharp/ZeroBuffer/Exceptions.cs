@@ -51,6 +51,8 @@ namespace ZeroBuffer
         System = 22,
         /// <summary>See <see cref="UnsupportedException"/>.</summary>
         Unsupported = 23,
+        /// <summary>See <see cref="ClosedException"/>.</summary>
+        Closed = 24,
         /// <summary>See <see cref="WouldNeverFitException"/>.</summary>
         WouldNeverFit = 100,
         /// <summary>See <see cref="NotConnectedYetException"/>.</summary>
@@ -119,6 +121,7 @@ namespace ZeroBuffer
                 case ErrorKind.InvalidState: return new InvalidStateException(facts);
                 case ErrorKind.System: return new SystemCallException(facts);
                 case ErrorKind.Unsupported: return new UnsupportedException(facts);
+                case ErrorKind.Closed: return new ClosedException(facts);
                 case ErrorKind.WouldNeverFit: return new WouldNeverFitException(facts);
                 case ErrorKind.NotConnectedYet: return new NotConnectedYetException(facts);
                 case ErrorKind.SequenceGap: return new SequenceGapException(facts);

@@ -173,6 +173,7 @@ namespace ZeroBuffer
         [DllImport(Library)] internal static extern Error* zb_last_error();
 
         [DllImport(Library)] internal static extern int zb_server_create(byte* name, ServerConfig* config, IntPtr* server);
+        [DllImport(Library)] internal static extern void zb_server_shutdown(IntPtr server);
         [DllImport(Library)] internal static extern void zb_server_close(IntPtr server);
         [DllImport(Library)] internal static extern int zb_server_start(IntPtr server, IntPtr handler, IntPtr user, IntPtr release);
         [DllImport(Library)] internal static extern int zb_server_receive(IntPtr server, long timeout, Frame* frame);
@@ -189,6 +190,7 @@ namespace ZeroBuffer
         [DllImport(Library)] internal static extern int zb_frame_reply(Frame* frame, UIntPtr length, byte** data);
 
         [DllImport(Library)] internal static extern int zb_client_connect(byte* name, ClientConfig* config, long timeout, IntPtr* client);
+        [DllImport(Library)] internal static extern void zb_client_shutdown(IntPtr client);
         [DllImport(Library)] internal static extern void zb_client_close(IntPtr client);
         [DllImport(Library)] internal static extern int zb_client_call(IntPtr client, byte* data, UIntPtr length, long timeout, View* response);
         [DllImport(Library)] internal static extern int zb_client_send(IntPtr client, byte* data, UIntPtr length, ulong* sequence);
@@ -207,12 +209,14 @@ namespace ZeroBuffer
         [DllImport(Library)] internal static extern int zb_view_detach(View* view);
 
         [DllImport(Library)] internal static extern int zb_reader_create(byte* name, ReaderConfig* config, IntPtr* reader);
+        [DllImport(Library)] internal static extern void zb_reader_shutdown(IntPtr reader);
         [DllImport(Library)] internal static extern void zb_reader_close(IntPtr reader);
         [DllImport(Library)] internal static extern int zb_reader_read(IntPtr reader, long timeout, View* frame);
         [DllImport(Library)] internal static extern int zb_reader_metadata(IntPtr reader, byte* buffer, UIntPtr capacity, UIntPtr* length);
         [DllImport(Library)] internal static extern byte zb_reader_is_writer_connected(IntPtr reader);
 
         [DllImport(Library)] internal static extern int zb_writer_connect(byte* name, WriterConfig* config, long timeout, IntPtr* writer);
+        [DllImport(Library)] internal static extern void zb_writer_shutdown(IntPtr writer);
         [DllImport(Library)] internal static extern void zb_writer_close(IntPtr writer);
         [DllImport(Library)] internal static extern int zb_writer_write(IntPtr writer, byte* data, UIntPtr length, ulong* sequence);
         [DllImport(Library)] internal static extern int zb_writer_acquire(IntPtr writer, UIntPtr size, Buffer* buffer);

@@ -126,7 +126,8 @@
  *
  * Threads: with `ZB_THREADS_ONE`, the default, one thread at a time uses it, with the views and
  * the buffer that come from it; which thread that is may change. With `ZB_THREADS_MANY` any
- * number of threads use it at once, and only `zb_client_close` must be the last call.
+ * number of threads use it at once, and only `zb_client_close` must be the last call. Either way
+ * `zb_client_shutdown` may be called on any thread at any time before that.
  */
 typedef struct zb_client zb_client;
 
@@ -141,15 +142,15 @@ typedef struct zb_reader zb_reader;
 /**
  * A server of one channel.
  *
- * Threads: one at a time uses it, and the frame received from it. Handlers run on threads of the
- * library.
+ * Threads: one at a time uses it, and the frame received from it; `zb_server_shutdown` may be called
+ * on any other meanwhile. Handlers run on threads of the library.
  */
 typedef struct zb_server zb_server;
 
 /**
  * Version 1: a writer, which attaches to a reader's buffer and fills it.
  *
- * Threads: one at a time.
+ * Threads: one at a time. `zb_writer_shutdown` may be called on any other meanwhile.
  */
 typedef struct zb_writer zb_writer;
 
@@ -734,6 +735,11 @@ typedef struct zb_writer_config {
 #define ZB_UNSUPPORTED 23
 
 /**
+ * The object was shut down on this side, by another thread maybe: see `zb_client_shutdown`.
+ */
+#define ZB_CLOSED 24
+
+/**
  * Version 1: a frame of this length can not be placed at the ring's present position.
  */
 #define ZB_WOULD_NEVER_FIT 100
@@ -800,6 +806,14 @@ size_t zb_payload_size_for_frames(size_t frame_size,
 zb_status zb_server_create(const char *name,
                            const struct zb_server_config *config,
                            struct zb_server **server);
+
+/**
+ * Ends the server from any thread, while another one is inside of its calls: a `zb_server_receive` that
+ * waits comes back at once, and it and every later one fails with `ZB_CLOSED`; a handler is called no
+ * more, and one that waits for room comes back. `zb_server_stop` and `zb_server_close` do the rest, once
+ * the thread has come back. Null does nothing, nor does a second time.
+ */
+void zb_server_shutdown(const struct zb_server *server);
 
 /**
  * Stops the server in good order, as `zb_server_stop`, and frees it. Null does nothing.
@@ -903,6 +917,14 @@ zb_status zb_client_connect(const char *name,
                             const struct zb_client_config *config,
                             int64_t timeout_ns,
                             struct zb_client **client);
+
+/**
+ * Ends the client from any thread, while others are inside of its calls: each call that waits comes
+ * back at once, and it and every later one that could wait fails with `ZB_CLOSED`,
+ * `zb_client_reconnect` too. Once the threads have come back `zb_client_close` frees it. Null does
+ * nothing, nor does a second time.
+ */
+void zb_client_shutdown(const struct zb_client *client);
 
 /**
  * Closes the connection in good order and frees the client. Null does nothing.
@@ -1030,6 +1052,13 @@ zb_status zb_reader_create(const char *name,
                            struct zb_reader **reader);
 
 /**
+ * Ends the reader from any thread: each `zb_reader_read` that waits comes back at once, and it and
+ * every later one fails with `ZB_CLOSED`. Once the threads have come back `zb_reader_close` frees it.
+ * Null does nothing, nor does a second time.
+ */
+void zb_reader_shutdown(const struct zb_reader *reader);
+
+/**
  * Removes the buffer and frees the reader. Views of it stay valid until they are released. Null
  * does nothing.
  */
@@ -1064,6 +1093,13 @@ zb_status zb_writer_connect(const char *name,
                             const struct zb_writer_config *config,
                             int64_t timeout_ns,
                             struct zb_writer **writer);
+
+/**
+ * Ends the writer from any thread, while another one is inside of its calls: a call that waits for
+ * room comes back at once, and it and every later one fails with `ZB_CLOSED`. Once the thread has come
+ * back `zb_writer_close` frees it. Null does nothing, nor does a second time.
+ */
+void zb_writer_shutdown(const struct zb_writer *writer);
 
 /**
  * Gives the writer's role back and frees the writer. Frames that were written stay there to be read.

@@ -13,7 +13,7 @@ use std::mem::MaybeUninit;
 use std::ptr::{NonNull, null, null_mut};
 use std::time::{Duration, Instant};
 use zerobuffer::{
-    Client, DuplexChannelFactory, DuplexClient, DuplexRequestBuffer, DuplexResponse, Error,
+    Client, Closer, DuplexChannelFactory, DuplexClient, DuplexRequestBuffer, DuplexResponse, Error,
     Reconnected, RequestLayout, Response, Result, SharedClient, v1,
 };
 
@@ -21,8 +21,10 @@ use zerobuffer::{
 ///
 /// Threads: with `ZB_THREADS_ONE`, the default, one thread at a time uses it, with the views and
 /// the buffer that come from it; which thread that is may change. With `ZB_THREADS_MANY` any
-/// number of threads use it at once, and only `zb_client_close` must be the last call.
+/// number of threads use it at once, and only `zb_client_close` must be the last call. Either way
+/// `zb_client_shutdown` may be called on any thread at any time before that.
 pub struct zb_client {
+    closer: Closer,
     kind: Kind,
 }
 
@@ -374,7 +376,11 @@ pub unsafe extern "C" fn zb_client_connect(
         let (name, config) = unsafe { (config::name(name)?, config::read(config)?) };
         // SAFETY: the C contract, for the metadata.
         let kind = unsafe { connect(name, config, duration(timeout_ns))? };
-        *client = Box::into_raw(Box::new(zb_client { kind }));
+        let closer = match &kind {
+            Kind::One(local) => local.client().closer(),
+            Kind::Many { client, .. } => client.closer(),
+        };
+        *client = Box::into_raw(Box::new(zb_client { closer, kind }));
         // SAFETY: just made.
         if let Kind::One(local) = unsafe { &(**client).kind } {
             local.home.set(*client);
@@ -413,6 +419,20 @@ unsafe fn connect(name: &str, config: Option<zb_client_config>, timeout: Duratio
         }
         (other, _) => Err(config::bad("threads", other, "a ZB_THREADS_ constant")),
     }
+}
+
+/// Ends the client from any thread, while others are inside of its calls: each call that waits comes
+/// back at once, and it and every later one that could wait fails with `ZB_CLOSED`,
+/// `zb_client_reconnect` too. Once the threads have come back `zb_client_close` frees it. Null does
+/// nothing, nor does a second time.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zb_client_shutdown(client: *const zb_client) {
+    run_or((), || {
+        // SAFETY: the C contract. What the thread inside changes lies in cells, and is not looked at.
+        if let Ok(client) = unsafe { zb_client::of(client) } {
+            client.closer.close();
+        }
+    });
 }
 
 /// Closes the connection in good order and frees the client. Null does nothing.

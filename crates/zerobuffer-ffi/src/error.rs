@@ -56,6 +56,8 @@ pub const ZB_INVALID_STATE: zb_status = 21;
 pub const ZB_SYSTEM: zb_status = 22;
 /// This platform, or this kind of channel, cannot do it.
 pub const ZB_UNSUPPORTED: zb_status = 23;
+/// The object was shut down on this side, by another thread maybe: see `zb_client_shutdown`.
+pub const ZB_CLOSED: zb_status = 24;
 /// Version 1: a frame of this length can not be placed at the ring's present position.
 pub const ZB_WOULD_NEVER_FIT: zb_status = 100;
 /// Version 1: no writer has attached to the buffer yet.
@@ -323,6 +325,7 @@ mod tests {
             (ZB_INVALID_STATE, ErrorKind::InvalidState),
             (ZB_SYSTEM, ErrorKind::System),
             (ZB_UNSUPPORTED, ErrorKind::Unsupported),
+            (ZB_CLOSED, ErrorKind::Closed),
             (ZB_WOULD_NEVER_FIT, ErrorKind::WouldNeverFit),
             (ZB_NOT_CONNECTED_YET, ErrorKind::NotConnectedYet),
             (ZB_SEQUENCE_GAP, ErrorKind::SequenceGap),

@@ -2,7 +2,7 @@
 
 use crate::config::bytes;
 use crate::error::{null, run, run_or, zb_status};
-use crate::server::zb_server;
+use crate::server::{Serving, zb_server};
 use std::ffi::c_char;
 use std::ptr::{null_mut, with_exposed_provenance_mut};
 use zerobuffer::v1::{self, Draft, Reply};
@@ -88,9 +88,9 @@ impl zb_frame {
 
     /// # Safety
     /// The C contract: the server is not closed.
-    unsafe fn server<'s>(&self) -> Option<&'s mut zb_server> {
+    unsafe fn server<'s>(&self) -> Option<&'s mut Serving> {
         // SAFETY: the C contract.
-        let server: &mut zb_server = unsafe { &mut *self.owner(State::Received)? };
+        let server = unsafe { zb_server::of(self.owner(State::Received)?) }.ok()?;
         server.is_at_hand(self.opaque[2]).then_some(server)
     }
 
@@ -120,7 +120,7 @@ impl zb_frame {
                     _ => Err(TWO_BUFFERS),
                 };
             }
-            if let Some(request) = self.server().and_then(zb_server::request_at_hand) {
+            if let Some(request) = self.server().and_then(Serving::request_at_hand) {
                 return use_it(request);
             }
             match self.owner::<OwnedRequest>(State::Detached) {
@@ -241,7 +241,7 @@ unsafe fn answer(
     detached: impl FnOnce(OwnedRequest),
 ) -> Result<()> {
     // SAFETY: the C contract.
-    let request = unsafe { frame.server() }.and_then(zb_server::take_request);
+    let request = unsafe { frame.server() }.and_then(Serving::take_request);
     let boxed = frame.owner::<OwnedRequest>(State::Detached);
     let former = std::mem::replace(frame, zb_frame::EMPTY);
     let answered = match (request, boxed) {
@@ -279,8 +279,7 @@ pub unsafe extern "C" fn zb_frame_detach(frame: *mut zb_frame) -> zb_status {
             });
         }
         // SAFETY: the C contract.
-        let request =
-            unsafe { frame.server() }.and_then(zb_server::take_request).ok_or(NOT_HELD)?;
+        let request = unsafe { frame.server() }.and_then(Serving::take_request).ok_or(NOT_HELD)?;
         let request = Box::into_raw(Box::new(request.into_owned()));
         // SAFETY: the C contract; the frame becomes a detached one.
         unsafe { frame.give_back() };

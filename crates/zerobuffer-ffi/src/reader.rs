@@ -5,13 +5,14 @@ use crate::error::{null, run, run_or, zb_status};
 use crate::view::{receive, zb_view};
 use std::ffi::c_char;
 use std::ptr::null_mut;
-use zerobuffer::{BufferConfig, Result, v1};
+use zerobuffer::{BufferConfig, Closer, Result, v1};
 
 /// Version 1: a reader, which creates a buffer and owns it.
 ///
 /// Threads: any number may use it at once; each frame goes to one of them. `zb_reader_close` must
 /// be the last call.
 pub struct zb_reader {
+    closer: Closer,
     reader: v1::Reader,
 }
 
@@ -49,9 +50,22 @@ pub unsafe extern "C" fn zb_reader_create(
             None => v1::ReaderConfig::new(BufferConfig::default()),
         };
         let reader = v1::Reader::create(name, config)?;
-        *out = Box::into_raw(Box::new(zb_reader { reader }));
+        *out = Box::into_raw(Box::new(zb_reader { closer: reader.closer(), reader }));
         Ok(())
     })
+}
+
+/// Ends the reader from any thread: each `zb_reader_read` that waits comes back at once, and it and
+/// every later one fails with `ZB_CLOSED`. Once the threads have come back `zb_reader_close` frees it.
+/// Null does nothing, nor does a second time.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zb_reader_shutdown(reader: *const zb_reader) {
+    run_or((), || {
+        // SAFETY: the C contract.
+        if let Some(this) = unsafe { reader.as_ref() } {
+            this.closer.close();
+        }
+    });
 }
 
 /// Removes the buffer and frees the reader. Views of it stay valid until they are released. Null

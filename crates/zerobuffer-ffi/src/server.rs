@@ -5,15 +5,22 @@ use crate::config::{
 };
 use crate::error::{null, run, run_or, zb_status};
 use crate::frame::{Handling, State, Work, zb_frame};
+use std::cell::UnsafeCell;
 use std::ffi::{c_char, c_void};
 use std::ptr::{NonNull, null_mut};
-use zerobuffer::{Error, Frame, HandlerOutcome, Request, Result, Server, ServerConfig, v1};
+use zerobuffer::{Closer, Error, Frame, HandlerOutcome, Request, Result, Server, ServerConfig, v1};
 
 /// A server of one channel.
 ///
-/// Threads: one at a time uses it, and the frame received from it. Handlers run on threads of the
-/// library.
+/// Threads: one at a time uses it, and the frame received from it; `zb_server_shutdown` may be called
+/// on any other meanwhile. Handlers run on threads of the library.
 pub struct zb_server {
+    closer: Closer,
+    serving: UnsafeCell<Serving>,
+}
+
+/// What the one thread at a time uses.
+pub(crate) struct Serving {
     /// Received and not answered; borrows the server, so it is dropped first.
     at_hand: Option<Request<'static>>,
     /// Counts received requests.
@@ -42,7 +49,7 @@ pub type zb_handler = Option<unsafe extern "C" fn(frame: *mut zb_frame, user: *m
 /// Frees what a handler uses.
 pub type zb_release = Option<unsafe extern "C" fn(user: *mut c_void)>;
 
-impl Drop for zb_server {
+impl Drop for Serving {
     fn drop(&mut self) {
         self.at_hand = None;
         // SAFETY: made by `Box::leak`, and nothing borrows it any more.
@@ -54,20 +61,36 @@ impl zb_server {
     /// # Safety
     /// The C contract; and the only reference to it on the one thread that uses it.
     #[inline(always)]
-    unsafe fn of<'s>(server: *mut Self) -> Result<&'s mut Self> {
+    pub(crate) unsafe fn of<'s>(server: *const Self) -> Result<&'s mut Serving> {
         // SAFETY: the C contract.
-        unsafe { server.as_mut() }.ok_or_else(|| null("server"))
+        let this = unsafe { server.as_ref() }.ok_or_else(|| null("server"))?;
+        // SAFETY: the caller's.
+        Ok(unsafe { &mut *this.serving.get() })
     }
 
     /// # Safety
     /// The C contract.
     unsafe fn view<'s>(server: *const Self) -> Result<&'s Any> {
         // SAFETY: the C contract; the boxed server lives as long as its handle.
-        unsafe { server.as_ref() }
-            .map(|this| unsafe { this.server.as_ref() })
-            .ok_or_else(|| null("server"))
+        unsafe { Self::of(server).map(|this| this.server.as_ref()) }
     }
 
+    /// Notes that received request `serial` is gone, and frees the server if it is closed.
+    ///
+    /// # Safety
+    /// The C contract, and no reference to the server is used afterwards.
+    #[inline(always)]
+    pub(crate) unsafe fn give_back(server: *mut Self, serial: u64) {
+        // SAFETY: the C contract: a received frame keeps its server's handle.
+        let Ok(this) = (unsafe { Self::of(server) }) else { return };
+        if this.serial == serial && std::mem::replace(&mut this.lent, false) && this.closing {
+            // SAFETY: made by `Box::into_raw`; `zb_server_close` has left it to the frame.
+            drop(unsafe { Box::from_raw(server) });
+        }
+    }
+}
+
+impl Serving {
     /// The server, unless a request that is at hand borrows it.
     #[inline(always)]
     fn free(&mut self) -> Result<&mut Any> {
@@ -94,20 +117,6 @@ impl zb_server {
 
     pub(crate) fn request_at_hand(&mut self) -> Option<&mut Request<'static>> {
         self.at_hand.as_mut()
-    }
-
-    /// Notes that received request `serial` is gone, and frees the server if it is closed.
-    ///
-    /// # Safety
-    /// The C contract, and no reference to the server is used afterwards.
-    #[inline(always)]
-    pub(crate) unsafe fn give_back(server: *mut Self, serial: u64) {
-        // SAFETY: the C contract: a received frame keeps its server's handle.
-        let this = unsafe { &mut *server };
-        if this.serial == serial && std::mem::replace(&mut this.lent, false) && this.closing {
-            // SAFETY: made by `Box::into_raw`; `zb_server_close` has left it to the frame.
-            drop(unsafe { Box::from_raw(server) });
-        }
     }
 
     #[inline(always)]
@@ -205,14 +214,13 @@ pub unsafe extern "C" fn zb_server_create(
         let (name, config) = unsafe { (config::name(name)?, config::read(config)?) };
         // SAFETY: the C contract, for the metadata.
         let server = unsafe { create(name, config)? };
+        let closer = match &server {
+            Any::InPlace(server) => server.closer(),
+            Any::Mutable(server) | Any::Immutable(server) => server.closer(),
+        };
         let server = NonNull::from(Box::leak(Box::new(server)));
-        *out = Box::into_raw(Box::new(zb_server {
-            at_hand: None,
-            serial: 0,
-            lent: false,
-            closing: false,
-            server,
-        }));
+        let serving = Serving { at_hand: None, serial: 0, lent: false, closing: false, server };
+        *out = Box::into_raw(Box::new(zb_server { closer, serving: UnsafeCell::new(serving) }));
         Ok(())
     })
 }
@@ -237,6 +245,20 @@ unsafe fn create(name: &str, config: Option<zb_server_config>) -> Result<Any> {
         }
         other => Err(config::bad("kind", other, "a ZB_SERVER_ constant")),
     }
+}
+
+/// Ends the server from any thread, while another one is inside of its calls: a `zb_server_receive` that
+/// waits comes back at once, and it and every later one fails with `ZB_CLOSED`; a handler is called no
+/// more, and one that waits for room comes back. `zb_server_stop` and `zb_server_close` do the rest, once
+/// the thread has come back. Null does nothing, nor does a second time.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zb_server_shutdown(server: *const zb_server) {
+    run_or((), || {
+        // SAFETY: the C contract. What the thread inside uses lies in a cell, and is not looked at.
+        if let Some(this) = unsafe { server.as_ref() } {
+            this.closer.close();
+        }
+    });
 }
 
 /// Stops the server in good order, as `zb_server_stop`, and frees it. Null does nothing.

@@ -4,14 +4,21 @@ use crate::buffer::{Owner, zb_buffer};
 use crate::client::{NOT_OPEN, SAME_LENGTH};
 use crate::config::{self, bytes, duration, zb_writer_config};
 use crate::error::{null, run, run_or, zb_status};
+use std::cell::UnsafeCell;
 use std::ffi::c_char;
 use std::ptr::{NonNull, null_mut};
-use zerobuffer::{Error, Result, v1};
+use zerobuffer::{Closer, Error, Result, v1};
 
 /// Version 1: a writer, which attaches to a reader's buffer and fills it.
 ///
-/// Threads: one at a time.
+/// Threads: one at a time. `zb_writer_shutdown` may be called on any other meanwhile.
 pub struct zb_writer {
+    closer: Closer,
+    writing: UnsafeCell<Writing>,
+}
+
+/// What the one thread at a time uses.
+struct Writing {
     /// Borrows the writer: dropped first.
     open: Option<v1::FrameBuffer<'static>>,
     /// A buffer is in the caller's hands; it keeps the handle.
@@ -22,7 +29,7 @@ pub struct zb_writer {
     writer: NonNull<v1::Writer>,
 }
 
-impl Drop for zb_writer {
+impl Drop for Writing {
     fn drop(&mut self) {
         self.open = None;
         // SAFETY: made by `Box::leak`, and nothing borrows it any more.
@@ -33,18 +40,11 @@ impl Drop for zb_writer {
 impl zb_writer {
     /// # Safety
     /// The C contract; and the only reference to it on the one thread that uses it.
-    unsafe fn of<'w>(writer: *mut Self) -> Result<&'w mut Self> {
+    unsafe fn of<'w>(writer: *const Self) -> Result<&'w mut Writing> {
         // SAFETY: the C contract.
-        unsafe { writer.as_mut() }.ok_or_else(|| null("writer"))
-    }
-
-    /// The writer, unless a frame that is open borrows it.
-    fn free(&mut self) -> Result<&mut v1::Writer> {
-        match self.open {
-            Some(_) => Err(Error::ClaimOpen),
-            // SAFETY: it lives as long as this, and only `open` borrows it otherwise.
-            None => Ok(unsafe { self.writer.as_mut() }),
-        }
+        let this = unsafe { writer.as_ref() }.ok_or_else(|| null("writer"))?;
+        // SAFETY: the caller's.
+        Ok(unsafe { &mut *this.writing.get() })
     }
 
     /// # Safety
@@ -87,6 +87,17 @@ impl zb_writer {
     }
 }
 
+impl Writing {
+    /// The writer, unless a frame that is open borrows it.
+    fn free(&mut self) -> Result<&mut v1::Writer> {
+        match self.open {
+            Some(_) => Err(Error::ClaimOpen),
+            // SAFETY: it lives as long as this, and only `open` borrows it otherwise.
+            None => Ok(unsafe { self.writer.as_mut() }),
+        }
+    }
+}
+
 /// Attaches to the buffer `name`, waiting until the timeout has passed for it to be there and to
 /// have no other writer; 0 tries once. `config` may be null for the defaults. `writer` gets the
 /// handle, or null.
@@ -108,11 +119,25 @@ pub unsafe extern "C" fn zb_writer_connect(
             None => v1::WriterConfig::new(),
         };
         let writer = v1::Writer::connect_with(name, duration(timeout_ns), config)?;
+        let closer = writer.closer();
         let writer = NonNull::from(Box::leak(Box::new(writer)));
-        *out =
-            Box::into_raw(Box::new(zb_writer { open: None, lent: false, closing: false, writer }));
+        let writing = Writing { open: None, lent: false, closing: false, writer };
+        *out = Box::into_raw(Box::new(zb_writer { closer, writing: UnsafeCell::new(writing) }));
         Ok(())
     })
+}
+
+/// Ends the writer from any thread, while another one is inside of its calls: a call that waits for
+/// room comes back at once, and it and every later one fails with `ZB_CLOSED`. Once the thread has come
+/// back `zb_writer_close` frees it. Null does nothing, nor does a second time.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zb_writer_shutdown(writer: *const zb_writer) {
+    run_or((), || {
+        // SAFETY: the C contract. What the thread inside uses lies in a cell, and is not looked at.
+        if let Some(this) = unsafe { writer.as_ref() } {
+            this.closer.close();
+        }
+    });
 }
 
 /// Gives the writer's role back and frees the writer. Frames that were written stay there to be read.
@@ -201,6 +226,6 @@ pub unsafe extern "C" fn zb_writer_is_reader_connected(writer: *mut zb_writer) -
     run_or(false, || {
         // SAFETY: the C contract.
         let writer = unsafe { zb_writer::of(writer) };
-        writer.and_then(zb_writer::free).is_ok_and(|writer| writer.is_reader_connected())
+        writer.and_then(Writing::free).is_ok_and(|writer| writer.is_reader_connected())
     })
 }

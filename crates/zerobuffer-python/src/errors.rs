@@ -92,6 +92,7 @@ fn class_name(error: &Error, side: Side) -> &'static str {
         (Error::InvalidState { .. }, _) => "InvalidState",
         (Error::System { .. }, _) => "System",
         (Error::Unsupported { .. }, _) => "Unsupported",
+        (Error::Closed, _) => "Closed",
         (Error::WouldNeverFit { .. }, _) => "WouldNeverFit",
         (Error::NotConnectedYet { .. }, _) => "NotConnectedYet",
         (Error::SequenceGap { .. }, _) => "SequenceError",

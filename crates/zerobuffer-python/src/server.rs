@@ -297,7 +297,7 @@ impl Service {
                     self.failure.lock().get_or_insert(error);
                     break;
                 }
-                Err(Error::InvalidState { .. }) => break,
+                Err(Error::InvalidState { .. } | Error::Closed) => break,
                 // The next segment could not be made now, for want of memory or descriptors.
                 Err(_) => py.detach(|| std::thread::sleep(RETRY)),
             }

@@ -41,6 +41,7 @@ def test_every_kind_of_error_has_an_exception_with_its_number():
         ForeignObject=7, Incompatible=8, NoSpace=9, Timeout=10, Full=11, TooLarge=12, PeerDied=13,
         PeerClosed=14, HandlerFailed=15, ProtocolViolation=16, WrongProcess=17, UnknownSequence=18,
         ClaimOpen=19, SequenceExhausted=20, InvalidState=21, System=22, Unsupported=23,
+        Closed=24,
         WouldNeverFit=100, NotConnectedYet=101, SequenceError=102,
         MetadataAlreadyWrittenException=103, EmptyFrame=104, Desynchronised=105, SequenceUnknown=106,
     )  # fmt: skip

@@ -195,6 +195,8 @@ pub enum Error {
         /// What was asked.
         what: &'static str,
     },
+    /// The object was closed on this side, by another thread maybe: see [`Closer`](crate::Closer).
+    Closed,
     /// Version 1: at the ring's present position a frame of this length can never be placed, even when
     /// everything is released. Frames of at most half of the ring (minus 24 bytes) are never refused.
     WouldNeverFit {
@@ -282,6 +284,8 @@ pub enum ErrorKind {
     System = 22,
     /// See [`Error::Unsupported`].
     Unsupported = 23,
+    /// See [`Error::Closed`].
+    Closed = 24,
     /// See [`Error::WouldNeverFit`].
     WouldNeverFit = 100,
     /// See [`Error::NotConnectedYet`].
@@ -340,6 +344,7 @@ impl Error {
             Self::InvalidState { .. } => ErrorKind::InvalidState,
             Self::System { .. } => ErrorKind::System,
             Self::Unsupported { .. } => ErrorKind::Unsupported,
+            Self::Closed => ErrorKind::Closed,
             Self::WouldNeverFit { .. } => ErrorKind::WouldNeverFit,
             Self::NotConnectedYet { .. } => ErrorKind::NotConnectedYet,
             Self::SequenceGap { .. } => ErrorKind::SequenceGap,
@@ -440,6 +445,9 @@ impl Error {
                 write!(f, "{operation} failed on {object}: {reason}")
             }
             Self::Unsupported { what } => write!(f, "not supported here: {what}"),
+            Self::Closed => f.write_str(
+                "it was closed on this side; make another one, or reconnect if it is a shared client",
+            ),
             _ => self.fmt_version_1(f),
         }
     }

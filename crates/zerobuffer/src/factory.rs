@@ -1,5 +1,6 @@
 //! One way in to every kind of duplex channel.
 
+use crate::closer::Closer;
 use crate::config::{ClientConfig, ServerConfig};
 use crate::error::{Error, Result};
 use crate::handler::HandlerOutcome;
@@ -219,6 +220,14 @@ impl DuplexClient {
         match self {
             Self::InPlace(client) => client.name(),
             Self::TwoBuffers(client) => client.name(),
+        }
+    }
+
+    /// What closes this client from another thread: [`Client::closer`], [`v1::DuplexClient::closer`].
+    pub fn closer(&self) -> Closer {
+        match self {
+            Self::InPlace(client) => client.closer(),
+            Self::TwoBuffers(client) => client.closer(),
         }
     }
 

@@ -149,6 +149,8 @@
 
 mod atomics;
 #[cfg(not(loom))]
+mod closer;
+#[cfg(not(loom))]
 mod config;
 #[cfg(not(loom))]
 mod crew;
@@ -176,6 +178,8 @@ pub mod v1;
 mod v2;
 mod wait;
 
+#[cfg(not(loom))]
+pub use closer::Closer;
 #[cfg(not(loom))]
 pub use config::{BufferConfig, ClientConfig, ServerConfig};
 pub use error::{Error, ErrorKind, LostRequest, RequestState, Result};

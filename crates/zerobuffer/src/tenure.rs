@@ -16,9 +16,6 @@ use std::sync::{Mutex, MutexGuard};
 /// Asked between two pieces of long work: whether its result is still wanted.
 pub(crate) type Wanted<'w> = &'w dyn Fn() -> bool;
 
-/// What everything says that comes too late.
-pub(crate) const STOPPING: Error = Error::InvalidState { reason: "the server is stopping" };
-
 /// See the top of this file.
 #[derive(Debug)]
 pub(crate) struct Tenure<T> {
@@ -66,19 +63,19 @@ impl<T: Clone> Tenure<T> {
     /// for as long as that is wanted; after a failure there is nothing.
     ///
     /// # Errors
-    /// [`STOPPING`] after the end; those of `make`.
+    /// `Closed` after the end; those of `make`.
     pub(crate) fn replace(
         &self,
         make: impl FnOnce(Option<T>, Wanted<'_>) -> Result<T>,
     ) -> Result<T> {
         let _replacing = lock(&self.replacing);
         if self.is_over() {
-            return Err(STOPPING);
+            return Err(Error::Closed);
         }
         let old = lock(&self.current).take();
         let made = make(old, &|| !self.is_over());
         // Why it was left unfinished is one thing, whatever step noticed it.
-        let made = made.map_err(|error| if self.is_over() { STOPPING } else { error })?;
+        let made = made.map_err(|error| if self.is_over() { Error::Closed } else { error })?;
         *lock(&self.current) = Some(made.clone());
         Ok(made)
     }
@@ -134,7 +131,7 @@ mod models {
                     for thing in 1..=2 {
                         let _ = tenure.replace(|old, wanted| {
                             old.into_iter().for_each(|old| names.remove(old));
-                            if wanted() { Ok(names.add(thing)) } else { Err(STOPPING) }
+                            if wanted() { Ok(names.add(thing)) } else { Err(Error::Closed) }
                         });
                     }
                 })

@@ -38,6 +38,7 @@ enum class ErrorKind : std::int32_t {
     InvalidState = ZB_INVALID_STATE,
     System = ZB_SYSTEM,
     Unsupported = ZB_UNSUPPORTED,
+    Closed = ZB_CLOSED,
     WouldNeverFit = ZB_WOULD_NEVER_FIT,
     NotConnectedYet = ZB_NOT_CONNECTED_YET,
     SequenceGap = ZB_SEQUENCE_GAP,
@@ -146,6 +147,7 @@ ZEROBUFFER_ERROR(SequenceExhausted, Error)
 ZEROBUFFER_ERROR(InvalidState, Error)
 ZEROBUFFER_ERROR(SystemError, Error)
 ZEROBUFFER_ERROR(Unsupported, Error)
+ZEROBUFFER_ERROR(Closed, Error)
 ZEROBUFFER_ERROR(WouldNeverFit, Error)
 ZEROBUFFER_ERROR(NotConnectedYet, Error)
 ZEROBUFFER_ERROR(SequenceGap, Error)
@@ -180,6 +182,7 @@ inline void Error::raise() const {
     case ErrorKind::InvalidState: throw InvalidState(*this);
     case ErrorKind::System: throw SystemError(*this);
     case ErrorKind::Unsupported: throw Unsupported(*this);
+    case ErrorKind::Closed: throw Closed(*this);
     case ErrorKind::WouldNeverFit: throw WouldNeverFit(*this);
     case ErrorKind::NotConnectedYet: throw NotConnectedYet(*this);
     case ErrorKind::SequenceGap: throw SequenceGap(*this);

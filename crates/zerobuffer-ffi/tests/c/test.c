@@ -291,7 +291,7 @@ static void pulling(void) {
   FAILS(ZB_INVALID_STATE, zb_frame_respond(&frame));
   FAILS(ZB_HANDLER_FAILED, zb_client_receive(client, sequence[2], PATIENCE, &view));
   CHECK(zb_last_error()->handler_status == 3);
-  FAILS(ZB_INVALID_STATE, zb_server_receive(server, 0, &frame));
+  FAILS(ZB_CLOSED, zb_server_receive(server, 0, &frame));
   zb_client_close(client);
   zb_server_close(server);
   /* A frame that is received keeps the handle of its server, not the server. */
@@ -682,6 +682,118 @@ static void cancelled(void) {
   CHECK(result == PTHREAD_CANCELED && reached_the_end);
 }
 
+/* A handle that another thread waits in, without a deadline, and how that ended. */
+typedef struct waiter {
+  void *handle;
+  zb_status (*wait)(void *handle);
+  zb_status ended;
+  pthread_t thread;
+} waiter;
+
+static zb_status wait_in_call(void *client) {
+  zb_view view;
+  return zb_client_call(client, BYTES("x"), -1, &view);
+}
+
+static zb_status wait_in_receive(void *client) {
+  zb_view view;
+  return zb_client_receive(client, 0, -1, &view);
+}
+
+static zb_status wait_in_reconnect(void *client) { return zb_client_reconnect(client, -1, NULL); }
+
+static zb_status wait_in_server(void *server) {
+  zb_frame frame;
+  return zb_server_receive(server, -1, &frame);
+}
+
+static zb_status wait_in_reader(void *reader) {
+  zb_view view;
+  return zb_reader_read(reader, -1, &view);
+}
+
+static zb_status wait_in_writer(void *writer) {
+  zb_status status;
+  while ((status = zb_writer_write(writer, BYTES("0123456789"), NULL)) == ZB_OK) continue;
+  return status;
+}
+
+static void *wait_in(void *argument) {
+  waiter *waiter = argument;
+  waiter->ended = waiter->wait(waiter->handle);
+  return NULL;
+}
+
+static void begin(waiter *waiter, void *handle, zb_status (*wait)(void *handle)) {
+  waiter->handle = handle;
+  waiter->wait = wait;
+  CHECK(pthread_create(&waiter->thread, NULL, wait_in, waiter) == 0);
+  usleep(5000); /* most likely asleep by then, and just as well if not */
+}
+
+static void ended(waiter *waiter) {
+  CHECK(pthread_join(waiter->thread, NULL) == 0 && waiter->ended == ZB_CLOSED);
+}
+
+/* A shutdown ends the waits of other threads in the same handle; close frees it afterwards. */
+static void shut_down(void) {
+  zb_client_shutdown(NULL);
+  zb_server_shutdown(NULL);
+  zb_reader_shutdown(NULL);
+  zb_writer_shutdown(NULL);
+  const char *channel = name("shutdown");
+  waiter waiters[2];
+  zb_server *server;
+  zb_view view;
+  for (uint32_t threads = ZB_THREADS_ONE; threads <= ZB_THREADS_MANY; threads++) {
+    zb_status (*waits[])(void *) = {wait_in_call, wait_in_receive, wait_in_reconnect};
+    for (int i = 0; i < 3; i++) {
+      OK(zb_server_create(channel, NULL, &server));
+      zb_client_config wanted = client_config(ZB_CHANNEL_IN_PLACE);
+      wanted.threads = threads;
+      zb_client *client = connected(channel, &wanted);
+      if (waits[i] == wait_in_reconnect) zb_server_close(server);
+      begin(&waiters[0], client, waits[i]);
+      if (threads == ZB_THREADS_MANY) begin(&waiters[1], client, waits[i]);
+      zb_client_shutdown(client);
+      ended(&waiters[0]);
+      if (threads == ZB_THREADS_MANY) ended(&waiters[1]);
+      FAILS(ZB_CLOSED, zb_client_call(client, BYTES("x"), -1, &view));
+      FAILS(ZB_CLOSED, zb_client_reconnect(client, -1, NULL));
+      zb_client_shutdown(client);
+      zb_client_close(client);
+      if (waits[i] != wait_in_reconnect) zb_server_close(server);
+    }
+  }
+  OK(zb_server_create(channel, NULL, &server));
+  begin(&waiters[0], server, wait_in_server);
+  zb_server_shutdown(server);
+  ended(&waiters[0]);
+  FAILS(ZB_CLOSED, zb_server_receive(server, -1, &(zb_frame){0}));
+  zb_server_close(server);
+
+  zb_reader *reader;
+  zb_writer *writer;
+  zb_reader_config sizes = {.size = sizeof sizes, .payload_size = 256};
+  zb_writer_config patient = {.size = sizeof patient, .write_timeout_ns = -1};
+  OK(zb_reader_create(channel, &sizes, &reader));
+  OK(zb_writer_connect(channel, &patient, PATIENCE, &writer));
+  begin(&waiters[0], writer, wait_in_writer);
+  zb_writer_shutdown(writer);
+  ended(&waiters[0]);
+  FAILS(ZB_CLOSED, zb_writer_write(writer, BYTES("x"), NULL));
+  zb_writer_close(writer);
+  zb_reader_close(reader);
+  OK(zb_reader_create(channel, &sizes, &reader));
+  begin(&waiters[0], reader, wait_in_reader);
+  begin(&waiters[1], reader, wait_in_reader);
+  zb_reader_shutdown(reader);
+  ended(&waiters[0]);
+  ended(&waiters[1]);
+  FAILS(ZB_CLOSED, zb_reader_read(reader, -1, &view));
+  zb_reader_close(reader);
+}
+
 int main(void) {
   CHECK(zb_abi_version() == ZB_ABI_VERSION);
   CHECK(zb_last_error()->status == ZB_OK && zb_last_error()->size >= sizeof(zb_error));
@@ -692,6 +804,7 @@ int main(void) {
   two_buffers();
   reader_and_writer();
   given_back();
+  shut_down();
   misuse();
   cancelled();
   death();

@@ -308,6 +308,12 @@ class Unsupported(ZeroBufferException):
     what: str
 
 
+class Closed(ZeroBufferException):
+    """The object was closed on this side, by another thread maybe."""
+
+    code = 24
+
+
 class WouldNeverFit(FrameTooLargeException):
     """Version 1: at the ring's present position a frame of this length can never be placed."""
 

@@ -11,6 +11,7 @@ use crate::memory::{MemoryProvider, SharedMemory};
 use crate::name::BufferName;
 use crate::sys::{self, Errno};
 use crate::wait::Deadline;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The pause between two tries.
@@ -35,7 +36,7 @@ type Attempt<T> = std::result::Result<T, Refusal>;
 /// A segment that this process writes.
 #[derive(Debug)]
 pub(super) struct Attached {
-    pub(super) segment: Segment,
+    pub(super) segment: Arc<Segment>,
     pub(super) reader: PeerWatch,
 }
 
@@ -100,7 +101,7 @@ fn try_attach(
     check_reader(&segment, &reader)?;
     claim(&segment, config)?;
     // From here on the role is given back when `attached` is dropped.
-    let attached = Undo(Some(Attached { segment, reader }));
+    let attached = Undo(Some(Attached { segment: Arc::new(segment), reader }));
     let ring = continue_ring(attached.get(), config)?;
     Ok((attached.keep(), ring))
 }

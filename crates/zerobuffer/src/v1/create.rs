@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::memory::{MemoryProvider, SharedMemory, SharedMemoryView};
 use crate::name::BufferName;
 use crate::sys::{self, Errno, Place, Semaphore};
-use crate::tenure::{STOPPING, Wanted};
+use crate::tenure::Wanted;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ pub(super) struct Owned {
 pub(super) fn create(plan: &Plan<'_>) -> Result<Owned> {
     for _ in 0..MAX_TURNS {
         if !(plan.wanted)() {
-            return Err(STOPPING);
+            return Err(Error::Closed);
         }
         let locks = Locks::acquire(plan.name, plan.mode)?;
         match clear_leftover(plan, &locks) {

@@ -4,13 +4,16 @@ use super::attach::{Attached, attach};
 use super::config::WriterConfig;
 use super::liveness::{Pace, SLICE};
 use super::ring::{Claim, WriterRing, WriterStatistics};
+use crate::closer::{Close, Closer};
 use crate::error::{Error, Result};
 use crate::memory::{MemoryProvider, SharedMemoryView};
 use crate::name::BufferName;
 use crate::sys;
 use crate::v1::layout::oieb;
-use crate::wait::{Deadline, Peer, Unready, Waiter, Watch};
+use crate::v1::segment::Segment;
+use crate::wait::{Deadline, Peer, Unready, Waiter, Watch, wake};
 use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -48,6 +51,27 @@ pub struct Writer {
     write_timeout: Duration,
     pid: u64,
     probed: Pace,
+    end: Arc<End>,
+}
+
+/// What closers of a writer share with it.
+#[derive(Debug)]
+struct End {
+    closed: AtomicBool,
+    segment: Arc<Segment>,
+}
+
+impl Close for End {
+    fn close(&self) {
+        if !self.closed.swap(true, Ordering::Relaxed) {
+            // A token too many means nothing to a writer: it looks at the account (rule R12).
+            wake(&self.segment.space_freed.semaphore);
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
 }
 
 impl Writer {
@@ -99,7 +123,9 @@ impl Writer {
         let name = &BufferName::new(name)?;
         let (attached, ring) = attach(name, config, memory, &Deadline::after(timeout))?;
         crate::trace::event!(buffer = %name, "attached");
+        let segment = Arc::clone(&attached.segment);
         Ok(Self {
+            end: Arc::new(End { closed: AtomicBool::new(false), segment }),
             attached,
             ring,
             waiter: Waiter::new(config.wait),
@@ -114,6 +140,12 @@ impl Writer {
         self.attached.segment.name.as_str()
     }
 
+    /// What closes this writer from another thread: who waits for room comes back with
+    /// [`Error::Closed`]. The role is given back when the writer is dropped.
+    pub fn closer(&self) -> Closer {
+        Closer::of(&self.end)
+    }
+
     /// Copies `data` into the ring as one frame, and returns its sequence number. Waits for room as long
     /// as [`WriterConfig::write_timeout`] says, in all.
     ///
@@ -121,7 +153,7 @@ impl Writer {
     /// [`Error::Full`] if there is no room by then; [`Error::TooLarge`] if the ring can never take the
     /// frame; [`Error::WouldNeverFit`] if it cannot from its present position; [`Error::EmptyFrame`];
     /// [`Error::PeerClosed`] or [`Error::PeerDied`] if the reader is gone; [`Error::Busy`] if another
-    /// writer has taken over; [`Error::ProtocolViolation`], [`Error::WrongProcess`].
+    /// writer has taken over; [`Error::ProtocolViolation`], [`Error::Closed`], [`Error::WrongProcess`].
     #[inline]
     pub fn write_frame(&mut self, data: &[u8]) -> Result<u64> {
         let mut claim = self.claim(data.len(), self.write_timeout)?;
@@ -224,6 +256,9 @@ impl Writer {
     fn check(&self) -> Result<()> {
         let segment = &self.attached.segment;
         segment.check_process()?;
+        if self.end.is_closed() {
+            return Err(Error::Closed);
+        }
         // Another writer may have taken us for dead (rule L13).
         if segment.writer_pid() != self.pid {
             return Err(Error::Busy { name: segment.name.to_string() });
@@ -286,6 +321,7 @@ impl Writer {
             });
         waited.unwrap_or_else(|unready| match unready {
             Unready::Gone(peer) => end_of(peer),
+            Unready::Stopped if self.end.is_closed() => Err(Error::Closed),
             _ => Err(self.full(claim, free.get())),
         })
     }
@@ -362,7 +398,7 @@ impl Watch for Turn<'_> {
     }
 
     fn stopped(&self) -> bool {
-        self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
+        self.writer.end.is_closed() || self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
     }
 }
 

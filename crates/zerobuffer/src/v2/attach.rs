@@ -32,18 +32,24 @@ impl From<Error> for Refusal {
     }
 }
 
-/// Attaches to the channel's server, trying again until the deadline; at least once.
+/// Attaches to the channel's server, trying again until the deadline; at least once, unless it
+/// `is_given_up` by the caller.
 ///
 /// # Errors
-/// The reason of the last try: `NotRunning`, `Busy`, `PermissionDenied`, `ForeignObject`,
+/// `Closed` if it was given up; the reason of the last try: `NotRunning`, `Busy`, `PermissionDenied`, `ForeignObject`,
 /// `Incompatible`, `TooLarge` (metadata).
 pub(crate) fn attach(
     name: &ChannelName,
     config: &ClientConfig,
     deadline: &Deadline,
+    is_given_up: &dyn Fn() -> bool,
 ) -> Result<Segment> {
     loop {
-        let error = match try_attach(name, config, deadline) {
+        if is_given_up() {
+            return Err(Error::Closed);
+        }
+        let is_over = || deadline.left().is_zero() || is_given_up();
+        let error = match try_attach(name, config, &is_over) {
             Ok(segment) => return Ok(segment),
             Err(Refusal::Final(error)) => return Err(error),
             Err(Refusal::Retry(error)) => error,
@@ -58,7 +64,7 @@ pub(crate) fn attach(
 fn try_attach(
     name: &ChannelName,
     config: &ClientConfig,
-    deadline: &Deadline,
+    is_over: &dyn Fn() -> bool,
 ) -> std::result::Result<Segment, Refusal> {
     let owner = config.owner.unwrap_or_else(sys::effective_uid);
     let metadata = config.metadata.as_slice();
@@ -68,7 +74,7 @@ fn try_attach(
     let mut memory = open_segment(name, owner, &not_running)?;
     memory.set_pages(config.pages);
     failpoint!("attach.opened");
-    let geometry = map_segment(&mut memory, deadline, &not_running)?;
+    let geometry = map_segment(&mut memory, is_over, &not_running)?;
     failpoint!("attach.mapped");
     if !metadata.is_empty() && metadata.len() as u64 + 8 > geometry.metadata_request {
         let max = geometry.metadata_request.saturating_sub(8);
@@ -155,12 +161,12 @@ fn open_segment(
 /// Maps all of a segment once its server has made it, and returns the private copy of its geometry.
 fn map_segment(
     memory: &mut SharedMemory,
-    deadline: &Deadline,
+    is_over: &dyn Fn() -> bool,
     not_running: &impl Fn(&'static str) -> Refusal,
 ) -> std::result::Result<Geometry, Refusal> {
     // The control part first: it says how much more there is.
     memory.map_file(METADATA)?;
-    wait_until_made(memory, deadline, not_running)?;
+    wait_until_made(memory, is_over, not_running)?;
     let geometry = read_geometry(memory)?;
     let size = memory.stat()?.size;
     if size != geometry.total() {
@@ -173,7 +179,7 @@ fn map_segment(
 /// Waits until the server has stored the first word, which it does last.
 fn wait_until_made(
     memory: &SharedMemory,
-    deadline: &Deadline,
+    is_over: &dyn Fn() -> bool,
     not_running: &impl Fn(&'static str) -> Refusal,
 ) -> std::result::Result<(), Refusal> {
     let words = Words::new(memory.map(0, METADATA)?);
@@ -183,7 +189,7 @@ fn wait_until_made(
         if found as u32 != 0 {
             return check_version(memory, found);
         }
-        if deadline.left().is_zero() || !Role::Server.is_held(memory)? || !memory.is_named()? {
+        if is_over() || !Role::Server.is_held(memory)? || !memory.is_named()? {
             return Err(not_running("its segment is being made"));
         }
         crate::sys::sleep(PAUSE);

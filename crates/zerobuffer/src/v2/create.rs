@@ -11,7 +11,7 @@ use crate::liveness::Role;
 use crate::memory::{MemoryProvider, SharedMemory};
 use crate::name::ChannelName;
 use crate::sys::{self, Errno, ObjectStat, Place, Semaphore};
-use crate::tenure::{STOPPING, Wanted};
+use crate::tenure::Wanted;
 
 /// Every turn but the last loses a race against another server, or cleans up after a dead one. Even
 /// eight servers that start at once need a handful of turns.
@@ -54,7 +54,7 @@ pub(crate) fn create(
     let object = name.segment();
     for _ in 0..MAX_TURNS {
         if !wanted() {
-            return Err(STOPPING);
+            return Err(Error::Closed);
         }
         let mut memory = hidden(name, geometry, config.mode)?;
         memory.set_pages(config.pages);

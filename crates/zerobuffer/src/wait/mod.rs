@@ -237,10 +237,10 @@ impl Waiter {
                 probe_at = next_probe(now);
                 self.probed_ns.store(now, Ordering::Relaxed);
             }
-            let end = if peer != Peer::Alive {
-                Some(Unready::Gone(peer))
-            } else if watch.stopped() {
+            let end = if watch.stopped() {
                 Some(Unready::Stopped)
+            } else if peer != Peer::Alive {
+                Some(Unready::Gone(peer))
             } else if now >= deadline {
                 Some(Unready::Timeout)
             } else {

@@ -13,6 +13,7 @@ mod peer;
 mod work;
 
 mod calls;
+mod closing;
 mod damage;
 mod death;
 #[cfg(feature = "failpoints")]

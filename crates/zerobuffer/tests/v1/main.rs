@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod buffer;
+mod closing;
 mod damage;
 mod duplex;
 mod ends;

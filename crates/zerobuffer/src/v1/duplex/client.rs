@@ -1,6 +1,7 @@
 //! The client: writes requests, and reads responses in the same order.
 
 use super::config::DuplexClientConfig;
+use crate::closer::{Close, Closer};
 use crate::error::{Error, LostRequest, RequestState, Result};
 use crate::memory::SharedMemoryView;
 use crate::name::BufferName;
@@ -10,6 +11,7 @@ use crate::v1::writer::Writer;
 use crate::wait::Deadline;
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 const PAUSE: Duration = Duration::from_millis(1);
@@ -51,6 +53,25 @@ pub struct DuplexClient {
     /// A response came that no request had asked for.
     surplus: Cell<bool>,
     config: DuplexClientConfig,
+    end: Arc<End>,
+}
+
+/// A client is closed by closing both of its buffers.
+#[derive(Debug)]
+struct End {
+    requests: Closer,
+    responses: Closer,
+}
+
+impl Close for End {
+    fn close(&self) {
+        self.requests.close();
+        self.responses.close();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.responses.is_closed()
+    }
 }
 
 /// A request whose response has not come.
@@ -96,7 +117,9 @@ impl DuplexClient {
                 break (requests, responses);
             }
         };
+        let end = End { requests: requests.closer(), responses: responses.closer() };
         Ok(Self {
+            end: Arc::new(end),
             channel: channel.to_owned(),
             requests: RefCell::new(requests),
             responses,
@@ -110,6 +133,12 @@ impl DuplexClient {
     /// The channel's name.
     pub fn name(&self) -> &str {
         &self.channel
+    }
+
+    /// What closes this client from another thread: who waits in it for room or for a response comes
+    /// back with [`Error::Closed`]. The channel is let go of when the client is dropped.
+    pub fn closer(&self) -> Closer {
+        Closer::of(&self.end)
     }
 
     /// Whether the server reads requests and is attached to the responses at this moment.
@@ -142,7 +171,7 @@ impl DuplexClient {
     /// [`Error::Full`] if there is no room within the send timeout, or at once if too much is in flight
     /// (receive first); [`Error::EmptyFrame`], [`Error::TooLarge`] and [`Error::WouldNeverFit`];
     /// [`Error::ClaimOpen`] while a request buffer is open; [`Error::Desynchronised`];
-    /// [`Error::PeerClosed`] and [`Error::PeerDied`]; [`Error::WrongProcess`].
+    /// [`Error::PeerClosed`] and [`Error::PeerDied`]; [`Error::Closed`], [`Error::WrongProcess`].
     pub fn send_request(&self, data: &[u8]) -> Result<u64> {
         self.send(data, self.config.requests.write_timeout)
     }
@@ -225,8 +254,10 @@ impl DuplexClient {
     /// # Errors
     /// [`Error::Timeout`], which changes nothing; [`Error::PeerClosed`] and [`Error::PeerDied`];
     /// [`Error::Desynchronised`] if a response came that no request had asked for;
-    /// [`Error::ProtocolViolation`], [`Error::SequenceGap`], [`Error::WrongProcess`].
+    /// [`Error::ProtocolViolation`], [`Error::SequenceGap`], [`Error::Closed`],
+    /// [`Error::WrongProcess`].
     pub fn receive_response(&self, timeout: Duration) -> Result<DuplexResponse<'_>> {
+        self.responses.check_usable()?;
         if let Some((sequence, frame)) = self.ready.borrow_mut().pop_front() {
             return Ok(DuplexResponse { sequence, frame: Held::Owned(frame) });
         }
@@ -261,6 +292,7 @@ impl DuplexClient {
         sequence: u64,
         timeout: Duration,
     ) -> Result<DuplexResponse<'_>> {
+        self.responses.check_usable()?;
         if let Some(frame) = self.take_ready(sequence) {
             return Ok(DuplexResponse { sequence, frame: Held::Owned(frame) });
         }

@@ -2,6 +2,7 @@
 
 use super::config::DuplexServerConfig;
 use super::worker::{Shared, Worker};
+use crate::closer::Closer;
 use crate::crew::Crew;
 use crate::error::{Error, Result};
 use crate::handler::HandlerOutcome;
@@ -145,6 +146,12 @@ impl DuplexServer {
         })?;
         self.thread = crew.start([move || worker.serve(handler)]).pop();
         Ok(())
+    }
+
+    /// What ends this server from another thread: nothing more is taken, and a handler that waits for
+    /// room for its response comes back. [`stop`](Self::stop) does the rest.
+    pub fn closer(&self) -> Closer {
+        Closer::of(&self.shared)
     }
 
     /// Whether the background thread is serving. False before it is started, after

@@ -2,6 +2,7 @@
 
 use super::config::DuplexServerConfig;
 use super::server::{DuplexServerStatistics, Reply, Request};
+use crate::closer::Close;
 use crate::error::{Error, Result};
 use crate::handler::{drop_quietly, panic_message};
 use crate::name::BufferName;
@@ -66,6 +67,16 @@ impl Shared {
 
     fn count(&self) -> MutexGuard<'_, DuplexServerStatistics> {
         self.statistics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Close for Shared {
+    fn close(&self) {
+        self.requests.announce_end();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.is_stopping()
     }
 }
 

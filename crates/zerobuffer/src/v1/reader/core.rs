@@ -1,6 +1,7 @@
 //! What one buffer's reader and the frames that it handed out have in common: the ring, the wait for a
 //! frame, and how the writer fares.
 
+use crate::closer::Close;
 use crate::error::{Error, Result};
 use crate::memory::SharedMemoryView;
 use crate::v1::config::ReaderConfig;
@@ -9,7 +10,7 @@ use crate::v1::layout::oieb;
 use crate::v1::liveness::{Pace, PeerWatch, SLICE};
 use crate::v1::ring::{Look, ReaderRing, Taken};
 use crate::v1::segment::Segment;
-use crate::wait::{Deadline, Peer, Unready, Waiter, Watch};
+use crate::wait::{Deadline, Peer, Unready, Waiter, Watch, wake};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -29,8 +30,10 @@ pub(super) struct Core {
     pub(super) segment: Arc<Segment>,
     owned: Mutex<Owned>,
     ring: Mutex<ReaderRing>,
-    /// What stands in the place of the next frame, so that nothing can be read any more (rule R15).
+    /// What stands in the place of the next frame, so that nothing can be read any more (rule R15); or
+    /// that the reader was closed.
     fault: OnceLock<Error>,
+    closed: AtomicBool,
     /// What keeps writers out from now on (rule R17). What was sent before can be read.
     damage: OnceLock<Error>,
     waiter: Waiter,
@@ -57,6 +60,7 @@ impl Core {
         Self {
             ring: Mutex::new(ReaderRing::new(control, headers, segment.geometry.payload_size)),
             fault: OnceLock::new(),
+            closed: AtomicBool::new(false),
             damage: OnceLock::new(),
             waiter: Waiter::new(config.wait),
             writer: PeerWatch::new(config.liveness, &segment.name),
@@ -81,9 +85,7 @@ impl Core {
     pub(super) fn read(&self, deadline: &Deadline, stop: Option<&AtomicBool>) -> Result<Taken> {
         self.segment.check_process()?;
         loop {
-            if let Some(fault) = self.fault.get() {
-                return Err(fault.clone());
-            }
+            self.check_usable()?;
             let taken = match self.wait(deadline, stop) {
                 Ok(arrival) => self.take(arrival)?,
                 Err(unready) => return Err(self.end(unready, deadline)),
@@ -121,6 +123,24 @@ impl Core {
             }
             (turn.look.take() && self.is_published()).then_some(Arrival::Published)
         })
+    }
+
+    /// Whether anything can still be read.
+    #[inline]
+    pub(super) fn check_usable(&self) -> Result<()> {
+        match self.fault.get() {
+            None => Ok(()),
+            Some(fault) => Err(self.fail(fault)),
+        }
+    }
+
+    #[cold]
+    fn fail(&self, fault: &Error) -> Error {
+        if self.is_closed() && self.segment.is_ours() {
+            // Only one of those who sleep took the token: each passes it on.
+            wake(&self.segment.data_ready.semaphore);
+        }
+        fault.clone()
     }
 
     fn is_published(&self) -> bool {
@@ -172,6 +192,9 @@ impl Core {
         if self.probed.is_due() {
             let probed = self.probe();
             peer = if peer == Peer::Alive { probed } else { peer };
+        }
+        if self.is_closed() {
+            return Error::Closed;
         }
         if let Some(damage) = self.damage.get() {
             return damage.clone();
@@ -264,6 +287,19 @@ impl Core {
     }
 }
 
+impl Close for Core {
+    fn close(&self) {
+        if !self.closed.swap(true, Ordering::Relaxed) {
+            self.fault.get_or_init(|| Error::Closed);
+            wake(&self.segment.data_ready.semaphore);
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+}
+
 /// What one wait for a frame looks at.
 struct Turn<'t> {
     core: &'t Core,
@@ -300,7 +336,7 @@ impl Watch for Turn<'_> {
     }
 
     fn stopped(&self) -> bool {
-        self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
+        self.core.is_closed() || self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
     }
 
     fn woken(&self) {

@@ -11,6 +11,7 @@ use super::config::ReaderConfig;
 use super::create::{Plan, create};
 use super::layout::{Geometry, oieb};
 use super::ring::ReaderStatistics;
+use crate::closer::Closer;
 use crate::config::BufferConfig;
 use crate::error::{Error, Result};
 use crate::memory::MemoryProvider;
@@ -160,6 +161,23 @@ impl Reader {
         self.core.segment.name.as_str()
     }
 
+    /// What closes this reader from another thread: who waits for a frame or for a writer comes back
+    /// with [`Error::Closed`]. The buffer stays until the reader is dropped.
+    ///
+    /// ```
+    /// use zerobuffer::{BufferConfig, ErrorKind, v1};
+    ///
+    /// let name = format!("doc-v1-closer-{}", std::process::id());
+    /// let reader = v1::Reader::create(&name, BufferConfig::new(0, 4096))?;
+    /// let closer = reader.closer();
+    /// std::thread::spawn(move || closer.close());
+    /// assert_eq!(reader.read_frame(None).unwrap_err().kind(), ErrorKind::Closed);
+    /// # Ok::<(), zerobuffer::Error>(())
+    /// ```
+    pub fn closer(&self) -> Closer {
+        Closer::of(&self.core)
+    }
+
     /// The next frame, waiting for it until `timeout` has passed: zero looks once, `None` waits for
     /// ever.
     ///
@@ -170,7 +188,7 @@ impl Reader {
     /// [`Error::Timeout`]; [`Error::NotConnectedYet`] if no writer has been there so far;
     /// [`Error::PeerClosed`] or [`Error::PeerDied`]; [`Error::SequenceGap`] or
     /// [`Error::ProtocolViolation`] if a peer broke the protocol, from then on at every call;
-    /// [`Error::WrongProcess`].
+    /// [`Error::Closed`], [`Error::WrongProcess`].
     #[inline]
     pub fn read_frame(&self, timeout: impl Into<Option<Duration>>) -> Result<Frame<'_>> {
         let deadline = Deadline::after(timeout.into().unwrap_or(Duration::MAX));
@@ -208,11 +226,13 @@ impl Reader {
     ///
     /// # Errors
     /// [`Error::NotConnectedYet`] when the timeout has passed; [`Error::ProtocolViolation`] if no writer
-    /// can attach any more, because a peer wrote over the header; [`Error::WrongProcess`].
+    /// can attach any more, because a peer wrote over the header; [`Error::Closed`],
+    /// [`Error::WrongProcess`].
     pub fn wait_for_writer(&self, timeout: Duration) -> Result<()> {
         self.core.segment.check_process()?;
         let deadline = Deadline::after(timeout);
         while !self.is_writer_connected() {
+            self.core.check_usable()?;
             self.core.check_fixed_words()?;
             if deadline.left().is_zero() {
                 return Err(Error::NotConnectedYet { waited: timeout });
@@ -240,6 +260,11 @@ impl Reader {
     /// The same for a reader that others share: nothing can be sent any more, what was sent can be read.
     pub(in crate::v1) fn remove(&self) {
         self.core.owned().close();
+    }
+
+    /// Whether anything can still be read.
+    pub(in crate::v1) fn check_usable(&self) -> Result<()> {
+        self.core.check_usable()
     }
 
     /// Whether writers can attach, as far as the header says: for who does not wait for a frame, which

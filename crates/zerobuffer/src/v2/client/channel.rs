@@ -1,5 +1,6 @@
 //! The client's end of one connection, shared by all of its handles.
 
+use super::lifeline::Connected;
 use super::vigil::Vigil;
 use crate::atomics::{AtomicBool, AtomicU64, Ordering};
 use crate::config::ClientConfig;
@@ -21,10 +22,13 @@ const SLICE: Duration = Duration::from_millis(10);
 /// What a look at a request found.
 pub(super) type Looked = std::result::Result<Look, Violation>;
 
-/// What ended the connection, in `ClientChannel::ended`.
+/// What ended the connection, in `ClientChannel::ended`. It only ever grows: nothing undoes an end.
 const RUNNING: u64 = 0;
 const CLOSED: u64 = 1;
 const DIED: u64 = 2;
+/// Answers that are there are still delivered below, and nothing is from here on.
+const VIOLATED: u64 = 3;
+const CLOSED_HERE: u64 = 4;
 
 /// A connection that is closed when its owner goes; responses may keep the memory for longer.
 #[derive(Debug)]
@@ -74,6 +78,7 @@ impl ClientChannel {
         name: &ChannelName,
         config: &ClientConfig,
         deadline: &Deadline,
+        is_given_up: &dyn Fn() -> bool,
     ) -> Result<Attached> {
         let in_table = config.max_in_flight;
         if in_table == 0 || in_table > 1 << 20 {
@@ -83,7 +88,7 @@ impl ClientChannel {
                 allowed: "1 to 1048576",
             });
         }
-        let segment = attach(name, config, deadline)?;
+        let segment = attach(name, config, deadline, is_given_up)?;
         failpoint!("attach.before_post");
         // So that the server watches this client from now on, and not from its first request.
         wake(&segment.semaphores.request_ready);
@@ -112,22 +117,29 @@ impl ClientChannel {
     /// What [`ClientChannel::check`] finds no fault with.
     #[inline]
     fn is_usable(&self) -> bool {
-        self.segment.is_ours() && self.violation.get().is_none()
+        self.segment.is_ours() && self.ended.load(Ordering::Relaxed) < VIOLATED
     }
 
     /// Whether the channel can be used at all, by this process.
     #[inline]
     pub(super) fn check(&self) -> Result<()> {
         self.segment.check_process()?;
-        match self.violation.get() {
-            None => Ok(()),
-            Some(violation) => Err((*violation).into()),
+        match self.ended.load(Ordering::Relaxed) {
+            CLOSED_HERE => Err(Error::Closed),
+            _ => self.violation.get().map_or(Ok(()), |violation| Err((*violation).into())),
         }
+    }
+
+    /// Whether this side has ended the connection.
+    pub(super) fn has_ended_here(&self) -> bool {
+        self.ended.load(Ordering::Relaxed) == CLOSED_HERE
     }
 
     fn poison(&self, violation: Violation) -> Error {
         crate::trace::event!(channel = %self.segment.name, field = violation.field, "poisoned");
-        (*self.violation.get_or_init(|| violation)).into()
+        let violation = *self.violation.get_or_init(|| violation);
+        self.ended.fetch_max(VIOLATED, Ordering::Relaxed);
+        violation.into()
     }
 
     // ---- numbers ----
@@ -156,7 +168,7 @@ impl ClientChannel {
     /// Whether nothing that is known speaks against sending.
     #[inline]
     fn may_send(&self) -> bool {
-        self.is_usable()
+        self.segment.is_ours()
             // Acquire: pairs with the Release in `commit_unless_closed` and `abandon_claim`, which another
             // thread may have called.
             && !self.claiming.load(Ordering::Acquire)
@@ -185,6 +197,7 @@ impl ClientChannel {
             return Err(Error::ClaimOpen);
         }
         if !self.may_send() {
+            self.check()?;
             return Err(end_error(self.peer(), None));
         }
         let semaphore = &self.segment.semaphores.space_available;
@@ -207,7 +220,8 @@ impl ClientChannel {
             let (needed, free) = shortage;
             Err(match unready {
                 Unready::Gone(peer) => end_error(peer, None),
-                _ => Error::Full { needed, free, in_flight: self.ring.in_flight() },
+                Unready::Stopped => Error::Closed,
+                Unready::Timeout => Error::Full { needed, free, in_flight: self.ring.in_flight() },
             })
         })
     }
@@ -230,10 +244,13 @@ impl ClientChannel {
     /// this end.
     pub(super) fn commit_unless_closed(&self, claim: Claim, len: u64) -> Result<u64> {
         let replaced = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.is_closed() || *replaced {
+        if self.has_ended_here() || *replaced {
             self.abandon_claim();
-            return Err(Error::InvalidState {
-                reason: "the client was closed, or has reconnected; acquire a new buffer",
+            return Err(match *replaced {
+                true => Error::InvalidState {
+                    reason: "the client has reconnected; acquire a new buffer",
+                },
+                false => Error::Closed,
             });
         }
         let sequence = self.publish(claim, len);
@@ -329,13 +346,16 @@ impl ClientChannel {
     ) -> Result<Held> {
         let unready = match waited {
             Ok(Ok(Look::Ready(held))) => return self.accept(held),
+            // Closing gives up what nobody has collected.
+            Ok(Ok(_)) if self.has_ended_here() => return Err(Error::Closed),
             Ok(Ok(_)) => return Err(Error::UnknownSequence { sequence: self.number(sequence) }),
             Ok(Err(violation)) => return Err(self.poison(violation)),
             Err(unready) => unready,
         };
         match unready {
             Unready::Gone(peer) => Err(self.lost(peer, sequence)),
-            _ => {
+            Unready::Stopped => Err(Error::Closed),
+            Unready::Timeout => {
                 if !self.ring.cancel(sequence)
                     && let Ok(Look::Ready(held)) = self.ring.look(sequence)
                 {
@@ -366,7 +386,8 @@ impl ClientChannel {
                 Some(sequence) => Err(self.lost(peer, sequence)),
                 None => Err(end_error(peer, None)),
             },
-            Err(_) => Err(timed_out(deadline.timeout())),
+            Err(Unready::Stopped) => Err(Error::Closed),
+            Err(Unready::Timeout) => Err(timed_out(deadline.timeout())),
         }
     }
 
@@ -461,7 +482,19 @@ impl ClientChannel {
         if first {
             crate::trace::event!(channel = %self.segment.name, ?peer, "server gone");
         }
-        self.peer()
+        match self.ended.load(Ordering::Relaxed) {
+            CLOSED => Peer::Closed,
+            DIED => Peer::Died,
+            _ => peer,
+        }
+    }
+
+    /// Ends the connection from whatever thread: whoever waits in it comes back, and nothing more is done
+    /// with it. The segment is not touched; the owner closes it.
+    fn end_here(&self) {
+        self.ended.fetch_max(CLOSED_HERE, Ordering::Relaxed);
+        wake(&self.segment.semaphores.response_ready);
+        wake(&self.segment.semaphores.space_available);
     }
 
     /// Whether this end was closed.
@@ -477,8 +510,7 @@ impl ClientChannel {
         if !self.segment.is_ours() || self.is_closed() {
             return;
         }
-        // Whoever waits for room, or for an answer, comes back.
-        self.ended.store(CLOSED, Ordering::Relaxed);
+        self.end_here();
         {
             let _nobody_publishes = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
             if self.closed.swap(true, Ordering::Relaxed) {
@@ -526,6 +558,17 @@ impl Watch for ClientChannel {
 
     fn slice(&self) -> Duration {
         SLICE
+    }
+
+    fn stopped(&self) -> bool {
+        self.has_ended_here()
+    }
+}
+
+/// For a client of one thread, which may be at work in the ring: it closes the segment itself.
+impl Connected for ClientChannel {
+    fn end(&self) {
+        self.end_here();
     }
 }
 

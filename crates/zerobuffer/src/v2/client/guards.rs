@@ -45,7 +45,8 @@ impl<'c> RequestBuffer<'c> {
     /// Sends the request, and returns its sequence number.
     ///
     /// # Errors
-    /// [`Error::WrongProcess`] in a forked child.
+    /// [`Error::Closed`] if the client was closed meanwhile; [`Error::WrongProcess`] in a forked child.
+    /// Nothing was sent then.
     #[inline]
     pub fn commit(mut self) -> Result<u64> {
         self.channel.check()?;
@@ -100,8 +101,8 @@ impl OwnedRequestBuffer {
     /// Sends the request, and returns its sequence number.
     ///
     /// # Errors
-    /// [`Error::InvalidState`] if the client was closed or has reconnected meanwhile;
-    /// [`Error::WrongProcess`] in a forked child. Nothing was sent then.
+    /// [`Error::Closed`] if the client was closed meanwhile, [`Error::InvalidState`] if it has
+    /// reconnected; [`Error::WrongProcess`] in a forked child. Nothing was sent then.
     pub fn commit(mut self) -> Result<u64> {
         self.channel.check()?;
         match self.claim.take() {

@@ -3,6 +3,7 @@
 mod channel;
 mod guards;
 mod halves;
+mod lifeline;
 mod shared;
 mod turns;
 mod vigil;
@@ -11,6 +12,7 @@ pub use guards::{OwnedRequestBuffer, OwnedResponse, RequestBuffer, Response};
 pub use halves::{RequestSender, ResponseReceiver};
 pub use shared::SharedClient;
 
+use crate::closer::Closer;
 use crate::config::ClientConfig;
 use crate::error::{Error, LostRequest, RequestState, Result};
 use crate::name::ChannelName;
@@ -18,6 +20,7 @@ use crate::v2::layout::Demand;
 use crate::v2::ring::Held;
 use crate::wait::{Deadline, Peer, Watch};
 use channel::{Attached, ClientChannel};
+use lifeline::Lifeline;
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -111,6 +114,7 @@ pub struct Client {
     config: ClientConfig,
     /// What a connection that was given up had in flight, while there is no new one.
     given_up: Vec<LostRequest>,
+    life: Arc<Lifeline>,
     /// One thread at a time: the ring's account is kept without locks.
     not_sync: PhantomData<Cell<()>>,
 }
@@ -133,13 +137,35 @@ impl Client {
     /// block; [`Error::BadConfig`].
     pub fn connect_with(name: &str, timeout: Duration, config: ClientConfig) -> Result<Self> {
         let name = ChannelName::new(name)?;
-        let channel = ClientChannel::attach(&name, &config, &Deadline::after(timeout))?;
-        Ok(Self { channel, name, config, given_up: Vec::new(), not_sync: PhantomData })
+        let channel = ClientChannel::attach(&name, &config, &Deadline::after(timeout), &|| false)?;
+        let life = Lifeline::new(&channel);
+        Ok(Self { channel, name, config, given_up: Vec::new(), life, not_sync: PhantomData })
     }
 
     /// The channel's name.
     pub fn name(&self) -> &str {
         self.name.as_str()
+    }
+
+    /// What closes this client from another thread: who waits in it, in its halves or in a
+    /// reconnection, comes back with [`Error::Closed`]. The channel is let go of when the client is
+    /// dropped.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use zerobuffer::{BufferConfig, Client, ErrorKind, Server};
+    /// # let name = format!("doc-client-closer-{}", std::process::id());
+    /// # let server = Server::create(&name, BufferConfig::new(0, 1 << 16))?;
+    /// let mut client = Client::connect(&name, Duration::from_secs(5))?;
+    /// let closer = client.closer();
+    /// std::thread::spawn(move || closer.close());
+    /// // Nobody answers.
+    /// let error = client.call(b"ping", Duration::MAX).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Closed);
+    /// # Ok::<(), zerobuffer::Error>(())
+    /// ```
+    pub fn closer(&self) -> Closer {
+        Closer::of(&self.life)
     }
 
     /// What the server has published about itself; empty if nothing.
@@ -171,7 +197,7 @@ impl Client {
     /// # Errors
     /// [`Error::Full`] if there is no room within the configured send timeout; [`Error::TooLarge`] if
     /// there never is; [`Error::ClaimOpen`] while a request buffer is open; [`Error::PeerDied`],
-    /// [`Error::PeerClosed`], [`Error::ProtocolViolation`], [`Error::WrongProcess`].
+    /// [`Error::PeerClosed`], [`Error::ProtocolViolation`], [`Error::Closed`], [`Error::WrongProcess`].
     #[inline]
     pub fn send_request(&self, data: &[u8]) -> Result<u64> {
         send(&self.channel, data, self.config.send_timeout)
@@ -225,7 +251,7 @@ impl Client {
     /// # Errors
     /// [`Error::Timeout`], which changes nothing; [`Error::HandlerFailed`] about the request that the
     /// error names; [`Error::PeerDied`], [`Error::PeerClosed`], [`Error::ProtocolViolation`],
-    /// [`Error::WrongProcess`].
+    /// [`Error::Closed`], [`Error::WrongProcess`].
     pub fn receive_response(&self, timeout: Duration) -> Result<Response<'_>> {
         receive_next(&self.channel, timeout)
     }
@@ -319,7 +345,7 @@ impl Client {
 
     /// A client that many threads can call at once. Requests that are in flight stay so.
     pub fn into_shared(self) -> SharedClient {
-        SharedClient::new(self.name, self.config, self.channel, self.given_up)
+        SharedClient::new(self.name, self.config, self.channel, self.given_up, self.life)
     }
 
     /// Attaches to the channel's present server: after the former one has gone, or to start over with
@@ -332,20 +358,21 @@ impl Client {
     ///
     /// # Errors
     /// As [`connect`](Self::connect): try again later. Nothing is forgotten meanwhile, but a connection
-    /// to a server that lives is closed by then.
+    /// to a server that lives is closed by then. [`Error::Closed`] after [`Closer::close`].
     pub fn reconnect(&mut self, timeout: Duration) -> Result<Reconnected> {
         self.reconnect_by(&Deadline::after(timeout))
     }
 
     fn reconnect_by(&mut self, deadline: &Deadline) -> Result<Reconnected> {
         self.channel.segment.check_process()?;
-        let server_gone =
-            self.channel.peer() != Peer::Alive || self.channel.look_at_lock() != Peer::Alive;
-        if !server_gone {
+        let begun = self.life.begin()?;
+        if !self.channel.is_closed() && self.channel.has_server() {
             self.given_up = report(&self.channel);
             self.channel.close();
         }
-        let channel = ClientChannel::attach(&self.name, &self.config, deadline)?;
+        let is_closed = || self.life.closed_since(begun);
+        let channel = ClientChannel::attach(&self.name, &self.config, deadline, &is_closed)?;
+        self.life.renew(begun, &channel)?;
         let former = std::mem::replace(&mut self.channel, channel);
         let lost = std::mem::take(&mut self.given_up);
         // After giving up, answers that were there are still pending in the table.

@@ -1,10 +1,12 @@
 //! One client for many threads.
 
 use super::channel::{Attached, ClientChannel, end_error, timed_out};
+use super::lifeline::{Begun, Connected, Lifeline};
 use super::turns::{Crowd, Gate, Refused};
 use super::{
     OwnedRequestBuffer, OwnedResponse, Reconnected, RequestLayout, is_not_started, report,
 };
+use crate::closer::Closer;
 use crate::config::ClientConfig;
 use crate::error::{Error, LostRequest, Result};
 use crate::name::ChannelName;
@@ -60,6 +62,7 @@ struct Inner {
     given_up: Mutex<Vec<LostRequest>>,
     /// What former connections left without an answer and nobody has asked for yet, the oldest first.
     lost: Mutex<VecDeque<(Peer, LostRequest)>>,
+    life: Arc<Lifeline>,
     fork_generation: u32,
 }
 
@@ -85,11 +88,19 @@ impl Connection {
         self.channel.check()?;
         self.senders.enter(deadline).map_err(|refused| match refused {
             Refused::OpenHere => Error::ClaimOpen,
+            Refused::Closed => Error::Closed,
             Refused::Timeout => {
                 let in_flight = self.channel.ring.in_flight();
                 Error::Full { needed: size as u64, free: 0, in_flight }
             }
         })
+    }
+}
+
+impl Connected for Connection {
+    fn end(&self) {
+        self.channel.close();
+        self.senders.close();
     }
 }
 
@@ -127,8 +138,11 @@ impl SharedClient {
         config: ClientConfig,
         channel: Attached,
         given_up: Vec<LostRequest>,
+        life: Arc<Lifeline>,
     ) -> Self {
-        let connection = RwLock::new(Connection::new(channel, &config));
+        let connection = Connection::new(channel, &config);
+        life.hand_over(&connection);
+        let connection = RwLock::new(connection);
         let inner = Inner {
             name,
             config,
@@ -136,6 +150,7 @@ impl SharedClient {
             reconnecting: Gate::default(),
             given_up: Mutex::new(given_up),
             lost: Mutex::default(),
+            life,
             fork_generation: sys::fork_generation(),
         };
         Self { inner: Arc::new(inner) }
@@ -154,6 +169,12 @@ impl SharedClient {
     /// The channel's name.
     pub fn name(&self) -> &str {
         self.inner.name.as_str()
+    }
+
+    /// What closes this client, all clones of it, for good: as [`close`](Self::close), but there is no
+    /// reconnecting.
+    pub fn closer(&self) -> Closer {
+        Closer::of(&self.inner.life)
     }
 
     /// As [`Client::is_server_connected`](super::Client::is_server_connected).
@@ -207,7 +228,10 @@ impl SharedClient {
             match outcome {
                 Ok(held) => return Ok(OwnedResponse::new(Arc::clone(&connection.channel), held)),
                 Err(error) if self.inner.config.resend_not_started && is_not_started(&error) => {
-                    self.replace(&connection, &deadline)?;
+                    let begun = self.inner.life.begin()?;
+                    // What is closed is opened again by its owner alone.
+                    connection.channel.check()?;
+                    self.replace(&connection, begun, &deadline)?;
                 }
                 Err(error) => return Err(error),
             }
@@ -363,13 +387,21 @@ impl SharedClient {
     ///
     /// # Errors
     /// As [`Client::connect`](super::Client::connect), and the client is as before; [`Error::Timeout`] if
-    /// another thread was reconnecting until `timeout` had passed.
+    /// another thread was reconnecting until `timeout` had passed; [`Error::Closed`] if the client was
+    /// closed meanwhile, or for good.
     pub fn reconnect(&self, timeout: Duration) -> Result<Reconnected> {
-        self.replace(&self.connection()?, &Deadline::after(timeout))
+        let connection = self.connection()?;
+        let begun = self.inner.life.begin()?;
+        self.replace(&connection, begun, &Deadline::after(timeout))
     }
 
     /// Replaces the connection that failed, unless another thread has done so already.
-    fn replace(&self, failed: &Arc<Connection>, deadline: &Deadline) -> Result<Reconnected> {
+    fn replace(
+        &self,
+        failed: &Arc<Connection>,
+        begun: Begun,
+        deadline: &Deadline,
+    ) -> Result<Reconnected> {
         let gate = &self.inner.reconnecting;
         let ticket = gate.enter(deadline).map_err(|_| Error::Timeout {
             waited: deadline.timeout(),
@@ -380,7 +412,7 @@ impl SharedClient {
             return Ok(Reconnected::default());
         }
         let former = &failed.channel;
-        if former.has_server() {
+        if !former.is_closed() && former.has_server() {
             if former.check().is_ok() && !former.ring.is_exhausted() {
                 // Others have requests in flight there.
                 return Ok(Reconnected::default());
@@ -388,17 +420,20 @@ impl SharedClient {
             *self.given_up() = report(former);
             former.close();
         }
-        let channel = ClientChannel::attach(&self.inner.name, &self.inner.config, deadline)?;
+        let is_closed = || self.inner.life.closed_since(begun);
+        let (name, config) = (&self.inner.name, &self.inner.config);
+        let channel = ClientChannel::attach(name, config, deadline, &is_closed)?;
+        let connection = Connection::new(channel, config);
+        self.inner.life.renew(begun, &connection)?;
         former.replaced();
-        channel.count_on(former);
+        connection.channel.count_on(former);
         let lost = match former.is_closed() {
             true => std::mem::take(&mut *self.given_up()),
             false => report(former),
         };
         // Before the new connection is found, where the numbers are no more.
         self.remember(former.peer(), &lost);
-        let mut current = self.inner.connection.write().unwrap_or_else(PoisonError::into_inner);
-        *current = Connection::new(channel, &self.inner.config);
+        *self.inner.connection.write().unwrap_or_else(PoisonError::into_inner) = connection;
         Ok(Reconnected { resent: Vec::new(), lost })
     }
 
@@ -413,6 +448,8 @@ impl SharedClient {
     /// Keeps what is to be said of requests whose connection is replaced: of as many as can be in
     /// flight at a time.
     fn remember(&self, end: Peer, left: &[LostRequest]) {
+        // Of a server that lives, the connection was closed here.
+        let end = if end == Peer::Alive { Peer::Closed } else { end };
         let mut lost = self.lost();
         lost.extend(left.iter().map(|request| (end, *request)));
         // As many as the table of one connection holds.
@@ -439,15 +476,12 @@ impl SharedClient {
     }
 
     /// Closes the channel in good order, as dropping the last clone does; a server then serves the next
-    /// client. From then on every call fails with [`Error::PeerClosed`] or [`Error::InvalidState`],
-    /// calls on other threads included, until [`reconnect`](Self::reconnect). What is in flight is given
-    /// up: who waits for it may get [`Error::UnknownSequence`] as well. Responses that are held stay
-    /// readable.
-    ///
-    /// A thread that is reconnecting meanwhile goes on, and the client is open again when it succeeds.
+    /// client. From then on every call fails with [`Error::Closed`], calls under way on other threads
+    /// and a reconnection under way included, until the next [`reconnect`](Self::reconnect). What is in
+    /// flight is given up. Responses that are held stay readable.
     pub fn close(&self) {
-        if let Ok(connection) = self.connection() {
-            connection.channel.close();
+        if self.connection().is_ok() {
+            self.inner.life.close_once();
         }
     }
 }
@@ -519,6 +553,9 @@ fn wait<T>(
             crowd.step_down();
             return waited;
         }
+        if channel.has_ended_here() {
+            return Err(Unready::Stopped);
+        }
         if deadline.left().is_zero() {
             return Err(Unready::Timeout);
         }
@@ -543,6 +580,10 @@ impl Watch for Leader<'_> {
 
     fn slice(&self) -> Duration {
         self.channel.slice()
+    }
+
+    fn stopped(&self) -> bool {
+        self.channel.has_ended_here()
     }
 
     fn woken(&self) {

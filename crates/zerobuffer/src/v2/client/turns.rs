@@ -78,6 +78,8 @@ struct Queue {
     tickets: VecDeque<u64>,
     /// The thread inside, if it has come out with an open request buffer.
     opener: Option<ThreadId>,
+    /// Nobody is let in any more.
+    closed: bool,
 }
 
 /// Why the gate did not let a thread in.
@@ -85,6 +87,7 @@ struct Queue {
 pub(super) enum Refused {
     /// It is inside already, with a request buffer.
     OpenHere,
+    Closed,
     Timeout,
 }
 
@@ -97,15 +100,21 @@ impl Gate {
     /// [`Gate::leave`].
     pub(super) fn enter(&self, deadline: &Deadline) -> std::result::Result<u64, Refused> {
         let mut queue = self.lock();
+        if queue.closed {
+            return Err(Refused::Closed);
+        }
         let ticket = queue.next_ticket;
         queue.next_ticket += 1;
         queue.tickets.push_back(ticket);
         while queue.tickets.front() != Some(&ticket) {
             let is_here = |opener| opener == std::thread::current().id();
             let left = deadline.left();
-            let refused = match queue.opener.is_some_and(is_here) {
-                true => Some(Refused::OpenHere),
-                false => left.is_zero().then_some(Refused::Timeout),
+            let refused = if queue.closed {
+                Some(Refused::Closed)
+            } else if queue.opener.is_some_and(is_here) {
+                Some(Refused::OpenHere)
+            } else {
+                left.is_zero().then_some(Refused::Timeout)
             };
             if let Some(refused) = refused {
                 self.take_out(queue, ticket);
@@ -114,6 +123,12 @@ impl Gate {
             queue = self.moved.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         Ok(ticket)
+    }
+
+    /// Sends everybody who waits away, and lets nobody in.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.moved.notify_all();
     }
 
     /// The thread inside goes on to something else before it leaves.

@@ -2,11 +2,12 @@
 
 use super::channel::ServerChannel;
 use crate::atomics::Ordering;
+use crate::closer::Close;
 use crate::config::ServerConfig;
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
 use crate::name::ChannelName;
-use crate::tenure::{STOPPING, Tenure};
+use crate::tenure::Tenure;
 use crate::v2::ring::{Take, Taken};
 use crate::wait::{Deadline, Peer, Unready, Waiter, Watch, wake};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,6 +45,16 @@ impl Shared {
         if let Some(channel) = self.segments.current() {
             wake(&channel.segment.semaphores.request_ready);
         }
+    }
+}
+
+impl Close for Shared {
+    fn close(&self) {
+        self.stop();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.is_stopping()
     }
 }
 
@@ -93,7 +104,7 @@ impl Acceptor {
     /// Waits for the next request, of this client or one after it.
     ///
     /// # Errors
-    /// `Timeout`; `InvalidState` once the server is stopping; `ProtocolViolation`, after which the next
+    /// `Timeout`; `Closed` once the server is stopping; `ProtocolViolation`, after which the next
     /// call waits until that client has gone; `AlreadyRunning`, `NoSpace` … if a new segment is needed
     /// and cannot be made, which the next call tries again.
     #[cold]
@@ -101,7 +112,7 @@ impl Acceptor {
         let mut skipped = 0_u32;
         loop {
             if self.shared.is_stopping() {
-                return Err(STOPPING);
+                return Err(Error::Closed);
             }
             let Some(channel) = &self.channel else {
                 self.renew()?;

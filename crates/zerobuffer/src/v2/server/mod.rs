@@ -7,6 +7,7 @@ mod worker;
 
 pub use guards::{Frame, OwnedRequest, Request};
 
+use crate::closer::{Close, Closer};
 use crate::config::ServerConfig;
 use crate::crew::Crew;
 use crate::error::{Error, Result};
@@ -123,6 +124,13 @@ impl Server {
         Ok(())
     }
 
+    /// What ends this server from another thread: a thread that waits in [`receive`](Self::receive)
+    /// comes back with [`Error::Closed`], and background threads take nothing more.
+    /// [`stop`](Self::stop) does the rest.
+    pub fn closer(&self) -> Closer {
+        Closer::of(&self.shared)
+    }
+
     /// Whether background threads are serving. False before [`start`](Self::start), after
     /// [`stop`](Self::stop), and if the server had to give up (`stop` then says why).
     pub fn is_running(&self) -> bool {
@@ -158,20 +166,22 @@ impl Server {
     ///
     /// # Errors
     /// [`Error::Timeout`]; [`Error::ProtocolViolation`] if the client breaks the protocol, after which
-    /// nothing more is taken from it; [`Error::InvalidState`] if a handler was started, or after
-    /// `stop`; [`Error::AlreadyRunning`] or [`Error::NoSpace`] if a new segment is needed for the next
+    /// nothing more is taken from it; [`Error::InvalidState`] if a handler was started;
+    /// [`Error::Closed`] after `stop` or [`Closer::close`]; [`Error::AlreadyRunning`] or [`Error::NoSpace`] if a new segment is needed for the next
     /// client and cannot be made.
     #[inline(always)]
     pub fn receive(&mut self, timeout: Duration) -> Result<Request<'_>> {
         self.check_process()?;
-        const NO_PULL: Error =
-            Error::InvalidState { reason: "a handler has the requests, or the server was stopped" };
-        let acceptor = self.acceptor.as_mut().ok_or(NO_PULL)?;
+        let no_pull = || match self.shared.is_closed() {
+            true => Error::Closed,
+            false => Error::InvalidState { reason: "a handler has the requests" },
+        };
+        let acceptor = self.acceptor.as_mut().ok_or_else(no_pull)?;
         let taken = match acceptor.next_at_once() {
             Some(taken) => taken,
             None => acceptor.next(&Deadline::after(timeout))?,
         };
-        let channel = acceptor.channel().ok_or(NO_PULL)?;
+        let channel = acceptor.channel().ok_or_else(no_pull)?;
         Ok(Request::new(Frame::new(channel, taken)))
     }
 

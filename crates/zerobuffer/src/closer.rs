@@ -1,0 +1,70 @@
+//! Ending an object from another thread.
+
+use crate::sys;
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+/// What a [`Closer`] closes.
+pub(crate) trait Close: Send + Sync {
+    fn close(&self);
+    fn is_closed(&self) -> bool;
+}
+
+/// Closes an object from any thread, while other threads wait inside of it.
+///
+/// Every object that can wait hands one out: [`Client`](crate::Client::closer),
+/// [`SharedClient`](crate::SharedClient::closer), [`Server`](crate::Server::closer), and the readers,
+/// writers, clients and servers of [`v1`](crate::v1). The object itself is freed as always, when it is
+/// dropped; a closer does not keep it.
+///
+/// ```
+/// use std::time::Duration;
+/// use zerobuffer::{BufferConfig, ErrorKind, Server};
+///
+/// let name = format!("doc-closer-{}", std::process::id());
+/// let mut server = Server::create(&name, BufferConfig::new(0, 1 << 16))?;
+/// let closer = server.closer();
+/// let received = std::thread::scope(|scope| {
+///     let waiting = scope.spawn(|| server.receive(Duration::MAX).map(drop));
+///     closer.close();
+///     waiting.join().expect("does not panic")
+/// });
+/// assert_eq!(received.unwrap_err().kind(), ErrorKind::Closed);
+/// # Ok::<(), zerobuffer::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Closer {
+    target: Weak<dyn Close>,
+    fork_generation: u32,
+}
+
+impl Closer {
+    pub(crate) fn of<T: Close + 'static>(target: &Arc<T>) -> Self {
+        let target: Weak<T> = Arc::downgrade(target);
+        Self { target, fork_generation: sys::fork_generation() }
+    }
+
+    /// Closes the object for good: every thread that waits inside of it comes back at once, and that
+    /// call and every later one that could wait fails with [`Error::Closed`](crate::Error::Closed). What
+    /// the object holds of the channel is let go of when it is dropped.
+    ///
+    /// Called again, after the object is gone, or in a forked child it does nothing.
+    pub fn close(&self) {
+        if self.fork_generation == sys::fork_generation()
+            && let Some(target) = self.target.upgrade()
+        {
+            target.close();
+        }
+    }
+
+    /// Whether the object was closed, or is gone.
+    pub fn is_closed(&self) -> bool {
+        self.target.upgrade().is_none_or(|target| target.is_closed())
+    }
+}
+
+impl fmt::Debug for Closer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Closer").field("is_closed", &self.is_closed()).finish()
+    }
+}
