@@ -22,7 +22,7 @@ fn requests_are_received_edited_and_answered() {
         }
         client.stop();
         server.stop().unwrap();
-        fails(server.receive(LONG), ErrorKind::InvalidState);
+        fails(server.receive(LONG), ErrorKind::Closed);
     });
 }
 
