@@ -205,7 +205,7 @@ fn upper_snake(name: &str) -> String {
 /// The public methods of Rust's types, those that macros make included.
 fn rust_offer() -> Result<Offer> {
     let implementation = Regex::new(r"^\s*impl(?:<[^>]*>)? (?:\$\(<\$lifetime>\)\? )?(\$?\w+)")?;
-    let method = Regex::new(r"^\s*(?:#\[[^\]]*\] )?pub fn (\w+)")?;
+    let method = Regex::new(r"^\s*(?:#\[[^\]]*\] )?pub (?:unsafe )?fn (\w+)")?;
     let definition = Regex::new(r"^macro_rules! (\w+)")?;
     let use_of_macro = Regex::new(r"^(\w+)!\((?:\[[^\]]*\] )?(\w+)")?;
     let mut offer = Offer::new();

@@ -109,11 +109,13 @@ fn a_buffer_of_a_closed_client_is_not_sent() {
     });
 }
 
+type Wait = fn(&SharedClient) -> Result<Option<OwnedResponse>>;
+
 /// Five threads, each waiting in another way, one of them with everybody's turn to send in its hands.
 #[test]
 fn a_close_ends_the_waits_of_all_threads_of_a_shared_client() {
     scene(|t| {
-        let waits: [fn(&SharedClient) -> Result<Option<OwnedResponse>>; 5] = [
+        let waits: [Wait; 5] = [
             |client| client.call(b"x", FOR_EVER).map(Some),
             |client| client.receive_response(FOR_EVER).map(Some),
             |client| client.send_request_within(&[0; 4000], FOR_EVER).map(|_| None),
