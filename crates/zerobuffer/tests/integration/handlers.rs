@@ -146,7 +146,7 @@ fn each_side_reads_the_metadata_of_the_other() {
         let outcome = Client::connect_with(t.name(), LONG, with(&[0; 57]));
         let error = fails(outcome, ErrorKind::TooLarge);
         assert!(
-            matches!(error, Error::TooLarge { what: "a resized response", asked: 57, max: 56 }),
+            matches!(error, Error::TooLarge { what: "metadata", asked: 57, max: 56 }),
             "{error:?}"
         );
         server.stop();
