@@ -14,9 +14,12 @@ const PEER: &str = "tests/interop/csharp/InteropPeer.csproj";
 const EXAMPLE: &str = "bindings/csharp/Example.cs";
 
 /// The collector runs all the time, and methods are compiled for speed at once: what nothing refers to any more goes
-/// as early as it ever may.
-const HARD: [(&str, &str); 2] =
-    [("COMPlus_GCgen0size", "40000"), ("COMPlus_TieredCompilation", "0")];
+/// as early as it ever may. Memory that is freed is overwritten.
+const HARD: [(&str, &str); 3] = [
+    ("COMPlus_GCgen0size", "40000"),
+    ("COMPlus_TieredCompilation", "0"),
+    ("MALLOC_PERTURB_", "165"),
+];
 
 /// Builds everything, and runs the tests and the examples.
 pub(crate) fn test() -> Result<()> {

@@ -302,6 +302,39 @@ namespace ZeroBuffer.Tests
         }
 
         [Test]
+        private static void a_reconnection_of_many_threads_keeps_no_call_from_beginning_and_none_from_ending()
+        {
+            string name = Channel.New();
+            var config = new ServerConfig(Scene.Sizes) { StopTimeout = TimeSpan.FromMilliseconds(50) };
+            IInPlaceDuplexServer former = Scene.Factory.CreateInPlaceDuplexServer(name, config);
+            var many = new ClientConfig { ManyThreads = true, SendTimeout = TimeSpan.FromMilliseconds(50) };
+            using (IDuplexClient client = Scene.Client(name, many))
+            using (var begun = new ManualResetEventSlim())
+            using (var source = new CancellationTokenSource())
+            {
+                Task<Response> call = client.CallAsync(new byte[1], Timeout.InfiniteTimeSpan, source.Token);
+                var reconnected = new Thread(() =>
+                {
+                    begun.Set();
+                    client.Reconnect(Scene.Patience);
+                });
+                former.Dispose();
+                reconnected.Start();
+                Check.That(begun.Wait(Scene.Patience), "the thread does not start");
+                Thread.Sleep(100);
+                source.Cancel();
+                Check.Throws<Exception>(() => Result(call).Dispose());
+                Check.Throws<Exception>(() => Result(client.CallAsync(new byte[1], Scene.Patience)).Dispose());
+                Check.That(reconnected.IsAlive, "the calls have waited for the reconnection");
+                using (Scene.Inverter(name))
+                {
+                    reconnected.Join();
+                    Result(client.CallAsync(new byte[1], Scene.Patience)).Dispose();
+                }
+            }
+        }
+
+        [Test]
         private static void no_call_gets_the_answer_to_another_while_the_client_reconnects()
         {
             foreach (bool many in new[] { false, true })

@@ -148,6 +148,29 @@ namespace ZeroBuffer.Tests
         }
 
         [Test]
+        private static void a_ring_made_for_so_many_frames_holds_as_many_and_no_more()
+        {
+            string name = Channel.New();
+            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, BufferConfig.ForFrames(1000, 3)))
+            using (IDuplexClient client = Scene.Client(name, new ClientConfig { SendTimeout = TimeSpan.Zero }))
+            {
+                for (int frame = 0; frame < 3; frame++)
+                {
+                    client.SendRequest(new byte[1000]);
+                }
+                Check.Throws<FullException>(() => client.SendRequest(new byte[1000]));
+                for (ulong sequence = 1; sequence <= 3; sequence++)
+                {
+                    Check.That(client.Cancel(sequence), "it is given up");
+                }
+            }
+            Check.Throws<ArgumentOutOfRangeException>(() => BufferConfig.ForFrames(-1, 1));
+            Check.Throws<ArgumentOutOfRangeException>(() => BufferConfig.ForFrames(1, -1));
+            Check.Throws<ZeroBufferException>(
+                () => Scene.Factory.CreateInPlaceDuplexServer(name, BufferConfig.ForFrames(long.MaxValue, long.MaxValue)));
+        }
+
+        [Test]
         private static void answers_overtake_each_other_with_two_workers()
         {
             string name = Channel.New();

@@ -19,17 +19,12 @@ namespace ZeroBuffer
         private readonly List<Call> _calls = new List<Call>();
         private bool _looking;
 
-        /// <summary>
-        /// Held for reading while a request is sent and noted, looked for or given up; for writing while the client
-        /// reconnects, after which the same number may be another request's. Taken before the client's door.
-        /// </summary>
-        internal readonly ReaderWriterLockSlim Connection = new ReaderWriterLockSlim();
-
         internal AsyncCalls(DuplexClient client)
         {
             _client = client;
         }
 
+        /// <summary>To be called inside of the client, where the number is this call's.</summary>
         internal Task<Response> Add(ulong sequence, TimeSpan timeout, CancellationToken cancellation)
         {
             var call = new Call(sequence, timeout, cancellation);
@@ -45,7 +40,7 @@ namespace ZeroBuffer
             return call.Task;
         }
 
-        /// <summary>Fails all calls, whose requests belong to a connection that is no more.</summary>
+        /// <summary>Fails all calls, whose requests end with their client.</summary>
         internal void EndAll(Func<Exception> reason)
         {
             foreach (Call call in TakeAll())
@@ -54,8 +49,8 @@ namespace ZeroBuffer
             }
         }
 
-        /// <summary>Gives all requests up, and fails their calls.</summary>
-        internal void GiveUpAll(Func<Exception> reason)
+        /// <summary>Gives all requests up, and fails their calls. To be called inside of the client.</summary>
+        internal void GiveUpAllInside(Func<Exception> reason)
         {
             foreach (Call call in TakeAll())
             {
@@ -118,14 +113,21 @@ namespace ZeroBuffer
         /// <summary>True if the call has ended.</summary>
         private bool Look(Call call)
         {
-            Connection.EnterReadLock();
+            try
+            {
+                _client.Handle.Enter();
+            }
+            catch (ObjectDisposedException disposed)
+            {
+                return Forget(call) && call.Fail(disposed);
+            }
             try
             {
                 return !call.IsForgotten && LookInside(call);
             }
             finally
             {
-                Connection.ExitReadLock();
+                _client.Handle.Leave();
             }
         }
 
@@ -135,16 +137,8 @@ namespace ZeroBuffer
             {
                 return Forget(call) && GiveUp(call) && call.EndCancelled();
             }
-            ZeroBufferException error;
-            Response response;
-            try
-            {
-                response = _client.Look(call.Sequence, out error);
-            }
-            catch (ObjectDisposedException disposed)
-            {
-                return Forget(call) && call.Fail(disposed);
-            }
+            Exception error;
+            Response response = _client.LookInside(call.Sequence, out error);
             if (response != null)
             {
                 if (!Forget(call))
@@ -173,29 +167,17 @@ namespace ZeroBuffer
 
         private bool GiveUp(Call call)
         {
-            try
+            if (!_client.CancelInside(call.Sequence))
             {
-                if (!_client.Cancel(call.Sequence))
+                // An answer that came before its request was given up would keep its room in the ring for ever.
+                Exception error;
+                Response response = _client.LookInside(call.Sequence, out error);
+                if (response != null)
                 {
-                    GiveBackAnswer(call);
+                    response.Dispose();
                 }
             }
-            catch (ObjectDisposedException)
-            {
-                // All its requests are given up.
-            }
             return true;
-        }
-
-        /// <summary>An answer that came before its request was given up would keep its room in the ring for ever.</summary>
-        private void GiveBackAnswer(Call call)
-        {
-            ZeroBufferException error;
-            Response response = _client.Look(call.Sequence, out error);
-            if (response != null)
-            {
-                response.Dispose();
-            }
         }
 
         private sealed class Call

@@ -44,8 +44,10 @@ namespace ZeroBuffer
     /// <summary>The sizes of a channel's blocks.</summary>
     public sealed class BufferConfig
     {
+        private const long DefaultMetadata = 1024;
+
         /// <summary>1 KiB of metadata, 1 MiB of payload.</summary>
-        public BufferConfig() : this(1024, 1024 * 1024)
+        public BufferConfig() : this(DefaultMetadata, 1024 * 1024)
         {
         }
 
@@ -64,6 +66,26 @@ namespace ZeroBuffer
             Interop.Size(payloadSize, "payloadSize");
             MetadataSize = metadataSize;
             PayloadSize = payloadSize;
+        }
+
+        /// <summary>
+        /// In place: room for <paramref name="inFlight"/> frames of <paramref name="frameSize"/> bytes at a time, and 1 KiB of
+        /// metadata. Requests that the server works on count, and responses that are held.
+        /// </summary>
+        /// <example>
+        /// <code>
+        /// var sizes = BufferConfig.ForFrames(1920 * 1080 * 3, 4);
+        /// Console.WriteLine(sizes.PayloadSize == 4 * (1920 * 1080 * 3 + 64)); // True
+        /// </code>
+        /// </example>
+        /// <exception cref="ArgumentOutOfRangeException">A number is negative.</exception>
+        public static BufferConfig ForFrames(long frameSize, long inFlight)
+        {
+            UIntPtr frame = Interop.Size(frameSize, "frameSize");
+            UIntPtr frames = Interop.Size(inFlight, "inFlight");
+            // Beyond what memory can hold, a server refuses it.
+            ulong payload = Math.Min((ulong)Native.zb_payload_size_for_frames(frame, frames), long.MaxValue);
+            return new BufferConfig(DefaultMetadata, (long)payload);
         }
 
         /// <summary>Bytes of metadata for each direction.</summary>

@@ -12,9 +12,7 @@ namespace ZeroBuffer
         /// <summary>If the configuration has none.</summary>
         private static readonly TimeSpan SendTimeout = TimeSpan.FromSeconds(5);
 
-        private readonly Door _door;
-        private readonly LeasePool _views;
-        private readonly LeasePool _buffers;
+        private readonly ClientHandle _handle;
         private readonly AsyncCalls _calls;
         private readonly string _name;
         private readonly bool _isInPlace;
@@ -28,9 +26,7 @@ namespace ZeroBuffer
             _sendTimeout = config.SendTimeout ?? SendTimeout;
             _resendsOnAnyThread = config.ManyThreads && config.ResendNotStarted;
             _manyThreads = config.ManyThreads;
-            _door = new Door(handle, config.ManyThreads, "DuplexClient");
-            _views = new LeasePool(_door, false);
-            _buffers = new LeasePool(_door, true);
+            _handle = handle;
             _calls = new AsyncCalls(this);
             _isInPlace = Inspect().IsInPlace != 0;
         }
@@ -39,7 +35,7 @@ namespace ZeroBuffer
         {
             byte[] zeroTerminated = Interop.Name(name);
             long nanoseconds = Interop.Nanoseconds(timeout);
-            var handle = new ClientHandle();
+            var handle = new ClientHandle(config.ManyThreads);
             fixed (byte* text = zeroTerminated)
             fixed (byte* metadata = config.Metadata)
             {
@@ -90,9 +86,9 @@ namespace ZeroBuffer
         {
             get
             {
-                IntPtr client = _door.Enter();
+                IntPtr client = _handle.Enter();
                 bool connected = Native.zb_client_is_server_connected(client) != 0;
-                _door.Exit();
+                _handle.Leave();
                 return connected;
             }
         }
@@ -116,7 +112,7 @@ namespace ZeroBuffer
         {
             get
             {
-                IntPtr client = _door.Enter();
+                IntPtr client = _handle.Enter();
                 try
                 {
                     return Interop.Bytes(
@@ -124,7 +120,7 @@ namespace ZeroBuffer
                 }
                 finally
                 {
-                    _door.Exit();
+                    _handle.Leave();
                 }
             }
         }
@@ -132,59 +128,31 @@ namespace ZeroBuffer
         public Response Call(ReadOnlySpan<byte> data, TimeSpan timeout)
         {
             long nanoseconds = Interop.Nanoseconds(timeout);
-            Lease lease = _views.Take();
-            Response response = TryCall(data, nanoseconds, lease);
-            return response ?? CallAgain(data, timeout, lease);
-        }
-
-        /// <summary>There was no room, and another thread may hold responses: from then on, what is left counts.</summary>
-        private Response CallAgain(ReadOnlySpan<byte> data, TimeSpan timeout, Lease lease)
-        {
-            var wait = new RoomWait(timeout);
-            while (true)
-            {
-                bool more = wait.Pause();
-                    Response response = TryCall(data, Interop.Nanoseconds(wait.Left), lease);
-                if (response != null)
-                {
-                    return response;
-                }
-                if (!more)
-                {
-                    throw ZeroBufferException.Last();
-                }
-            }
-        }
-
-        /// <summary>Null if there is no room, and somebody who holds responses could make some.</summary>
-        private Response TryCall(ReadOnlySpan<byte> data, long nanoseconds, Lease lease)
-        {
-            IntPtr client = _door.Enter();
+            IntPtr client = _handle.Enter();
             try
             {
-                int status;
+                Native.View view;
                 fixed (byte* bytes = &MemoryMarshal.GetReference(data))
                 {
-                    status = Native.zb_client_call(client, bytes, (UIntPtr)data.Length, nanoseconds, lease.View);
+                    _handle.ThrowIfFailed(
+                        Native.zb_client_call(client, bytes, (UIntPtr)data.Length, nanoseconds, &view));
                 }
-                if (status == 0)
-                {
-                    lease.HandOut();
-                }
-                else if (status == (int)ErrorKind.Full && _views.IsAnyOut)
-                {
-                    return null;
-                }
-                else
-                {
-                    throw ZeroBufferException.Last();
-                }
+                return HandOut(&view);
             }
             finally
             {
-                _door.Exit();
+                _handle.Leave();
             }
-            return new Response(lease);
+        }
+
+        /// <summary>A response that any thread can give back, whatever this client is doing.</summary>
+        private Response HandOut(Native.View* view)
+        {
+            if (!_manyThreads)
+            {
+                ZeroBufferException.ThrowIfFailed(Native.zb_view_detach(view));
+            }
+            return new Response(view);
         }
 
         public Task<Response> CallAsync(ReadOnlyMemory<byte> data, TimeSpan timeout, CancellationToken cancellation)
@@ -220,10 +188,10 @@ namespace ZeroBuffer
         private ulong Send(ReadOnlySpan<byte> data, Action<ulong> note)
         {
             ulong sequence;
-            var wait = new RoomWait(_sendTimeout);
+            var retry = new FullRetry(_sendTimeout);
             while (!TrySend(data, note, &sequence))
             {
-                if (!wait.Pause())
+                if (!retry.Pause())
                 {
                     throw ZeroBufferException.Last();
                 }
@@ -234,24 +202,7 @@ namespace ZeroBuffer
         /// <summary>False if there is no room, which another thread could make.</summary>
         private bool TrySend(ReadOnlySpan<byte> data, Action<ulong> note, ulong* sequence)
         {
-            if (note == null)
-            {
-                return TrySendInside(data, null, sequence);
-            }
-            _calls.Connection.EnterReadLock();
-            try
-            {
-                return TrySendInside(data, note, sequence);
-            }
-            finally
-            {
-                _calls.Connection.ExitReadLock();
-            }
-        }
-
-        private bool TrySendInside(ReadOnlySpan<byte> data, Action<ulong> note, ulong* sequence)
-        {
-            IntPtr client = _door.Enter();
+            IntPtr client = _handle.Enter();
             try
             {
                 fixed (byte* bytes = &MemoryMarshal.GetReference(data))
@@ -270,18 +221,18 @@ namespace ZeroBuffer
             }
             finally
             {
-                _door.Exit();
+                _handle.Leave();
             }
         }
 
         /// <summary>Whether there was no room, and another thread could make some. Throws any other error.</summary>
         private bool IsForAnother(int status)
         {
-            if (status == (int)ErrorKind.Full && _door.Gate != null)
+            if (status == (int)ErrorKind.Full && !_manyThreads)
             {
                 return true;
             }
-            ZeroBufferException.ThrowIfFailed(status);
+            _handle.ThrowIfFailed(status);
             return false;
         }
 
@@ -295,34 +246,31 @@ namespace ZeroBuffer
             UIntPtr bytes = Interop.Size(size, "size");
             UIntPtr room = Interop.Size(capacity, "capacity");
             UIntPtr multiple = Interop.Size(alignment, "alignment");
-            Lease lease = _buffers.Take();
-            var wait = new RoomWait(_sendTimeout);
-            while (!TryAcquire(bytes, room, multiple, lease))
+            var retry = new FullRetry(_sendTimeout);
+            RequestBuffer buffer;
+            while ((buffer = TryAcquire(bytes, room, multiple)) == null)
             {
-                if (!wait.Pause())
+                if (!retry.Pause())
                 {
                     throw ZeroBufferException.Last();
                 }
             }
-            return new RequestBuffer(_door, lease);
+            return buffer;
         }
 
-        private bool TryAcquire(UIntPtr size, UIntPtr capacity, UIntPtr alignment, Lease lease)
+        /// <summary>Null if there is no room, which another thread could make.</summary>
+        private RequestBuffer TryAcquire(UIntPtr size, UIntPtr capacity, UIntPtr alignment)
         {
-            IntPtr client = _door.Enter();
+            IntPtr client = _handle.Enter();
             try
             {
-                int status = Native.zb_client_acquire(client, size, capacity, alignment, lease.Buffer);
-                if (IsForAnother(status))
-                {
-                    return false;
-                }
-                lease.HandOut();
-                return true;
+                Native.Buffer buffer;
+                int status = Native.zb_client_acquire(client, size, capacity, alignment, &buffer);
+                return IsForAnother(status) ? null : new RequestBuffer(_handle, &buffer);
             }
             finally
             {
-                _door.Exit();
+                _handle.Leave();
             }
         }
 
@@ -343,98 +291,68 @@ namespace ZeroBuffer
 
         private Response Receive(ulong sequence, TimeSpan timeout)
         {
-            ZeroBufferException error;
-            Response response = TryReceive(sequence, Interop.Nanoseconds(timeout), true, out error);
-            if (response == null)
-            {
-                throw error;
-            }
-            return response;
-        }
-
-        /// <summary>Null and no error if there is no answer yet.</summary>
-        internal Response Look(ulong sequence, out ZeroBufferException error)
-        {
-            return TryReceive(sequence, 0, false, out error);
-        }
-
-        private Response TryReceive(ulong sequence, long nanoseconds, bool explainTimeout, out ZeroBufferException error)
-        {
-            int status;
-            Lease lease = _views.Take();
-            error = null;
-            IntPtr client = _door.Enter();
+            long nanoseconds = Interop.Nanoseconds(timeout);
+            IntPtr client = _handle.Enter();
             try
             {
-                status = Native.zb_client_receive(client, sequence, nanoseconds, lease.View);
-                if (status == 0)
-                {
-                    lease.HandOut();
-                }
-                else if (explainTimeout || status != (int)ErrorKind.Timeout)
-                {
-                    error = ZeroBufferException.Last();
-                }
+                Native.View view;
+                _handle.ThrowIfFailed(Native.zb_client_receive(client, sequence, nanoseconds, &view));
+                return HandOut(&view);
             }
             finally
             {
-                _door.Exit();
+                _handle.Leave();
             }
-            if (status == 0)
-            {
-                return new Response(lease);
-            }
-            _views.Put(lease);
-            return null;
         }
 
         public bool Cancel(ulong sequence)
         {
-            IntPtr client = _door.Enter();
-            bool cancelled = Native.zb_client_cancel(client, sequence) != 0;
-            _door.Exit();
+            _handle.Enter();
+            bool cancelled = CancelInside(sequence);
+            _handle.Leave();
             return cancelled;
+        }
+
+        // What the looking for answers needs, on a thread that has entered.
+
+        internal ClientHandle Handle
+        {
+            get { return _handle; }
+        }
+
+        /// <summary>Null and no error if there is no answer yet.</summary>
+        internal Response LookInside(ulong sequence, out Exception error)
+        {
+            Native.View view;
+            int status = Native.zb_client_receive(_handle.Inside, sequence, 0, &view);
+            error = status == 0 || status == (int)ErrorKind.Timeout ? null : _handle.Failure();
+            return status == 0 ? HandOut(&view) : null;
+        }
+
+        internal bool CancelInside(ulong sequence)
+        {
+            return Native.zb_client_cancel(_handle.Inside, sequence) != 0;
         }
 
         public Reconnected Reconnect(TimeSpan timeout)
         {
             long nanoseconds = Interop.Nanoseconds(timeout);
-            _calls.Connection.EnterWriteLock();
+            IntPtr client = _handle.Enter();
             try
             {
-                return ReconnectAlone(nanoseconds);
-            }
-            finally
-            {
-                _calls.Connection.ExitWriteLock();
-            }
-        }
-
-        private Reconnected ReconnectAlone(long nanoseconds)
-        {
-            Native.Reconnected report;
-            // With many threads a connection that works is left as it is, and numbers go on when it does not: every
-            // call finds its own end.
-            if (!_manyThreads)
-            {
-                _calls.GiveUpAll(HasReconnected);
-            }
-            IntPtr client = _door.Enter();
-            try
-            {
-                _views.EndAll();
-                int status = Native.zb_client_reconnect(client, nanoseconds, &report);
-                ZeroBufferException.ThrowIfFailed(status);
+                // With many threads a connection that works is left as it is, and numbers go on when it does not: every
+                // call finds its own end. Otherwise numbers start again, and one of before is not to be looked for.
                 if (!_manyThreads)
                 {
-                    // Sequence numbers start again: one that came meanwhile is not to be looked for.
-                    _calls.EndAll(HasReconnected);
+                    _calls.GiveUpAllInside(HasReconnected);
                 }
+                Native.Reconnected report;
+                _handle.ThrowIfFailed(Native.zb_client_reconnect(client, nanoseconds, &report));
                 return ToManaged(&report);
             }
             finally
             {
-                _door.Exit();
+                _handle.Leave();
             }
         }
 
@@ -463,24 +381,20 @@ namespace ZeroBuffer
         private Native.ClientState Inspect()
         {
             var state = new Native.ClientState { Size = (UIntPtr)sizeof(Native.ClientState) };
-            IntPtr client = _door.Enter();
+            IntPtr client = _handle.Enter();
             int status = Native.zb_client_inspect(client, &state);
-            _door.Exit();
+            _handle.Leave();
             ZeroBufferException.ThrowIfFailed(status);
             return state;
         }
 
-        /// <summary>The connection is not to wait for responses that are held.</summary>
-        private void EndAllBytes()
-        {
-            _buffers.EndAll();
-            _views.EndAll();
-        }
-
         public void Dispose()
         {
-            _door.Close(EndAllBytes);
-            _calls.EndAll(() => new ObjectDisposedException("DuplexClient"));
+            if (_handle.End())
+            {
+                _calls.EndAll(() => new ObjectDisposedException("DuplexClient"));
+                _handle.AwaitFreed();
+            }
         }
     }
 }

@@ -11,30 +11,17 @@ namespace ZeroBuffer
         internal const uint Mutable = 1;
         internal const uint Immutable = 2;
 
-        private readonly Door _door;
+        private readonly ServerHandle _handle;
         private readonly string _name;
 
-        /// <summary>Where the native library puts what is received.</summary>
-        private readonly Native.Frame* _received;
-        private Request _request;
-
-        // What handlers are told while the server waits for them to finish, with its door shut.
-        private volatile bool _isStopping;
+        // What handlers are told while a thread inside waits for them to finish.
+        private int _stopping;
         private volatile bool _wasConnected;
 
         private DuplexServer(string name, ServerHandle handle)
         {
             _name = name;
-            _door = new Door(handle, false, "DuplexServer");
-            _received = (Native.Frame*)Marshal.AllocHGlobal(sizeof(Native.Frame));
-            *_received = default(Native.Frame);
-        }
-
-        ~DuplexServer()
-        {
-            // Before the handle closes itself, whose finalizer is one of those that come last.
-            Native.zb_frame_abandon(_received);
-            Marshal.FreeHGlobal((IntPtr)_received);
+            _handle = handle;
         }
 
         internal static DuplexServer Create(string name, ServerConfig config, uint kind)
@@ -70,11 +57,6 @@ namespace ZeroBuffer
             return new DuplexServer(name, handle);
         }
 
-        internal Door Door
-        {
-            get { return _door; }
-        }
-
         public string Name
         {
             get { return _name; }
@@ -88,8 +70,8 @@ namespace ZeroBuffer
                 {
                     return false;
                 }
-                bool running = Native.zb_server_is_running(_door.Inside) != 0;
-                _door.Exit();
+                bool running = Native.zb_server_is_running(_handle.Inside) != 0;
+                _handle.Leave();
                 return running;
             }
         }
@@ -102,8 +84,8 @@ namespace ZeroBuffer
                 {
                     return _wasConnected;
                 }
-                bool connected = Native.zb_server_is_client_connected(_door.Inside) != 0;
-                _door.Exit();
+                bool connected = Native.zb_server_is_client_connected(_handle.Inside) != 0;
+                _handle.Leave();
                 return connected;
             }
         }
@@ -111,12 +93,13 @@ namespace ZeroBuffer
         private bool EnterUnlessStopping()
         {
             var spin = new SpinWait();
-            while (!_door.TryEnter())
+            while (!_handle.TryEnter())
             {
-                if (_isStopping)
+                if (Volatile.Read(ref _stopping) > 0)
                 {
                     return false;
                 }
+                _handle.ThrowIfEnded();
                 spin.SpinOnce();
             }
             return true;
@@ -128,7 +111,7 @@ namespace ZeroBuffer
             {
                 throw new ArgumentNullException("handler");
             }
-            IntPtr server = _door.Enter();
+            IntPtr server = _handle.Enter();
             try
             {
                 HandlerThunk.Start(server, handler);
@@ -137,7 +120,7 @@ namespace ZeroBuffer
             }
             finally
             {
-                _door.Exit();
+                _handle.Leave();
             }
         }
 
@@ -161,65 +144,69 @@ namespace ZeroBuffer
         public Request Receive(TimeSpan timeout)
         {
             long nanoseconds = Interop.Nanoseconds(timeout);
-            IntPtr server = _door.Enter();
+            IntPtr server = _handle.Enter();
             try
             {
                 Native.Frame frame;
-                ZeroBufferException.ThrowIfFailed(Native.zb_server_receive(server, nanoseconds, &frame));
-                *_received = frame;
-                _request = new Request(_received, this);
-                return _request;
+                _handle.ThrowIfFailed(Native.zb_server_receive(server, nanoseconds, &frame));
+                return new Request(_handle, &frame);
             }
             finally
             {
-                _door.Exit();
+                _handle.Leave();
             }
         }
 
         public void Stop()
         {
-            IntPtr server = _door.Enter();
+            IntPtr server = _handle.Enter();
             try
             {
-                BeginStop();
+                BeginStop(server);
                 AppDomain.CurrentDomain.ProcessExit -= StopAtExit;
-                ZeroBufferException.ThrowIfFailed(Native.zb_server_stop(server));
+                _handle.EndGuard();
+                _handle.ThrowIfFailed(Native.zb_server_stop(server));
             }
             finally
             {
-                _isStopping = false;
-                _door.Exit();
+                Interlocked.Decrement(ref _stopping);
+                _handle.Leave();
             }
         }
 
         public void Dispose()
         {
             AppDomain.CurrentDomain.ProcessExit -= StopAtExit;
-            _door.Close(BeginStop);
+            Close();
         }
 
-        /// <summary>To be called inside.</summary>
-        private void BeginStop()
+        private void Close()
         {
-            _wasConnected = Native.zb_server_is_client_connected(_door.Inside) != 0;
-            _isStopping = true;
-            EndRequest();
-        }
-
-        /// <summary>What was received and is still in the server fails at its client now.</summary>
-        private void EndRequest()
-        {
-            Native.zb_frame_abandon(_received);
-            if (_request != null)
+            if (_handle.TryEnter())
             {
-                _request.End(_received);
+                BeginStop(_handle.Inside);
+                _handle.Leave();
             }
-            _request = null;
+            else
+            {
+                Interlocked.Increment(ref _stopping);
+            }
+            if (_handle.End())
+            {
+                _handle.AwaitFreed();
+            }
+            Interlocked.Decrement(ref _stopping);
+        }
+
+        private void BeginStop(IntPtr server)
+        {
+            _wasConnected = Native.zb_server_is_client_connected(server) != 0;
+            Interlocked.Increment(ref _stopping);
         }
 
         private void StopAtExit(object sender, EventArgs arguments)
         {
-            _door.Close(BeginStop);
+            Close();
         }
     }
 
@@ -256,27 +243,25 @@ namespace ZeroBuffer
         /// <summary>Throws nothing: an exception must not leave managed code.</summary>
         private int Run(Native.Frame* native, IntPtr user)
         {
-            var frame = new Frame(native);
+            var frame = new HandlerFrame(native);
+            Exception error = null;
             try
             {
                 _handler(frame);
-                return 0;
             }
-            catch (Exception error)
+            catch (Exception failure)
             {
-                return Explain(native, error);
+                error = failure;
             }
-            finally
-            {
-                frame.Move(null);
-            }
+            frame.End();
+            return error == null ? 0 : Explain(native, error);
         }
 
         private static int Explain(Native.Frame* native, Exception error)
         {
             try
             {
-                Frame.Fail(native, error.Message);
+                Interop.Fail(native, error.Message);
             }
             catch (Exception)
             {

@@ -1,5 +1,4 @@
 using System;
-using System.Runtime.InteropServices;
 using System.Text;
 
 namespace ZeroBuffer
@@ -9,15 +8,20 @@ namespace ZeroBuffer
     /// returns is the answer.
     /// </summary>
     /// <remarks>
-    /// In a handler it is valid until the handler returns; a span that was taken from it must not be used after that.
+    /// It may be used on any thread. In a handler it is valid until the handler returns; a span that was taken from it must
+    /// not be used after that.
     /// </remarks>
-    public unsafe class Frame
+    public abstract unsafe class Frame
     {
-        private Native.Frame* _frame;
+        private readonly byte* _data;
+        private readonly long _capacity;
+        private long _length;
 
         internal Frame(Native.Frame* frame)
         {
-            _frame = frame;
+            _data = frame->Data;
+            _capacity = Interop.Long(frame->Capacity);
+            _length = Interop.Long(frame->Length);
             Sequence = frame->Sequence;
         }
 
@@ -28,8 +32,8 @@ namespace ZeroBuffer
         {
             get
             {
-                Native.Frame* frame = Held;
-                return Interop.Span(frame->Data, frame->Length);
+                ThrowIfEnded();
+                return new Span<byte>(_data, checked((int)_length));
             }
         }
 
@@ -40,21 +44,33 @@ namespace ZeroBuffer
         /// <exception cref="ObjectDisposedException">It was answered.</exception>
         public long Length
         {
-            get { return Interop.Long(Held->Length); }
+            get
+            {
+                ThrowIfEnded();
+                return _length;
+            }
         }
 
         /// <summary>The most bytes that the answer can have.</summary>
         /// <exception cref="ObjectDisposedException">It was answered.</exception>
         public long Capacity
         {
-            get { return Interop.Long(Held->Capacity); }
+            get
+            {
+                ThrowIfEnded();
+                return _capacity;
+            }
         }
 
         /// <summary>The address of the first byte, for other native code, and for more bytes than a span can have.</summary>
         /// <exception cref="ObjectDisposedException">It was answered.</exception>
         public IntPtr Address
         {
-            get { return (IntPtr)Held->Data; }
+            get
+            {
+                ThrowIfEnded();
+                return (IntPtr)_data;
+            }
         }
 
         /// <summary>What the client that sent it has published about itself; no bytes if nothing.</summary>
@@ -63,17 +79,17 @@ namespace ZeroBuffer
         {
             get
             {
-                byte* data;
-                UIntPtr length;
-                Enter();
+                Native.Frame* frame = Enter();
                 try
                 {
-                    ZeroBufferException.ThrowIfFailed(Native.zb_frame_metadata(Held, &data, &length));
+                    byte* data;
+                    UIntPtr length;
+                    ZeroBufferException.ThrowIfFailed(Native.zb_frame_metadata(frame, &data, &length));
                     return Interop.ReadOnlySpan(data, length).ToArray();
                 }
                 finally
                 {
-                    Exit();
+                    Leave();
                 }
             }
         }
@@ -85,14 +101,15 @@ namespace ZeroBuffer
         public void Resize(long length)
         {
             UIntPtr size = Interop.Size(length, "length");
-            Enter();
+            Native.Frame* frame = Enter();
             try
             {
-                ZeroBufferException.ThrowIfFailed(Native.zb_frame_resize(Held, size));
+                ZeroBufferException.ThrowIfFailed(Native.zb_frame_resize(frame, size));
+                _length = length;
             }
             finally
             {
-                Exit();
+                Leave();
             }
         }
 
@@ -100,54 +117,74 @@ namespace ZeroBuffer
         /// <exception cref="InvalidStateException">It was called before, or the server is of another kind.</exception>
         /// <exception cref="TooLargeException">The client's buffer cannot take it.</exception>
         /// <exception cref="ZeroBufferException">The client is gone, or the server is being stopped.</exception>
+        /// <exception cref="ObjectDisposedException">It was answered.</exception>
         public Span<byte> Reply(int length)
         {
-            byte* data;
             UIntPtr size = Interop.Size(length, "length");
-            ZeroBufferException.ThrowIfFailed(Native.zb_frame_reply(Held, size, &data));
-            return Interop.Span(data, size);
-        }
-
-        internal Native.Frame* Held
-        {
-            get
+            Native.Frame* frame = Enter();
+            try
             {
-                Native.Frame* frame = _frame;
-                if (frame == null)
-                {
-                    throw new ObjectDisposedException(GetType().Name, "the frame was answered");
-                }
-                return frame;
+                byte* data;
+                ZeroBufferException.ThrowIfFailed(Native.zb_frame_reply(frame, size, &data));
+                return Interop.Span(data, size);
+            }
+            finally
+            {
+                Leave();
             }
         }
 
-        internal bool IsHeld
-        {
-            get { return _frame != null; }
-        }
+        /// <summary>The native frame, which one thread at a time may use, until <see cref="Leave"/>.</summary>
+        internal abstract Native.Frame* Enter();
 
-        /// <summary>The frame lies there from now on; null: it was answered.</summary>
-        internal void Move(Native.Frame* frame)
+        internal abstract void Leave();
+
+        internal abstract void ThrowIfEnded();
+    }
+
+    /// <summary>A request while a handler runs on it. The native frame lies on the stack of the handler's thread.</summary>
+    internal sealed unsafe class HandlerFrame : Frame
+    {
+        private readonly Native.Frame* _frame;
+        private HandleLock _lock = new HandleLock(false);
+
+        internal HandlerFrame(Native.Frame* frame) : base(frame)
         {
             _frame = frame;
         }
 
-        /// <summary>Keeps others away from the server that the frame is still in.</summary>
-        internal virtual void Enter()
+        internal override Native.Frame* Enter()
         {
-        }
-
-        internal virtual void Exit()
-        {
-        }
-
-        internal static void Fail(Native.Frame* frame, string message)
-        {
-            byte[] text = Encoding.UTF8.GetBytes(message);
-            fixed (byte* bytes = text)
+            if (!_lock.Enter())
             {
-                ZeroBufferException.ThrowIfFailed(Native.zb_frame_fail(frame, bytes, (UIntPtr)text.Length));
+                throw Ended();
             }
+            return _frame;
+        }
+
+        internal override void Leave()
+        {
+            _lock.Leave();
+        }
+
+        internal override void ThrowIfEnded()
+        {
+            if (_lock.HasEnded)
+            {
+                throw Ended();
+            }
+        }
+
+        /// <summary>The handler has returned: other threads finish what they are doing to the frame.</summary>
+        internal void End()
+        {
+            _lock.End();
+            _lock.AwaitOthers();
+        }
+
+        private static ObjectDisposedException Ended()
+        {
+            return new ObjectDisposedException("Frame", "the handler has returned, so the frame was answered");
         }
     }
 
@@ -155,121 +192,65 @@ namespace ZeroBuffer
     /// A request that was taken with <see cref="IInPlaceDuplexServer.Receive"/>: edit its bytes, then
     /// <see cref="Respond"/> or <see cref="Fail"/>. Disposed unanswered, the client's call fails.
     /// </summary>
+    /// <remarks>It may be used on any thread; of two threads that answer it, one gets the exception.</remarks>
     public sealed unsafe class Request : Frame, IDisposable
     {
-        /// <summary>Null once the frame is free of its server, whose memory it lies in until then.</summary>
-        private DuplexServer _server;
-        private DetachedFrameHandle _detached;
+        private readonly RequestHandle _handle;
 
-        internal Request(Native.Frame* frame, DuplexServer server) : base(frame)
+        internal Request(OwnerHandle server, Native.Frame* frame) : base(frame)
         {
-            _server = server;
+            _handle = new RequestHandle(server, frame);
+            server.HandOut(_handle);
         }
 
         /// <summary>Answers with the bytes as they are now.</summary>
-        /// <exception cref="ObjectDisposedException">It was answered.</exception>
+        /// <exception cref="ObjectDisposedException">It was answered, or its server was stopped.</exception>
         public void Respond()
         {
-            Answer(() => ZeroBufferException.ThrowIfFailed(Native.zb_frame_respond(Held)));
+            _handle.Answer(null);
         }
 
         /// <summary>Answers with a failure: the client gets a <see cref="HandlerFailedException"/> with the message.</summary>
-        /// <exception cref="ObjectDisposedException">It was answered.</exception>
+        /// <exception cref="ObjectDisposedException">It was answered, or its server was stopped.</exception>
         public void Fail(string message)
         {
             if (message == null)
             {
                 throw new ArgumentNullException("message");
             }
-            Answer(() => Fail(Held, message));
+            _handle.Answer(message);
         }
 
         /// <summary>
         /// Frees it from its server: the next request can be received before this one is answered, which may happen on
         /// any thread, in any order, and after the server was stopped. Nothing is copied.
         /// </summary>
-        /// <exception cref="ObjectDisposedException">It was answered.</exception>
+        /// <exception cref="ObjectDisposedException">It was answered, or its server was stopped.</exception>
         public void Detach()
         {
-            if (_detached != null && IsHeld)
-            {
-                return;
-            }
-            Enter();
-            try
-            {
-                ZeroBufferException.ThrowIfFailed(Native.zb_frame_detach(Held));
-                var own = (Native.Frame*)Marshal.AllocHGlobal(sizeof(Native.Frame));
-                *own = *Held;
-                *Held = default(Native.Frame);
-                _detached = new DetachedFrameHandle();
-                _detached.Take((IntPtr)own);
-                Move(own);
-            }
-            finally
-            {
-                Exit();
-            }
-            _server = null;
+            _handle.Detach();
         }
 
         /// <summary>Fails at the client, with the status 3, unless it was answered.</summary>
         public void Dispose()
         {
-            if (IsHeld)
-            {
-                try
-                {
-                    Answer(() => Native.zb_frame_abandon(Held));
-                }
-                catch (ObjectDisposedException)
-                {
-                    // Its server has ended, and failed it.
-                }
-            }
+            _handle.End();
         }
 
-        /// <summary>The server is stopped or closed: a frame that is still in it ends.</summary>
-        internal void End(Native.Frame* inServer)
+        internal override Native.Frame* Enter()
         {
-            if (_server != null && IsHeld && Held == inServer)
-            {
-                Move(null);
-            }
+            _handle.EnterBoth();
+            return _handle.Frame;
         }
 
-        private void Answer(Action answer)
+        internal override void Leave()
         {
-            Enter();
-            try
-            {
-                answer();
-                Move(null);
-            }
-            finally
-            {
-                Exit();
-            }
-            if (_detached != null)
-            {
-                _detached.Dispose();
-            }
+            _handle.LeaveBoth();
         }
 
-        internal override void Enter()
+        internal override void ThrowIfEnded()
         {
-            if (_server != null)
-            {
-                _server.Door.Enter();
-            }
-        }
-
-        internal override void Exit()
-        {
-            if (_server != null)
-            {
-                _server.Door.Exit();
-            }
+            _handle.ThrowIfEnded();
         }
     }
 }

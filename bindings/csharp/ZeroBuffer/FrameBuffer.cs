@@ -1,5 +1,4 @@
 using System;
-using System.Threading;
 
 namespace ZeroBuffer
 {
@@ -8,19 +7,27 @@ namespace ZeroBuffer
     /// there before: write all of them. Disposed uncommitted, nothing is sent.
     /// </summary>
     /// <remarks>
-    /// A client or writer has one open buffer at most, which ends with it. With a client for many threads, other threads
-    /// that send wait until it is committed or disposed.
+    /// It may be used on any thread; of two threads that commit it, one gets the exception. A client or writer has one
+    /// open buffer at most, which ends with it. With a client for many threads, other threads that send wait until it is
+    /// committed or disposed. A span that was taken from it must not be used after its end.
     /// </remarks>
     public unsafe class FrameBuffer : IDisposable
     {
-        private readonly Door _door;
-        private Lease _lease;
+        private readonly BufferHandle _handle;
+        private readonly byte* _data;
 
-        internal FrameBuffer(Door door, Lease lease)
+        internal FrameBuffer(OwnerHandle owner, Native.Buffer* buffer)
         {
-            _door = door;
-            _lease = lease;
+            _handle = new BufferHandle(owner, buffer, GetType().Name);
+            _data = buffer->Data;
+            BytesToSend = Interop.Long(buffer->Length);
+            Room = Interop.Long(buffer->Capacity);
+            owner.HandOut(_handle);
         }
+
+        internal long BytesToSend { get; set; }
+
+        internal long Room { get; private set; }
 
         /// <summary>The bytes to fill.</summary>
         /// <exception cref="ObjectDisposedException">It was committed or disposed.</exception>
@@ -29,8 +36,8 @@ namespace ZeroBuffer
         {
             get
             {
-                Native.Buffer* buffer = Held;
-                return Interop.Span(buffer->Data, buffer->Length);
+                ThrowIfEnded();
+                return new Span<byte>(_data, checked((int)BytesToSend));
             }
         }
 
@@ -38,21 +45,33 @@ namespace ZeroBuffer
         /// <exception cref="ObjectDisposedException">It was committed or disposed.</exception>
         public long Length
         {
-            get { return Interop.Long(Held->Length); }
+            get
+            {
+                ThrowIfEnded();
+                return BytesToSend;
+            }
         }
 
         /// <summary>The most bytes that there is room for, here and for the answer.</summary>
         /// <exception cref="ObjectDisposedException">It was committed or disposed.</exception>
         public long Capacity
         {
-            get { return Interop.Long(Held->Capacity); }
+            get
+            {
+                ThrowIfEnded();
+                return Room;
+            }
         }
 
         /// <summary>The address of the first byte, for other native code, and for more bytes than a span can have.</summary>
         /// <exception cref="ObjectDisposedException">It was committed or disposed.</exception>
         public IntPtr Address
         {
-            get { return (IntPtr)Held->Data; }
+            get
+            {
+                ThrowIfEnded();
+                return (IntPtr)_data;
+            }
         }
 
         /// <summary>Sends the bytes, and returns their sequence number. After an exception nothing was sent.</summary>
@@ -60,49 +79,25 @@ namespace ZeroBuffer
         /// <exception cref="ZeroBufferException">The peer is gone.</exception>
         public ulong Commit()
         {
-            ulong sequence;
-            _door.Enter();
-            try
-            {
-                ZeroBufferException.ThrowIfFailed(Native.zb_buffer_commit(Held, &sequence));
-            }
-            finally
-            {
-                _door.Exit();
-            }
-            Dispose();
-            return sequence;
+            return _handle.Commit(BytesToSend);
         }
 
         /// <summary>Gives the bytes up, unless they were committed. Does nothing the second time.</summary>
         public void Dispose()
         {
-            Lease lease = Interlocked.Exchange(ref _lease, null);
-            if (lease != null)
-            {
-                lease.Release();
-            }
+            _handle.End();
         }
 
-        internal Native.Buffer* Held
+        internal void ThrowIfEnded()
         {
-            get
-            {
-                Lease lease = _lease;
-                // Without data if its client or writer has ended.
-                if (lease == null || lease.Buffer->Data == null)
-                {
-                    throw new ObjectDisposedException(GetType().Name);
-                }
-                return lease.Buffer;
-            }
+            _handle.ThrowIfEnded();
         }
     }
 
     /// <summary>A request that is being written where the server will read it.</summary>
     public sealed unsafe class RequestBuffer : FrameBuffer
     {
-        internal RequestBuffer(Door door, Lease lease) : base(door, lease)
+        internal RequestBuffer(OwnerHandle owner, Native.Buffer* buffer) : base(owner, buffer)
         {
         }
 
@@ -111,13 +106,13 @@ namespace ZeroBuffer
         /// <exception cref="ObjectDisposedException">It was committed or disposed.</exception>
         public void Resize(long length)
         {
-            Native.Buffer* buffer = Held;
+            ThrowIfEnded();
             UIntPtr size = Interop.Size(length, "length");
-            if ((ulong)size > (ulong)buffer->Capacity)
+            if (length > Room)
             {
-                throw new TooLargeException((ulong)size, (ulong)buffer->Capacity);
+                throw new TooLargeException((ulong)size, (ulong)Room);
             }
-            buffer->Length = size;
+            BytesToSend = length;
         }
     }
 }

@@ -1,5 +1,4 @@
 using System;
-using System.Threading;
 
 namespace ZeroBuffer
 {
@@ -8,23 +7,21 @@ namespace ZeroBuffer
     /// <see cref="Response"/>.
     /// </summary>
     /// <remarks>
-    /// A span that was taken from it must not be used after <see cref="Dispose"/>, nor when nothing refers to the
-    /// frame any more: hold it in a <c>using</c>. It may be disposed on any thread, and outlive its client or reader.
+    /// It may be used and disposed on any thread, and outlive its client or reader. A span that was taken from it must not
+    /// be used after <see cref="Dispose"/>, nor when nothing refers to the frame any more: hold it in a <c>using</c>.
     /// </remarks>
     public unsafe class FrameView : IDisposable
     {
-        // Copies: while its connection ends, the native library takes the view apart and puts it together again. The
-        // bytes stay where they are.
+        private readonly ViewHandle _handle;
         private readonly byte* _data;
         private readonly UIntPtr _length;
-        private Lease _lease;
 
-        internal FrameView(Lease lease)
+        internal FrameView(Native.View* view)
         {
-            _lease = lease;
-            _data = lease.View->Data;
-            _length = lease.View->Length;
-            Sequence = lease.View->Sequence;
+            _handle = new ViewHandle(view, GetType().Name);
+            _data = view->Data;
+            _length = view->Length;
+            Sequence = view->Sequence;
         }
 
         /// <summary>The bytes, where the peer left them.</summary>
@@ -34,7 +31,7 @@ namespace ZeroBuffer
         {
             get
             {
-                ThrowIfDisposed();
+                _handle.ThrowIfEnded();
                 return Interop.ReadOnlySpan(_data, _length);
             }
         }
@@ -48,7 +45,7 @@ namespace ZeroBuffer
         {
             get
             {
-                ThrowIfDisposed();
+                _handle.ThrowIfEnded();
                 return Interop.Long(_length);
             }
         }
@@ -59,43 +56,37 @@ namespace ZeroBuffer
         {
             get
             {
-                ThrowIfDisposed();
+                _handle.ThrowIfEnded();
                 return (IntPtr)_data;
             }
         }
 
-        /// <summary>A copy of the bytes.</summary>
+        /// <summary>A copy of the bytes. What is disposed meanwhile is given back when the copy is made.</summary>
         /// <exception cref="ObjectDisposedException">They were given back.</exception>
         public byte[] ToArray()
         {
-            byte[] copy = Data.ToArray();
-            GC.KeepAlive(this);
-            return copy;
+            _handle.Enter();
+            try
+            {
+                return Interop.ReadOnlySpan(_data, _length).ToArray();
+            }
+            finally
+            {
+                _handle.Leave();
+            }
         }
 
         /// <summary>Gives the bytes back. Does nothing the second time.</summary>
         public void Dispose()
         {
-            Lease lease = Interlocked.Exchange(ref _lease, null);
-            if (lease != null)
-            {
-                lease.Release();
-            }
-        }
-
-        private void ThrowIfDisposed()
-        {
-            if (_lease == null)
-            {
-                throw new ObjectDisposedException(GetType().Name);
-            }
+            _handle.End();
         }
     }
 
     /// <summary>An answer, read in shared memory. Dispose it to give its bytes back to the ring.</summary>
-    public sealed class Response : FrameView
+    public sealed unsafe class Response : FrameView
     {
-        internal Response(Lease lease) : base(lease)
+        internal Response(Native.View* view) : base(view)
         {
         }
     }

@@ -1,77 +1,55 @@
-using System;
-using System.Runtime.InteropServices;
-
 namespace ZeroBuffer
 {
-    /// <summary>A native handle, closed once: by its owner, or by the collector.</summary>
-    internal abstract class NativeHandle : SafeHandle
+    internal sealed class ServerHandle : OwnerHandle
     {
-        protected NativeHandle() : base(IntPtr.Zero, true)
+        internal ServerHandle() : base(false, "DuplexServer")
         {
         }
 
-        /// <inheritdoc/>
-        public override bool IsInvalid
-        {
-            get { return handle == IntPtr.Zero; }
-        }
-
-        /// <summary>Takes over what a native function has made.</summary>
-        internal void Take(IntPtr made)
-        {
-            SetHandle(made);
-        }
-    }
-
-    internal sealed class ServerHandle : NativeHandle
-    {
-        protected override bool ReleaseHandle()
+        protected override void CloseNative()
         {
             Native.zb_server_close(handle);
-            return true;
+        }
+
+        protected override bool ClosingWaits
+        {
+            get { return true; }
         }
     }
 
-    internal sealed class ClientHandle : NativeHandle
+    internal sealed class ClientHandle : OwnerHandle
     {
-        protected override bool ReleaseHandle()
+        internal ClientHandle(bool many) : base(many, "DuplexClient")
+        {
+        }
+
+        protected override void CloseNative()
         {
             Native.zb_client_close(handle);
-            return true;
         }
     }
 
-    internal sealed class ReaderHandle : NativeHandle
+    internal sealed class ReaderHandle : OwnerHandle
     {
-        protected override bool ReleaseHandle()
+        internal ReaderHandle() : base(true, "Reader")
+        {
+        }
+
+        protected override void CloseNative()
         {
             Native.zb_reader_close(handle);
-            return true;
         }
     }
 
-    internal sealed class WriterHandle : NativeHandle
+    internal sealed class WriterHandle : OwnerHandle
     {
-        protected override bool ReleaseHandle()
+        internal WriterHandle() : base(false, "Writer")
+        {
+        }
+
+        protected override void CloseNative()
         {
             Native.zb_writer_close(handle);
-            return true;
-        }
-    }
-
-    /// <summary>A request that was detached from its server, to be answered once.</summary>
-    internal sealed unsafe class DetachedFrameHandle : NativeHandle
-    {
-        internal Native.Frame* Frame
-        {
-            get { return (Native.Frame*)handle; }
-        }
-
-        protected override bool ReleaseHandle()
-        {
-            Native.zb_frame_abandon(Frame);
-            Marshal.FreeHGlobal(handle);
-            return true;
         }
     }
 }

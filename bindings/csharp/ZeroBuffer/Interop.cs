@@ -99,6 +99,16 @@ namespace ZeroBuffer
             return bytes;
         }
 
+        /// <summary>Answers with a failure.</summary>
+        internal static int Fail(Native.Frame* frame, string message)
+        {
+            byte[] text = Encoding.UTF8.GetBytes(message);
+            fixed (byte* bytes = text)
+            {
+                return Native.zb_frame_fail(frame, bytes, (UIntPtr)text.Length);
+            }
+        }
+
         internal static Span<byte> Span(byte* data, UIntPtr length)
         {
             return new Span<byte>(data, checked((int)(ulong)length));

@@ -172,6 +172,8 @@ namespace ZeroBuffer
         [DllImport(Library)] internal static extern uint zb_abi_version();
         [DllImport(Library)] internal static extern Error* zb_last_error();
 
+        [DllImport(Library)] internal static extern UIntPtr zb_payload_size_for_frames(UIntPtr frame_size, UIntPtr in_flight);
+
         [DllImport(Library)] internal static extern int zb_server_create(byte* name, ServerConfig* config, IntPtr* server);
         [DllImport(Library)] internal static extern void zb_server_shutdown(IntPtr server);
         [DllImport(Library)] internal static extern void zb_server_close(IntPtr server);

@@ -41,8 +41,7 @@ namespace ZeroBuffer
     /// </summary>
     public sealed unsafe class Reader : IDisposable
     {
-        private readonly Door _door;
-        private readonly LeasePool _views;
+        private readonly ReaderHandle _handle;
 
         /// <summary>Creates the buffer; writers can attach as soon as this returns.</summary>
         /// <exception cref="AlreadyRunningException">A reader of that name lives.</exception>
@@ -64,16 +63,14 @@ namespace ZeroBuffer
                 Wait = (uint)config.Wait,
                 Liveness = (uint)config.Liveness,
             };
-            var handle = new ReaderHandle();
+            _handle = new ReaderHandle();
             fixed (byte* text = zeroTerminated)
             {
                 IntPtr made;
                 ZeroBufferException.ThrowIfFailed(Native.zb_reader_create(text, &native, &made));
-                handle.Take(made);
+                _handle.Take(made);
             }
             Name = name;
-            _door = new Door(handle, true, "Reader");
-            _views = new LeasePool(_door, false);
         }
 
         /// <summary>The buffer's name.</summary>
@@ -85,9 +82,9 @@ namespace ZeroBuffer
         {
             get
             {
-                IntPtr reader = _door.Enter();
+                IntPtr reader = _handle.Enter();
                 bool connected = Native.zb_reader_is_writer_connected(reader) != 0;
-                _door.Exit();
+                _handle.Leave();
                 return connected;
             }
         }
@@ -98,7 +95,7 @@ namespace ZeroBuffer
         {
             get
             {
-                IntPtr reader = _door.Enter();
+                IntPtr reader = _handle.Enter();
                 try
                 {
                     return Interop.Bytes(
@@ -106,7 +103,7 @@ namespace ZeroBuffer
                 }
                 finally
                 {
-                    _door.Exit();
+                    _handle.Leave();
                 }
             }
         }
@@ -119,23 +116,26 @@ namespace ZeroBuffer
         public FrameView ReadFrame(TimeSpan timeout)
         {
             long nanoseconds = Interop.Nanoseconds(timeout);
-            Lease lease = _views.Take();
-            IntPtr reader = _door.Enter();
+            IntPtr reader = _handle.Enter();
             try
             {
-                ZeroBufferException.ThrowIfFailed(Native.zb_reader_read(reader, nanoseconds, lease.View));
+                Native.View frame;
+                _handle.ThrowIfFailed(Native.zb_reader_read(reader, nanoseconds, &frame));
+                return new FrameView(&frame);
             }
             finally
             {
-                _door.Exit();
+                _handle.Leave();
             }
-            return new FrameView(lease);
         }
 
         /// <summary>Removes the buffer. Frames that are held stay.</summary>
         public void Dispose()
         {
-            _door.Close();
+            if (_handle.End())
+            {
+                _handle.AwaitFreed();
+            }
         }
     }
 }

@@ -28,8 +28,7 @@ namespace ZeroBuffer
     /// </summary>
     public sealed unsafe class Writer : IDisposable
     {
-        private readonly Door _door;
-        private readonly LeasePool _buffers;
+        private readonly WriterHandle _handle;
 
         /// <summary>
         /// Attaches, waiting until the timeout has passed for the buffer to be there and to have no other writer; zero
@@ -53,16 +52,14 @@ namespace ZeroBuffer
                 Owner = config.Owner.GetValueOrDefault(),
                 RestartSequence = config.RestartSequence ? 1u : 0u,
             };
-            var handle = new WriterHandle();
+            _handle = new WriterHandle();
             fixed (byte* text = zeroTerminated)
             {
                 IntPtr made;
                 ZeroBufferException.ThrowIfFailed(Native.zb_writer_connect(text, &native, nanoseconds, &made));
-                handle.Take(made);
+                _handle.Take(made);
             }
             Name = name;
-            _door = new Door(handle, false, "Writer");
-            _buffers = new LeasePool(_door, true);
         }
 
         /// <summary>The buffer's name.</summary>
@@ -74,9 +71,9 @@ namespace ZeroBuffer
         {
             get
             {
-                IntPtr writer = _door.Enter();
+                IntPtr writer = _handle.Enter();
                 bool connected = Native.zb_writer_is_reader_connected(writer) != 0;
-                _door.Exit();
+                _handle.Leave();
                 return connected;
             }
         }
@@ -87,18 +84,18 @@ namespace ZeroBuffer
         /// <exception cref="ObjectDisposedException">The writer was disposed.</exception>
         public void SetMetadata(ReadOnlySpan<byte> data)
         {
-            IntPtr writer = _door.Enter();
+            IntPtr writer = _handle.Enter();
             try
             {
                 fixed (byte* bytes = &MemoryMarshal.GetReference(data))
                 {
                     int status = Native.zb_writer_set_metadata(writer, bytes, (UIntPtr)data.Length);
-                    ZeroBufferException.ThrowIfFailed(status);
+                    _handle.ThrowIfFailed(status);
                 }
             }
             finally
             {
-                _door.Exit();
+                _handle.Leave();
             }
         }
 
@@ -111,18 +108,18 @@ namespace ZeroBuffer
         public ulong WriteFrame(ReadOnlySpan<byte> data)
         {
             ulong sequence;
-            IntPtr writer = _door.Enter();
+            IntPtr writer = _handle.Enter();
             try
             {
                 fixed (byte* bytes = &MemoryMarshal.GetReference(data))
                 {
                     int status = Native.zb_writer_write(writer, bytes, (UIntPtr)data.Length, &sequence);
-                    ZeroBufferException.ThrowIfFailed(status);
+                    _handle.ThrowIfFailed(status);
                 }
             }
             finally
             {
-                _door.Exit();
+                _handle.Leave();
             }
             return sequence;
         }
@@ -134,24 +131,26 @@ namespace ZeroBuffer
         public FrameBuffer AcquireFrame(long size)
         {
             UIntPtr bytes = Interop.Size(size, "size");
-            Lease lease = _buffers.Take();
-            IntPtr writer = _door.Enter();
+            IntPtr writer = _handle.Enter();
             try
             {
-                ZeroBufferException.ThrowIfFailed(Native.zb_writer_acquire(writer, bytes, lease.Buffer));
-                lease.HandOut();
+                Native.Buffer buffer;
+                _handle.ThrowIfFailed(Native.zb_writer_acquire(writer, bytes, &buffer));
+                return new FrameBuffer(_handle, &buffer);
             }
             finally
             {
-                _door.Exit();
+                _handle.Leave();
             }
-            return new FrameBuffer(_door, lease);
         }
 
         /// <summary>Gives the writer's role back, and an open frame up.</summary>
         public void Dispose()
         {
-            _door.Close(_buffers.EndAll);
+            if (_handle.End())
+            {
+                _handle.AwaitFreed();
+            }
         }
     }
 }

@@ -8,13 +8,13 @@ namespace ZeroBuffer
     /// Waits for room in the ring outside of the client, where other threads can give theirs back. It begins to count when
     /// there was none.
     /// </summary>
-    internal struct RoomWait
+    internal struct FullRetry
     {
         private readonly TimeSpan _timeout;
         private Stopwatch _since;
         private SpinWait _spin;
 
-        internal RoomWait(TimeSpan timeout)
+        internal FullRetry(TimeSpan timeout)
         {
             _timeout = timeout;
             _since = null;

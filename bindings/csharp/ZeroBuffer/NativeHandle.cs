@@ -1,0 +1,290 @@
+using System;
+using System.Runtime.InteropServices;
+using System.Threading;
+
+namespace ZeroBuffer
+{
+    /// <summary>
+    /// A native object. It is freed once: by the last thread to leave it after its end, or by the collector. It alone has a
+    /// finalizer, which comes after those of users, and never waits.
+    /// </summary>
+    internal abstract class NativeHandle : SafeHandle
+    {
+        private readonly string _what;
+        private HandleLock _lock;
+        private volatile bool _isFreed;
+
+        /// <summary><paramref name="what"/> is the class that a user knows.</summary>
+        protected NativeHandle(bool many, string what) : base(IntPtr.Zero, true)
+        {
+            _lock = new HandleLock(many);
+            _what = what;
+        }
+
+        /// <inheritdoc/>
+        public override bool IsInvalid
+        {
+            get { return handle == IntPtr.Zero; }
+        }
+
+        internal bool HasEnded
+        {
+            get { return _lock.HasEnded; }
+        }
+
+        /// <summary>The native object, until <see cref="Leave"/>.</summary>
+        internal IntPtr Enter()
+        {
+            if (!_lock.Enter())
+            {
+                throw Ended();
+            }
+            return handle;
+        }
+
+        /// <summary>False if it has ended, or if no more threads may be inside.</summary>
+        internal bool TryEnter()
+        {
+            return _lock.TryEnter();
+        }
+
+        /// <summary>The native object, for a thread inside.</summary>
+        internal IntPtr Inside
+        {
+            get { return handle; }
+        }
+
+        internal virtual void Leave()
+        {
+            LeaveLock();
+        }
+
+        protected void LeaveLock()
+        {
+            if (_lock.Leave())
+            {
+                Free();
+            }
+        }
+
+        /// <summary>Ends it, and the waits of the threads inside. False if it has ended before.</summary>
+        internal bool End()
+        {
+            if (!_lock.End())
+            {
+                return false;
+            }
+            EndWaits();
+            LeaveLock();
+            return true;
+        }
+
+        /// <summary>For a thread inside.</summary>
+        internal void EndInside()
+        {
+            _lock.EndInside();
+        }
+
+        /// <summary>Until the last thread has left what has ended, and it is freed.</summary>
+        internal void AwaitFreed()
+        {
+            var spin = new SpinWait();
+            while (!_isFreed)
+            {
+                spin.SpinOnce();
+            }
+        }
+
+        internal void ThrowIfEnded()
+        {
+            if (HasEnded)
+            {
+                throw Ended();
+            }
+        }
+
+        /// <summary>What a native call of a thread inside has said. That it failed is no matter after the end.</summary>
+        internal void ThrowIfFailed(int status)
+        {
+            if (status != 0)
+            {
+                throw Failure();
+            }
+        }
+
+        /// <summary>Why the latest native call of this thread, which is inside, has failed.</summary>
+        internal Exception Failure()
+        {
+            return HasEnded ? Ended() : (Exception)ZeroBufferException.Last();
+        }
+
+        private ObjectDisposedException Ended()
+        {
+            return new ObjectDisposedException(_what);
+        }
+
+        private void Free()
+        {
+            Dispose();
+            _isFreed = true;
+        }
+
+        protected virtual void EndWaits()
+        {
+        }
+
+        /// <inheritdoc/>
+        protected sealed override bool ReleaseHandle()
+        {
+            // If the collector frees it, somebody who is found again must not get in.
+            _lock.EndInside();
+            ReleaseNative();
+            return true;
+        }
+
+        /// <summary>Frees the native object.</summary>
+        protected abstract void ReleaseNative();
+    }
+
+    /// <summary>A client, server, reader or writer: what guards come from.</summary>
+    internal abstract class OwnerHandle : NativeHandle
+    {
+        private readonly bool _many;
+
+        /// <summary>The guard that was handed out last; one that was forgotten is to be collected all the same.</summary>
+        private readonly WeakReference<GuardHandle> _out = new WeakReference<GuardHandle>(null);
+
+        /// <summary>A guard that was ended while a thread was inside, which only that thread may give back.</summary>
+        private GuardHandle _ended;
+        private bool _isClosed;
+        private bool _wasForgotten;
+
+        protected OwnerHandle(bool many, string what) : base(many, what)
+        {
+            _many = many;
+        }
+
+        /// <summary>Takes over what a native function has made.</summary>
+        internal void Take(IntPtr made)
+        {
+            SetHandle(made);
+        }
+
+        /// <summary>For a thread inside: the one guard that is open from now on; null for none.</summary>
+        internal void HandOut(GuardHandle guard)
+        {
+            _out.SetTarget(guard);
+            // Whoever ends this meanwhile finds the guard, or is found here.
+            Interlocked.MemoryBarrier();
+            if (guard != null && HasEnded)
+            {
+                guard.End();
+            }
+        }
+
+        /// <summary>Ends the guard that is open, if one is.</summary>
+        internal void EndGuard()
+        {
+            GuardHandle guard;
+            if (_out.TryGetTarget(out guard))
+            {
+                guard.End();
+            }
+        }
+
+        internal sealed override void Leave()
+        {
+            do
+            {
+                GiveBackInside();
+                LeaveLock();
+            }
+            while (Volatile.Read(ref _ended) != null && TryEnter());
+        }
+
+        /// <summary>Gives back what a guard holds: now if no thread is inside, otherwise when that one leaves.</summary>
+        internal void GiveBack(GuardHandle guard)
+        {
+            if (_many)
+            {
+                guard.GiveBack();
+                return;
+            }
+            if (!Keep(guard))
+            {
+                guard.GiveBack();
+            }
+            else if (TryEnter())
+            {
+                Leave();
+            }
+        }
+
+        /// <summary>For whoever leaves next, or closes it; false if it is closed.</summary>
+        private bool Keep(GuardHandle guard)
+        {
+            lock (this)
+            {
+                if (!_isClosed)
+                {
+                    _ended = guard;
+                }
+                return !_isClosed;
+            }
+        }
+
+        private void GiveBackInside()
+        {
+            if (Volatile.Read(ref _ended) != null)
+            {
+                Interlocked.Exchange(ref _ended, null)?.GiveBack();
+            }
+        }
+
+        protected sealed override void EndWaits()
+        {
+            EndGuard();
+        }
+
+        /// <inheritdoc/>
+        protected sealed override void Dispose(bool disposing)
+        {
+            _wasForgotten = !disposing;
+            base.Dispose(disposing);
+        }
+
+        protected sealed override void ReleaseNative()
+        {
+            if (_wasForgotten && ClosingWaits)
+            {
+                // Finalizers are not to be kept waiting.
+                new Thread(CloseAll) { IsBackground = true, Name = "zerobuffer-close" }.Start();
+            }
+            else
+            {
+                CloseAll();
+            }
+        }
+
+        private void CloseAll()
+        {
+            GiveBackInside();
+            CloseNative();
+            lock (this)
+            {
+                _isClosed = true;
+            }
+            // One that was ended meanwhile. The native library has kept what it needs.
+            GiveBackInside();
+        }
+
+        /// <summary>Closes the native object.</summary>
+        protected abstract void CloseNative();
+
+        /// <summary>Whether that may wait for others.</summary>
+        protected virtual bool ClosingWaits
+        {
+            get { return false; }
+        }
+    }
+}
