@@ -25,8 +25,8 @@ pub struct BufferConfig {
 
 impl BufferConfig {
     /// New shared memory: `metadata_size` bytes of metadata for each direction (0 for none; a message
-    /// needs 8 more than its length), and `payload_size` bytes of ring. Both are rounded up to a
-    /// multiple of 64.
+    /// needs 8 more than its length; 64 MiB at most), and `payload_size` bytes of ring. Both are rounded up
+    /// to a multiple of 64.
     ///
     /// A frame of n bytes takes n + 64 bytes of the ring, rounded up to 64 (n ≤ 32: 64 bytes). The ring
     /// should hold the frames in flight, and the responses that are held, at the same time.

@@ -48,6 +48,19 @@ impl MemoryProvider for HeapMemory {
     }
 }
 
+/// A vector with room for `len` bytes, which a peer may have said: an error and not the end of the process
+/// if there is not that much.
+pub(crate) fn room_for(len: usize, what: &str) -> Result<Vec<u8>> {
+    let mut room = Vec::new();
+    room.try_reserve_exact(len).map_err(|_| no_memory(what, len))?;
+    Ok(room)
+}
+
+fn no_memory(what: &str, size: usize) -> Error {
+    let reason = "this process can have no more memory (see `ulimit -v`); ask for less";
+    Error::NoSpace { object: what.to_owned(), needed: size as u64, reason }
+}
+
 /// An allocation, freed when dropped.
 #[derive(Debug)]
 pub(super) struct Block {
@@ -62,11 +75,7 @@ unsafe impl Sync for Block {}
 
 impl Block {
     fn new(size: usize) -> Result<Self> {
-        let no_space = || Error::NoSpace {
-            object: "heap memory".to_owned(),
-            needed: size as u64,
-            reason: "this process can have no more of it; ask for less",
-        };
+        let no_space = || no_memory("heap memory", size);
         let layout = Layout::from_size_align(size.max(1), ALIGNMENT).map_err(|_| no_space())?;
         // SAFETY: the layout's size is at least 1.
         let base = unsafe { std::alloc::alloc_zeroed(layout) };

@@ -5,6 +5,7 @@ mod shared;
 mod view;
 
 pub use heap::HeapMemory;
+pub(crate) use heap::room_for;
 pub use shared::SharedMemory;
 pub use view::SharedMemoryView;
 

@@ -108,7 +108,16 @@ impl SharedMemory {
 
     /// Makes the pages of the mapping be there, as [`set_pages`](Self::set_pages) said, for as long as
     /// that is wanted.
+    ///
+    /// # Errors
+    /// `ProtocolViolation` if they are not reserved: they would be this side's to pay for, without end.
     pub(crate) fn fault_in(&self, wanted: Wanted<'_>) -> Result<()> {
+        let len = self.view.as_ref().map_or(0, SharedMemoryView::len) as u64;
+        let reserved = if self.pages == Pages::OnDemand { len } else { self.stat()?.reserved };
+        if reserved < len {
+            let field = "reserved bytes of the segment";
+            return Err(Error::ProtocolViolation { field, observed: reserved, allowed: len });
+        }
         let mapping = self.view.as_ref().and_then(SharedMemoryView::mapping);
         mapping.map_or(Ok(()), |mapping| mapping.fault_in(self.pages, wanted)).map_err(|errno| {
             match errno {

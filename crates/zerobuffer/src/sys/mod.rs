@@ -90,6 +90,8 @@ pub(crate) struct Identity {
 pub(crate) struct ObjectStat {
     pub(crate) identity: Identity,
     pub(crate) size: u64,
+    /// Bytes that have memory or disk of their own already; less than the size where there are holes.
+    pub(crate) reserved: u64,
     pub(crate) uid: u32,
     pub(crate) regular: bool,
 }

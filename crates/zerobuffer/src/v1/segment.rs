@@ -243,7 +243,8 @@ impl Segment {
     /// A copy of the metadata; `None` if none was written.
     ///
     /// # Errors
-    /// `ProtocolViolation` for lengths that do not fit the block.
+    /// `ProtocolViolation` for lengths that do not fit the block; `NoSpace` if there is no memory for
+    /// the copy.
     pub(super) fn read_metadata(&self) -> Result<Option<Vec<u8>>> {
         let written = self.control.load(oieb::METADATA_WRITTEN_BYTES);
         if written == 0 {
@@ -255,12 +256,12 @@ impl Segment {
         if !(8..=size).contains(&written) {
             return violation("oieb.metadata_written_bytes", written, size);
         }
-        let prefix = frame::read_block(&self.metadata, 0, 8);
+        let prefix = frame::read_block(&self.metadata, 0, 8)?;
         let len = u64::from_le_bytes(prefix.try_into().expect("eight bytes"));
         if len > written - 8 {
             return violation("metadata length", len, written - 8);
         }
-        Ok(Some(frame::read_block(&self.metadata, 8, len)))
+        frame::read_block(&self.metadata, 8, len).map(Some)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The server's way to a segment: create, and take over from a predecessor that died (section 6).
 
-use super::layout::{Geometry, METADATA, REQUEST, RESPONSE, UNIT, oieb};
+use super::layout::{Geometry, MAX_METADATA, METADATA, REQUEST, RESPONSE, UNIT, oieb};
 use super::segment::{Segment, Semaphores, semaphore_names, unlink_semaphores};
 use super::words::Words;
 use crate::atomics::Ordering;
@@ -31,13 +31,13 @@ pub(crate) fn geometry(buffer: &BufferConfig) -> Result<Geometry> {
     if buffer.payload_size == 0 {
         return Err(refuse("payload size", 0, "64 bytes to 256 GiB"));
     }
+    if buffer.metadata_size as u64 > MAX_METADATA {
+        return Err(refuse("metadata size", buffer.metadata_size, "0 bytes to 64 MiB"));
+    }
     whole(buffer.metadata_size)
         .zip(whole(buffer.payload_size))
         .and_then(|(metadata, payload)| Geometry::new(metadata, metadata, payload))
-        .ok_or_else(|| match buffer.metadata_size > 1 << 40 {
-            true => refuse("metadata size", buffer.metadata_size, "0 bytes to 1 TiB"),
-            false => refuse("payload size", buffer.payload_size, "64 bytes to 256 GiB"),
-        })
+        .ok_or_else(|| refuse("payload size", buffer.payload_size, "64 bytes to 256 GiB"))
 }
 
 /// Creates the segment and its semaphores, ready for a client, for as long as that is wanted.

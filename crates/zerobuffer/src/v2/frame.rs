@@ -8,7 +8,8 @@
 #![allow(unsafe_code)]
 
 use super::ring::{Claim, Held, Taken};
-use crate::memory::SharedMemoryView;
+use crate::error::Result;
+use crate::memory::{SharedMemoryView, room_for};
 
 impl Claim {
     /// The bytes to be filled: the first `len` of the claim's capacity.
@@ -74,14 +75,21 @@ pub(crate) fn write_block(view: &SharedMemoryView, offset: u64, data: &[u8]) {
 
 /// A copy of `len` bytes at `offset` of a metadata block that the peer has finished writing.
 ///
+/// # Errors
+/// `NoSpace` if there is no memory for the copy: a peer says how long it is.
+///
 /// # Panics
 /// If the range is not inside of the view.
-pub(crate) fn read_block(view: &SharedMemoryView, offset: u64, len: u64) -> Vec<u8> {
+pub(crate) fn read_block(view: &SharedMemoryView, offset: u64, len: u64) -> Result<Vec<u8>> {
     let (from, len) = range(view, offset, len);
-    let mut copy = vec![0; len];
-    // SAFETY: `range` has checked the source, and a new vector cannot overlap it.
-    unsafe { std::ptr::copy_nonoverlapping(from, copy.as_mut_ptr(), len) };
-    copy
+    let mut copy = room_for(len, "a copy of the peer's metadata")?;
+    // SAFETY: `range` has checked the source, a new vector cannot overlap it and has room for `len`
+    // bytes, and these are set then.
+    unsafe {
+        std::ptr::copy_nonoverlapping(from, copy.as_mut_ptr(), len);
+        copy.set_len(len);
+    }
+    Ok(copy)
 }
 
 /// The address of `len` bytes at `start`, checked to be inside of the view. Ranges come from this

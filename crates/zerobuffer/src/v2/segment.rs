@@ -1,7 +1,7 @@
 //! One segment with its semaphores: what creating and attaching have in common.
 
 use super::frame;
-use super::layout::{Geometry, METADATA, REQUEST, RESPONSE, SIZE_AND_VERSION, oieb};
+use super::layout::{Geometry, MAX_METADATA, METADATA, REQUEST, RESPONSE, SIZE_AND_VERSION, oieb};
 use super::ring::Violation;
 use super::words::Words;
 use crate::atomics::Ordering;
@@ -209,7 +209,8 @@ impl Segment {
     /// A copy of what the side that owns `block` has written; empty if it has written nothing.
     ///
     /// # Errors
-    /// `ProtocolViolation` for lengths that do not fit the block.
+    /// `ProtocolViolation` for lengths that do not fit the block, or are beyond what a block may take;
+    /// `NoSpace` if there is no memory for the copy.
     pub(crate) fn read_metadata(&self, block: Block) -> Result<Vec<u8>> {
         let (block, start, size) = self.block(block);
         let written = self.load(block + oieb::METADATA_WRITTEN_BYTES);
@@ -219,7 +220,7 @@ impl Segment {
         let check = |field, observed, allowed| {
             if observed <= allowed { Ok(()) } else { Err(Violation { field, observed, allowed }) }
         };
-        check("oieb.metadata_written_bytes", written, size)?;
+        check("oieb.metadata_written_bytes", written, size.min(MAX_METADATA))?;
         let room = written.checked_sub(8).ok_or(Violation {
             field: "oieb.metadata_written_bytes",
             observed: written,
@@ -227,7 +228,7 @@ impl Segment {
         })?;
         let len = self.control.at(start as usize).load(Ordering::Relaxed);
         check("metadata length", len, room)?;
-        Ok(frame::read_block(&self.metadata, start + 8, len))
+        frame::read_block(&self.metadata, start + 8, len)
     }
 
     /// The OIEB, the offset and the size of a metadata block.

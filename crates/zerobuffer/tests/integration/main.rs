@@ -13,6 +13,7 @@ mod peer;
 mod work;
 
 mod calls;
+mod claims;
 mod closing;
 mod damage;
 mod death;

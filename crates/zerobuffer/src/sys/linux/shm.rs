@@ -357,6 +357,8 @@ pub(super) fn object_stat(stat: &libc::stat) -> ObjectStat {
     ObjectStat {
         identity: Identity { device: stat.st_dev, inode: stat.st_ino },
         size: stat.st_size as u64,
+        // In units of 512 bytes, whatever the file system's own are.
+        reserved: (stat.st_blocks as u64).saturating_mul(512),
         uid: stat.st_uid,
         regular: stat.st_mode & libc::S_IFMT == libc::S_IFREG,
     }

@@ -22,6 +22,9 @@ const SLICE: Duration = Duration::from_millis(10);
 /// What a look at a request found.
 pub(super) type Looked = std::result::Result<Look, Violation>;
 
+/// What is kept of a failed handler's message: its length is the peer's word.
+const MAX_MESSAGE: usize = 64 << 10;
+
 /// What ended the connection, in `ClientChannel::ended`. It only ever grows: nothing undoes an end.
 const RUNNING: u64 = 0;
 const CLOSED: u64 = 1;
@@ -405,7 +408,8 @@ impl ClientChannel {
         if held.status == 0 {
             return Ok(held);
         }
-        let message = String::from_utf8_lossy(held.data(&self.segment.payload)).into_owned();
+        let text = held.data(&self.segment.payload);
+        let message = String::from_utf8_lossy(&text[..text.len().min(MAX_MESSAGE)]).into_owned();
         self.release(&held);
         let sequence = self.number(held.sequence);
         Err(Error::HandlerFailed { sequence, status: held.status, message })
