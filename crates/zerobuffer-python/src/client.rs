@@ -6,7 +6,8 @@ use crate::guards::{RequestBuffer, Response};
 use crate::waiting::{self, not_reconnected, not_there, not_yet};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use zerobuffer::{ClientConfig, Error, OwnedResponse, RequestLayout, RequestState, SharedClient};
 
@@ -22,6 +23,8 @@ pub(crate) struct Client {
     send_timeout: Duration,
     resend_not_started: bool,
     strict_views: bool,
+    /// Responses that the program holds.
+    held: Arc<AtomicUsize>,
     closed: AtomicBool,
 }
 
@@ -75,6 +78,7 @@ impl Client {
             send_timeout: waiting::timeout(send_timeout)?,
             resend_not_started,
             strict_views,
+            held: Arc::default(),
             closed: AtomicBool::new(false),
         })
     }
@@ -117,7 +121,7 @@ impl Client {
     /// while this thread has a request buffer open, PeerDied or PeerClosed.
     fn send_request(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<u64> {
         self.check_open(py)?;
-        with_bytes(data, |bytes| self.send(py, bytes, self.send_timeout)?.map_err(duplex(py)))
+        with_bytes(data, |bytes| self.send(py, bytes, self.send_timeout)?.map_err(self.raised(py)))
     }
 
     /// A buffer of `size` bytes in the ring, to be filled where the server will read it:
@@ -140,7 +144,8 @@ impl Client {
         self.check_open(py)?;
         let layout = RequestLayout::new().capacity(capacity).alignment(alignment);
         let acquire = |slice| self.client.acquire_request_buffer(size, layout, slice);
-        let buffer = waiting::wait(py, self.send_timeout, not_yet, acquire)?.map_err(duplex(py))?;
+        let buffer =
+            waiting::wait(py, self.send_timeout, not_yet, acquire)?.map_err(self.raised(py))?;
         Ok(RequestBuffer::in_place(buffer, self.strict_views))
     }
 
@@ -157,7 +162,7 @@ impl Client {
         self.check_open(py)?;
         let receive = |slice| self.client.receive_response(slice);
         let response = waiting::wait(py, waiting::timeout(timeout)?, not_yet, receive)?;
-        response.map(Response::in_place).map_err(duplex(py))
+        self.hand_out(py, response)
     }
 
     /// The answer to request `sequence`, waiting for it up to `timeout`. Then the request is given up, as
@@ -174,7 +179,7 @@ impl Client {
     ) -> PyResult<Response> {
         self.check_open(py)?;
         let response = self.receive(py, sequence, waiting::timeout(timeout)?)?;
-        response.map(Response::in_place).map_err(duplex(py))
+        self.hand_out(py, response)
     }
 
     /// Sends `data` and waits for the answer, both within `timeout`. A request that has no answer by
@@ -203,7 +208,7 @@ impl Client {
                 Err(error) => self.call_slowly(py, bytes, Err(error), timeout),
             }
         });
-        answer?.map(Response::in_place).map_err(duplex(py))
+        self.hand_out(py, answer?)
     }
 
     /// Gives up a request: no answer to it will be delivered. True if it was given up; False if its
@@ -264,6 +269,23 @@ impl Client {
         match self.closed.load(Ordering::Relaxed) {
             false => Ok(()),
             true => Err(closed(py, CLOSED)),
+        }
+    }
+
+    /// The exception for an error of a call that sends.
+    fn raised(&self, py: Python<'_>) -> impl Fn(Error) -> PyErr {
+        let held = self.held.load(Ordering::Relaxed);
+        move |error| errors::sending(py, &error, held)
+    }
+
+    fn hand_out(
+        &self,
+        py: Python<'_>,
+        received: Result<OwnedResponse, Error>,
+    ) -> PyResult<Response> {
+        match received {
+            Ok(response) => Ok(Response::in_place(response, &self.held)),
+            Err(error) => Err(self.raised(py)(error)),
         }
     }
 

@@ -9,7 +9,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyMemoryView;
 use std::ffi::c_int;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use zerobuffer::memory::SharedMemoryView;
 use zerobuffer::{Error, OwnedRequestBuffer, OwnedResponse, v1};
 
@@ -269,14 +270,33 @@ pub(crate) struct Response {
 /// What gives the bytes back when it is dropped.
 #[expect(dead_code, reason = "they are held, and that is all")]
 enum Held {
-    InPlace(OwnedResponse),
+    InPlace(OwnedResponse, Counted),
     TwoBuffers(v1::OwnedDuplexResponse),
 }
 
+/// One of the responses that a program holds of a client.
+struct Counted {
+    all: Arc<AtomicUsize>,
+}
+
+impl Counted {
+    fn new(all: &Arc<AtomicUsize>) -> Self {
+        all.fetch_add(1, Ordering::Relaxed);
+        Self { all: Arc::clone(all) }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.all.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Response {
-    pub(crate) fn in_place(response: OwnedResponse) -> Self {
+    /// `held` counts those that are held.
+    pub(crate) fn in_place(response: OwnedResponse, held: &Arc<AtomicUsize>) -> Self {
         let (memory, sequence) = (response.memory(), response.sequence());
-        Self::new(Held::InPlace(response), memory, sequence)
+        Self::new(Held::InPlace(response, Counted::new(held)), memory, sequence)
     }
 
     pub(crate) fn two_buffers(response: v1::OwnedDuplexResponse) -> Self {

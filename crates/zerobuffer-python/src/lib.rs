@@ -43,5 +43,6 @@ fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<two_buffers::TwoBufferClient>()?;
     module.add_class::<two_buffers::TwoBufferServer>()?;
     module.add_function(wrap_pyfunction!(words::add_u64, module)?)?;
+    module.add_function(wrap_pyfunction!(server::payload_size_for_frames, module)?)?;
     module.add_function(wrap_pyfunction!(two_buffers::is_duplex_server_running, module)?)
 }

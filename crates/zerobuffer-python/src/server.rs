@@ -7,6 +7,7 @@ use crate::process::Process;
 use crate::request::Request;
 use crate::waiting::{self, SLICE, not_yet};
 use parking_lot::Mutex;
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict};
 use std::sync::Arc;
@@ -19,11 +20,49 @@ const RETRY: Duration = Duration::from_millis(100);
 
 const STOPPED: Error = Error::InvalidState { reason: "the server was stopped; create another one" };
 
+/// More metadata than this in a ring that is smaller still is a mistake.
+const LARGE_METADATA: usize = 64 * 1024;
+
 /// The sizes in a `zerobuffer.BufferConfig`, or in anything that looks like one.
+///
+/// # Errors
+/// `TypeError` for anything else.
 pub(crate) fn sizes(config: Option<&Bound<'_, PyAny>>) -> PyResult<BufferConfig> {
     let Some(config) = config else { return Ok(BufferConfig::default()) };
     let size = |name| config.getattr(name)?.extract::<usize>();
-    Ok(BufferConfig::new(size("metadata_size")?, size("payload_size")?))
+    let sizes = size("metadata_size").and_then(|metadata| Ok((metadata, size("payload_size")?)));
+    let (metadata, payload) = sizes.map_err(|error| {
+        let found = config.get_type();
+        let refused = PyTypeError::new_err(format!(
+            "the sizes come as BufferConfig(metadata_size, payload_size) or \
+             BufferConfig.for_frames(size, in_flight), not as {found}"
+        ));
+        refused.set_cause(config.py(), Some(error));
+        refused
+    })?;
+    Ok(BufferConfig::new(metadata, payload))
+}
+
+/// As [`sizes`], of a server, for which some are refused that no program of version 1 must do without.
+pub(crate) fn server_sizes(config: Option<&Bound<'_, PyAny>>) -> PyResult<BufferConfig> {
+    let sizes = sizes(config)?;
+    match (config, sizes.metadata_size()) {
+        (Some(config), metadata) if metadata > LARGE_METADATA.max(sizes.payload_size()) => {
+            Err(duplex(config.py())(Error::BadConfig {
+                what: "metadata_size",
+                asked: metadata as u64,
+                allowed: "up to payload_size; are they swapped? It is \
+                          BufferConfig(metadata_size, payload_size)",
+            }))
+        }
+        _ => Ok(sizes),
+    }
+}
+
+/// The size of a ring for exactly so many frames, as `BufferConfig.for_frames` needs it.
+#[pyfunction]
+pub(crate) fn payload_size_for_frames(frame_size: usize, in_flight: usize) -> usize {
+    BufferConfig::for_frames(frame_size, in_flight).payload_size()
 }
 
 /// A server of an in-place channel: it creates the channel, and serves one client after the other.
@@ -91,7 +130,7 @@ impl Server {
         replace: bool,
     ) -> PyResult<Bound<'py, Self>> {
         let stop_timeout = waiting::timeout(Some(stop_timeout))?;
-        let mut server = ServerConfig::new(sizes(config)?)
+        let mut server = ServerConfig::new(server_sizes(config)?)
             .workers(workers)
             .wait(waiting::strategy(wait)?)
             .mode(mode)

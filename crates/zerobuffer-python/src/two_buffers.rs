@@ -6,14 +6,14 @@ use crate::guards::{RequestBuffer, Response};
 use crate::handler::Handler;
 use crate::process::Process;
 use crate::request::{Request, message};
-use crate::server::sizes;
+use crate::server::{server_sizes, sizes};
 use crate::waiting::{self, SLICE, not_yet};
 use parking_lot::{FairMutex, Mutex};
 use pyo3::prelude::*;
 use self_cell::self_cell;
 use std::time::{Duration, Instant};
 use zerobuffer::memory::SharedMemoryView;
-use zerobuffer::{BufferConfig, Error, v1};
+use zerobuffer::{Error, v1};
 
 const CLOSED: Error = Error::InvalidState { reason: "Client is closed" };
 
@@ -300,8 +300,7 @@ impl TwoBufferServer {
         mode: u32,
         stop_timeout: f64,
     ) -> PyResult<Self> {
-        let sizes: BufferConfig = sizes(config)?;
-        let config = v1::DuplexServerConfig::new(sizes)
+        let config = v1::DuplexServerConfig::new(server_sizes(config)?)
             .wait(waiting::strategy(wait)?)
             .mode(mode)
             .stop_timeout(waiting::timeout(Some(stop_timeout))?);

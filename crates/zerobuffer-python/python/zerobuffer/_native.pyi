@@ -19,6 +19,7 @@ __all__ = [
     "add_u64",
     "__version__",
     "is_duplex_server_running",
+    "payload_size_for_frames",
 ]
 
 __version__: str
@@ -304,4 +305,5 @@ class TwoBufferServer:
     def stop(self) -> None: ...
 
 def add_u64(memory: Buffer, offset: int, delta: int, /) -> int: ...
+def payload_size_for_frames(frame_size: int, in_flight: int) -> int: ...
 def is_duplex_server_running(channel: str) -> bool: ...

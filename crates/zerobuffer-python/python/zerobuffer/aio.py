@@ -5,7 +5,7 @@ import asyncio
 import threading
 import weakref
 from types import TracebackType
-from typing import Any, AsyncIterator, Dict, Optional, Tuple, Type
+from typing import Any, AsyncIterator, Dict, List, Optional, Tuple, Type
 
 from ._native import Client, Request, Response, Server
 from .exceptions import (
@@ -126,22 +126,25 @@ class AsyncClient:
         """Sends ``data`` and returns the answer, both within ``timeout`` seconds. If it is cancelled, the
         request is given up.
 
-        Raises as :meth:`zerobuffer.Client.call` does.
+        Raises as :meth:`zerobuffer.Client.call` does: Full if there was no room to send it.
         """
         if self._closed:
             raise InvalidState("the client is closed; make a new one")
+        refused: List[Full] = []
         try:
             async with asyncio.timeout(timeout):
-                return await self._answer(data)
+                return await self._answer(data, refused)
         except TimeoutError as error:
             if isinstance(error, ZeroBufferException):
                 raise
+            if refused:
+                raise refused[0] from None
             late = Timeout(f"timeout after {timeout} s: waiting for a response")
             late.waited, late.what = timeout, "waiting for a response"
             raise late from None
 
-    async def _answer(self, data: Any) -> Response:
-        sequence = self._last = await self._send(data)
+    async def _answer(self, data: Any, refused: List[Full]) -> Response:
+        sequence = self._last = await self._send(data, refused)
         future: "asyncio.Future[Response]" = self._loop.create_future()
         self._waiting[sequence] = future
         self._wake.set()
@@ -161,13 +164,17 @@ class AsyncClient:
             # The thread has it: nobody waits for what it delivers, and it is given back there.
             pass
 
-    async def _send(self, data: Any) -> int:
+    async def _send(self, data: Any, refused: List[Full]) -> int:
+        """Sends as soon as there is room; ``refused`` says for as long as there is none who has it."""
         pause = 0.0005
         while True:
             await self._steady.wait()
             try:
-                return self._client.send_request(data)
-            except Full:
+                sequence = self._client.send_request(data)
+                refused.clear()
+                return sequence
+            except Full as full:
+                refused[:] = [full]
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 0.02)
 

@@ -218,6 +218,8 @@ class Full(BufferFullException):
     needed: int
     free: int
     in_flight: int
+    held: int = 0
+    """Those of an in-place channel whose responses this program holds."""
 
 
 class TooLarge(FrameTooLargeException):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ._layout import OIEB, BLOCK_ALIGNMENT, FrameHeader, ProtocolVersion, align_to_boundary
-from ._native import Frame
+from ._native import Frame, payload_size_for_frames
 
 __all__ = [
     "BLOCK_ALIGNMENT",
@@ -29,6 +29,22 @@ class BufferConfig:
 
     def __post_init__(self) -> None:
         if self.metadata_size <= 0:
-            raise ValueError("metadata_size must be positive")
+            self._refuse("metadata_size", self.metadata_size)
         if self.payload_size <= 0:
-            raise ValueError("payload_size must be positive")
+            self._refuse("payload_size", self.payload_size)
+
+    @staticmethod
+    def _refuse(what: str, size: int) -> None:
+        raise ValueError(
+            f"{what} must be positive, not {size}; sizes are given in bytes, as "
+            "BufferConfig(metadata_size, payload_size), and rounded up to a multiple of 64"
+        )
+
+    @classmethod
+    def for_frames(
+        cls, frame_size: int, in_flight: int, *, metadata_size: int = 1024
+    ) -> "BufferConfig":
+        """Sizes of a ring that holds exactly ``in_flight`` frames of up to ``frame_size`` bytes at the same
+        time: requests under way and responses that are held, together. With an alignment, frames of several
+        sizes, or two buffers, ask for a frame more."""
+        return cls(metadata_size, payload_size_for_frames(frame_size, in_flight))
