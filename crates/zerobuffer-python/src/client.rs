@@ -1,7 +1,7 @@
 //! The client of an in-place channel.
 
 use crate::buffer::{is_large, with_bytes};
-use crate::errors::{self, closed, duplex};
+use crate::errors::{self, duplex};
 use crate::guards::{RequestBuffer, Response};
 use crate::waiting::{self, not_reconnected, not_there, not_yet};
 use pyo3::prelude::*;
@@ -10,8 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use zerobuffer::{ClientConfig, Error, OwnedResponse, RequestLayout, RequestState, SharedClient};
-
-const CLOSED: &str = "the client is closed; make a new one";
 
 /// A client of an in-place channel. Any thread may use it; several can call at the same time.
 ///
@@ -238,10 +236,11 @@ impl Client {
         PyList::new(py, lost.collect::<PyResult<Vec<_>>>()?)
     }
 
-    /// Closes the channel in good order. Responses that are held stay readable.
+    /// Closes the channel in good order, for good. Calls of other threads raise Closed, a reconnection that is
+    /// under way included. Responses that are held stay readable.
     fn close(&self, py: Python<'_>) {
         if !self.closed.swap(true, Ordering::Relaxed) {
-            py.detach(|| self.client.close());
+            py.detach(|| self.client.closer().close());
         }
     }
 
@@ -268,7 +267,7 @@ impl Client {
     fn check_open(&self, py: Python<'_>) -> PyResult<()> {
         match self.closed.load(Ordering::Relaxed) {
             false => Ok(()),
-            true => Err(closed(py, CLOSED)),
+            true => Err(duplex(py)(Error::Closed)),
         }
     }
 

@@ -166,6 +166,10 @@ fn facts<'py>(py: Python<'py>, error: &Error) -> PyResult<Facts<'py>> {
         Error::HandlerFailed { sequence, status, message } => facts![sequence, status, message],
         Error::ProtocolViolation { field, observed, allowed } => facts![field, observed, allowed],
         Error::UnknownSequence { sequence } => facts![sequence],
+        Error::Closed => {
+            let reason = "closed";
+            facts![reason]
+        }
         Error::InvalidState { reason } | Error::Desynchronised { reason } => facts![reason],
         Error::System { operation, object, errno } => facts![operation, object, errno],
         Error::Unsupported { what } => facts![what],

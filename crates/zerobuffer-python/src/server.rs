@@ -18,8 +18,6 @@ use zerobuffer::{BufferConfig, Error, OwnedRequest, ServerConfig};
 /// The pause before another try to make a segment that could not be made.
 const RETRY: Duration = Duration::from_millis(100);
 
-const STOPPED: Error = Error::InvalidState { reason: "the server was stopped; create another one" };
-
 /// More metadata than this in a ring that is smaller still is a mistake.
 const LARGE_METADATA: usize = 64 * 1024;
 
@@ -221,7 +219,7 @@ impl Server {
     /// again: it also looks after clients that go.
     ///
     /// Raises Timeout; ProtocolViolation if the client breaks the protocol; InvalidState if a handler was
-    /// started, or after stop().
+    /// started; Closed after stop(), by another thread too.
     #[pyo3(signature = (timeout=Some(5.0)), text_signature = "($self, timeout=5.0)")]
     fn receive(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Request> {
         self.service.process.check(py)?;
@@ -407,9 +405,9 @@ impl Service {
                 false => self.server.try_lock_for(slice).ok_or(no_turn)?,
             };
             if self.is_stopping() {
-                return Err(STOPPED);
+                return Err(Error::Closed);
             }
-            let server = server.as_mut().ok_or(STOPPED)?;
+            let server = server.as_mut().ok_or(Error::Closed)?;
             server.receive(slice).map(zerobuffer::Request::into_owned)
         })
     }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use zerobuffer::memory::SharedMemoryView;
 use zerobuffer::{Error, v1};
 
-const CLOSED: Error = Error::InvalidState { reason: "Client is closed" };
+const CLOSED: Error = Error::Closed;
 
 /// How long a thread that waits for a response keeps others from sending.
 const TURN: Duration = Duration::from_millis(5);

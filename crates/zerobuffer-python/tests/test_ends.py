@@ -47,7 +47,8 @@ def test_a_server_that_is_collected_stops(name, kind, started):
         server.start(nothing)
         with FACTORY.create_client(name, response_buffer=SMALL) as client:
             client.call(b"x", int(LONG * 1000)).dispose()
-    assert objects(name) or not started
+    # Between two clients a server has no names for a moment.
+    until(lambda: objects(name))
     del server
     gc.collect()
     until(lambda: not objects(name))
@@ -286,3 +287,77 @@ def test_stopping_a_server_ends_the_waits_of_other_threads(name, take):
     server.stop()
     thread.join(LONG)
     assert isinstance(ended[0], (zerobuffer.InvalidState, StopIteration))
+
+
+def free_for(name, timeout=LONG):
+    """Another client gets the channel, so nobody has it."""
+    Client(name, timeout).close()
+
+
+def test_a_client_that_is_closed_stays_closed_against_a_reconnection_under_way(name):
+    for _ in range(5):
+        server = Server(name, SMALL)
+        client = Client(name, LONG)
+        server.stop()
+        thread, ended = calling(lambda client=client: client.reconnect(None))
+        time.sleep(0.1)
+        client.close()
+        thread.join(LONG)
+        assert isinstance(ended[0], zerobuffer.Closed)
+        with Server(name, SMALL):
+            time.sleep(0.1)
+            free_for(name, 1)
+        for use in (lambda: client.reconnect(LONG), lambda: client.call(b"x"), lambda: client.receive_response(0)):
+            with pytest.raises(zerobuffer.Closed):
+                use()
+
+
+def test_a_call_that_is_sent_again_does_not_open_what_was_closed(name):
+    server = Server(name, SMALL)
+    client = Client(name, LONG, resend_not_started=True)
+    thread, ended = calling(lambda: client.call(b"x", None))
+    until(lambda: client.in_flight == 1)
+    server.stop()
+    time.sleep(0.1)
+    client.close()
+    thread.join(LONG)
+    assert isinstance(ended[0], zerobuffer.Closed)
+    with Server(name, SMALL):
+        time.sleep(0.1)
+        free_for(name, 1)
+
+
+def test_a_client_of_two_buffers_that_is_closed_stays_closed_against_a_reconnection_under_way(name):
+    server = FACTORY.create_mutable_server(name, SMALL)
+    server.start(nothing)
+    client = FACTORY.create_client(name, response_buffer=SMALL)
+    server.stop()
+    thread, ended = calling(lambda: client.reconnect(3_600_000))
+    time.sleep(0.1)
+    client.close()
+    thread.join(LONG)
+    assert isinstance(ended[0], zerobuffer.Closed)
+    with FACTORY.create_mutable_server(name, SMALL) as server:
+        server.start(nothing)
+        with FACTORY.create_client(name, response_buffer=SMALL, timeout_ms=int(LONG * 1000)) as other:
+            assert other.call(b"x", int(LONG * 1000)).to_bytes() == b"x"
+
+
+def test_a_client_of_asyncio_that_is_closed_stays_closed_against_a_reconnection_under_way(name):
+    async def main():
+        server = Server(name, SMALL)
+        client = await AsyncClient.connect(name)
+        await asyncio.to_thread(server.stop)
+        reconnection = asyncio.create_task(client.reconnect(None))
+        waiting = asyncio.create_task(client.call(b"x", LONG))
+        await asyncio.sleep(0.1)
+        await client.close()
+        for task in (reconnection, waiting):
+            with pytest.raises(zerobuffer.Closed):
+                await task
+        server = Server(name, SMALL)
+        await asyncio.sleep(0.1)
+        free_for(name, 1)
+        await asyncio.to_thread(server.stop)
+
+    asyncio.run(asyncio.wait_for(main(), 4 * LONG))

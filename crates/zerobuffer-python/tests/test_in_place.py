@@ -434,7 +434,7 @@ def test_closing_a_client_ends_the_calls_of_other_threads(server, client):
     request = server.receive(LONG)
     client.close()
     thread.join(LONG)
-    assert ended and isinstance(ended[0], (zerobuffer.PeerClosed, zerobuffer.UnknownSequence))
+    assert ended and isinstance(ended[0], zerobuffer.Closed)
     request.respond()
 
 

@@ -11,7 +11,7 @@ from ._native import Client, Request, Response, Server
 from .exceptions import (
     Full,
     HandlerFailed,
-    InvalidState,
+    Closed,
     ProtocolViolation,
     Timeout,
     UnknownSequence,
@@ -129,7 +129,7 @@ class AsyncClient:
         Raises as :meth:`zerobuffer.Client.call` does: Full if there was no room to send it.
         """
         if self._closed:
-            raise InvalidState("the client is closed; make a new one")
+            raise Closed("the client is closed; make a new one")
         refused: List[Full] = []
         try:
             async with asyncio.timeout(timeout):
@@ -243,14 +243,14 @@ class AsyncClient:
             self._deliver(sequence, None, error)
 
     async def close(self) -> None:
-        """Closes the channel in good order. Calls that are under way raise PeerClosed or
-        InvalidState. Called again it does nothing, or goes on if it was cancelled."""
+        """Closes the channel in good order, for good. Calls and a reconnection that are under way raise
+        Closed. Called again it does nothing, or goes on if it was cancelled."""
         self._closed = True
         self._wake.set()
         try:
             await asyncio.to_thread(self._end)
         finally:
-            self._lose(InvalidState("the client was closed"), self._last)
+            self._lose(Closed("the client was closed"), self._last)
 
     def _end(self) -> None:
         self._client.close()
@@ -299,7 +299,7 @@ class AsyncServer:
     async def receive(self) -> Request:
         """The next request.
 
-        Raises InvalidState after ``stop()``, or what keeps the server from going on.
+        Raises Closed after ``stop()``, or what keeps the server from going on.
         """
         request, error = await self._queue().get()
         if request is None:
@@ -329,7 +329,7 @@ class AsyncServer:
         while True:
             try:
                 request = await self.receive()
-            except InvalidState:
+            except Closed:
                 return
             yield request
             del request

@@ -310,7 +310,7 @@ class Unsupported(ZeroBufferException):
     what: str
 
 
-class Closed(ZeroBufferException):
+class Closed(InvalidState):
     """The object was closed on this side, by another thread maybe."""
 
     code = 24

@@ -12,6 +12,7 @@ from .._native import (
 )
 from ..exceptions import (
     Busy,
+    Closed,
     LostRequest,
     NoSpace,
     NotRunning,
@@ -65,6 +66,9 @@ class DuplexClient(IDuplexClient):
         """An in-place channel comes first if there are both."""
         deadline = time.monotonic() + timeout
         while True:
+            # By another thread, while this one looks for a server.
+            if self._closed:
+                raise Closed("Client is closed")
             try:
                 return Client(self._name, 0, **self._options)
             except (NotRunning, Busy):
@@ -90,7 +94,7 @@ class DuplexClient(IDuplexClient):
 
     def _open(self) -> Union[Client, TwoBufferClient]:
         if self._closed:
-            raise ZeroBufferException("Client is closed")
+            raise Closed("Client is closed")
         return self._native
 
     @property
@@ -187,7 +191,7 @@ class DuplexClient(IDuplexClient):
         of the requests that were in flight, as far as the channel tells.
 
         With two buffers sequence numbers start again at 1, so ask for no old one; calls of other threads
-        that wait raise InvalidState.
+        that wait raise Closed.
 
         Raises NotRunning or Busy: try again later.
         """
@@ -196,7 +200,12 @@ class DuplexClient(IDuplexClient):
         if isinstance(native, Client):
             return native.reconnect(timeout_ms / 1000)
         native.close()
-        self._native = self._connect(timeout_ms / 1000)
+        successor = self._connect(timeout_ms / 1000)
+        self._native = successor
+        if self._closed:
+            # Closed is closed, also if that was while this thread was looking for a server.
+            successor.close()
+            self._open()
         return []
 
     def release_response(self, response: DuplexResponse) -> None:
