@@ -3,6 +3,7 @@
 pub(crate) mod stream;
 
 use crate::filters::{Area, Filter, Key, LARGEST_RADIUS};
+use crate::picture::Shape;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -129,6 +130,12 @@ pub(crate) struct ServeArgs {
     pub(crate) key: Option<Key>,
     #[command(flatten)]
     pub(crate) image_options: ImageOptions,
+    /// Permissions of the channel's objects, in octal: 660 for the group, 666 for every user [default: 600]
+    #[arg(long, value_name = "OCTAL", value_parser = parse_mode)]
+    pub(crate) mode: Option<u32>,
+    /// With --two-buffers: the user that the clients run as, who own the buffers for answers [default: this user]
+    #[arg(long, value_name = "UID", requires = "two_buffers")]
+    pub(crate) owner: Option<u32>,
     /// Stop as well when standard input ends: for a program that starts this one through a pipe
     #[arg(long)]
     pub(crate) stop_on_eof: bool,
@@ -154,7 +161,13 @@ Examples:
   zerobuffer call thumbs --image holiday.jpg --out gray.png
   zerobuffer call secret --raw letter.txt --out letter.bin --wait 10
   head -c 1000000 /dev/urandom | zerobuffer call echo --raw - --out - | sha256sum
-  zerobuffer call echo --raw frame.bin --out /dev/null --repeat 10000 --json")]
+  zerobuffer call echo --raw frame.bin --out /dev/null --repeat 10000 --json
+  ffmpeg -i in.mp4 -f rawvideo -pix_fmt rgb24 - |
+    zerobuffer call cameras --raw - --size 1920x1080x3 --out - |
+    ffmpeg -f rawvideo -pix_fmt rgb24 -s 1920x1080 -i - out.mp4
+
+With --size, --raw is one frame or many, and each is a request. Nothing is read before it is known
+that it fits the channel.")]
 pub(crate) struct CallArgs {
     /// The channel's name
     pub(crate) name: String,
@@ -164,6 +177,9 @@ pub(crate) struct CallArgs {
     /// A file whose bytes are the request; - is standard input
     #[arg(long, value_name = "IN")]
     pub(crate) raw: Option<PathBuf>,
+    /// Size of each frame of --raw, in pixels and channels: 1 gray, 3 RGB, 4 RGBA; frames follow each other to the end
+    #[arg(long, value_name = "WxHxC", value_parser = parse_shape, conflicts_with = "image")]
+    pub(crate) size: Option<Shape>,
     /// Where the answer goes: .png or .jpg for --image; - is standard output for --raw
     #[arg(long, value_name = "OUT")]
     pub(crate) out: PathBuf,
@@ -176,6 +192,12 @@ pub(crate) struct CallArgs {
     /// How long to wait for room and for the answer, each time
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse_seconds)]
     pub(crate) timeout: Duration,
+    /// The user that the server runs as [default: this user]
+    #[arg(long, value_name = "UID")]
+    pub(crate) owner: Option<u32>,
+    /// Over two buffers: permissions of the buffer for answers, in octal, for a server of another user [default: 600]
+    #[arg(long, value_name = "OCTAL", value_parser = parse_mode)]
+    pub(crate) mode: Option<u32>,
 }
 
 #[derive(Debug, Args)]
@@ -195,6 +217,24 @@ fn parse_size(text: &str) -> Result<(u32, u32), String> {
         Some((w @ 1..=LARGEST, h @ 1..=LARGEST)) => Ok((w, h)),
         Some(_) => Err(format!("each side is from 1 to {LARGEST} pixels")),
         None => Err("write the width, an x and the height, as in 1280x720".to_owned()),
+    }
+}
+
+fn parse_shape(text: &str) -> Result<Shape, String> {
+    let shape = text.rsplit_once(['x', 'X']).and_then(|(sides, channels)| {
+        let (width, height) = parse_size(sides).ok()?;
+        Some(Shape { width, height, channels: channels.parse().ok()? })
+    });
+    match shape {
+        Some(shape @ Shape { channels: 1 | 3 | 4, .. }) => Ok(shape),
+        _ => Err("write width, height and channels (1, 3 or 4), as in 1280x720x3".to_owned()),
+    }
+}
+
+fn parse_mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode @ 0o600..=0o777) => Ok(mode),
+        _ => Err("write three octal digits of which the first is 6 or 7, as in 660".to_owned()),
     }
 }
 
@@ -233,6 +273,23 @@ mod tests {
         assert_eq!(parse_size("1X1"), Ok((1, 1)));
         for text in ["", "1280", "x", "0x5", "5x0", "32769x1", "-1x1", "1x1x1", "ax2"] {
             assert!(parse_size(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn shapes_are_a_size_and_channels() {
+        assert_eq!(parse_shape("1280x720x3"), Ok(Shape { width: 1280, height: 720, channels: 3 }));
+        for text in ["", "1280x720", "1x1x2", "1x1x0", "0x1x3", "1x1x3x1", "1x1x"] {
+            assert!(parse_shape(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn modes_are_octal_and_let_their_owner_in() {
+        assert_eq!(parse_mode("660"), Ok(0o660));
+        assert_eq!(parse_mode("0666"), Ok(0o666));
+        for text in ["", "8", "066", "1777", "rw", "-600"] {
+            assert!(parse_mode(text).is_err(), "{text:?}");
         }
     }
 

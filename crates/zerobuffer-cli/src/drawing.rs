@@ -21,7 +21,7 @@ pub(crate) fn draw(width: u32, height: u32) -> Picture {
             data.extend(scene.colour_at(x, y).map(|part| (part.clamp(0.0, 1.0) * 255.0) as u8));
         }
     }
-    Picture { shape, data }
+    Picture { shape, data, profile: None }
 }
 
 /// The scene in units of the picture's height: x from 0 to `aspect`, y from 0 to 1.

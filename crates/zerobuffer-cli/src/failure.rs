@@ -112,6 +112,14 @@ impl Failure {
         Self { exit: Exit::Signal(signal), kind, message, hint: None }
     }
 
+    /// The same failure, with the name of the channel that it is about.
+    pub(crate) fn on_channel(mut self, name: &str) -> Self {
+        if self.exit != Exit::Usage && !self.message.contains(&format!("{name:?}")) {
+            self.message = format!("channel {name:?}: {}", self.message);
+        }
+        self
+    }
+
     /// The same failure in other words.
     pub(crate) fn reworded(mut self, message: String) -> Self {
         self.message = message;
@@ -157,7 +165,7 @@ impl From<Error> for Failure {
             exit: exit_of(kind),
             kind: snake_case(&format!("{kind:?}")),
             message: error.to_string(),
-            hint: hint_of(kind).map(str::to_owned),
+            hint: hint_of(&error).map(str::to_owned),
         }
     }
 }
@@ -175,8 +183,13 @@ fn exit_of(kind: ErrorKind) -> Exit {
 }
 
 /// What to do about it with this command, where the library's own words do not say it.
-fn hint_of(kind: ErrorKind) -> Option<&'static str> {
-    Some(match kind {
+fn hint_of(error: &Error) -> Option<&'static str> {
+    if let Error::TooLarge { what: "metadata", .. } = error {
+        return Some(
+            "a picture's size needs 24 bytes: start the server with --metadata 64 or more",
+        );
+    }
+    Some(match error.kind() {
         ErrorKind::BadName => {
             "a name has 1 to 200 of A-Z a-z 0-9 . _ - and does not start with a dot"
         }
@@ -186,7 +199,7 @@ fn hint_of(kind: ErrorKind) -> Option<&'static str> {
         ErrorKind::Busy => {
             "a channel serves one client at a time; --wait SECONDS waits for its turn"
         }
-        ErrorKind::TooLarge => {
+        ErrorKind::TooLarge | ErrorKind::WouldNeverFit => {
             "start the server with a larger --payload, for example --payload 256MiB"
         }
         ErrorKind::Timeout | ErrorKind::Full => "--timeout SECONDS gives the server more time",
@@ -194,6 +207,9 @@ fn hint_of(kind: ErrorKind) -> Option<&'static str> {
         ErrorKind::NoSpace => "--payload asks for less",
         ErrorKind::PeerDied => {
             "start the server again; what a dead one leaves in /dev/shm it clears away"
+        }
+        ErrorKind::PermissionDenied | ErrorKind::ForeignObject => {
+            "`serve --mode 666` lets other users in, and `call --owner UID` trusts the server's user"
         }
         _ => return None,
     })

@@ -8,6 +8,7 @@ mod drawing;
 mod failure;
 mod filters;
 mod interrupt;
+mod output;
 mod pattern;
 mod picture;
 mod report;

@@ -1,9 +1,8 @@
-//! Pictures: their shape, as it travels in the client's metadata, and their files.
+//! Pictures: their shape, as it travels in the client's metadata, and their pixels.
 
-use crate::failure::Failure;
-use image::{DynamicImage, ExtendedColorType, ImageFormat, ImageReader, imageops::FilterType};
+pub(crate) mod file;
+
 use std::fmt;
-use std::path::Path;
 
 /// The first four bytes of the metadata that tells a picture's shape.
 const MAGIC: [u8; 4] = *b"ZBI1";
@@ -80,35 +79,11 @@ impl fmt::Display for Shape {
 pub(crate) struct Picture {
     pub(crate) shape: Shape,
     pub(crate) data: Vec<u8>,
+    /// The colour profile of its file, if it had one.
+    pub(crate) profile: Option<Vec<u8>>,
 }
 
 impl Picture {
-    /// Reads a PNG or JPEG file, scaled to `size` if one is given. Gray stays gray, an alpha channel
-    /// is kept, all else becomes RGB of 8 bits.
-    pub(crate) fn load(path: &Path, size: Option<(u32, u32)>) -> Result<Self, Failure> {
-        let reader = ImageReader::open(path)
-            .and_then(ImageReader::with_guessed_format)
-            .map_err(|error| Failure::file("read", path, error))?;
-        let image = reader.decode().map_err(|error| {
-            Failure::file("decode", path, error).hint("PNG and JPEG are understood")
-        })?;
-        let image = match size {
-            Some((width, height)) if (image.width(), image.height()) != (width, height) => {
-                image.resize_exact(width, height, FilterType::Triangle)
-            }
-            _ => image,
-        };
-        let (width, height) = (image.width(), image.height());
-        let (channels, data) = match image {
-            DynamicImage::ImageLuma8(_) | DynamicImage::ImageLuma16(_) => {
-                (1, image.into_luma8().into_raw())
-            }
-            _ if image.color().has_alpha() => (4, image.into_rgba8().into_raw()),
-            _ => (3, image.into_rgb8().into_raw()),
-        };
-        Ok(Self { shape: Shape { width, height, channels }, data })
-    }
-
     /// Writes the picture into `to`, moved down by `rows`, what falls out at the bottom coming in at
     /// the top.
     pub(crate) fn scrolled_into(&self, rows: usize, to: &mut [u8]) {
@@ -119,33 +94,6 @@ impl Picture {
         bottom.copy_from_slice(stays);
         top.copy_from_slice(wraps);
     }
-}
-
-/// Checks that [`save`] can write pictures to a file of this name.
-pub(crate) fn check_format(path: &Path) -> Result<(), Failure> {
-    match ImageFormat::from_path(path) {
-        Ok(ImageFormat::Png | ImageFormat::Jpeg) => Ok(()),
-        _ => Err(Failure::usage(format!("{} does not end in .png or .jpg", path.display()))),
-    }
-}
-
-/// Writes pixels, wherever they lie, to a PNG or JPEG file, as its name says.
-pub(crate) fn save(path: &Path, shape: Shape, pixels: &[u8]) -> Result<(), Failure> {
-    check_format(path)?;
-    let jpeg = ImageFormat::from_path(path).is_ok_and(|format| format == ImageFormat::Jpeg);
-    let (width, height) = (shape.width, shape.height);
-    let saved = match shape.channels {
-        1 => image::save_buffer(path, pixels, width, height, ExtendedColorType::L8),
-        3 => image::save_buffer(path, pixels, width, height, ExtendedColorType::Rgb8),
-        // JPEG has no alpha channel.
-        _ if jpeg => {
-            let opaque: Vec<u8> =
-                pixels.chunks_exact(4).flat_map(|pixel| &pixel[..3]).copied().collect();
-            image::save_buffer(path, &opaque, width, height, ExtendedColorType::Rgb8)
-        }
-        _ => image::save_buffer(path, pixels, width, height, ExtendedColorType::Rgba8),
-    };
-    saved.map_err(|error| Failure::file("write", path, error))
 }
 
 #[cfg(test)]
@@ -177,7 +125,7 @@ mod tests {
     #[test]
     fn scrolling_moves_rows_down_and_around() {
         let shape = Shape { width: 1, height: 4, channels: 1 };
-        let picture = Picture { shape, data: vec![1, 2, 3, 4] };
+        let picture = Picture { shape, data: vec![1, 2, 3, 4], profile: None };
         let mut to = [0; 4];
         for (rows, expected) in [(0, [1, 2, 3, 4]), (1, [4, 1, 2, 3]), (6, [3, 4, 1, 2])] {
             picture.scrolled_into(rows, &mut to);

@@ -46,6 +46,13 @@ impl Report {
         }
     }
 
+    /// What a person should know beside the results; programs find it in these.
+    pub(crate) fn notes(&self, notes: &[String]) {
+        if !self.json {
+            notes.iter().for_each(|note| write_stderr(&format!("note: {note}\n")));
+        }
+    }
+
     /// An error; as JSON it is the command's result.
     pub(crate) fn failure(&self, failure: &Failure) {
         let in_words = || {
@@ -102,6 +109,10 @@ impl Latencies {
 
     pub(crate) fn record(&mut self, time: Duration) {
         self.0.saturating_record(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.0.len()
     }
 
     pub(crate) fn quantile(&self, quantile: f64) -> Duration {
@@ -179,7 +190,7 @@ pub(crate) fn count(number: u64) -> String {
     grouped
 }
 
-/// The checksum of an answer.
+/// The checksum of a response.
 pub(crate) fn checksum(data: &[u8]) -> u32 {
     crc32fast::hash(data)
 }

@@ -1,14 +1,15 @@
 //! `zerobuffer call`: one request, or the same one many times, and the answer in a file.
 
-use super::connect::Needs;
+mod input;
+
+use super::connect::{Found, Terms, connect_to_two_buffers, find, most_to_two_buffers};
 use crate::args::CallArgs;
 use crate::failure::{Exit, Failure};
-use crate::picture::{self, Picture, Shape};
-use crate::report::{
-    Latencies, LatencyRecord, Progress, Report, checksum, count, time, write_stdout,
-};
+use crate::output::{Output, is_dash};
+use crate::picture::{Shape, file};
+use crate::report::{Latencies, LatencyRecord, Progress, Report, count, time};
+use input::{Input, Sent};
 use serde::Serialize;
-use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use zerobuffer::{DuplexClient, DuplexRequestBuffer, Error, RequestLayout};
@@ -25,6 +26,7 @@ struct CallRecord<'a> {
     command: &'static str,
     name: &'a str,
     two_buffers: bool,
+    frames: u64,
     requests: u64,
     differing_answers: u64,
     request_bytes: usize,
@@ -35,6 +37,7 @@ struct CallRecord<'a> {
     round_trip_us: LatencyRecord,
     requests_per_second: f64,
     out: String,
+    notes: &'a [String],
 }
 
 #[derive(Debug, Serialize)]
@@ -44,84 +47,85 @@ struct ShapeRecord {
     channels: u32,
 }
 
-/// What is sent.
-struct Input {
-    data: Vec<u8>,
-    /// Of a picture.
-    shape: Option<Shape>,
-}
-
-/// What came back.
-struct Outcome {
-    /// The first answer.
-    answer: Vec<u8>,
-    /// Answers that were not like the first one.
+/// What came of it.
+struct Done {
+    /// Different requests: one, or as many as there were frames.
+    frames: u64,
+    request_bytes: usize,
+    /// Of the first response.
+    answer_bytes: usize,
+    /// Of all that goes to OUT.
+    checksum: crc32fast::Hasher,
+    /// Responses that were not like the first one to the same request.
     differing: u64,
     latencies: Latencies,
+    start: Instant,
     took: Duration,
 }
 
-/// Sends the request, and writes the answer.
+/// Sends the request, or one after the other, and writes what comes back.
 pub(crate) fn run(args: &CallArgs, report: &Report) -> Result<Exit, Failure> {
     let to_stdout = is_dash(&args.out);
     if to_stdout {
         report.keep_off_stdout();
     }
-    let input = read(args)?;
-    let client = connect(args, &input)?;
-    let outcome = call(&client, args, &input.data)?;
+    let mut input = Input::open(args)?;
+    report.notes(input.notes());
+    let on_channel = |failure: Failure| failure.on_channel(&args.name);
+    let (client, mut next) = connect(args, &mut input)?;
+    let mut done = Done::new();
+    let mut output = None;
+    while let Some(sent) = next {
+        let answer = call(&client, args, &sent.data, &mut done).map_err(on_channel)?;
+        if let Input::Picture { shape, .. } = &input {
+            save_picture(&args.out, *shape, &answer, sent.profile.as_deref())?;
+        } else if !write(&mut output, &args.out, &answer)? {
+            break;
+        }
+        next = input.next(client.max_request_size()).map_err(on_channel)?;
+    }
     let two_buffers = !client.is_in_place();
     drop(client);
-    match input.shape {
-        Some(shape) => save_picture(&args.out, shape, &outcome.answer)?,
-        None if to_stdout => write_stdout(&outcome.answer)?,
-        None => std::fs::write(&args.out, &outcome.answer)
-            .map_err(|error| Failure::file("write", &args.out, error))?,
+    if let Some(output) = output {
+        output.finish()?;
     }
     // Data on standard output speaks for itself.
-    if !to_stdout || outcome.differing > 0 || report.is_json() {
-        let record = record(args, &input, &outcome, two_buffers);
-        report.result(&record, || in_words(args, &input, &outcome))?;
+    if !to_stdout || done.differing > 0 || report.is_json() {
+        let record = record(args, &input, &done, two_buffers);
+        report.result(&record, || in_words(args, &done))?;
     }
-    Ok(if outcome.differing == 0 { Exit::Done } else { Exit::WrongAnswer })
+    Ok(if done.differing == 0 { Exit::Done } else { Exit::WrongAnswer })
 }
 
-fn is_dash(path: &Path) -> bool {
-    path.as_os_str() == "-"
-}
-
-fn read(args: &CallArgs) -> Result<Input, Failure> {
-    if let Some(path) = &args.image {
-        if is_dash(path) || is_dash(&args.out) {
-            return Err(Failure::usage("pictures are read from and written to files, not -"));
-        }
-        picture::check_format(&args.out)?;
-        let picture = Picture::load(path, None)?;
-        return Ok(Input { data: picture.data, shape: Some(picture.shape) });
-    }
-    let path = args.raw.as_deref().unwrap_or(Path::new("-"));
-    let data = if is_dash(path) {
-        let mut data = Vec::new();
-        std::io::stdin().lock().read_to_end(&mut data).map(|_| data)
-    } else {
-        std::fs::read(path)
-    };
-    let data = data.map_err(|error| Failure::file("read", path, error))?;
-    Ok(Input { data, shape: None })
-}
-
-fn connect(args: &CallArgs, input: &Input) -> Result<DuplexClient, Failure> {
-    let needs = Needs {
-        // A deployed server may answer with more than it was sent.
-        bytes: input.data.len().max(ROOM_FOR_OTHER_ANSWERS),
-        metadata: input.shape.map(|shape| shape.to_metadata().to_vec()).unwrap_or_default(),
+/// Attaches to the server, and only then reads the first request, of which it is now known how long it may be.
+fn connect(args: &CallArgs, input: &mut Input) -> Result<(DuplexClient, Option<Sent>), Failure> {
+    let terms = Terms {
+        metadata: input.shape().map(|shape| shape.to_metadata().to_vec()).unwrap_or_default(),
         send_timeout: args.timeout,
+        owner: args.owner,
+        mode: args.mode,
     };
-    super::connect::connect(&args.name, args.wait, &needs).map_err(|error| match error {
-        Error::TooLarge { .. } => Failure::from(error)
-            .hint("a picture's size needs 24 bytes: start the server with --metadata 64 or more"),
-        error => error.into(),
-    })
+    let failed = |error: Error| Failure::from(error).on_channel(&args.name);
+    let on_channel = |failure: Failure| failure.on_channel(&args.name);
+    let (client, first) = match find(&args.name, args.wait, &terms).map_err(failed)? {
+        Found::InPlace(client) => {
+            let first = input.next(client.max_request_size()).map_err(on_channel)?;
+            (DuplexClient::InPlace(*client), first)
+        }
+        Found::TwoBuffers { wait } => {
+            let first = input.next(most_to_two_buffers(&args.name)).map_err(on_channel)?;
+            // An existing server of version 1 may respond with more than it was sent.
+            let len = first.as_ref().map_or(0, |sent| sent.data.len());
+            let room = len.max(ROOM_FOR_OTHER_ANSWERS);
+            let client = connect_to_two_buffers(&args.name, wait, room, &terms).map_err(failed)?;
+            (DuplexClient::TwoBuffers(Box::new(client)), first)
+        }
+    };
+    if first.is_none() {
+        let path = args.raw.as_deref().unwrap_or(Path::new("-"));
+        return Err(Failure::file("read", path, "it has no frame"));
+    }
+    Ok((client, first))
 }
 
 /// A buffer for the request, with room for its answer.
@@ -136,84 +140,130 @@ fn acquire(client: &DuplexClient, len: usize) -> Result<DuplexRequestBuffer<'_>,
     })
 }
 
-fn call(client: &DuplexClient, args: &CallArgs, data: &[u8]) -> Result<Outcome, Failure> {
+/// Sends one request as often as was asked for, and returns the first response.
+fn call(
+    client: &DuplexClient,
+    args: &CallArgs,
+    data: &[u8],
+    done: &mut Done,
+) -> Result<Vec<u8>, Failure> {
     let mut progress = Progress::new("requests", args.repeat);
-    let mut latencies = Latencies::new();
     let mut answer: Option<Vec<u8>> = None;
-    let mut differing = 0;
-    let start = Instant::now();
     for _ in 0..args.repeat {
         let sent = Instant::now();
         let mut buffer = acquire(client, data.len())?;
         buffer.data_mut().copy_from_slice(data);
         let sequence = buffer.commit()?;
         let response = client.receive_response_for(sequence, args.timeout)?;
-        latencies.record(sent.elapsed());
+        done.latencies.record(sent.elapsed());
         match &answer {
             None => answer = Some(response.data().to_vec()),
             Some(first) if first == response.data() => {}
-            Some(_) => differing += 1,
+            Some(_) => done.differing += 1,
         }
         progress.step();
     }
-    let took = start.elapsed();
-    Ok(Outcome { answer: answer.unwrap_or_default(), differing, latencies, took })
+    let answer = answer.unwrap_or_default();
+    done.add(data, &answer);
+    Ok(answer)
 }
 
-fn save_picture(path: &Path, shape: Shape, answer: &[u8]) -> Result<(), Failure> {
+impl Done {
+    fn new() -> Self {
+        Self {
+            frames: 0,
+            request_bytes: 0,
+            answer_bytes: 0,
+            checksum: crc32fast::Hasher::new(),
+            differing: 0,
+            latencies: Latencies::new(),
+            start: Instant::now(),
+            took: Duration::ZERO,
+        }
+    }
+
+    fn add(&mut self, sent: &[u8], answer: &[u8]) {
+        if self.frames == 0 {
+            (self.request_bytes, self.answer_bytes) = (sent.len(), answer.len());
+        }
+        self.frames += 1;
+        self.checksum.update(answer);
+        self.took = self.start.elapsed();
+    }
+}
+
+/// Writes a response of bytes to OUT, which is opened for the first one. False if nobody reads them any more.
+fn write(output: &mut Option<Output>, path: &Path, answer: &[u8]) -> Result<bool, Failure> {
+    let output = match output {
+        Some(output) => output,
+        None => output.insert(Output::open_until_signal(path)?),
+    };
+    output.write(answer)
+}
+
+fn save_picture(
+    path: &Path,
+    shape: Shape,
+    answer: &[u8],
+    profile: Option<&[u8]>,
+) -> Result<(), Failure> {
     if shape.bytes() != Some(answer.len()) {
         let message =
             format!("the answer has {} bytes, so it is not a picture of {shape}", answer.len());
         return Err(Failure::wrong_answer(message).hint("--raw takes answers of any length"));
     }
-    picture::save(path, shape, answer)
+    file::save(path, shape, answer, profile)
 }
 
-fn rate(args: &CallArgs, outcome: &Outcome) -> f64 {
-    args.repeat as f64 / outcome.took.as_secs_f64()
+fn rate(done: &Done) -> f64 {
+    done.latencies.len() as f64 / done.took.as_secs_f64()
 }
 
 fn record<'a>(
     args: &'a CallArgs,
-    input: &Input,
-    outcome: &Outcome,
+    input: &'a Input,
+    done: &Done,
     two_buffers: bool,
 ) -> CallRecord<'a> {
     CallRecord {
-        ok: outcome.differing == 0,
+        ok: done.differing == 0,
         command: "call",
         name: &args.name,
         two_buffers,
-        requests: args.repeat,
-        differing_answers: outcome.differing,
-        request_bytes: input.data.len(),
-        answer_bytes: outcome.answer.len(),
-        answer_crc32: format!("{:08x}", checksum(&outcome.answer)),
-        picture: input.shape.map(|Shape { width, height, channels }| ShapeRecord {
+        frames: done.frames,
+        requests: done.latencies.len(),
+        differing_answers: done.differing,
+        request_bytes: done.request_bytes,
+        answer_bytes: done.answer_bytes,
+        answer_crc32: format!("{:08x}", done.checksum.clone().finalize()),
+        picture: input.shape().map(|Shape { width, height, channels }| ShapeRecord {
             width,
             height,
             channels,
         }),
-        round_trip_us: outcome.latencies.to_record(),
-        requests_per_second: rate(args, outcome),
+        round_trip_us: done.latencies.to_record(),
+        requests_per_second: rate(done),
         out: args.out.display().to_string(),
+        notes: input.notes(),
     }
 }
 
-fn in_words(args: &CallArgs, input: &Input, outcome: &Outcome) -> String {
-    let (sent, came) = (count(input.data.len() as u64), count(outcome.answer.len() as u64));
-    let mut words = format!("{sent} bytes sent, {came} bytes in {}", args.out.display());
-    let p50 = time(outcome.latencies.quantile(0.5));
-    if args.repeat == 1 {
+fn in_words(args: &CallArgs, done: &Done) -> String {
+    let (sent, came) = (count(done.request_bytes as u64), count(done.answer_bytes as u64));
+    let each =
+        if done.frames > 1 { format!("{} frames: ", count(done.frames)) } else { String::new() };
+    let mut words = format!("{each}{sent} bytes sent, {came} bytes in {}", args.out.display());
+    let p50 = time(done.latencies.quantile(0.5));
+    let requests = done.latencies.len();
+    if requests == 1 {
         words += &format!(", round trip {p50}");
     } else {
-        let p99 = time(outcome.latencies.quantile(0.99));
-        let requests = count(args.repeat);
-        words += &format!("\n{requests} requests: round trip p50 {p50}, p99 {p99}");
-        words += &format!(", {} per second", count(rate(args, outcome) as u64));
+        let p99 = time(done.latencies.quantile(0.99));
+        words += &format!("\n{} requests: round trip p50 {p50}, p99 {p99}", count(requests));
+        words += &format!(", {} per second", count(rate(done) as u64));
     }
-    if outcome.differing > 0 {
-        let differing = count(outcome.differing);
+    if done.differing > 0 {
+        let differing = count(done.differing);
         words += &format!("\nwrong: {differing} answers are not like the first one");
     }
     words

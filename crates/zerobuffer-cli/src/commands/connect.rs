@@ -1,20 +1,31 @@
 //! A client of whatever kind of server has the name.
 
 use std::time::{Duration, Instant};
-use zerobuffer::{BufferConfig, Client, ClientConfig, DuplexClient, Error, Result, v1};
+use zerobuffer::{BufferConfig, Client, ClientConfig, Error, Result, v1};
 
-/// Between two looks for a server of either kind.
+/// Between two tries to find a server of either kind.
 const PAUSE: Duration = Duration::from_millis(1);
-/// A server of two buffers looks for new clients every 100 ms if it is a deployed one.
+/// A server of two buffers notices a new client within 100 ms at the latest.
 const HANDSHAKE: Duration = Duration::from_millis(300);
 
-/// What a client needs of its channel.
-pub(super) struct Needs {
-    /// Length of each request, and of each answer where it has its own buffer.
-    pub(super) bytes: usize,
+/// What a client brings and expects.
+#[derive(Default)]
+pub(super) struct Terms {
     pub(super) metadata: Vec<u8>,
     /// How long sending waits for room.
     pub(super) send_timeout: Duration,
+    /// The user that the server must run as, if it is not this process's own.
+    pub(super) owner: Option<u32>,
+    /// Permissions of what the client makes.
+    pub(super) mode: Option<u32>,
+}
+
+/// A server.
+pub(super) enum Found {
+    /// One that edits in place, with this client attached to it.
+    InPlace(Box<Client>),
+    /// One of two buffers, and how long attaching to it may take.
+    TwoBuffers { wait: Duration },
 }
 
 /// The ring of a version 1 buffer that holds one frame of this length at a time: 16 bytes before it, and
@@ -23,25 +34,22 @@ pub(super) fn two_buffer_ring(bytes: usize) -> usize {
     (bytes + 32).next_multiple_of(64)
 }
 
-/// Connects as `DuplexChannelFactory::create_client` does, which finds out the kind but takes no metadata
-/// and no sizes: an in-place channel comes first if there are both.
+/// Finds out the kind, as `DuplexChannelFactory::create_client_with` does, but stops before it makes the buffer for
+/// responses, whose size may have to be found out first. An in-place channel comes first if there are both.
 ///
 /// # Errors
-/// As [`Client::connect_with`] and [`v1::DuplexClient::connect_with`].
-pub(super) fn connect(name: &str, wait: Duration, needs: &Needs) -> Result<DuplexClient> {
+/// As [`Client::connect_with`].
+pub(super) fn find(name: &str, wait: Duration, terms: &Terms) -> Result<Found> {
     let start = Instant::now();
     loop {
         let left = wait.saturating_sub(start.elapsed());
-        let config =
-            ClientConfig::new().send_timeout(needs.send_timeout).metadata(needs.metadata.clone());
-        let error = match Client::connect_with(name, Duration::ZERO, config) {
-            Ok(client) => return Ok(DuplexClient::InPlace(client)),
+        let error = match connect_in_place(name, Duration::ZERO, terms) {
+            Ok(client) => return Ok(Found::InPlace(Box::new(client))),
             Err(error @ (Error::NotRunning { .. } | Error::Busy { .. })) => error,
             Err(error) => return Err(error),
         };
         if v1::is_duplex_server_running(name)? {
-            let client = connect_to_two_buffers(name, left.max(HANDSHAKE), needs)?;
-            return Ok(DuplexClient::TwoBuffers(Box::new(client)));
+            return Ok(Found::TwoBuffers { wait: left.max(HANDSHAKE) });
         }
         if left.is_zero() {
             return Err(error);
@@ -51,15 +59,42 @@ pub(super) fn connect(name: &str, wait: Duration, needs: &Needs) -> Result<Duple
 }
 
 /// # Errors
+/// As [`Client::connect_with`].
+pub(super) fn connect_in_place(name: &str, wait: Duration, terms: &Terms) -> Result<Client> {
+    let mut config =
+        ClientConfig::new().send_timeout(terms.send_timeout).metadata(terms.metadata.clone());
+    if let Some(uid) = terms.owner {
+        config = config.owner(uid);
+    }
+    Client::connect_with(name, wait, config)
+}
+
+/// With room for one response of `bytes` bytes.
+///
+/// # Errors
 /// As [`v1::DuplexClient::connect_with`].
 pub(super) fn connect_to_two_buffers(
     name: &str,
     wait: Duration,
-    needs: &Needs,
+    bytes: usize,
+    terms: &Terms,
 ) -> Result<v1::DuplexClient> {
-    let config = v1::DuplexClientConfig::new()
-        .send_timeout(needs.send_timeout)
-        .metadata(needs.metadata.clone())
-        .response_buffer(BufferConfig::new(0, two_buffer_ring(needs.bytes)));
+    let mut config = v1::DuplexClientConfig::new()
+        .send_timeout(terms.send_timeout)
+        .metadata(terms.metadata.clone())
+        .response_buffer(BufferConfig::new(0, two_buffer_ring(bytes)));
+    if let Some(uid) = terms.owner {
+        config = config.owner(uid);
+    }
+    if let Some(mode) = terms.mode {
+        config = config.mode(mode);
+    }
     v1::DuplexClient::connect_with(name, wait, config)
+}
+
+/// What no request to a server of two buffers can exceed: the size of its buffer with everything in it.
+pub(super) fn most_to_two_buffers(name: &str) -> usize {
+    let segment = std::fs::metadata(format!("/dev/shm/{name}_request"));
+    // One that is not there any more is what connecting complains about.
+    segment.map_or(0, |segment| usize::try_from(segment.len()).unwrap_or(usize::MAX))
 }

@@ -22,6 +22,9 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Between two tries to remove what a killed process has left.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// Permissions of what the server makes, if nothing else is asked for: this user's own.
+const PRIVATE: u32 = 0o600;
+
 /// What `serve --json` says on its way.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -60,7 +63,8 @@ pub(crate) fn run(args: &ServeArgs, report: &Report) -> Result<Exit, Failure> {
 
     let tally = Arc::new(Tally::default());
     let editor = Editor { chain, tally: Arc::clone(&tally), spoil: args.spoil };
-    let mut server = Running::start(args, &name, editor)?;
+    let on_channel = |failure: Failure| failure.on_channel(&args.name);
+    let mut server = Running::start(args, &name, editor).map_err(on_channel)?;
 
     let event = Event::Serving {
         name: args.name.clone(),
@@ -75,7 +79,7 @@ pub(crate) fn run(args: &ServeArgs, report: &Report) -> Result<Exit, Failure> {
     report.result(&event, || greeting(args))?;
 
     let reason = wait(&server, &reasons);
-    server.stop()?;
+    server.stop().map_err(on_channel)?;
     let event = tally.stopped(&args.name, reason);
     report.result(&event, || farewell(&event))?;
     Ok(Exit::Done)
@@ -99,6 +103,7 @@ impl Running {
     fn start(args: &ServeArgs, name: &ChannelName, editor: Editor) -> Result<Self, Failure> {
         let factory = DuplexChannelFactory::new();
         let buffer = BufferConfig::new(args.metadata, args.payload);
+        let mode = args.mode.unwrap_or(PRIVATE);
         let name = name.as_str();
         if args.two_buffers {
             if args.workers > 1 {
@@ -106,7 +111,11 @@ impl Running {
                     "--two-buffers has one worker: its answers come in the order of the requests",
                 ));
             }
-            let mut server = factory.create_mutable_server(name, buffer)?;
+            let mut config = v1::DuplexServerConfig::new(buffer).mode(mode);
+            if let Some(uid) = args.owner {
+                config = config.owner(uid);
+            }
+            let mut server = factory.create_mutable_server(name, config)?;
             server.start(move |draft: &mut v1::Draft<'_>| {
                 let (metadata, sequence) = (draft.metadata().to_vec(), draft.sequence());
                 editor.edit(&metadata, sequence, draft.data_mut()).inspect_err(|reason| {
@@ -116,7 +125,7 @@ impl Running {
             })?;
             return Ok(Self::TwoBuffers(name.to_owned(), Box::new(server)));
         }
-        let config = ServerConfig::new(buffer).workers(args.workers);
+        let config = ServerConfig::new(buffer).workers(args.workers).mode(mode);
         let mut server = factory.create_in_place_duplex_server(name, config)?;
         server.start(move |frame: &mut Frame<'_>| {
             // The metadata is borrowed from the frame that is to be edited: a copy of its few bytes.

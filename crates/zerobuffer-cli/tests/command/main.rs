@@ -3,6 +3,8 @@
 mod call;
 mod demo;
 mod options;
+mod pictures;
+mod raw;
 #[path = "../../src/filters/reference.rs"]
 mod reference;
 mod serve;

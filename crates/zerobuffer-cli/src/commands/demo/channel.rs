@@ -4,16 +4,17 @@ use super::expected::{Expected, rows_of};
 use super::{FILTERS, METADATA};
 use crate::args::{Common, DemoArgs};
 use crate::commands::child::ServerProcess;
-use crate::commands::connect::{Needs, connect_to_two_buffers, two_buffer_ring};
+use crate::commands::connect::{Terms, connect_in_place, connect_to_two_buffers, two_buffer_ring};
 use crate::commands::serve::segment_path;
 use crate::failure::Failure;
 use crate::filters::Filter;
 use crate::interrupt::{Interrupt, SLICE};
-use crate::picture::{self, Picture};
+use crate::picture::Picture;
+use crate::picture::file;
 use crate::report::Latencies;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use zerobuffer::{ChannelName, Client, ClientConfig, DuplexClient, DuplexResponse, Error};
+use zerobuffer::{ChannelName, DuplexClient, DuplexResponse, Error};
 
 /// How long an answer may take.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -64,17 +65,14 @@ impl Channel {
         let mut options = server_options(job.args, common, payload);
         options.extend(two_buffers.then(|| "--two-buffers".to_owned()));
         let server = ServerProcess::start(name.as_str(), &options)?;
-        let metadata = job.picture.shape.to_metadata();
+        let metadata = job.picture.shape.to_metadata().to_vec();
+        let terms = Terms { metadata, send_timeout: LIMIT, ..Terms::default() };
         let client = match two_buffers {
             true => {
-                let needs = Needs { bytes, metadata: metadata.to_vec(), send_timeout: LIMIT };
-                let client = connect_to_two_buffers(name.as_str(), ATTACH, &needs)?;
+                let client = connect_to_two_buffers(name.as_str(), ATTACH, bytes, &terms)?;
                 DuplexClient::TwoBuffers(Box::new(client))
             }
-            false => {
-                let config = ClientConfig::new().metadata(metadata);
-                DuplexClient::InPlace(Client::connect_with(name.as_str(), ATTACH, config)?)
-            }
+            false => DuplexClient::InPlace(connect_in_place(name.as_str(), ATTACH, &terms)?),
         };
         let mut segments = vec![segment_path(name, two_buffers)];
         segments.extend(two_buffers.then(|| format!("/dev/shm/{name}_response")));
@@ -150,11 +148,12 @@ fn answer<'c>(
 /// The first frame, and its answer straight from shared memory.
 pub(super) fn save(job: &Job<'_>, answer: &[u8]) -> Result<(), Failure> {
     let (folder, shape) = (&job.args.out, job.picture.shape);
-    picture::save(&folder.join("before.png"), shape, &job.picture.data)?;
+    let profile = job.picture.profile.as_deref();
+    file::save(&folder.join("before.png"), shape, &job.picture.data, profile)?;
     if shape.bytes() != Some(answer.len()) {
         return Ok(());
     }
-    picture::save(&folder.join("after.png"), shape, answer)
+    file::save(&folder.join("after.png"), shape, answer, profile)
 }
 
 fn server_options(args: &DemoArgs, common: &Common, payload: usize) -> Vec<String> {

@@ -10,7 +10,7 @@ use crate::drawing;
 use crate::failure::{Exit, Failure};
 use crate::filters::{Chain, Filter};
 use crate::interrupt::Interrupt;
-use crate::picture::Picture;
+use crate::picture::file::PictureFile;
 use crate::report::{Progress, Report};
 use channel::{Channel, Job, save};
 use expected::Expected;
@@ -26,7 +26,11 @@ pub(crate) fn run(args: &DemoArgs, common: &Common, report: &Report) -> Result<E
     let interrupt = Interrupt::listen()?;
     std::fs::create_dir_all(&args.out).map_err(|error| Failure::file("make", &args.out, error))?;
     let picture = match &args.image {
-        Some(path) => Picture::load(path, args.size)?,
+        Some(path) => {
+            let file = PictureFile::open(path)?;
+            report.notes(&file.notes);
+            file.decode(args.size)?
+        }
         None => {
             let (width, height) = args.size.unwrap_or((1280, 720));
             drawing::draw(width, height)

@@ -126,7 +126,7 @@ fn failure(stop: Stop, name: &str, patience: &Patience<'_>) -> Failure {
         ErrorKind::BadName => {
             (error.to_string(), "a buffer's name has 1 to 245 bytes without /, and is not . or ..")
         }
-        _ => return error.into(),
+        _ => (format!("buffer {name:?}: {error}"), ""),
     };
     let failure = Failure::from(error).reworded(message);
     if hint.is_empty() { failure } else { failure.hint(hint) }

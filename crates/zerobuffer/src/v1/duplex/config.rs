@@ -24,6 +24,7 @@ pub struct DuplexServerConfig {
     pub(super) requests: ReaderConfig,
     pub(super) failure_response: Option<FailureResponse>,
     pub(super) stop_timeout: Duration,
+    pub(super) owner: Option<u32>,
 }
 
 impl DuplexServerConfig {
@@ -33,6 +34,7 @@ impl DuplexServerConfig {
             requests: ReaderConfig::new(buffer),
             failure_response: None,
             stop_timeout: Duration::from_secs(2),
+            owner: None,
         }
     }
 
@@ -71,6 +73,13 @@ impl DuplexServerConfig {
         self.stop_timeout = timeout;
         self
     }
+
+    /// The user id that must own the response buffer, which the client makes; a client of any other user is not
+    /// served. Default: this process's effective user.
+    pub fn owner(mut self, uid: u32) -> Self {
+        self.owner = Some(uid);
+        self
+    }
 }
 
 impl Default for DuplexServerConfig {
@@ -91,6 +100,7 @@ impl fmt::Debug for DuplexServerConfig {
             .field("requests", &self.requests)
             .field("failure_response", &self.failure_response.is_some())
             .field("stop_timeout", &self.stop_timeout)
+            .field("owner", &self.owner)
             .finish()
     }
 }

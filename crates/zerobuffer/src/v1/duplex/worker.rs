@@ -269,10 +269,13 @@ impl Worker {
         if client == 0 {
             return;
         }
-        let config = WriterConfig::new()
+        let mut config = WriterConfig::new()
             .liveness(self.config.requests.liveness)
             .wait(self.config.requests.wait)
             .restart_sequence(true);
+        if let Some(uid) = self.config.owner {
+            config = config.owner(uid);
+        }
         let name = self.response_name.as_str();
         if let Ok(responses) = Writer::connect_with(name, Duration::ZERO, config)
             && responses.reader_pid() == client
