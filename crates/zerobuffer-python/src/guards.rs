@@ -177,7 +177,7 @@ impl RequestBuffer {
         let alive = self.exports.end(py);
         match open {
             open if self.strict && alive > 0 => {
-                self.give_up(py, open);
+                self.drop_open(py, open);
                 Err(PyBufferError::new_err(format!(
                     "{alive} view(s) of this request are alive (an array, a memoryview, a slice of one), \
                      and the client has strict_views: nothing was sent, acquire another buffer"
@@ -194,7 +194,7 @@ impl RequestBuffer {
     fn abandon(&self, py: Python<'_>) {
         let open = self.take();
         self.exports.end(py);
-        self.give_up(py, open);
+        self.drop_open(py, open);
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -245,7 +245,7 @@ impl RequestBuffer {
 }
 
 impl RequestBuffer {
-    fn give_up(&self, py: Python<'_>, open: Open) {
+    fn drop_open(&self, py: Python<'_>, open: Open) {
         if let Open::TwoBuffers(client) = open {
             client.get().abandon(py);
         }
@@ -255,8 +255,8 @@ impl RequestBuffer {
 /// An answer, read where the server left it. It has the buffer protocol, so `np.asarray(response)`
 /// shows its bytes without a copy; they may be changed, too, which nobody else sees.
 ///
-/// Its place in the ring is given back by release(), at the end of a `with` block, or with the object; but
-/// not before the last array or other view of it is gone.
+/// Its place in the ring is released by release(), at the end of a `with` block, or with the object; but not
+/// before the last array or other view of it is gone.
 #[pyclass(frozen, module = "zerobuffer")]
 pub(crate) struct Response {
     held: Mutex<Option<Held>>,
@@ -312,7 +312,7 @@ impl Response {
     fn check_held(&self, py: Python<'_>) -> PyResult<()> {
         match self.ended.load(Ordering::Relaxed) {
             false => Ok(()),
-            true => Err(closed(py, "the response was given back")),
+            true => Err(closed(py, "the response was released; copy what is to be kept")),
         }
     }
 
@@ -323,12 +323,12 @@ impl Response {
         }
         let alive = self.exports.end(py);
         if alive == 0 {
-            self.give_back();
+            self.let_go();
         }
         alive
     }
 
-    fn give_back(&self) {
+    fn let_go(&self) {
         let held = self.held.lock().take();
         drop(held);
     }
@@ -371,10 +371,10 @@ impl Response {
         buffer::as_array(slf, dtype, copy)
     }
 
-    /// Gives the bytes back to the ring. Called again it does nothing.
+    /// Releases the bytes' place in the ring. Called again it does nothing.
     ///
-    /// While an array or another view of them is alive, their place stays taken: it is given back with the
-    /// last one, and a ResourceWarning says so.
+    /// While an array or another view of them is alive, the place stays taken: it is released with the last
+    /// one, and a ResourceWarning says so.
     fn release(&self, py: Python<'_>) -> PyResult<()> {
         buffer::warn_of_views(py, "response", self.end(py))
     }
@@ -420,7 +420,7 @@ impl Response {
         // SAFETY: Python's call.
         let is_last = unsafe { self.exports.released(view) };
         if is_last && self.ended.load(Ordering::Relaxed) {
-            self.give_back();
+            self.let_go();
         }
     }
 }

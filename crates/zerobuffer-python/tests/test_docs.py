@@ -1,30 +1,59 @@
-"""The examples in the documents run, and assert what they say."""
+"""Every Python example of the documents runs, and asserts what it says."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from conftest import WATCHDOG
 
 ROOT = Path(__file__).parents[3]
 PAGES = ["crates/zerobuffer-python/README.md", "docs/python.md", "README.md"]
+# The channels of the examples; each test has them for itself, by its own name.
+CHANNEL = re.compile(r'(Server|Client|Reader|Writer|connect|create_\w+)\("([\w-]+)"')
+FILE = re.compile(r"# (\w+\.py)\n")
 
 
-def examples():
-    """Whole programs: they begin with their imports."""
-    for page in PAGES:
-        for number, code in enumerate(re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.S)):
-            if code.startswith("import"):
-                yield pytest.param(code, id=f"{page}:{number}")
+def examples(page):
+    """The examples of a page, in order, and where they begin, for tracebacks."""
+    text = (ROOT / page).read_text()
+    for found in re.finditer(r"```python\n(.*?)```", text, re.S):
+        yield "\n" * (text.count("\n", 0, found.start()) + 1) + found[1]
 
 
-def test_every_page_has_an_example():
-    assert len(list(examples())) >= len(PAGES)
+def renamed(code, name):
+    return CHANNEL.sub(lambda found: f'{found[1]}("{name}{found[2]}"', code)
 
 
-@pytest.mark.parametrize("code", list(examples()))
-def test_the_example_runs(name, code):
-    assert "image-proc" in code
-    scope = {}
-    exec(code.replace("image-proc", name), scope)
-    scope["client"].close()
-    scope["server"].stop()
+@pytest.mark.parametrize("page", PAGES)
+def test_the_examples_of_a_page_run_one_after_the_other(page, name):
+    scope, run = {}, 0
+    for code in examples(page):
+        if FILE.match(code.lstrip()):
+            continue
+        assert CHANNEL.search(code), f"an example without a channel: {code.strip()}"
+        exec(compile(renamed(code, name), str(ROOT / page), "exec"), scope)
+        run += 1
+    assert run > 0
+    # The shortest example leaves both to the reader.
+    for end in ("client", "server"):
+        getattr(scope[end], {"client": "close", "server": "stop"}[end])()
+
+
+def test_the_filter_in_two_processes_runs(name, tmp_path):
+    for code in examples("docs/python.md"):
+        if found := FILE.match(code.lstrip()):
+            (tmp_path / found[1]).write_text(renamed(code, name))
+    strict = [sys.executable, "-X", "dev", "-W", "error"]
+    options = dict(cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    server = subprocess.Popen([*strict, "filter.py"], stdin=subprocess.PIPE, **options)
+    try:
+        client = subprocess.run([*strict, "camera.py"], timeout=WATCHDOG, **options)
+        assert client.returncode == 0, client.stderr
+        assert re.fullmatch(r"[\d.]+ ms for each frame\n", client.stdout)
+        output = server.communicate("\n", timeout=WATCHDOG)
+        assert server.returncode == 0 and output == ("Enter stops the filter", ""), output
+    finally:
+        server.kill()
+        server.wait()

@@ -39,10 +39,11 @@ def as_array(frame: Any, dtype: Any, copy: Optional[bool]) -> Any:
 
 
 def warn_of_views(what: str, alive: int) -> None:
-    """Says where a frame was left that cannot be given back yet."""
+    """Says where a frame was left whose end has to wait."""
+    ends = {"response": "released", "request": "answered"}[what]
     warnings.warn(
-        f"{alive} view(s) of this {what} are alive (an array, a memoryview, a slice of one): it is given "
-        "back with the last one; delete them before, or copy what is to be kept",
+        f"{alive} view(s) of this {what} are alive (an array, a memoryview, a slice of one): it is {ends} "
+        "when the last one is gone; delete them before, or copy what is to be kept",
         ResourceWarning,
         stacklevel=2,
     )
