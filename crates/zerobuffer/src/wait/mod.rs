@@ -129,6 +129,8 @@ const PAUSE_MAX: u32 = 4 * 96;
 /// The spinning time lies between these two; doubled when it was worth it, halved when not.
 const SPIN_MAX_NS: u64 = 50_000;
 const SPIN_MIN_NS: u64 = 1_000;
+/// While it is not worth it, one wait of so many spins all the same.
+const TRY_EVERY: u32 = 32;
 
 /// One side's way to wait; remembers how long spinning is worth it.
 #[derive(Debug)]
@@ -136,6 +138,8 @@ pub(crate) struct Waiter {
     strategy: WaitStrategy,
     alone: bool,
     spin_ns: AtomicU64,
+    /// Waits in which spinning was, or would have been, in vain.
+    slept: AtomicU32,
     /// The pause before the first look of [`Waiter::spin`], in quarters of a load fence.
     pause: AtomicU32,
     /// When the peer was probed last.
@@ -148,6 +152,7 @@ impl Waiter {
             strategy,
             alone: sys::usable_cpus() < 2,
             spin_ns: AtomicU64::new(SPIN_MAX_NS),
+            slept: AtomicU32::new(0),
             pause: AtomicU32::new(0),
             probed_ns: AtomicU64::new(0),
         }
@@ -190,6 +195,19 @@ impl Waiter {
         if self.strategy == WaitStrategy::Park || self.alone { 1 } else { BURST }
     }
 
+    /// Whether this wait does without spinning, as the latest ones all ended in sleep: where the peer needs
+    /// this very CPU, it would only keep the peer waiting. Tried again once in a while.
+    #[inline]
+    fn sleeps_at_once(&self) -> bool {
+        self.is_tired() && !self.slept.fetch_add(1, Ordering::Relaxed).is_multiple_of(TRY_EVERY)
+    }
+
+    /// Whether the latest waits that were not over at once all ended in sleep.
+    #[inline]
+    fn is_tired(&self) -> bool {
+        self.spin_ns.load(Ordering::Relaxed) <= SPIN_MIN_NS
+    }
+
     /// WAIT: until `cond` gives something, looking at least once, and once more before it reports
     /// anything else. `semaphore` is what the peer wakes us by.
     #[inline]
@@ -200,8 +218,11 @@ impl Waiter {
         watch: &impl Watch,
         mut cond: impl FnMut() -> Option<T>,
     ) -> Result<T, Unready> {
-        let burst = self.burst();
+        let burst = if self.sleeps_at_once() { 1 } else { self.burst() };
         if let Some(value) = look(burst, &mut cond) {
+            if burst > 1 && self.is_tired() {
+                self.learn(false);
+            }
             return Ok(value);
         }
         self.wait_slowly(semaphore, deadline, watch, cond, burst)
@@ -218,7 +239,7 @@ impl Waiter {
     ) -> Result<T, Unready> {
         let start = sys::monotonic_ns();
         let deadline = deadline.at_ns(start);
-        let spin_until = self.spin_until(start);
+        let spin_until = if burst == 1 { start } else { self.spin_until(start) };
         let next_probe = |now| later(now, watch.slice());
         let mut probe_at = next_probe(start);
         let mut parked = false;

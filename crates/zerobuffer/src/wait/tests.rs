@@ -106,6 +106,29 @@ fn spinning_gets_shorter_when_it_ends_in_sleep_and_longer_when_it_does_not() {
     assert_eq!(spin(), SPIN_MAX_NS);
 }
 
+/// Where the peer needs this very CPU, looking for it to come keeps it from coming.
+#[test]
+fn a_wait_like_many_that_ended_in_sleep_sleeps_at_once_but_one_in_a_while_tries_to_spin() {
+    let semaphore = semaphore("tired");
+    let waiter = waiter(WaitStrategy::SpinThenPark, false);
+    let peer = LastWords { only_a_probe_tells: true, ..LastWords::default() };
+    let looks = Cell::new(0);
+    let wait = |found_by: u32| {
+        looks.set(0);
+        let cond = || (looks.replace(looks.get() + 1) == found_by).then_some(());
+        let _ = waiter.wait(&semaphore, &Deadline::after(Duration::ZERO), &peer, cond);
+        looks.get()
+    };
+    assert!(wait(u32::MAX) > BURST);
+    (0..20).for_each(|_| waiter.learn(true));
+    let counts: Vec<u32> = (0..4 * TRY_EVERY).map(|_| wait(u32::MAX)).collect();
+    assert_eq!(counts.iter().filter(|looks| **looks > BURST).count(), 4);
+    assert!(counts.iter().all(|looks| *looks > BURST || *looks <= 3), "{counts:?}");
+    // A peer that has become faster is found by such a try, and then waited for again.
+    while wait(5) != 6 {}
+    assert!(wait(u32::MAX) > BURST);
+}
+
 /// Counts what it is told.
 #[derive(Default)]
 struct Awake(Cell<u32>);
