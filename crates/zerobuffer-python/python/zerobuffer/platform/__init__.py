@@ -21,9 +21,12 @@ __all__ = [
     "process_exists",
 ]
 
-SharedMemory = PlatformSharedMemory = LinuxSharedMemory
-Semaphore = PlatformSemaphore = LinuxSemaphore
-FileLock = PlatformFileLock = LinuxFileLock
+SharedMemory = LinuxSharedMemory
+PlatformSharedMemory = LinuxSharedMemory
+Semaphore = LinuxSemaphore
+PlatformSemaphore = LinuxSemaphore
+FileLock = LinuxFileLock
+PlatformFileLock = LinuxFileLock
 
 
 def create_shared_memory(name: str, size: int) -> SharedMemory:
