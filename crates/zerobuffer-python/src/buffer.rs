@@ -346,16 +346,6 @@ impl Exports {
         }
     }
 
-    /// As [`Exports::close`], but slices of `data` may be left, as programs written for version 1 leave
-    /// them behind. They stay readable, and show what becomes of the memory: for [`Exports::read_only`].
-    pub(crate) fn close_but_slices(&self, py: Python<'_>) -> PyResult<()> {
-        self.close_data(py)?;
-        match self.direct.load(Ordering::Relaxed) {
-            0 => Ok(()),
-            alive => Err(Self::still_viewed(alive)),
-        }
-    }
-
     /// Releases the view of `data` if nobody else looks through it; how many views are left.
     pub(crate) fn end(&self, py: Python<'_>) -> usize {
         // An array on the view keeps it.

@@ -144,7 +144,7 @@ impl Client {
         let acquire = |slice| self.client.acquire_request_buffer(size, layout, slice);
         let buffer =
             waiting::wait(py, self.send_timeout, not_yet, acquire)?.map_err(self.raised(py))?;
-        Ok(RequestBuffer::in_place(buffer, self.strict_views))
+        Ok(RequestBuffer::new(buffer, self.strict_views))
     }
 
     /// The oldest answer that is there, waiting for one up to `timeout`. Answers may come in any order:
@@ -283,7 +283,7 @@ impl Client {
         received: Result<OwnedResponse, Error>,
     ) -> PyResult<Response> {
         match received {
-            Ok(response) => Ok(Response::in_place(response, &self.held)),
+            Ok(response) => Ok(Response::new(response, &self.held)),
             Err(error) => Err(self.raised(py)(error)),
         }
     }

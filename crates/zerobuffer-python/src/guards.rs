@@ -2,7 +2,6 @@
 
 use crate::buffer::{self, Exports};
 use crate::errors::{closed, duplex};
-use crate::two_buffers::TwoBufferClient;
 use parking_lot::Mutex;
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
@@ -12,7 +11,7 @@ use std::ffi::c_int;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use zerobuffer::memory::SharedMemoryView;
-use zerobuffer::{Error, OwnedRequestBuffer, OwnedResponse, v1};
+use zerobuffer::{OwnedRequestBuffer, OwnedResponse};
 
 /// A request that is being written where the server will read it. It has the buffer protocol, so
 /// `np.asarray(buffer)` and `memoryview(buffer)` show its bytes, which hold whatever was there before.
@@ -28,36 +27,16 @@ pub(crate) struct RequestBuffer {
 }
 
 struct Filling {
-    open: Open,
+    /// `None` once it was committed or abandoned.
+    open: Option<OwnedRequestBuffer>,
     memory: SharedMemoryView,
     sequence: u64,
 }
 
-/// Where the request goes.
-enum Open {
-    InPlace(OwnedRequestBuffer),
-    TwoBuffers(Py<TwoBufferClient>),
-    /// It was committed or abandoned.
-    Done,
-}
-
 impl RequestBuffer {
-    pub(crate) fn in_place(buffer: OwnedRequestBuffer, strict: bool) -> Self {
+    pub(crate) fn new(buffer: OwnedRequestBuffer, strict: bool) -> Self {
         let (memory, sequence) = (buffer.memory(), buffer.sequence());
-        Self::new(Open::InPlace(buffer), memory, sequence, strict)
-    }
-
-    pub(crate) fn two_buffers(
-        client: Py<TwoBufferClient>,
-        memory: SharedMemoryView,
-        sequence: u64,
-        strict: bool,
-    ) -> Self {
-        Self::new(Open::TwoBuffers(client), memory, sequence, strict)
-    }
-
-    fn new(open: Open, memory: SharedMemoryView, sequence: u64, strict: bool) -> Self {
-        let state = Mutex::new(Filling { open, memory, sequence });
+        let state = Mutex::new(Filling { open: Some(buffer), memory, sequence });
         Self { state, exports: Exports::default(), strict }
     }
 
@@ -65,19 +44,13 @@ impl RequestBuffer {
         closed(py, "the request was sent or abandoned; acquire another buffer")
     }
 
-    /// The end of it: one call gets what is open.
-    fn take(&self) -> Open {
-        std::mem::replace(&mut self.state.lock().open, Open::Done)
+    fn is_done(&self) -> bool {
+        self.state.lock().open.is_none()
     }
-}
 
-impl Drop for RequestBuffer {
-    fn drop(&mut self) {
-        // One in place is abandoned by its own end.
-        if let Open::TwoBuffers(client) = self.take() {
-            // Without an interpreter there is no client that goes on.
-            let _ = Python::try_attach(|py| client.get().abandon(py));
-        }
+    /// The end of it: one call gets what is open.
+    fn take(&self) -> Option<OwnedRequestBuffer> {
+        self.state.lock().open.take()
     }
 }
 
@@ -92,8 +65,7 @@ impl RequestBuffer {
     /// A writable memoryview of the bytes. It is released when the request is sent or abandoned.
     #[getter]
     fn data<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyMemoryView>> {
-        let is_done = matches!(slf.get().state.lock().open, Open::Done);
-        if is_done {
+        if slf.get().is_done() {
             return Err(Self::done(slf.py()));
         }
         slf.get().exports.data(slf)
@@ -103,34 +75,25 @@ impl RequestBuffer {
     #[getter]
     fn capacity(&self) -> usize {
         match &*self.state.lock() {
-            Filling { open: Open::InPlace(buffer), .. } => buffer.capacity(),
+            Filling { open: Some(buffer), .. } => buffer.capacity(),
             Filling { memory, .. } => memory.len(),
         }
     }
 
-    /// Changes the request's length, in an in-place channel.
+    /// Changes the request's length.
     ///
     /// Raises TooLarge beyond the capacity, BufferError while a view is alive.
     fn resize(&self, py: Python<'_>, size: usize) -> PyResult<()> {
-        let is_done = matches!(self.state.lock().open, Open::Done);
-        if is_done {
+        if self.is_done() {
             return Err(Self::done(py));
         }
         self.exports.close(py)?;
         let mut state = self.state.lock();
         let Filling { open, memory, .. } = &mut *state;
-        match open {
-            Open::InPlace(buffer) => {
-                buffer.resize(size).map_err(duplex(py))?;
-                *memory = buffer.memory();
-                Ok(())
-            }
-            Open::TwoBuffers(_) => {
-                let what = "changing the length of a request of two buffers; acquire another one";
-                Err(duplex(py)(Error::Unsupported { what }))
-            }
-            Open::Done => Err(Self::done(py)),
-        }
+        let buffer = open.as_mut().ok_or_else(|| Self::done(py))?;
+        buffer.resize(size).map_err(duplex(py))?;
+        *memory = buffer.memory();
+        Ok(())
     }
 
     /// Copies `data`, an array or whatever else has bytes, to the place `at` of the request, and returns how
@@ -170,31 +133,21 @@ impl RequestBuffer {
     /// Raises InvalidState if it was sent before or if the client was closed. BufferError if the client has
     /// strict_views and a view is alive: then nothing is sent, and the buffer is abandoned.
     fn commit(&self, py: Python<'_>) -> PyResult<u64> {
-        let open = self.take();
-        if matches!(open, Open::Done) {
-            return Err(Self::done(py));
-        }
-        let alive = self.exports.end(py);
-        match open {
-            open if self.strict && alive > 0 => {
-                self.drop_open(py, open);
-                Err(PyBufferError::new_err(format!(
-                    "{alive} view(s) of this request are alive (an array, a memoryview, a slice of one), \
-                     and the client has strict_views: nothing was sent, acquire another buffer"
-                )))
-            }
-            Open::InPlace(buffer) => buffer.commit().map_err(duplex(py)),
-            Open::TwoBuffers(client) => client.get().commit(py),
-            Open::Done => Err(Self::done(py)),
+        let buffer = self.take().ok_or_else(|| Self::done(py))?;
+        match self.exports.end(py) {
+            alive if self.strict && alive > 0 => Err(PyBufferError::new_err(format!(
+                "{alive} view(s) of this request are alive (an array, a memoryview, a slice of one), \
+                 and the client has strict_views: nothing was sent, acquire another buffer"
+            ))),
+            _ => buffer.commit().map_err(duplex(py)),
         }
     }
 
     /// Sends nothing, and releases `data`. What is written later through arrays that are alive can disturb
     /// this client's requests, as after commit().
     fn abandon(&self, py: Python<'_>) {
-        let open = self.take();
+        drop(self.take());
         self.exports.end(py);
-        self.drop_open(py, open);
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -208,14 +161,10 @@ impl RequestBuffer {
         value: &Bound<'_, PyAny>,
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let is_done = matches!(self.state.lock().open, Open::Done);
-        if is_done {
-            return Ok(());
-        }
-        if value.is_none() {
-            self.commit(py)?;
-        } else {
-            self.abandon(py);
+        match value.is_none() {
+            _ if self.is_done() => {}
+            true => drop(self.commit(py)?),
+            false => self.abandon(py),
         }
         Ok(())
     }
@@ -231,7 +180,7 @@ impl RequestBuffer {
     ) -> PyResult<()> {
         let this = slf.get();
         let memory = match &*this.state.lock() {
-            Filling { open: Open::Done, .. } => return Err(Self::done(slf.py())),
+            Filling { open: None, .. } => return Err(Self::done(slf.py())),
             Filling { memory, .. } => memory.clone(),
         };
         // SAFETY: Python's call; `state` keeps the memory, whose replacement waits for all views.
@@ -244,14 +193,6 @@ impl RequestBuffer {
     }
 }
 
-impl RequestBuffer {
-    fn drop_open(&self, py: Python<'_>, open: Open) {
-        if let Open::TwoBuffers(client) = open {
-            client.get().abandon(py);
-        }
-    }
-}
-
 /// An answer, read where the server left it. It has the buffer protocol, so `np.asarray(response)`
 /// shows its bytes without a copy; they may be changed, too, which nobody else sees.
 ///
@@ -259,19 +200,12 @@ impl RequestBuffer {
 /// before the last array or other view of it is gone.
 #[pyclass(frozen, module = "zerobuffer")]
 pub(crate) struct Response {
-    held: Mutex<Option<Held>>,
+    held: Mutex<Option<(OwnedResponse, Counted)>>,
     /// It was released; views that are left keep its place.
     ended: AtomicBool,
     memory: SharedMemoryView,
     sequence: u64,
     exports: Exports,
-}
-
-/// What gives the bytes back when it is dropped.
-#[expect(dead_code, reason = "they are held, and that is all")]
-enum Held {
-    InPlace(OwnedResponse, Counted),
-    TwoBuffers(v1::OwnedDuplexResponse),
 }
 
 /// One of the responses that a program holds of a client.
@@ -294,18 +228,10 @@ impl Drop for Counted {
 
 impl Response {
     /// `held` counts those that are held.
-    pub(crate) fn in_place(response: OwnedResponse, held: &Arc<AtomicUsize>) -> Self {
+    pub(crate) fn new(response: OwnedResponse, held: &Arc<AtomicUsize>) -> Self {
         let (memory, sequence) = (response.memory(), response.sequence());
-        Self::new(Held::InPlace(response, Counted::new(held)), memory, sequence)
-    }
-
-    pub(crate) fn two_buffers(response: v1::OwnedDuplexResponse) -> Self {
-        let (memory, sequence) = (response.memory(), response.sequence());
-        Self::new(Held::TwoBuffers(response), memory, sequence)
-    }
-
-    fn new(held: Held, memory: SharedMemoryView, sequence: u64) -> Self {
-        let (held, ended) = (Mutex::new(Some(held)), AtomicBool::new(false));
+        let held = Mutex::new(Some((response, Counted::new(held))));
+        let ended = AtomicBool::new(false);
         Self { held, ended, memory, sequence, exports: Exports::default() }
     }
 

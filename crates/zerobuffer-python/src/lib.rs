@@ -41,6 +41,7 @@ fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<reader::Frame>()?;
     module.add_class::<writer::Writer>()?;
     module.add_class::<two_buffers::TwoBufferClient>()?;
+    module.add_class::<two_buffers::PrivateRequest>()?;
     module.add_class::<two_buffers::TwoBufferServer>()?;
     module.add_function(wrap_pyfunction!(words::add_u64, module)?)?;
     module.add_function(wrap_pyfunction!(server::payload_size_for_frames, module)?)?;

@@ -1,6 +1,6 @@
 //! Version 1: the reader of a buffer, and its frames.
 
-use crate::buffer::Exports;
+use crate::buffer::{self, Exports};
 use crate::errors::{Side, exception};
 use crate::private;
 use crate::process::Process;
@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyMemoryView};
 use std::ffi::c_int;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use zerobuffer::memory::SharedMemoryView;
 use zerobuffer::{Error, v1};
@@ -74,7 +75,7 @@ impl Reader {
             reader.read_frame(slice).map(v1::Frame::into_owned)
         };
         match waiting::wait(py, waiting::timeout(timeout)?, not_yet, read)? {
-            Ok(frame) => Frame::new(py, frame, self.copies).map(Some),
+            Ok(frame) => Frame::read(py, frame, self.copies).map(Some),
             Err(Error::Timeout { .. }) => Ok(None),
             Err(error) => Err(raised(py)(error)),
         }
@@ -177,10 +178,19 @@ fn raised(py: Python<'_>) -> impl Fn(Error) -> PyErr {
 /// Its space goes back to the writer by dispose(), at the end of a `with` block, or with the object.
 #[pyclass(frozen, module = "zerobuffer")]
 pub(crate) struct Frame {
-    frame: Mutex<Option<v1::OwnedFrame>>,
+    held: Mutex<Option<Held>>,
+    /// It was disposed of; views of shared bytes that are left keep its place.
+    ended: AtomicBool,
     bytes: Bytes,
     sequence: u64,
     size: usize,
+}
+
+/// What gives the space back when it is dropped.
+#[expect(dead_code, reason = "they are held, and that is all")]
+enum Held {
+    Frame(v1::OwnedFrame),
+    Response(v1::OwnedDuplexResponse),
 }
 
 /// What a frame shows.
@@ -190,24 +200,56 @@ enum Bytes {
 }
 
 impl Frame {
-    fn new(py: Python<'_>, frame: v1::OwnedFrame, copies: bool) -> PyResult<Self> {
+    fn read(py: Python<'_>, frame: v1::OwnedFrame, copies: bool) -> PyResult<Self> {
         let (size, sequence) = (frame.len(), frame.sequence());
         let bytes = match copies {
             true => Bytes::Copied(private::copy_of(py, frame.data())?.unbind()),
             false => Bytes::Shared { memory: frame.memory(), exports: Exports::read_only() },
         };
-        Ok(Self { frame: Mutex::new(Some(frame)), bytes, sequence, size })
+        Ok(Self::new(Held::Frame(frame), bytes, size, sequence))
     }
 
-    fn is_held(&self) -> bool {
-        self.frame.lock().is_some()
+    /// A response of a channel of two buffers.
+    pub(crate) fn response(py: Python<'_>, response: v1::OwnedDuplexResponse) -> PyResult<Self> {
+        let (size, sequence) = (response.len(), response.sequence());
+        let bytes = Bytes::Copied(private::copy_of(py, response.data())?.unbind());
+        Ok(Self::new(Held::Response(response), bytes, size, sequence))
+    }
+
+    fn new(held: Held, bytes: Bytes, size: usize, sequence: u64) -> Self {
+        let (held, ended) = (Mutex::new(Some(held)), AtomicBool::new(false));
+        Self { held, ended, bytes, sequence, size }
+    }
+
+    fn is_disposed(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
     }
 
     fn check_held(&self) -> PyResult<()> {
-        match self.is_held() {
-            true => Ok(()),
-            false => Err(PyValueError::new_err("Cannot access data of disposed frame")),
+        match self.is_disposed() {
+            false => Ok(()),
+            true => Err(PyValueError::new_err("Cannot access data of disposed frame")),
         }
+    }
+
+    /// Ends it; how many views keep its space.
+    fn end(&self, py: Python<'_>) -> usize {
+        if self.ended.swap(true, Ordering::Relaxed) {
+            return 0;
+        }
+        let alive = match &self.bytes {
+            Bytes::Copied(_) => 0,
+            Bytes::Shared { exports, .. } => exports.end(py),
+        };
+        if alive == 0 {
+            self.give_back();
+        }
+        alive
+    }
+
+    fn give_back(&self) {
+        let held = self.held.lock().take();
+        drop(held);
     }
 }
 
@@ -240,21 +282,37 @@ impl Frame {
     /// Whether the frame has bytes and was not disposed of.
     #[getter]
     fn is_valid(&self) -> bool {
-        self.is_held() && self.size > 0
+        !self.is_disposed() && self.size > 0
+    }
+
+    /// The bytes as a numpy array of this shape and type, without a copy; by default all bytes in a row.
+    ///
+    /// Raises ValueError if the array would have another size.
+    #[pyo3(signature = (shape=None, dtype=None))]
+    fn array<'py>(
+        slf: &Bound<'py, Self>,
+        shape: Option<&Bound<'py, PyAny>>,
+        dtype: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        buffer::array(slf, shape, dtype)
+    }
+
+    /// For numpy, which asks here once the frame was disposed of: an error then.
+    #[pyo3(signature = (dtype=None, copy=None))]
+    fn __array__<'py>(
+        slf: &Bound<'py, Self>,
+        dtype: Option<&Bound<'py, PyAny>>,
+        copy: Option<bool>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        buffer::as_array(slf, dtype, copy)
     }
 
     /// Gives the space back to the writer. Called again it does nothing.
     ///
-    /// With `copy=False` it raises BufferError while an array or another view is alive, and the frame is
-    /// held as before. Only slices of `data` may be left; they then show whatever the writer puts there.
+    /// With `copy=False`, while an array or another view is alive, the space stays taken: it is given back
+    /// with the last one, and a ResourceWarning says so.
     fn dispose(&self, py: Python<'_>) -> PyResult<()> {
-        if let Bytes::Shared { exports, .. } = &self.bytes
-            && self.is_held()
-        {
-            exports.close_but_slices(py)?;
-        }
-        *self.frame.lock() = None;
-        Ok(())
+        buffer::warn_of_views(py, "frame", self.end(py))
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -268,10 +326,10 @@ impl Frame {
         value: &Bound<'_, PyAny>,
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        match self.dispose(py) {
-            // The exception's traceback keeps views; they keep the frame until they are gone.
-            Err(_) if !value.is_none() => Ok(()),
-            disposed => disposed,
+        match self.end(py) {
+            // The exception's traceback keeps views; it is what the program has to hear of.
+            _ if !value.is_none() => Ok(()),
+            alive => buffer::warn_of_views(py, "frame", alive),
         }
     }
 
@@ -305,7 +363,10 @@ impl Frame {
     unsafe fn __releasebuffer__(&self, view: *mut ffi::Py_buffer) {
         if let Bytes::Shared { exports, .. } = &self.bytes {
             // SAFETY: Python's call.
-            unsafe { exports.released(view) };
+            let is_last = unsafe { exports.released(view) };
+            if is_last && self.is_disposed() {
+                self.give_back();
+            }
         }
     }
 }

@@ -1,21 +1,26 @@
 //! Version 1's duplex channel of two buffers: its client, and the server whose handler edits a copy.
 
-use crate::buffer::with_bytes;
+use crate::buffer::{self, with_bytes};
 use crate::errors::{Side, closed, duplex, exception};
-use crate::guards::{RequestBuffer, Response};
 use crate::handler::Handler;
+use crate::private;
 use crate::process::Process;
+use crate::reader::Frame;
 use crate::request::{Request, message};
 use crate::server::{server_sizes, sizes};
 use crate::waiting::{self, SLICE, not_yet};
 use parking_lot::{FairMutex, Mutex};
+use pyo3::ffi;
 use pyo3::prelude::*;
-use self_cell::self_cell;
+use pyo3::types::{PyByteArray, PyMemoryView};
+use std::ffi::c_int;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use zerobuffer::memory::SharedMemoryView;
 use zerobuffer::{Error, v1};
 
 const CLOSED: Error = Error::Closed;
+const NOT_OPEN: Error =
+    Error::InvalidState { reason: "the request was sent or abandoned; acquire another buffer" };
 
 /// How long a thread that waits for a response keeps others from sending.
 const TURN: Duration = Duration::from_millis(5);
@@ -26,24 +31,14 @@ pub(crate) fn is_duplex_server_running(py: Python<'_>, channel: &str) -> PyResul
     v1::is_duplex_server_running(channel).map_err(duplex(py))
 }
 
-type Open<'c> = Option<v1::RequestBuffer<'c>>;
-
-self_cell!(
-    /// A client, and the request that it is writing, if it is.
-    struct Cell {
-        owner: v1::DuplexClient,
-        #[not_covariant]
-        dependent: Open,
-    }
-);
-
-/// A [`Cell`] that moves between threads.
-struct Everything(Cell);
-
-// SAFETY: the client may move, and is not shared: the mutex around this lets in one thread at a time.
-// What keeps the open request from moving are its references to counters in the client, which lies
-// in the same cell, moves with it, and is only reached through the same mutex.
-unsafe impl Send for Everything {}
+/// A client, and the request that is being filled for it.
+struct State {
+    client: v1::DuplexClient,
+    /// Which request is open: nothing else is sent before it.
+    open: Option<u64>,
+    /// How many were opened so far.
+    opened: u64,
+}
 
 /// A client of a channel of two buffers. `zerobuffer.duplex.DuplexClient` is made of it.
 #[pyclass(frozen, module = "zerobuffer._native")]
@@ -51,9 +46,8 @@ pub(crate) struct TwoBufferClient {
     name: String,
     /// Fair, so that a thread that waits for answers slice by slice lets others send in between.
     /// `None` once closed.
-    client: FairMutex<Option<Everything>>,
+    client: FairMutex<Option<State>>,
     send_timeout: Duration,
-    strict_views: bool,
     process: Process,
 }
 
@@ -62,10 +56,9 @@ impl TwoBufferClient {
     /// Connects to the server of `channel`, waiting up to `timeout` for it.
     #[new]
     #[pyo3(signature = (channel, timeout=Some(5.0), *, response_buffer=None, metadata=None,
-        wait="default", send_timeout=Some(5.0), strict_views=false),
+        wait="default", send_timeout=Some(5.0)),
         text_signature = "(channel, timeout=5.0, *, response_buffer=None, metadata=None, \
-            wait='default', send_timeout=5.0, strict_views=False)")]
-    #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
+            wait='default', send_timeout=5.0)")]
     fn new(
         py: Python<'_>,
         channel: &str,
@@ -74,7 +67,6 @@ impl TwoBufferClient {
         metadata: Option<&Bound<'_, PyAny>>,
         wait: &str,
         send_timeout: Option<f64>,
-        strict_views: bool,
     ) -> PyResult<Self> {
         let mut config = v1::DuplexClientConfig::new().wait(waiting::strategy(wait)?);
         if let Some(sizes) = response_buffer.map(|config| sizes(Some(config))).transpose()? {
@@ -88,12 +80,11 @@ impl TwoBufferClient {
         let timeout = waiting::timeout(timeout)?;
         // In one go: a server needs its time to answer a client.
         let client = py.detach(|| v1::DuplexClient::connect_with(channel, timeout, config));
-        let cell = Cell::new(client.map_err(sending(py))?, |_| None);
+        let state = State { client: client.map_err(sending(py))?, open: None, opened: 0 };
         Ok(Self {
             name: channel.to_owned(),
-            client: FairMutex::new(Some(Everything(cell))),
+            client: FairMutex::new(Some(state)),
             send_timeout: waiting::timeout(send_timeout)?,
-            strict_views,
             process: Process::default(),
         })
     }
@@ -120,25 +111,31 @@ impl TwoBufferClient {
     }
 
     fn send_request(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<u64> {
-        self.process.check(py)?;
-        with_bytes(data, |bytes| {
-            let send = |slice| self.with(slice, |cell| cell.borrow_owner().send_request(bytes));
-            waiting::wait_detached(py, self.send_timeout, not_yet, send)?.map_err(sending(py))
-        })
+        self.send(py, data, None)
     }
 
-    /// A buffer of `size` bytes in the ring, to be filled in place and committed.
-    fn acquire_request_buffer(slf: &Bound<'_, Self>, size: usize) -> PyResult<RequestBuffer> {
+    /// Memory for a request of `size` bytes, once there is room for it in the ring.
+    fn acquire_request_buffer(slf: &Bound<'_, Self>, size: usize) -> PyResult<PrivateRequest> {
         let (py, this) = (slf.py(), slf.get());
         this.process.check(py)?;
-        let acquire = |slice| this.with(slice, |cell| open(cell, size));
-        let (memory, sequence) = waiting::wait_detached(py, this.send_timeout, not_yet, acquire)?
-            .map_err(sending(py))?;
-        Ok(RequestBuffer::two_buffers(slf.clone().unbind(), memory, sequence, this.strict_views))
+        let acquire = |slice| {
+            this.with(slice, |state| {
+                state.check_none_is_open()?;
+                let sequence = state.client.acquire_request_buffer(size)?.sequence();
+                state.opened += 1;
+                state.open = Some(state.opened);
+                Ok((sequence, state.opened))
+            })
+        };
+        let acquired = waiting::wait_detached(py, this.send_timeout, not_yet, acquire)?;
+        let (sequence, number) = acquired.map_err(sending(py))?;
+        let bytes = private::zeros(py, size).inspect_err(|_| this.abandon(py, number))?;
+        let (client, bytes) = (slf.clone().unbind(), bytes.unbind());
+        Ok(PrivateRequest { client, number, sequence, done: AtomicBool::new(false), bytes })
     }
 
     #[pyo3(signature = (timeout=Some(5.0)), text_signature = "($self, timeout=5.0)")]
-    fn receive_response(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Response> {
+    fn receive_response(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Frame> {
         self.receive(py, waiting::timeout(timeout)?, |client, slice| {
             client.receive_response(slice).map(v1::DuplexResponse::into_owned)
         })
@@ -151,7 +148,7 @@ impl TwoBufferClient {
         py: Python<'_>,
         sequence: u64,
         timeout: Option<f64>,
-    ) -> PyResult<Response> {
+    ) -> PyResult<Frame> {
         let timeout = waiting::timeout(timeout)?;
         let received = self.receive(py, timeout, |client, slice| {
             client.poll_response_for(sequence, slice).map(v1::DuplexResponse::into_owned)
@@ -170,7 +167,7 @@ impl TwoBufferClient {
         py: Python<'_>,
         data: &Bound<'_, PyAny>,
         timeout: Option<f64>,
-    ) -> PyResult<Response> {
+    ) -> PyResult<Frame> {
         let sequence = self.send_request(py, data)?;
         self.receive_response_for(py, sequence, timeout)
     }
@@ -188,27 +185,36 @@ impl TwoBufferClient {
 }
 
 impl TwoBufferClient {
-    /// Sends the request that is open.
-    pub(crate) fn commit(&self, py: Python<'_>) -> PyResult<u64> {
+    /// Sends `data`, as the open request `open` or as one of its own.
+    fn send(&self, py: Python<'_>, data: &Bound<'_, PyAny>, open: Option<u64>) -> PyResult<u64> {
         self.process.check(py)?;
-        let committed = py.detach(|| {
-            let mut client = self.client.lock();
-            let cell = &mut client.as_mut().ok_or(CLOSED)?.0;
-            let nothing = Error::InvalidState { reason: "No pending request to commit" };
-            let buffer = cell.with_dependent_mut(|_, open| open.take());
-            buffer.map_or(Err(nothing), v1::RequestBuffer::commit)
-        });
-        committed.map_err(sending(py))
+        with_bytes(data, |bytes| {
+            let send = |slice| {
+                self.with(slice, |state| {
+                    match open {
+                        None => state.check_none_is_open()?,
+                        Some(_) if state.open == open => {}
+                        Some(_) => return Err(NOT_OPEN),
+                    }
+                    let sequence = state.client.send_request(bytes)?;
+                    state.open = None;
+                    Ok(sequence)
+                })
+            };
+            waiting::wait_detached(py, self.send_timeout, not_yet, send)?.map_err(sending(py))
+        })
     }
 
-    /// Sends nothing of the request that is open.
-    pub(crate) fn abandon(&self, py: Python<'_>) {
+    /// Sends nothing of the request that is open, if it is `number`.
+    fn abandon(&self, py: Python<'_>, number: u64) {
         if !self.process.is_this() {
             return;
         }
         py.detach(|| {
-            if let Some(Everything(cell)) = &mut *self.client.lock() {
-                cell.with_dependent_mut(|_, open| *open = None);
+            if let Some(state) = &mut *self.client.lock()
+                && state.open == Some(number)
+            {
+                state.open = None;
             }
         });
     }
@@ -217,11 +223,11 @@ impl TwoBufferClient {
     fn with<T>(
         &self,
         slice: Duration,
-        act: impl FnOnce(&mut Cell) -> Result<T, Error>,
+        act: impl FnOnce(&mut State) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let no_turn = Error::Timeout { waited: slice, what: "waiting for another thread" };
         let mut client = self.client.try_lock_for(slice).ok_or(no_turn)?;
-        act(&mut client.as_mut().ok_or(CLOSED)?.0)
+        act(client.as_mut().ok_or(CLOSED)?)
     }
 
     /// `None` once closed, and in a forked child.
@@ -233,7 +239,7 @@ impl TwoBufferClient {
         if !self.process.is_this() {
             return None;
         }
-        py.detach(|| self.client.lock().as_ref().map(|client| look(client.0.borrow_owner())))
+        py.detach(|| self.client.lock().as_ref().map(|state| look(&state.client)))
     }
 
     /// Receives turn by turn, so that other threads can send in between.
@@ -244,13 +250,13 @@ impl TwoBufferClient {
         receive: impl Fn(&v1::DuplexClient, Duration) -> Result<v1::OwnedDuplexResponse, Error>
         + Send
         + Sync,
-    ) -> PyResult<Response> {
+    ) -> PyResult<Frame> {
         self.process.check(py)?;
         let step = |slice: Duration| {
             let start = Instant::now();
             loop {
                 let left = slice.saturating_sub(start.elapsed());
-                let turn = |cell: &mut Cell| receive(cell.borrow_owner(), left.min(TURN));
+                let turn = |state: &mut State| receive(&state.client, left.min(TURN));
                 match self.with(left, turn) {
                     Err(error) if not_yet(&error) && !left.is_zero() => {}
                     received => return received,
@@ -258,7 +264,7 @@ impl TwoBufferClient {
             }
         };
         let response = waiting::wait(py, timeout, not_yet, step)?;
-        response.map(Response::two_buffers).map_err(receiving(py))
+        Frame::response(py, response.map_err(receiving(py))?)
     }
 }
 
@@ -270,13 +276,137 @@ fn receiving(py: Python<'_>) -> impl Fn(Error) -> PyErr {
     move |error| exception(py, &error, Side::Responses)
 }
 
-fn open(cell: &mut Cell, size: usize) -> Result<(SharedMemoryView, u64), Error> {
-    cell.with_dependent_mut(|client, open| {
-        let buffer = client.acquire_request_buffer(size)?;
-        let opened = (buffer.memory(), buffer.sequence());
-        *open = Some(buffer);
-        Ok(opened)
-    })
+impl State {
+    fn check_none_is_open(&self) -> Result<(), Error> {
+        match self.open {
+            None => Ok(()),
+            Some(_) => Err(Error::ClaimOpen),
+        }
+    }
+}
+
+/// A request that is being filled, in memory of this process alone. It has the buffer protocol; views of it
+/// may stay, and nobody sees what is written through them after the commit.
+///
+/// Leaving a `with` block sends it; leaving it by an exception sends nothing.
+#[pyclass(frozen, module = "zerobuffer._native")]
+pub(crate) struct PrivateRequest {
+    client: Py<TwoBufferClient>,
+    /// Which of the client's it is.
+    number: u64,
+    sequence: u64,
+    /// It was sent or abandoned.
+    done: AtomicBool,
+    bytes: Py<PyByteArray>,
+}
+
+impl PrivateRequest {
+    fn open<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyByteArray>> {
+        match self.done.load(Ordering::Relaxed) {
+            false => Ok(self.bytes.bind(py)),
+            true => Err(sending(py)(NOT_OPEN)),
+        }
+    }
+}
+
+#[pymethods]
+impl PrivateRequest {
+    /// The sequence number that the request gets.
+    #[getter]
+    fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// A writable memoryview of the bytes.
+    #[getter]
+    fn data<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyMemoryView>> {
+        let bytes = self.open(py)?;
+        private::view(bytes, bytes.len())
+    }
+
+    /// Copies `data`, whatever has bytes, to the place `at`, and returns how many bytes that were.
+    #[pyo3(signature = (data, at=0))]
+    fn write(&self, py: Python<'_>, data: &Bound<'_, PyAny>, at: usize) -> PyResult<usize> {
+        buffer::write(self.open(py)?, data, at)
+    }
+
+    /// The bytes as a numpy array of this shape and type, without a copy; by default all bytes in a row.
+    #[pyo3(signature = (shape=None, dtype=None))]
+    fn array<'py>(
+        slf: &Bound<'py, Self>,
+        shape: Option<&Bound<'py, PyAny>>,
+        dtype: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        buffer::array(slf, shape, dtype)
+    }
+
+    /// For numpy, which asks here once the request was sent or abandoned: an error then.
+    #[pyo3(signature = (dtype=None, copy=None))]
+    fn __array__<'py>(
+        slf: &Bound<'py, Self>,
+        dtype: Option<&Bound<'py, PyAny>>,
+        copy: Option<bool>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        buffer::as_array(slf, dtype, copy)
+    }
+
+    /// Sends what the bytes are at this moment, and returns the sequence number.
+    ///
+    /// Raises InvalidState if it was sent or abandoned.
+    fn commit(&self, py: Python<'_>) -> PyResult<u64> {
+        let (client, bytes) = (self.client.get(), self.open(py)?);
+        self.done.store(true, Ordering::Relaxed);
+        let sent = client.send(py, bytes, Some(self.number));
+        sent.inspect_err(|_| client.abandon(py, self.number))
+    }
+
+    /// Sends nothing. Called again, or after commit(), it does nothing.
+    fn abandon(&self, py: Python<'_>) {
+        if !self.done.swap(true, Ordering::Relaxed) {
+            self.client.get().abandon(py, self.number);
+        }
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        _type: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+        _traceback: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        match value.is_none() {
+            true if !self.done.load(Ordering::Relaxed) => self.commit(py).map(drop),
+            _ => {
+                self.abandon(py);
+                Ok(())
+            }
+        }
+    }
+
+    fn __len__(&self, py: Python<'_>) -> usize {
+        self.bytes.bind(py).len()
+    }
+
+    unsafe fn __getbuffer__(
+        slf: Bound<'_, Self>,
+        view: *mut ffi::Py_buffer,
+        flags: c_int,
+    ) -> PyResult<()> {
+        let bytes = slf.get().open(slf.py())?;
+        // SAFETY: Python's call, passed on: the view is then one of the array, which counts it.
+        unsafe { private::fill(bytes, view, flags) }
+    }
+}
+
+impl Drop for PrivateRequest {
+    fn drop(&mut self) {
+        // Without an interpreter there is no client that goes on.
+        let _ = Python::try_attach(|py| self.abandon(py));
+    }
 }
 
 /// A server of two buffers whose handler edits a copy of the request. It serves one client after the

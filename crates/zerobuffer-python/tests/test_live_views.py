@@ -114,9 +114,8 @@ def test_strict_views_refuse_the_commit_and_the_client_goes_on(name):
         assert len(view) == 3
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_strict_views_are_an_option_of_every_client(name, kind):
-    with KINDS[kind](name, SIZES) as server:
+def test_strict_views_are_an_option_of_the_factorys_client(name):
+    with FACTORY.create_in_place_duplex_server(name, SIZES) as server:
         server.start(nothing)
         options = {"response_buffer": SIZES, "strict_views": True}
         with FACTORY.create_client(name, **options) as client:
@@ -129,9 +128,10 @@ def test_strict_views_are_an_option_of_every_client(name, kind):
 
 
 @pytest.mark.parametrize("kind", VIEWS)
-def test_a_response_is_given_back_when_its_last_view_goes_and_not_before(either, kind):
-    sequence = either.send_request(b"abc")
-    with either.receive_response_for(sequence, LONG) as response:
+def test_a_response_is_given_back_when_its_last_view_goes_and_not_before(server, client, kind):
+    server.start(nothing)
+    sequence = client.send_request(b"abc")
+    with client.receive_response_for(sequence, LONG) as response:
         view = VIEWS[kind](response)
         expected = bytes(view)
     response.release()
@@ -140,14 +140,13 @@ def test_a_response_is_given_back_when_its_last_view_goes_and_not_before(either,
             use(response)
     # What comes later finds another place, as long as there is one.
     for _ in range(20):
-        with either.call(b"z" * 1000, LONG) as other:
+        with client.call(b"z" * 1000, LONG) as other:
             assert len(other) == 1000
         assert bytes(view) == expected
-    if isinstance(either, Client):
-        assert either.in_flight > 1, "the ring is given back in order, from the place that is kept"
-        del view
-        either.call(b"x", LONG).release()
-        assert either.in_flight == 1
+    assert client.in_flight > 1, "the ring is given back in order, from the place that is kept"
+    del view
+    client.call(b"x", LONG).release()
+    assert client.in_flight == 1
 
 
 def test_a_ring_that_a_kept_response_fills_has_room_again_when_the_view_is_gone(name):

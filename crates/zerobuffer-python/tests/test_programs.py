@@ -44,7 +44,6 @@ class Program:
             [interpreter, *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
             # What was read ahead would be lost to `communicate`.
             bufsize=0,
         )

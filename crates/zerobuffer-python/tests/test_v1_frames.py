@@ -10,7 +10,9 @@ import pytest
 import zerobuffer
 from conftest import LONG
 from zerobuffer import BufferConfig, Reader, Writer
+from zerobuffer.duplex import DuplexChannelFactory
 
+MS = int(LONG * 1000)
 SIZES = BufferConfig(64, 4096)
 
 
@@ -69,6 +71,17 @@ def test_a_frame_that_is_not_disposed_of_keeps_its_room(ends):
     writer.write_frame(bytes(1000))
 
 
+def test_a_frame_has_typed_arrays_of_a_shape(ends):
+    reader, writer = ends
+    writer.write_frame(np.arange(6, dtype=np.uint16))
+    with reader.read_frame(LONG) as frame:
+        array = frame.array((2, 3), np.uint16)
+        array[1, 2] = 50
+        assert bytes(frame)[-2:] == b"\x32\0"
+    with pytest.raises(ValueError, match="disposed"):
+        np.asarray(frame)
+
+
 def test_a_reader_without_copies_shows_the_shared_bytes_read_only(name):
     with Reader(name, SIZES, copy=False) as reader, Writer(name) as writer:
         writer.write_frame(b"shared")
@@ -81,6 +94,24 @@ def test_a_reader_without_copies_shows_the_shared_bytes_read_only(name):
         assert bytes(array) == b"shared"
         del array
         frame.dispose()
+
+
+def test_shared_bytes_stay_their_readers_until_the_last_view_is_gone(name):
+    with Reader(name, SIZES, copy=False) as reader, Writer(name) as writer:
+        writer.write_timeout = timedelta(milliseconds=50)
+        writer.write_frame(bytes(3000))
+        with pytest.warns(ResourceWarning, match="view"):
+            with reader.read_frame(LONG) as frame:
+                header, array = frame.data[:6], np.asarray(frame)
+        assert not frame.is_valid
+        with pytest.raises(ValueError, match="disposed"):
+            frame.data
+        del array
+        with pytest.raises(zerobuffer.BufferFullException):
+            writer.write_frame(bytes([1]) * 3000)
+        assert bytes(header) == bytes(6)
+        del header
+        writer.write_frame(bytes([1]) * 3000)
 
 
 def test_metadata_is_writable_memory_of_ones_own(ends):
@@ -188,3 +219,64 @@ def test_what_is_no_row_of_bytes_is_refused(ends, data):
     with pytest.raises((TypeError, ValueError, zerobuffer.InvalidFrameSizeException)):
         writer.write_frame(data)
     assert reader.read_frame(0) is None
+
+
+@pytest.fixture
+def client(name):
+    """Of a server of two buffers that answers with the request turned round."""
+    factory = DuplexChannelFactory()
+    server = factory.create_immutable_server(name, SIZES, timeout=LONG)
+    server.start(lambda frame, writer: writer.write_frame(bytes(frame)[::-1]))
+    with factory.create_client(name, timeout_ms=MS, response_buffer=SIZES) as client:
+        yield client
+    server.stop()
+
+
+def test_a_response_of_two_buffers_is_writable_and_outlives_its_client(client):
+    client.send_request(b"abc")
+    with client.receive_response(MS) as response:
+        array = np.frombuffer(response.data, np.uint8)
+        array[0] = ord("X")
+    for _ in range(500):
+        client.send_request(b"something else")
+        client.receive_response(MS).dispose()
+    client.close()
+    assert bytes(array) == b"Xba"
+
+
+def test_a_request_of_two_buffers_is_sent_with_live_arrays_whose_later_writes_stay_private(client):
+    first, buffer = client.acquire_request_buffer(3)
+    array = np.frombuffer(buffer, np.uint8)
+    array[:] = list(b"abc")
+    with pytest.raises(zerobuffer.ZeroBufferException):
+        client.call(b"x", MS)
+    client.commit_request()
+    array[:] = 0
+    second = client.send_request(b"def")
+    array[:] = 1
+    for sequence, expected in ((first, b"cba"), (second, b"fed")):
+        response = client.receive_response(MS)
+        assert (response.sequence, response.to_bytes()) == (sequence, expected)
+    assert second == first + 1
+
+
+def test_a_request_buffer_of_two_buffers_is_sent_once_and_none_is_left_open(client):
+    buffer = client._native.acquire_request_buffer(2)
+    with pytest.raises(zerobuffer.ClaimOpen):
+        client._native.send_request(b"x")
+    buffer.abandon()
+    buffer.abandon()
+    with pytest.raises(zerobuffer.InvalidState):
+        buffer.commit()
+    # Forgotten.
+    client._native.acquire_request_buffer(2)
+    with pytest.raises(zerobuffer.FrameTooLargeException):
+        client._native.acquire_request_buffer(1 << 20)
+    with client._native.acquire_request_buffer(2) as buffer:
+        buffer.data[:] = b"ok"
+    with client.receive_response(MS) as response:
+        assert (response.sequence, response.to_bytes()) == (buffer.sequence, b"ko")
+    late = client._native.acquire_request_buffer(2)
+    client.close()
+    with pytest.raises(zerobuffer.InvalidState):
+        late.commit()

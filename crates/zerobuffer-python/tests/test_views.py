@@ -146,20 +146,13 @@ def test_frames_of_version_1_are_shared_bytes_if_asked_for(name):
         segment = Segment(name)
         # Behind the header, the metadata, and the frame's own header.
         assert segment.offset(view.ctypes.data) == 128 + 64 + 16
-        with pytest.raises(BufferError):
-            frame.dispose()
         assert frame.is_valid and view.tolist() == [1, 2, 3, 4]
-        with pytest.raises(ValueError, match="read-only"):
-            view[0] = 1
-        del view
         header = frame.data[:3]
-        frame.dispose()
-        assert not frame.is_valid
-        with pytest.raises(ValueError):
-            frame.data
-        with pytest.raises(TypeError, match="read-only"):
-            header[0] = 1
-    # A slice that a program leaves behind stays readable.
-    assert bytes(header) == bytes([1, 2, 3])
+        with pytest.warns(ResourceWarning):
+            frame.dispose()
+    # What a program leaves behind stays readable.
+    assert bytes(header) == bytes([1, 2, 3]) and view.tolist() == [1, 2, 3, 4]
     del header, frame
+    assert segment.mappings()
+    del view
     assert not segment.mappings()

@@ -78,7 +78,7 @@ def reader(name):
         try:
             BufferConfig(**sizes)
         except ValueError as error:
-            say("ValueError", error)
+            say("ValueError", str(error).split(",")[0])
     with Reader(name, config) as reader:
         say(reader.name == name, reader.frames_read, reader.bytes_read)
         say("ready")

@@ -5,6 +5,8 @@ from typing import Any, List, Optional, Tuple, Union
 
 from .._native import (
     Client,
+    Frame,
+    PrivateRequest,
     RequestBuffer,
     Response,
     TwoBufferClient,
@@ -50,16 +52,17 @@ class DuplexClient(IDuplexClient):
 
         ``response_buffer``: the sizes of the buffer that a client makes for the responses of a server of
         two buffers. Default 256 MiB, or as much of it as there is memory for.
-        ``strict_views``: whether ``commit_request()`` refuses to send while an array or another view of the
-        buffer is alive.
+        ``strict_views``: with an in-place server, whether ``commit_request()`` refuses to send while an array
+        or another view of the buffer is alive. With two buffers the buffer is memory of one's own.
 
         Raises NotRunning, or Busy if the server has another client.
         """
         self._name = channel_name
         self._response_buffer = response_buffer
-        self._options: Any = {"metadata": metadata, "wait": wait, "strict_views": strict_views}
+        self._options: Any = {"metadata": metadata, "wait": wait}
+        self._strict_views = strict_views
         self._closed = False
-        self._pending: Optional[RequestBuffer] = None
+        self._pending: Union[RequestBuffer, PrivateRequest, None] = None
         self._native: Union[Client, TwoBufferClient] = self._connect(timeout_ms / 1000)
 
     def _connect(self, timeout: float) -> Union[Client, TwoBufferClient]:
@@ -70,7 +73,9 @@ class DuplexClient(IDuplexClient):
             if self._closed:
                 raise Closed("Client is closed")
             try:
-                return Client(self._name, 0, **self._options)
+                return Client(
+                    self._name, 0, strict_views=self._strict_views, **self._options
+                )
             except (NotRunning, Busy):
                 left = deadline - time.monotonic()
                 if is_duplex_server_running(self._name):
@@ -169,7 +174,7 @@ class DuplexClient(IDuplexClient):
 
     def _response(self, receive: Any) -> DuplexResponse:
         try:
-            response: Response = receive()
+            response: Union[Frame, Response] = receive()
         except Timeout:
             return DuplexResponse(sequence=0, data=None)
         return DuplexResponse(response.sequence, response.data, response)
