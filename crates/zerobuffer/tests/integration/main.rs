@@ -32,6 +32,7 @@ mod restart;
 mod signals;
 mod sizes;
 mod stop;
+mod threads;
 
 /// Not a test: the way into a child process. Returns at once where no peer is asked for.
 #[test]

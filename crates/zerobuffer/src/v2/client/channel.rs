@@ -60,8 +60,6 @@ pub(super) struct ClientChannel {
     /// The numbers that former connections of a shared client have used up. What callers see is the
     /// ring's sequence plus this.
     counted_before: AtomicU64,
-    /// A request buffer is open.
-    claiming: AtomicBool,
     /// `close` has been called.
     closed: AtomicBool,
     /// Held while a request is published that another thread's `close` may race with, and by `close`.
@@ -105,7 +103,6 @@ impl ClientChannel {
             ring,
             server_metadata,
             counted_before: AtomicU64::new(0),
-            claiming: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             publishing: Mutex::new(false),
             ended: AtomicU64::new(RUNNING),
@@ -172,9 +169,6 @@ impl ClientChannel {
     #[inline]
     fn may_send(&self) -> bool {
         self.segment.is_ours()
-            // Acquire: pairs with the Release in `commit_unless_closed` and `abandon_claim`, which another
-            // thread may have called.
-            && !self.claiming.load(Ordering::Acquire)
             // A server that is known to be gone takes nothing more. That it has just gone is not asked
             // here, on the way of every request: whoever waits for the answer finds out.
             && self.ended.load(Ordering::Relaxed) == RUNNING
@@ -188,7 +182,6 @@ impl ClientChannel {
             Some(claim) => claim,
             None => self.wait_for_room(demand, deadline)?,
         };
-        self.claiming.store(true, Ordering::Relaxed);
         failpoint!("claim.claimed");
         Ok(claim)
     }
@@ -196,7 +189,7 @@ impl ClientChannel {
     #[cold]
     fn wait_for_room(&self, demand: Demand, deadline: &Deadline) -> Result<Claim> {
         self.check()?;
-        if self.claiming.load(Ordering::Relaxed) {
+        if self.ring.is_claim_open() {
             return Err(Error::ClaimOpen);
         }
         if !self.may_send() {
@@ -231,12 +224,6 @@ impl ClientChannel {
 
     #[inline(always)]
     pub(super) fn commit(&self, claim: Claim, len: u64) -> u64 {
-        self.claiming.store(false, Ordering::Relaxed);
-        self.publish(claim, len)
-    }
-
-    #[inline(always)]
-    fn publish(&self, claim: Claim, len: u64) -> u64 {
         let sequence = self.ring.commit(claim, len);
         failpoint!("commit.before_post");
         wake(&self.segment.semaphores.request_ready);
@@ -248,7 +235,7 @@ impl ClientChannel {
     pub(super) fn commit_unless_closed(&self, claim: Claim, len: u64) -> Result<u64> {
         let replaced = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
         if self.has_ended_here() || *replaced {
-            self.abandon_claim();
+            self.ring.abandon(claim);
             return Err(match *replaced {
                 true => Error::InvalidState {
                     reason: "the client has reconnected; acquire a new buffer",
@@ -256,21 +243,12 @@ impl ClientChannel {
                 false => Error::Closed,
             });
         }
-        let sequence = self.publish(claim, len);
-        self.abandon_claim();
-        Ok(sequence)
+        Ok(self.commit(claim, len))
     }
 
     /// Another connection takes this one's place: what was claimed here cannot be committed any more.
     pub(super) fn replaced(&self) {
         *self.publishing.lock().unwrap_or_else(PoisonError::into_inner) = true;
-    }
-
-    /// A claim is open no more.
-    pub(super) fn abandon_claim(&self) {
-        // Release: pairs with the Acquire in `may_send`: whoever claims next, on whatever thread, finds
-        // what was done with this claim.
-        self.claiming.store(false, Ordering::Release);
     }
 
     /// The usual case of [`ClientChannel::send_slowly`]: there is room. `None`: nothing was sent.
@@ -299,7 +277,7 @@ impl ClientChannel {
         let len = data.len() as u64;
         // By the length of the source: where the compiler knows it, there is no call of memcpy.
         claim.data_mut(&self.segment.payload, len)[..data.len()].copy_from_slice(data);
-        self.publish(claim, len)
+        self.commit(claim, len)
     }
 
     // ---- receiving ----
@@ -368,6 +346,19 @@ impl ClientChannel {
                 Err(timed_out(deadline.timeout()))
             }
         }
+    }
+
+    /// Gives a request up, unless its answer is there or was collected.
+    pub(super) fn cancel(&self, sequence: u64) -> bool {
+        if !self.segment.is_ours() {
+            return false;
+        }
+        let cancelled = self.ring.cancel(sequence);
+        if self.ring.is_concurrent() {
+            // Who waits for it has seen neither an answer nor an end meanwhile.
+            wake(&self.segment.semaphores.response_ready);
+        }
+        cancelled
     }
 
     /// Waits for the oldest answer that is there.

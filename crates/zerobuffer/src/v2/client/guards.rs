@@ -57,8 +57,8 @@ impl<'c> RequestBuffer<'c> {
 
 impl Drop for RequestBuffer<'_> {
     fn drop(&mut self) {
-        if self.claim.is_some() {
-            self.channel.abandon_claim();
+        if let Some(claim) = self.claim.take() {
+            self.channel.ring.abandon(claim);
         }
     }
 }
@@ -117,8 +117,8 @@ impl OwnedRequestBuffer {
 
 impl Drop for OwnedRequestBuffer {
     fn drop(&mut self) {
-        if self.claim.is_some() {
-            self.channel.abandon_claim();
+        if let Some(claim) = self.claim.take() {
+            self.channel.ring.abandon(claim);
         }
     }
 }

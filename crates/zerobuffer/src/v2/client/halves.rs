@@ -80,6 +80,6 @@ impl ResponseReceiver<'_> {
 
     /// As [`Client::cancel`](super::Client::cancel).
     pub fn cancel(&self, sequence: u64) -> bool {
-        self.channel.segment.is_ours() && self.channel.ring.cancel(sequence)
+        self.channel.cancel(sequence)
     }
 }

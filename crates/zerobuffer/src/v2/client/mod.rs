@@ -318,7 +318,7 @@ impl Client {
     ///
     /// The server may be working on it all the same; its late answer is swallowed.
     pub fn cancel(&self, sequence: u64) -> bool {
-        self.channel.segment.is_ours() && self.channel.ring.cancel(sequence)
+        self.channel.cancel(sequence)
     }
 
     /// Two halves, for a thread that sends and another one that receives.

@@ -350,7 +350,7 @@ impl SharedClient {
     pub fn cancel(&self, sequence: u64) -> bool {
         let Ok(connection) = self.connection() else { return false };
         let channel = &connection.channel;
-        channel.sequence(sequence).is_some_and(|sequence| channel.ring.cancel(sequence))
+        channel.sequence(sequence).is_some_and(|sequence| channel.cancel(sequence))
     }
 
     /// Attaches to the channel's present server if the former one has gone, or if the connection has no
@@ -512,8 +512,8 @@ struct OpenClaim<'c> {
 
 impl Drop for OpenClaim<'_> {
     fn drop(&mut self) {
-        if self.claim.is_some() {
-            self.channel.abandon_claim();
+        if let Some(claim) = self.claim.take() {
+            self.channel.ring.abandon(claim);
         }
     }
 }

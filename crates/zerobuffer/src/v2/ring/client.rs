@@ -1,5 +1,6 @@
 //! The client's side of the ring: claim, commit, look, release, cancel, reclaim.
 
+use super::permit::{PermitHome, ReclaimRight, SendPermit};
 use super::table::{Fate, Table};
 use super::{Fields, Ring, Violation, count};
 use crate::atomics::{AtomicBool, AtomicU64, Ordering};
@@ -17,13 +18,14 @@ pub(super) const LAP: u64 = if cfg!(test) { 4 } else { 128 };
 
 /// The client's side of the ring.
 ///
-/// Who may call at the same time: `try_claim`, `commit` and `reclaim` one thread at a time (the
-/// sender). `look`, `next_ready`, `release`, `cancel` and the sender from several threads only after
-/// [`ClientRing::set_concurrent`].
+/// Several threads may use it after [`ClientRing::set_concurrent`], only one before. What only the sender may
+/// touch is touched with the [`SendPermit`] alone: while a claim has it, nobody else claims, commits or
+/// takes bytes back.
 #[derive(Debug)]
 pub(crate) struct ClientRing {
     ring: Ring,
     table: Table,
+    permit: PermitHome,
     /// Where the next slot goes.
     position: AtomicU64,
     /// The sequence of the next commit.
@@ -54,9 +56,16 @@ struct Marker {
 }
 
 /// A place in the ring that was found free, to be filled and committed. Not `Clone`: whoever has it
-/// owns the bytes (`v2::frame` relies on it).
+/// owns the bytes (`v2::frame` relies on it). To be given to [`ClientRing::commit`] or
+/// [`ClientRing::abandon`]: it has the permit.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Claim {
+    place: Place,
+    permit: SendPermit,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
     position: u64,
     shape: Shape,
     /// As asked for.
@@ -69,13 +78,13 @@ impl Claim {
     /// Where the data goes, from the start of the ring.
     #[inline]
     pub(crate) fn data_start(&self) -> u64 {
-        self.position + u64::from(self.shape.data_offset)
+        self.place.position + u64::from(self.place.shape.data_offset)
     }
 
     /// Bytes of data that fit.
     #[inline]
     pub(crate) fn capacity(&self) -> u64 {
-        self.shape.capacity()
+        self.place.shape.capacity()
     }
 }
 
@@ -146,6 +155,7 @@ impl ClientRing {
         Self {
             ring: Ring::new(control, payload, geometry),
             table: Table::new(max_in_flight),
+            permit: PermitHome::default(),
             position: AtomicU64::new(0),
             next: AtomicU64::new(1),
             committed: AtomicU64::new(0),
@@ -202,11 +212,31 @@ impl ClientRing {
 
     /// Looks for a place for `demand`; changes nothing, unless it drains the ring for a frame that
     /// fits no other way.
+    ///
+    /// # Errors
+    /// `ClaimOpen` while there is another claim; `SequenceExhausted`, `TooLarge`.
     pub(crate) fn try_claim(&self, demand: Demand) -> Result<ClaimStep> {
-        if let Some(claim) = self.claim_at_once(demand) {
-            return Ok(ClaimStep::Ready(claim));
+        let permit = self.permit.take(self.is_concurrent()).ok_or(Error::ClaimOpen)?;
+        let placed = match self.place_at_once(&permit, demand) {
+            Some(place) => Ok(Ok(place)),
+            None => self.place(&permit, demand),
+        };
+        match placed {
+            Ok(Ok(place)) => Ok(ClaimStep::Ready(Claim { place, permit })),
+            unplaced => {
+                self.permit.put(permit);
+                unplaced.map(|step| step.expect_err("placed above"))
+            }
         }
-        self.reclaim();
+    }
+
+    /// The place for `demand`, or what stands in its way.
+    fn place(
+        &self,
+        permit: &SendPermit,
+        demand: Demand,
+    ) -> Result<std::result::Result<Place, ClaimStep>> {
+        self.take_back(permit.reclaim());
         let next = self.next.load(Ordering::Relaxed);
         if next > MAX_SEQUENCE {
             return Err(Error::SequenceExhausted);
@@ -227,27 +257,49 @@ impl ClientRing {
             (position, len_here, len_here)
         };
         if needed > size && free == size {
-            self.publish_marker(next);
-            return Ok(ClaimStep::Marker);
+            self.publish_marker(permit, next);
+            return Ok(Err(ClaimStep::Marker));
         }
         let table_full = next - self.head.load(Ordering::Relaxed) >= self.table.len();
         if needed > free || table_full {
-            return Ok(ClaimStep::Full { needed: needed.min(size), free });
+            return Ok(Err(ClaimStep::Full { needed: needed.min(size), free }));
         }
         let shape = Shape {
             stride: (len / 64) as u32,
             data_offset: demand.data_offset(at) as u16,
             status: 0,
         };
-        Ok(ClaimStep::Ready(Claim { position: at, shape, alignment: demand.alignment(), wraps }))
+        Ok(Ok(Place { position: at, shape, alignment: demand.alignment(), wraps }))
     }
 
     /// The usual case of [`ClientRing::try_claim`]: room at the write position without any ado.
     #[inline(always)]
     pub(crate) fn claim_at_once(&self, demand: Demand) -> Option<Claim> {
+        let permit = self.permit.take(self.is_concurrent())?;
+        match self.place_at_once(&permit, demand) {
+            Some(place) => Some(Claim { place, permit }),
+            None => {
+                self.permit.put(permit);
+                None
+            }
+        }
+    }
+
+    /// Gives a claim up: nothing is sent, and others may claim.
+    pub(crate) fn abandon(&self, claim: Claim) {
+        self.permit.put(claim.permit);
+    }
+
+    /// Whether there is a claim that is neither committed nor abandoned.
+    pub(crate) fn is_claim_open(&self) -> bool {
+        self.permit.is_lent()
+    }
+
+    #[inline(always)]
+    fn place_at_once(&self, permit: &SendPermit, demand: Demand) -> Option<Place> {
         if self.is_concurrent() {
             // Otherwise whoever gives a response back does it.
-            self.reclaim();
+            self.take_back(permit.reclaim());
         }
         let position = self.position.load(Ordering::Relaxed);
         let next = self.next.load(Ordering::Relaxed);
@@ -263,7 +315,7 @@ impl ClientRing {
         }
         let data_offset = demand.data_offset(position) as u16;
         let shape = Shape { stride: (len / 64) as u32, data_offset, status: 0 };
-        Some(Claim { position, shape, alignment: demand.alignment(), wraps: false })
+        Some(Place { position, shape, alignment: demand.alignment(), wraps: false })
     }
 
     /// Whether a warm demand for a slot of `len` bytes goes back to the start although there is room at
@@ -273,17 +325,16 @@ impl ClientRing {
         demand.is_warm() && position / LAP >= len && self.used.load(Ordering::Relaxed) == 0
     }
 
-    /// Publishes `claim`, which the latest [`ClientRing::try_claim`] found, with `len` bytes of data in
-    /// place. Returns its sequence.
+    /// Publishes `claim` with `len` bytes of data in place. Returns its sequence.
     #[inline(always)]
     pub(crate) fn commit(&self, claim: Claim, len: u64) -> u64 {
         debug_assert!(len <= claim.capacity());
         let sequence = self.next.load(Ordering::Relaxed);
-        if claim.wraps {
-            self.publish_marker(sequence);
+        let Claim { place: Place { position, shape, alignment, wraps }, permit } = claim;
+        if wraps {
+            self.publish_marker(&permit, sequence);
         }
-        let Claim { position, shape, alignment, .. } = claim;
-        let (next_position, free) = self.advance(position, shape.len(), sequence + 1);
+        let (next_position, free) = self.advance(&permit, position, shape.len(), sequence + 1);
         self.table.entry(sequence).enter(sequence, position, shape, alignment);
         // Release: pairs with the Acquire of a receiving thread, which then finds the entry. Before
         // the publication, so that its answer is never looked for in vain.
@@ -300,16 +351,17 @@ impl ClientRing {
         self.account_published(shape.len(), free);
         let written_count = self.ring.account().at(REQUEST + oieb::PAYLOAD_WRITTEN_COUNT);
         written_count.store(sequence, Ordering::Release);
+        self.permit.put(permit);
         sequence
     }
 
     /// Publishes a wrap marker from the write position to the end; the next slot is at 0.
-    fn publish_marker(&self, sequence: u64) {
+    fn publish_marker(&self, permit: &SendPermit, sequence: u64) {
         let position = self.position.load(Ordering::Relaxed);
         let len = self.ring.size - position;
         let shape =
             Shape { stride: (len / 64) as u32, data_offset: slot::HEADER as u16, status: 0 };
-        let (_, free) = self.advance(position, len, sequence);
+        let (_, free) = self.advance(permit, position, len, sequence);
         let header = self.write_header(position, 0, 0, shape);
         self.marker.position.store(position, Ordering::Relaxed);
         self.marker.sequence.store(sequence, Ordering::Relaxed);
@@ -340,7 +392,7 @@ impl ClientRing {
     /// expect sequence `expected`, if that is free. Returns the next position, and how many bytes are
     /// free then.
     #[inline]
-    fn advance(&self, position: u64, len: u64, expected: u64) -> (u64, u64) {
+    fn advance(&self, _: &SendPermit, position: u64, len: u64, expected: u64) -> (u64, u64) {
         let used = self.used.load(Ordering::Relaxed) + len;
         self.used.store(used, Ordering::Relaxed);
         let next = self.ring.after(position, len);
@@ -368,8 +420,16 @@ impl ClientRing {
     }
 
     /// Takes back the bytes of the longest prefix of slots that nobody uses any more, and swallows
-    /// late answers of abandoned requests on the way.
+    /// late answers of abandoned requests on the way. Left to the holder of an open claim, if there is
+    /// one.
     pub(crate) fn reclaim(&self) {
+        if let Some(permit) = self.permit.take(self.is_concurrent()) {
+            self.take_back(permit.reclaim());
+            self.permit.put(permit);
+        }
+    }
+
+    fn take_back(&self, right: ReclaimRight<'_>) {
         let next = self.next.load(Ordering::Relaxed);
         let mut head = self.head.load(Ordering::Relaxed);
         let mut freed = 0;
@@ -390,13 +450,13 @@ impl ClientRing {
             head += 1;
         }
         if freed > 0 {
-            self.reclaimed(head, freed);
+            self.count_taken_back(&right, head, freed);
         }
     }
 
     /// Counts `freed` bytes as free again; `head` is the oldest request that is left.
     #[inline]
-    fn reclaimed(&self, head: u64, freed: u64) {
+    fn count_taken_back(&self, _: &ReclaimRight<'_>, head: u64, freed: u64) {
         self.head.store(head, Ordering::Relaxed);
         let used = self.used.load(Ordering::Relaxed) - freed;
         self.used.store(used, Ordering::Relaxed);
@@ -465,7 +525,7 @@ impl ClientRing {
         }
         let entry = self.table.entry(sequence);
         if !entry.is(sequence, Fate::Pending) {
-            return Ok(Look::Unknown);
+            return Ok(self.look_elsewhere(sequence));
         }
         let (position, shape) = (entry.position(), entry.shape());
         let state = self.state_of(sequence, position);
@@ -475,7 +535,7 @@ impl ClientRing {
         let header = self.ring.slot(position);
         let held = Held::read(header, sequence, position, shape.data_offset);
         if !entry.change(sequence, Fate::Pending, Fate::Held, self.is_concurrent()) {
-            return Ok(Look::Unknown);
+            return Ok(self.look_elsewhere(sequence));
         }
         let violation = |field, observed, allowed| Err(Violation { field, observed, allowed });
         if state != Phase::Response.of(sequence) {
@@ -485,6 +545,17 @@ impl ClientRing {
             return violation("frame.payload_size", held.len, shape.capacity());
         }
         Ok(Look::Ready(held))
+    }
+
+    /// What there is to say of a request that another thread has its hands on.
+    #[cold]
+    fn look_elsewhere(&self, sequence: u64) -> Look {
+        let entry = self.table.entry(sequence);
+        // A cancel that comes too late makes it pending again.
+        match entry.is(sequence, Fate::Cancelling) || entry.is(sequence, Fate::Pending) {
+            true => Look::Waiting,
+            false => Look::Unknown,
+        }
     }
 
     /// The state word of a request that is in the table.
@@ -548,18 +619,16 @@ impl ClientRing {
         self.give_back(held.sequence, held.position);
         let entry = self.table.entry(held.sequence);
         entry.set(held.sequence, Fate::Returned);
-        if self.is_concurrent() {
-            return;
-        }
+        let Some(right) = ReclaimRight::of_only_thread(self.is_concurrent()) else { return };
         let is_oldest = self.head.load(Ordering::Relaxed) == held.sequence;
         if is_oldest && self.marker.sequence.load(Ordering::Relaxed) == 0 {
             // The usual case of `reclaim`: one slot, and no marker.
-            self.reclaimed(held.sequence + 1, entry.shape().len());
+            self.count_taken_back(&right, held.sequence + 1, entry.shape().len());
             if held.sequence + 1 == self.next.load(Ordering::Relaxed) {
                 return;
             }
         }
-        self.reclaim();
+        self.take_back(right);
     }
 
     /// RELEASED and the count: what the server and monitors see of a response that is done with.
@@ -578,9 +647,9 @@ impl ClientRing {
     pub(crate) fn cancel(&self, sequence: u64) -> bool {
         let entry = self.table.entry(sequence);
         let concurrent = self.is_concurrent();
-        // Private first: from here on no other thread of this side collects it.
+        // Private first: from here on no other thread of this side collects it, nor takes it for gone.
         if entry.fate(sequence) != Some(Fate::Pending)
-            || !entry.change(sequence, Fate::Pending, Fate::Abandoned, concurrent)
+            || !entry.change(sequence, Fate::Pending, Fate::Cancelling, concurrent)
         {
             return false;
         }
@@ -592,8 +661,9 @@ impl ClientRing {
         let exchanged =
             state.compare_exchange(request, cancelled, Ordering::AcqRel, Ordering::Acquire);
         failpoint!("cancel.after_state");
-        // If the answer was faster it can still be collected, unless `reclaim` swallowed it already.
-        exchanged.is_ok() || !entry.change(sequence, Fate::Abandoned, Fate::Pending, concurrent)
+        // If the answer was faster it is there to be collected.
+        entry.set(sequence, if exchanged.is_ok() { Fate::Abandoned } else { Fate::Pending });
+        exchanged.is_ok()
     }
 
     /// Gives back the answer to an abandoned request, if it has come.
@@ -623,12 +693,14 @@ impl ClientRing {
         }
     }
 
-    /// The requests without a collected answer, oldest first.
+    /// The requests without a collected answer, oldest first; also those that are just being cancelled.
     pub(crate) fn pending(&self) -> impl Iterator<Item = u64> + '_ {
         // Acquire: pairs with the Release in `commit`.
         let next = self.next.load(Ordering::Acquire);
-        (self.head.load(Ordering::Relaxed)..next)
-            .filter(|n| self.table.entry(*n).fate(*n) == Some(Fate::Pending))
+        (self.head.load(Ordering::Relaxed)..next).filter(|n| {
+            let fate = self.table.entry(*n).fate(*n);
+            matches!(fate, Some(Fate::Pending | Fate::Cancelling))
+        })
     }
 
     /// What is known of `sequence` once the server is gone.
@@ -665,7 +737,7 @@ impl ClientRing {
 #[cfg(test)]
 impl Claim {
     pub(crate) fn wraps(&self) -> bool {
-        self.wraps
+        self.place.wraps
     }
 }
 
@@ -679,6 +751,26 @@ impl ClientRing {
         }
         self.written = AtomicU64::new(written);
         self
+    }
+
+    /// What the permit keeps from happening: bytes are taken back beside a commit.
+    #[cfg(loom)]
+    pub(crate) fn reclaim_without_permit(&self) {
+        self.take_back(ReclaimRight::of_only_thread(false).expect("as if there were one thread"));
+    }
+
+    /// [`ClientRing::cancel`] by way of a state that others take for final.
+    #[cfg(loom)]
+    pub(crate) fn cancel_by_way_of_abandoned(&self, sequence: u64) -> bool {
+        let entry = self.table.entry(sequence);
+        if !entry.change(sequence, Fate::Pending, Fate::Abandoned, true) {
+            return false;
+        }
+        let (request, cancelled) = (Phase::Request.of(sequence), Phase::Cancelled.of(sequence));
+        let state = self.ring.state(entry.position());
+        let exchanged =
+            state.compare_exchange(request, cancelled, Ordering::AcqRel, Ordering::Acquire);
+        exchanged.is_ok() || !entry.change(sequence, Fate::Abandoned, Fate::Pending, true)
     }
 
     /// As if later requests were entered in the table only.

@@ -15,6 +15,7 @@
 //! run at the same time is said at each type.
 
 mod client;
+mod permit;
 mod server;
 mod table;
 

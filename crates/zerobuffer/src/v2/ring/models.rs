@@ -260,6 +260,100 @@ fn cancel_races_with_reclaim() {
     });
 }
 
+/// A thread commits a buffer that left its client, while the client counts what is in flight and takes
+/// back what was given back: only one of them is the sender.
+#[test]
+fn who_takes_bytes_back_leaves_an_open_claim_and_its_commit_alone() {
+    check(|| reclaim_beside_a_commit(|world| world.client.reclaim()));
+}
+
+fn reclaim_beside_a_commit(reclaim: impl Fn(&World)) {
+    let world = World::new(192);
+    world.client.set_concurrent();
+    assert_eq!(world.send(8), 1);
+    world.serve();
+    let held = world.collect(1);
+    let demand = Demand::new(8, 1).unwrap();
+    let ClaimStep::Ready(claim) = world.client.try_claim(demand).unwrap() else { panic!("room") };
+    world.client.release(&held);
+    let committer = {
+        let world = Arc::clone(&world);
+        thread::spawn(move || {
+            world.write(claim.data_start(), 1000);
+            world.client.commit(claim, 8)
+        })
+    };
+    reclaim(&world);
+    assert_eq!(committer.join().unwrap(), 2);
+    world.client.reclaim();
+    assert_eq!(world.client.free(), 128);
+    world.serve();
+    world.receive(2);
+    world.client.reclaim();
+    assert_eq!(world.client.free(), 192);
+}
+
+#[test]
+#[should_panic]
+fn control_bytes_taken_back_beside_a_commit_are_lost() {
+    check(|| reclaim_beside_a_commit(|world| world.client.reclaim_without_permit()));
+}
+
+/// One thread gives a request up just when its answer comes, another one asks for any answer: what the
+/// first one leaves to be received is found by the second.
+#[test]
+fn an_answer_that_a_cancel_leaves_is_found() {
+    check(|| cancel_beside_a_receive(|client| client.cancel(1)));
+}
+
+fn cancel_beside_a_receive(cancel: fn(&ClientRing) -> bool) {
+    let world = World::new(64);
+    world.client.set_concurrent();
+    assert_eq!(world.send(8), 1);
+    let taken = world.take();
+    world.write(taken.data_start(), 1);
+    let server = {
+        let world = Arc::clone(&world);
+        thread::spawn(move || world.server.answer(&taken, 8, 0))
+    };
+    let canceller = {
+        let world = Arc::clone(&world);
+        thread::spawn(move || cancel(&world.client))
+    };
+    let found = world.client.next_ready().expect("a conforming server");
+    server.join().unwrap();
+    if !canceller.join().unwrap() && found.is_none() {
+        let left = world.client.next_ready().expect("a conforming server");
+        assert_eq!(left.expect("the answer").sequence, 1);
+    }
+}
+
+#[test]
+#[should_panic]
+fn control_an_answer_behind_a_passing_state_is_lost() {
+    check(|| cancel_beside_a_receive(|client| client.cancel_by_way_of_abandoned(1)));
+}
+
+/// The same for who asks for this very answer: a request that is being given up is not unknown yet.
+#[test]
+fn an_answer_that_a_cancel_leaves_is_not_unknown_to_who_waits_for_it() {
+    check(|| {
+        let world = World::new(64);
+        world.client.set_concurrent();
+        assert_eq!(world.send(8), 1);
+        let taken = world.take();
+        world.write(taken.data_start(), 1);
+        world.server.answer(&taken, 8, 0);
+        let canceller = {
+            let world = Arc::clone(&world);
+            thread::spawn(move || world.client.cancel(1))
+        };
+        // The answer is there, so it cannot be given up any more.
+        let _held = world.collect(1);
+        assert!(!canceller.join().unwrap());
+    });
+}
+
 /// Both sides sleep until the other one wakes them: the ring and the semaphores together.
 #[test]
 fn a_round_trip_in_which_both_sides_sleep() {

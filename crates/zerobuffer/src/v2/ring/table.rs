@@ -15,6 +15,9 @@ pub(super) enum Fate {
     Returned = 3,
     /// Nobody wants the answer; the bytes come back when the server has let go of them.
     Abandoned = 4,
+    /// One thread is finding out whether the server was faster: it will be Abandoned, or Pending again.
+    /// Until then it is neither, for all others.
+    Cancelling = 5,
 }
 
 impl Fate {
@@ -27,7 +30,7 @@ impl Fate {
         if word >> 8 != sequence {
             return None;
         }
-        [Self::Pending, Self::Held, Self::Returned, Self::Abandoned]
+        [Self::Pending, Self::Held, Self::Returned, Self::Abandoned, Self::Cancelling]
             .into_iter()
             .find(|fate| *fate as u64 == word & 0xff)
     }

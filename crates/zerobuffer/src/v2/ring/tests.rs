@@ -92,7 +92,7 @@ impl World {
                 return false;
             }
         };
-        let mut claim = match step {
+        let claim = match step {
             ClaimStep::Ready(claim) => claim,
             ClaimStep::Full { needed, free } => {
                 assert!(needed <= self.size && free <= self.size);
@@ -104,12 +104,22 @@ impl World {
                 return false;
             }
         };
+        assert_eq!(self.client.claim_at_once(demand), None, "one claim at a time");
+        let second = self.client.try_claim(demand).unwrap_err();
+        assert_eq!(second.kind(), ErrorKind::ClaimOpen);
+        let (wraps, found) = (claim.wraps(), (claim.data_start(), claim.capacity()));
+        self.client.abandon(claim);
         if !keep {
             assert!(self.client.free() >= free_before, "a dropped claim changes nothing");
             return false;
         }
         let at_once = self.client.claim_at_once(demand);
-        assert!(at_once.as_ref() == Some(&claim) || (at_once.is_none() && claim.wraps()));
+        assert_eq!(at_once.is_none(), wraps);
+        let mut claim = at_once.unwrap_or_else(|| match self.client.try_claim(demand).unwrap() {
+            ClaimStep::Ready(claim) => claim,
+            step => panic!("{step:?} after the claim was given up"),
+        });
+        assert_eq!((claim.data_start(), claim.capacity()), found);
         let start = claim.data_start();
         assert_eq!(start % alignment.max(32), 0);
         let bytes = start..start + claim.capacity();
