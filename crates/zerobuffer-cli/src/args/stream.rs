@@ -13,6 +13,7 @@ Examples:
   zerobuffer writer camera
   zerobuffer writer camera --frames 100 --size 1MiB --pattern random --json
   zerobuffer writer camera -n 50 -s 6220800 -m 'rgb24 1920x1080' --delay-ms 40
+  zerobuffer writer camera -n 50 --drain
 
 The buffer belongs to its reader: start `zerobuffer reader camera` or any other version 1 reader
 before, or within --timeout-ms.")]
@@ -40,7 +41,10 @@ pub(crate) struct WriterArgs {
     /// Frames to write without a pause
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) batch_size: u64,
-    /// How long to wait for the reader, and for room, each time; 0 is for ever
+    /// Stay until the reader has taken every frame: existing C++ readers drop what is unread when their writer leaves
+    #[arg(long)]
+    pub(crate) drain: bool,
+    /// How long to wait for the reader, for room, and with --drain for the last frame to be taken, each time; 0 is for ever
     #[arg(long, value_name = "MS", default_value = "5000", value_parser = parse_limit)]
     pub(crate) timeout_ms: Limit,
 }

@@ -367,6 +367,44 @@ fn a_relay_says_on_which_side_it_failed() {
 }
 
 #[test]
+fn a_writer_that_drains_stays_until_the_reader_has_taken_all() {
+    let name = Name::new("drain");
+    // Reads two frames and then holds still.
+    let reading = reader(&name, &["-n", "0", "--timeout-ms", "60000"]);
+    kill(reading.id(), "STOP");
+    // Without it the writer is done at once.
+    done(writer(&name, &["-n", "3", "-s", "100"]));
+    let drains = ["-n", "3", "-s", "100", "--drain"];
+    let said =
+        failed(&writer(&name, &[&drains[..], &["--timeout-ms", "300"]].concat()), 6, "timeout");
+    assert_eq!(said["frames_written"], 3);
+    assert!(said["errors"].to_string().contains("not all were taken"), "{said}");
+
+    let all = [&["writer", &name, "--json", "--timeout-ms", "60000"], &drains[..]].concat();
+    let mut waiting = zerobuffer(&all).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(waiting.try_wait().unwrap().is_none(), "it left before its frames were taken");
+    kill(reading.id(), "CONT");
+    done(ended(waiting));
+    done(ended(reading));
+}
+
+#[test]
+fn a_writer_that_drains_is_told_that_its_reader_left_frames() {
+    let name = Name::new("left");
+    let mut reading = reader(&name, &["-n", "0", "--timeout-ms", "60000"]);
+    kill(reading.id(), "STOP");
+    let args = ["writer", &name, "--json", "--timeout-ms", "60000", "-n", "3", "--drain"];
+    let waiting = zerobuffer(&args).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    kill(reading.id(), "KILL");
+    wait(&mut reading);
+    failed(&ended(waiting), 4, "peer_died");
+    // The next reader clears up.
+    failed(&run(&["reader", &name, "--json", "--timeout-ms", "1"]), 3, "not_connected_yet");
+}
+
+#[test]
 fn each_death_around_a_relay_ends_it_and_its_own_ends_both_sides() {
     for killed in ["writer", "relay", "reader"] {
         let (input, output) = (Name::new("in"), Name::new("out"));

@@ -203,6 +203,48 @@ impl Writer {
         self.write_timeout = timeout;
     }
 
+    /// Waits until the reader has taken every frame; it may still hold the last ones. To be called before a writer
+    /// is dropped whose reader must see all: existing C++ readers stop at once when their writer has left.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use zerobuffer::{BufferConfig, ErrorKind, v1};
+    ///
+    /// let name = format!("doc-drain-{}", std::process::id());
+    /// let reader = v1::Reader::create(&name, BufferConfig::new(0, 4096))?;
+    /// let mut writer = v1::Writer::connect(&name, Duration::ZERO)?;
+    /// writer.write_frame(b"one frame")?;
+    /// assert_eq!(writer.drain(Duration::ZERO).unwrap_err().kind(), ErrorKind::Timeout);
+    /// let _frame = reader.read_frame(Duration::ZERO)?;
+    /// writer.drain(Duration::ZERO)?;
+    /// # Ok::<(), zerobuffer::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] if frames are left by then; [`Error::PeerClosed`] or [`Error::PeerDied`] if the reader
+    /// has left them unread; [`Error::Busy`], [`Error::WrongProcess`], [`Error::Closed`].
+    pub fn drain(&mut self, timeout: Duration) -> Result<()> {
+        if self.is_all_taken() {
+            return Ok(());
+        }
+        self.check()?;
+        let deadline = Deadline::after(timeout);
+        let semaphore = &self.attached.segment.space_freed.semaphore;
+        let turn = Turn { writer: self, stop: None };
+        let waited =
+            self.waiter.wait(semaphore, &deadline, &turn, || self.is_all_taken().then_some(Ok(())));
+        waited.unwrap_or_else(|unready| match unready {
+            // It may have taken the last one just before it left.
+            _ if self.is_all_taken() => Ok(()),
+            Unready::Gone(peer) => end_of(peer),
+            Unready::Stopped if self.end.is_closed() => Err(Error::Closed),
+            _ => {
+                let what = "waiting for the reader to take every frame";
+                Err(Error::Timeout { waited: deadline.timeout(), what })
+            }
+        })
+    }
+
     /// Whether the reader is there at this moment, and the buffer's name still its own.
     pub fn is_reader_connected(&self) -> bool {
         self.attached.segment.is_ours() && self.look_at_reader() == Peer::Alive
@@ -229,14 +271,23 @@ impl Writer {
         self.attached.segment.control.load(oieb::METADATA_WRITTEN_BYTES) > 0
     }
 
-    /// Whether the reader has taken everything and given it back.
+    /// Whether the reader has taken everything and released it.
     pub(super) fn is_drained(&self) -> bool {
-        let control = &self.attached.segment.control;
+        let free = self.attached.segment.control.load(oieb::PAYLOAD_FREE_BYTES);
+        self.has_equal_positions() && free == self.attached.segment.geometry.payload_size
+    }
+
+    /// Whether the reader has taken everything. Equal positions also stand in a full ring.
+    fn is_all_taken(&self) -> bool {
+        let free = self.attached.segment.control.load(oieb::PAYLOAD_FREE_BYTES);
+        self.has_equal_positions() && free > 0
+    }
+
+    fn has_equal_positions(&self) -> bool {
         let size = self.attached.segment.geometry.payload_size;
-        let free = control.load(oieb::PAYLOAD_FREE_BYTES);
         let [write, read] = [oieb::PAYLOAD_WRITE_POS, oieb::PAYLOAD_READ_POS]
-            .map(|offset| control.load(offset) % size);
-        write == read && free == size
+            .map(|offset| self.attached.segment.control.load(offset) % size);
+        write == read
     }
 
     /// Whether the reader has closed the buffer, as the header says.

@@ -909,3 +909,29 @@ fn a_writer_waits_for_its_reader_as_long_as_it_is_told() {
         drop(reader);
     });
 }
+
+/// Section 5.3, 6: equal positions stand in an empty ring and in a full one.
+#[test]
+fn a_writer_is_drained_when_all_is_taken_even_if_it_is_held_and_never_while_the_ring_is_full() {
+    let name = Unique::new("drain");
+    let (reader, mut writer) = pair(&name, 0, 1024);
+    writer.drain(Duration::ZERO).unwrap();
+    for len in [1008, 100, 600, 400] {
+        writer.write_frame(&vec![7; len]).unwrap();
+        let error = writer.drain(Duration::from_millis(1)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{len}");
+        let frame = reader.read_frame(Duration::ZERO).unwrap();
+        let fills_the_ring = len == 1008;
+        assert_eq!(writer.drain(Duration::ZERO).is_err(), fills_the_ring, "{len}");
+        drop(frame);
+        writer.drain(Duration::ZERO).unwrap();
+    }
+    writer.write_frame(&[1]).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| drop(reader.read_frame(LONG).unwrap()));
+        writer.drain(LONG).unwrap();
+    });
+    writer.write_frame(&[1]).unwrap();
+    drop(reader);
+    assert_eq!(writer.drain(LONG).unwrap_err().kind(), ErrorKind::PeerClosed);
+}

@@ -6,6 +6,7 @@ use crate::failure::{ErrorRecord, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::report::Report;
 use serde::Serialize;
+use zerobuffer::ErrorKind;
 
 /// What `writer --json` says: the fields of the deployed tools, and `ok`, `total_bytes`, `error`.
 #[derive(Debug, Serialize)]
@@ -65,16 +66,33 @@ fn write(
             interrupt.sleep(args.delay_ms);
         }
         tally.begin();
-        let written = patience
-            .write(&mut writer, args.size, |data| args.pattern.fill(number, data))
-            .map_err(explain);
-        if let Err(failure) = written {
-            let so_far = format!("{} of {} frames are written", tally.frames, args.frames);
-            return Err(failure.with(&so_far));
-        }
+        patience.write(&mut writer, args.size, |data| args.pattern.fill(number, data)).map_err(
+            |stop| {
+                let so_far = format!("{} of {} frames are written", tally.frames, args.frames);
+                explain(stop).with(&so_far)
+            },
+        )?;
         tally.add(args.size);
     }
+    if args.drain {
+        let drained = patience.wait(&[ErrorKind::Timeout], |slice| writer.drain(slice));
+        drained.map_err(|stop| unread(stop, args, &patience))?;
+    }
     Ok(())
+}
+
+/// The reader has not taken all.
+fn unread(stop: Stop, args: &WriterArgs, patience: &Patience<'_>) -> Failure {
+    let so_far = format!("all {} frames are written, and not all were taken", args.frames);
+    let limit = patience.limit_in_words();
+    match &stop {
+        Stop::TimedOut(_) => {
+            let message =
+                format!("the reader of buffer {:?} took no more within {limit}", args.name);
+            failure(stop, &args.name, patience).reworded(message).with(&so_far)
+        }
+        _ => failure(stop, &args.name, patience).with(&so_far),
+    }
 }
 
 fn metadata(args: &WriterArgs) -> Result<Vec<u8>, Failure> {
