@@ -4,12 +4,13 @@ import gc
 import threading
 import time
 import warnings
+from datetime import timedelta
 
 import numpy as np
 import pytest
 import zerobuffer
 from conftest import LONG
-from zerobuffer import BufferConfig, Client, Server
+from zerobuffer import BufferConfig, Client, Reader, Server, Writer
 from zerobuffer.duplex import DuplexChannelFactory
 
 SIZES = BufferConfig(64, 1 << 16)
@@ -391,3 +392,34 @@ def test_a_frame_converts_itself_as_numpy_asks(server, client):
         assert not np.shares_memory(np.array(response), np.asarray(response))
         copy = response.__array__(copy=True)
         assert not np.shares_memory(copy, np.asarray(response))
+
+
+@pytest.mark.parametrize("kind", VIEWS)
+def test_a_shared_frame_of_version_1_is_released_when_its_last_view_goes_and_not_before(name, kind):
+    with Reader(name, BufferConfig(64, 1024), copy=False) as reader, Writer(name) as writer:
+        writer.write_timeout = timedelta(milliseconds=20)
+        writer.write_frame(b"abc" * 200)
+        with reader.read_frame(LONG) as frame:
+            view = VIEWS[kind](frame) if kind != "typed array" else frame.array((150,), np.uint32)
+            expected = bytes(view)
+        for _ in range(3):
+            with pytest.raises(zerobuffer.BufferFullException):
+                writer.write_frame(b"xyz" * 200)
+        assert bytes(view) == expected
+        del view
+        writer.write_frame(b"xyz" * 200)
+        reader.read_frame(LONG).dispose()
+
+
+@pytest.mark.parametrize("copy", [True, False])
+def test_numpy_says_when_a_frame_of_version_1_was_disposed_of(name, copy):
+    with Reader(name, SIZES, copy=copy) as reader, Writer(name) as writer:
+        writer.write_frame(np.arange(6, dtype=np.int16))
+        frame = reader.read_frame(LONG)
+        assert frame.array((2, 3), np.int16).tolist() == [[0, 1, 2], [3, 4, 5]]
+        with pytest.raises(ValueError, match="12 bytes"):
+            frame.array((2, 2), np.int16)
+        frame.dispose()
+        for read in (np.asarray, np.array, lambda frame: frame.array()):
+            with pytest.raises(ValueError, match="disposed"):
+                read(frame)

@@ -40,7 +40,7 @@ def as_array(frame: Any, dtype: Any, copy: Optional[bool]) -> Any:
 
 def warn_of_views(what: str, alive: int) -> None:
     """Says where a frame was left whose end has to wait."""
-    ends = {"response": "released", "request": "answered"}[what]
+    ends = {"frame": "released", "response": "released", "request": "answered"}[what]
     warnings.warn(
         f"{alive} view(s) of this {what} are alive (an array, a memoryview, a slice of one): it is {ends} "
         "when the last one is gone; delete them before, or copy what is to be kept",
