@@ -190,3 +190,18 @@ def test_the_default_response_buffer_takes_what_deployed_clients_take(name):
         with FACTORY.create_client(name) as client:
             with client.call(bytes(8 << 20), MS) as response:
                 assert len(response) == 8 << 20 and response.data[-1] == 255
+
+
+def test_a_client_that_leaves_is_told_to_error_handlers_and_is_no_error_in_the_log(name, caplog):
+    errors = []
+    server = FACTORY.create_immutable_server(name, SIZES)
+    server.add_error_handler(errors.append)
+    server.start(reply_inverted)
+    with FACTORY.create_client(name, timeout_ms=MS, response_buffer=SIZES) as client:
+        client.call(b"x", MS).dispose()
+    deadline = time.monotonic() + LONG
+    while server.is_running and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not server.is_running
+    assert [type(error.exception) for error in errors] == [zerobuffer.WriterDeadException]
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]

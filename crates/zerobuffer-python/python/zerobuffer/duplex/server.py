@@ -26,8 +26,11 @@ logger = logging.getLogger(__name__)
 def _invoke(handlers: List[ErrorHandler], exception: BaseException) -> None:
     """Logs an error, and calls everybody who asked for it."""
     logger.error("Error processing request: %r", exception, exc_info=exception)
-    if not isinstance(exception, Exception):
-        return
+    if isinstance(exception, Exception):
+        _call(handlers, exception)
+
+
+def _call(handlers: List[ErrorHandler], exception: Exception) -> None:
     for handler in list(handlers):
         try:
             handler(ErrorEventArgs(exception))
@@ -78,7 +81,7 @@ class ImmutableDuplexServer(_ErrorHandlers, IImmutableDuplexServer):
         self._channel_name = channel_name
         self._config = config
         self._timeout = 5.0 if timeout is None else timeout
-        self._reader: Optional[Reader] = None
+        self._request_reader: Optional[Reader] = None
         self._running = False
         self._thread: Optional[threading.Thread] = None
         self._lock = threading.Lock()
@@ -86,7 +89,7 @@ class ImmutableDuplexServer(_ErrorHandlers, IImmutableDuplexServer):
     @property
     def request_reader(self) -> Optional[Reader]:
         """The reader of the requests, while the server runs."""
-        return self._reader
+        return self._request_reader
 
     def start(
         self,
@@ -112,17 +115,21 @@ class ImmutableDuplexServer(_ErrorHandlers, IImmutableDuplexServer):
         handler: Callable[[Frame, Writer], None],
         on_init: Optional[Callable[[memoryview], None]],
     ) -> None:
+        reader = None
         try:
-            with Reader(f"{self._channel_name}_request", self._config) as reader:
-                self._reader = reader
-                served = False
-                while not served and (writer := self._attach()) is not None:
-                    with writer:
-                        served = self._serve(reader, writer, handler, on_init)
+            self._request_reader = reader = Reader(f"{self._channel_name}_request", self._config)
+            served = False
+            while not served and (writer := self._attach()) is not None:
+                try:
+                    served = self._serve(reader, writer, handler, on_init)
+                finally:
+                    writer.close()
         except Exception as error:
             self._invoke_error_handlers(error)
         finally:
-            self._reader = None
+            if reader is not None:
+                reader.close()
+            self._request_reader = None
             self._running = False
 
     def _attach(self) -> Optional[Writer]:
@@ -131,7 +138,7 @@ class ImmutableDuplexServer(_ErrorHandlers, IImmutableDuplexServer):
         while self._running and time.monotonic() < deadline:
             try:
                 return Writer(f"{self._channel_name}_response")
-            except ZeroBufferException as error:
+            except Exception as error:
                 logger.debug("no response buffer yet: %s", error)
                 time.sleep(0.02)
         if self._running:
@@ -159,8 +166,8 @@ class ImmutableDuplexServer(_ErrorHandlers, IImmutableDuplexServer):
                         self._initialise(reader, initialise)
                     handler(frame, writer)
             except (ReaderDeadException, WriterDeadException) as error:
-                logger.info("Client disconnected")
-                self._invoke_error_handlers(error)
+                logger.info("client of %r disconnected: %s", self._channel_name, error)
+                _call(self._error_handlers, error)
                 return True
             except Exception as error:
                 self._invoke_error_handlers(error)
