@@ -4,15 +4,12 @@ use crate::buffer::support;
 use crate::request::{Request, message};
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A handler, and who hears of its failures.
 pub(crate) struct Handler {
     channel: String,
     handler: Py<PyAny>,
     on_error: Option<Py<PyAny>>,
-    /// A view that it has kept was spoken of.
-    has_told: AtomicBool,
 }
 
 impl Handler {
@@ -29,7 +26,6 @@ impl Handler {
             channel: channel.to_owned(),
             handler: handler.clone().unbind(),
             on_error: on_error.map(|on_error| on_error.clone().unbind()),
-            has_told: AtomicBool::new(false),
         })
     }
 
@@ -49,11 +45,7 @@ impl Handler {
                 say(py, support(py).and_then(|s| s.call_method1("clear_frames", (&error,))));
             }
         }
-        let alive = this.kept_back();
-        if alive > 0 && !self.has_told.swap(true, Ordering::Relaxed) {
-            let facts = (&self.channel, this.sequence(), alive);
-            say(py, support(py).and_then(|support| support.call_method1("log_kept_view", facts)));
-        }
+        say(py, this.tell_of_views(py));
     }
 
     /// A handler edits its request; what it returns goes nowhere. It may return what it has edited, as numpy's

@@ -1,12 +1,14 @@
 //! A request in a server's hands.
 
-use crate::buffer::{self, Exports};
+use crate::buffer::{self, Exports, support};
 use crate::errors::{closed, duplex};
 use parking_lot::Mutex;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView};
 use std::ffi::c_int;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use zerobuffer::memory::{HeapMemory, MemoryProvider, SharedMemoryView};
 use zerobuffer::{Error, OwnedRequest};
 
@@ -20,6 +22,20 @@ pub(crate) struct Request {
     state: Mutex<Serving>,
     sequence: u64,
     exports: Exports,
+    /// `None` for a copy, whose views hold up nothing.
+    server: Option<Arc<Told>>,
+}
+
+/// The server that a request is from, and whether its log has it that views hold up answers.
+pub(crate) struct Told {
+    channel: String,
+    told: AtomicBool,
+}
+
+impl Told {
+    pub(crate) fn of(channel: &str) -> Arc<Self> {
+        Arc::new(Self { channel: channel.to_owned(), told: AtomicBool::new(false) })
+    }
 }
 
 struct Serving {
@@ -41,9 +57,9 @@ enum From {
 }
 
 impl Request {
-    pub(crate) fn in_place(request: OwnedRequest) -> Self {
+    pub(crate) fn in_place(request: OwnedRequest, server: &Arc<Told>) -> Self {
         let (memory, sequence) = (request.memory(), request.sequence());
-        Self::new(From::InPlace(request), memory, sequence)
+        Self::new(From::InPlace(request), memory, sequence, Some(Arc::clone(server)))
     }
 
     /// A copy of `data`, to be edited.
@@ -53,12 +69,12 @@ impl Request {
         let memory = heap.map(0, data.len())?;
         // SAFETY: the memory is new, as long as `data`, and nobody else's.
         unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), memory.as_ptr(), data.len()) };
-        Ok(Self::new(From::Copy(metadata.to_vec()), memory, sequence))
+        Ok(Self::new(From::Copy(metadata.to_vec()), memory, sequence, None))
     }
 
-    fn new(from: From, memory: SharedMemoryView, sequence: u64) -> Self {
+    fn new(from: From, memory: SharedMemoryView, sequence: u64, server: Option<Arc<Told>>) -> Self {
         let state = Mutex::new(Serving { from, memory, failure: None });
-        Self { state, sequence, exports: Exports::default() }
+        Self { state, sequence, exports: Exports::default(), server }
     }
 
     /// Copies the edited bytes out, into as many; or the failure that was answered instead.
@@ -75,9 +91,8 @@ impl Request {
         Ok(())
     }
 
-    /// Answers, a failure if there is one, at once or with the last view; how many views keep it back. `None`
-    /// if it was answered before.
-    pub(crate) fn answer(&self, py: Python<'_>, failure: Option<String>) -> Option<usize> {
+    /// Answers, a failure if there is one, at once or with the last view. `None` if it was answered before.
+    pub(crate) fn answer(&self, py: Python<'_>, failure: Option<String>) -> Option<()> {
         let mut state = self.state.lock();
         let request = match std::mem::replace(&mut state.from, From::Done) {
             From::InPlace(request) => Some(request),
@@ -91,12 +106,28 @@ impl Request {
         state.failure = failure;
         drop(state);
         let alive = self.exports.end(py);
-        let Some(request) = request else { return Some(0) };
-        self.state.lock().from = From::Viewed(request);
-        if alive == 0 {
-            self.publish();
+        if let Some(request) = request {
+            self.state.lock().from = From::Viewed(request);
+            if alive == 0 {
+                self.publish();
+            }
         }
-        Some(alive)
+        Some(())
+    }
+
+    /// Says that views keep the answer back, if any do: as a warning each time, and in the log for each
+    /// server once, because its client waits meanwhile.
+    ///
+    /// # Errors
+    /// The warning, where the program has made it one.
+    pub(crate) fn tell_of_views(&self, py: Python<'_>) -> PyResult<()> {
+        let alive = self.kept_back();
+        let server = self.server.as_ref().filter(|_| alive > 0);
+        if let Some(server) = server.filter(|server| !server.told.swap(true, Ordering::Relaxed)) {
+            let facts = (&server.channel, self.sequence, alive);
+            support(py)?.call_method1("log_views", facts)?;
+        }
+        buffer::warn_of_views(py, "request", alive)
     }
 
     /// Views that keep the answer back.
@@ -150,7 +181,7 @@ pub(crate) fn message(py: Python<'_>, error: &PyErr) -> String {
 impl Request {
     /// The request's sequence number; its answer carries the same one.
     #[getter]
-    pub(crate) fn sequence(&self) -> u64 {
+    fn sequence(&self) -> u64 {
         self.sequence
     }
 
@@ -247,8 +278,8 @@ impl Request {
     ///
     /// Raises InvalidState if it was answered before.
     fn respond(&self, py: Python<'_>) -> PyResult<()> {
-        let alive = self.answer(py, None).ok_or_else(|| Self::done(py))?;
-        buffer::warn_of_views(py, "request", alive)
+        self.answer(py, None).ok_or_else(|| Self::done(py))?;
+        self.tell_of_views(py)
     }
 
     /// Answers with a failure: the client gets HandlerFailed with as much of `message` as fits. Views keep it
@@ -256,8 +287,8 @@ impl Request {
     ///
     /// Raises InvalidState if it was answered before.
     fn fail(&self, py: Python<'_>, message: String) -> PyResult<()> {
-        let alive = self.answer(py, Some(message)).ok_or_else(|| Self::done(py))?;
-        buffer::warn_of_views(py, "request", alive)
+        self.answer(py, Some(message)).ok_or_else(|| Self::done(py))?;
+        self.tell_of_views(py)
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -272,7 +303,8 @@ impl Request {
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         if value.is_none() {
-            return buffer::warn_of_views(py, "request", self.answer(py, None).unwrap_or(0));
+            self.answer(py, None);
+            return self.tell_of_views(py);
         }
         // The exception's traceback keeps views; it is what the program has to hear of.
         self.answer(py, Some(message(py, &PyErr::from_value(value.clone()))));

@@ -4,7 +4,7 @@ use crate::buffer::{support, with_bytes};
 use crate::errors::{Side, closed, duplex, exception};
 use crate::handler::Handler;
 use crate::process::Process;
-use crate::request::Request;
+use crate::request::{Request, Told};
 use crate::waiting::{self, SLICE, not_yet};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyTypeError;
@@ -77,6 +77,7 @@ pub(crate) struct Server {
 /// has any more ends.
 struct Service {
     name: String,
+    told: Arc<Told>,
     workers: usize,
     stop_timeout: Duration,
     /// `None` after the end.
@@ -143,6 +144,7 @@ impl Server {
         let created = py.detach(|| zerobuffer::Server::create(name, server));
         let service = Service {
             name: name.to_owned(),
+            told: Told::of(name),
             workers,
             stop_timeout,
             server: Mutex::new(Some(created.map_err(duplex(py))?)),
@@ -227,7 +229,8 @@ impl Server {
             return Err(closed(py, "a handler has the requests"));
         }
         let taken = self.service.take(py, waiting::timeout(timeout)?)?;
-        taken.map(Request::in_place).map_err(duplex(py))
+        let taken = taken.map(|request| Request::in_place(request, &self.service.told));
+        taken.map_err(duplex(py))
     }
 
     fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -323,7 +326,9 @@ impl Service {
     fn serve_all(&self, py: Python<'_>, handler: &Handler) -> PyResult<()> {
         while !self.is_stopping() {
             match self.take(py, SLICE)? {
-                Ok(request) => handler.run(&Bound::new(py, Request::in_place(request))?),
+                Ok(request) => {
+                    handler.run(&Bound::new(py, Request::in_place(request, &self.told))?);
+                }
                 // Nothing came, or that client is not served any more; the next one is.
                 Err(Error::Timeout { .. } | Error::ProtocolViolation { .. }) => {}
                 Err(

@@ -193,7 +193,7 @@ def test_a_request_fails_when_its_last_view_goes_and_not_before(server, client):
         client.receive_response_for(sequence, LONG)
 
 
-def test_a_handler_that_keeps_a_view_holds_up_its_own_request_only_and_is_named(server, client, caplog):
+def test_a_handler_that_keeps_a_view_holds_up_its_own_request_only_and_is_named(server, client, caplog, recwarn):
     kept = []
 
     def handler(request):
@@ -206,10 +206,35 @@ def test_a_handler_that_keeps_a_view_holds_up_its_own_request_only_and_is_named(
     assert bytes(client.call(b"\1", LONG)) == b"\1"
     with pytest.raises(zerobuffer.Timeout):
         client.receive_response_for(held, 0)
+    assert len(recwarn) == 1 and recwarn[0].category is ResourceWarning
     [record] = [r for r in caplog.records if "view" in r.getMessage()]
     assert record.name == "zerobuffer.server" and client.name in record.getMessage()
     kept.clear()
     assert bytes(client.receive_response_for(held, LONG)) == b"\0abc"
+
+
+def test_a_loop_whose_array_outlives_its_request_is_told_why_the_client_waits(server, client, caplog):
+    """The name lives until the next request, which this client does not send before it has the answer."""
+
+    def serve():
+        for request in server:
+            with request:
+                array = np.asarray(request)
+                array += 1
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    sequences = [client.send_request(b"\0") for _ in range(3)]
+    for sequence in sequences[:2]:
+        assert bytes(client.receive_response_for(sequence, LONG)) == b"\1"
+    deadline = time.monotonic() + LONG
+    while not caplog.records and time.monotonic() < deadline:
+        time.sleep(0.001)
+    [record] = caplog.records
+    assert "its client waits" in record.getMessage() and client.name in record.getMessage()
+    server.stop()
+    thread.join(LONG)
+    assert bytes(client.receive_response_for(sequences[2], LONG)) == b"\1"
 
 
 def test_a_failing_handlers_arrays_do_not_hold_up_its_answer(server, client):

@@ -70,11 +70,12 @@ def refuse_returned(value: Any) -> None:
     )
 
 
-def log_kept_view(channel: str, sequence: int, alive: int) -> None:
-    """Says which handler holds up its own answer. For each server once."""
+def log_views(channel: str, sequence: int, alive: int) -> None:
+    """Says why a client waits for its response. For each server once."""
     _log.warning(
-        "the handler of channel %r has kept %d view(s) of request %d, which is answered when the last one is "
-        "gone, as all whose views are kept: copy what is to be kept",
+        "channel %r: %d view(s) of request %d are alive (an array, a memoryview, a slice of one), so its client "
+        "waits until the last one is gone; delete them before, work in a function of its own, or copy what is "
+        "to be kept. This is said once",
         channel,
         alive,
         sequence,
