@@ -68,18 +68,19 @@ pub(crate) enum Command {
 #[command(after_help = "\
 Examples:
   zerobuffer demo
-  zerobuffer demo --image holiday.jpg --frames 500 --out /tmp/demo
+  zerobuffer demo --image holiday.jpg --frames 500 --out holiday-demo
   zerobuffer demo --size 3840x2160 --json
 
 In place the channel copies nothing: the client writes each frame where the server will edit it, and
-reads the answer there. The same frames go through a channel over two buffers, which copies, and the
-table shows what was measured on both. Frame n is the picture moved down by n steps, so that no
+reads the answer there. The same frames go through a channel over two buffers, which copies, frame by
+frame in turn; first blurred and redacted, where the work takes longer than the copies, and then only
+redacted, where the copies are most of it. Frame n is the picture moved down by n steps, so that no
 answer can pass for another one.")]
 pub(crate) struct DemoArgs {
     /// A PNG or JPEG file to send [default: a picture that the program draws]
     #[arg(long, value_name = "FILE")]
     pub(crate) image: Option<PathBuf>,
-    /// How many frames to send
+    /// How many frames to send, blurred and then only redacted
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) frames: u64,
     /// Size of the frames; a given picture is scaled to it [default: 1280x720, or the picture's]
@@ -150,7 +151,7 @@ pub(crate) struct ImageOptions {
     /// Radius of the blur in pixels [default: 1/60 of the shorter side]
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=i64::from(LARGEST_RADIUS)))]
     pub(crate) radius: Option<u32>,
-    /// What redact blackens, in pixels [default: a band below the middle]
+    /// What redact blackens, in pixels [default: a band below the middle, 5 % of the picture]
     #[arg(long = "box", value_name = "X,Y,W,H")]
     pub(crate) area: Option<Area>,
 }

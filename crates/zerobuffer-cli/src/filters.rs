@@ -88,11 +88,11 @@ pub(crate) struct Area {
 }
 
 impl Area {
-    /// A band below the middle of the picture.
+    /// A band below the middle of the picture, a twentieth of it: 40 % across and 12.5 % down.
     fn default_of(shape: Shape) -> Self {
-        let at = |side: u32, percent: u32| (u64::from(side) * u64::from(percent) / 100) as u32;
-        let (x, y) = (at(shape.width, 30), at(shape.height, 60));
-        let (right, bottom) = (at(shape.width, 70), at(shape.height, 76));
+        let at = |side: u32, permille: u32| (u64::from(side) * u64::from(permille) / 1000) as u32;
+        let (x, y) = (at(shape.width, 300), at(shape.height, 615));
+        let (right, bottom) = (at(shape.width, 700), at(shape.height, 740));
         Self { x, y, width: (right - x).max(1), height: (bottom - y).max(1) }
     }
 
@@ -103,6 +103,14 @@ impl Area {
         let inside = self.x < right && self.y < bottom;
         inside.then_some((self.x as usize..right as usize, self.y as usize..bottom as usize))
     }
+}
+
+/// How much of the picture `redact` blackens, in percent.
+pub(crate) fn redacted_percent(area: Option<Area>, shape: Shape) -> f64 {
+    let area = area.unwrap_or_else(|| Area::default_of(shape));
+    let inside = area.within(shape);
+    let pixels = inside.map_or(0, |(columns, rows)| columns.len() * rows.len());
+    100.0 * pixels as f64 / (f64::from(shape.width) * f64::from(shape.height))
 }
 
 impl FromStr for Area {

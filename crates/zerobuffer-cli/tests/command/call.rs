@@ -51,7 +51,7 @@ fn image_filters_edit_gray_and_rgb_and_rgba_pictures() {
         (&["--filter", "blur"], |data, sides| blurred(data, sides, 1)),
         (&["--filter", "blur", "--radius", "7"], |data, sides| blurred(data, sides, 7)),
         (&["--filter", "grayscale"], grayed),
-        (&["--filter", "redact"], |data, sides| redacted(data, sides, [28, 40, 39, 10])),
+        (&["--filter", "redact"], |data, sides| redacted(data, sides, [28, 41, 39, 8])),
         (&["--filter", "redact", "--box", "90,60,50,50"], |data, sides| {
             redacted(data, sides, [90, 60, 50, 50])
         }),

@@ -60,12 +60,29 @@ fn the_demo_writes_the_picture_and_its_answer() {
         assert!(measured["frames_per_second"].as_f64().unwrap() > 0.0);
     }
 
+    let redaction = &said["redaction"];
+    for (key, value) in [
+        ("right_answers", 20),
+        ("wrong_answers", 0),
+        ("bytes_copied", 0),
+        ("two_buffers_bytes_copied", 20 * 40_500),
+    ] {
+        assert_eq!(redaction[key], value, "{key}");
+    }
+    assert_eq!(redaction["two_buffers"]["right_answers"], 20);
+    assert!((said["redacted_percent"].as_f64().unwrap() - 4.9).abs() < 0.05, "{said}");
+    for work in [&said, redaction] {
+        let ratio =
+            ["min", "median", "max"].map(|key| work["round_trip_ratio"][key].as_f64().unwrap());
+        assert!(ratio[0] > 0.0 && ratio.is_sorted(), "{ratio:?}");
+    }
+
     let before = image::open(said["before"].as_str().unwrap()).unwrap();
     let after = image::open(said["after"].as_str().unwrap()).unwrap();
     assert_eq!((before.width(), before.height()), (150, 90));
     assert!(before.as_bytes() != after.as_bytes());
     let expected =
-        redacted(&blurred(before.as_bytes(), sides(&before), 1), sides(&before), [45, 54, 60, 14]);
+        redacted(&blurred(before.as_bytes(), sides(&before), 1), sides(&before), [45, 55, 60, 11]);
     assert!(after.as_bytes() == expected);
 }
 
@@ -81,13 +98,13 @@ fn the_demo_takes_a_picture_and_scales_it() {
         let args = ["--image", &input, "--frames", "3", "--out", &out, "--radius", "3"];
         let text = demo(&[&args, size].concat()).ok();
         assert!(text.contains("3 frames of ") && text.contains("in place"), "{text}");
-        assert!(text.contains("two buffers") && text.matches("all right").count() == 2, "{text}");
+        assert!(text.contains("two buffers") && text.matches("all right").count() == 4, "{text}");
         let before = image::open(folder.path("out/before.png")).unwrap();
         let after = image::open(folder.path("out/after.png")).unwrap();
         assert_eq!((before.width(), before.height()), wanted);
         let [width, height, _] = sides(&before);
-        let (x, y) = (width * 30 / 100, height * 60 / 100);
-        let (right, bottom) = (width * 70 / 100, height * 76 / 100);
+        let (x, y) = (width * 300 / 1000, height * 615 / 1000);
+        let (right, bottom) = (width * 700 / 1000, height * 740 / 1000);
         let area = [x, y, right - x, bottom - y];
         let blurred = blurred(before.as_bytes(), sides(&before), 3);
         assert!(after.as_bytes() == redacted(&blurred, sides(&before), area));
@@ -110,6 +127,9 @@ fn wrong_answers_are_found_and_the_exit_code_says_so() {
     let said = ended.json();
     assert_eq!((&said["ok"], &said["wrong_answers"]), (&false.into(), &3.into()));
     assert_eq!(said["two_buffers"]["wrong_answers"], 3);
+    let redaction = &said["redaction"];
+    assert_eq!((&redaction["wrong_answers"], &redaction["right_answers"]), (&3.into(), &17.into()));
+    assert_eq!(redaction["two_buffers"]["wrong_answers"], 3);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod call;
 mod demo;
+mod documents;
 mod options;
 mod pictures;
 mod raw;

@@ -6,7 +6,7 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 /// Starts a command that makes the buffer, and waits until that is there.
-fn making(buffer: &str, args: &[&str]) -> Child {
+pub(crate) fn making(buffer: &str, args: &[&str]) -> Child {
     let child = zerobuffer(args).spawn().unwrap();
     until("the buffer", || std::fs::exists(format!("/dev/shm/{buffer}")).unwrap());
     child

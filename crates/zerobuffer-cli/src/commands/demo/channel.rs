@@ -1,7 +1,7 @@
 //! One of the demo's two channels: a server in a process of its own, a client, and what they did.
 
+use super::METADATA;
 use super::expected::{Expected, rows_of};
-use super::{FILTERS, METADATA};
 use crate::args::{Common, DemoArgs};
 use crate::commands::child::ServerProcess;
 use crate::commands::connect::{Terms, connect_in_place, connect_to_two_buffers, two_buffer_ring};
@@ -24,19 +24,26 @@ const ATTACH: Duration = Duration::from_secs(5);
 /// What is to be done.
 pub(super) struct Job<'j> {
     pub(super) picture: &'j Picture,
+    /// What the servers do with each frame.
+    pub(super) filters: &'j [Filter],
     pub(super) expected: &'j Expected,
     pub(super) args: &'j DemoArgs,
     pub(super) interrupt: &'j Interrupt,
 }
 
-/// What was done.
+/// What was done on one channel.
 pub(super) struct Done {
+    pub(super) server_pid: u32,
+    /// The files in /dev/shm.
+    pub(super) segments: Vec<String>,
+    /// Their sizes in all.
+    pub(super) segment_bytes: u64,
     pub(super) wrong: u64,
-    /// Bytes of the answers that were not where the client had written the request.
+    /// Bytes of the responses that were not where the client had written the request.
     pub(super) copied: u64,
-    /// From the commit to the answer.
+    /// From the commit to the response.
     pub(super) round_trips: Latencies,
-    /// Writing the frames, waiting for the answers, and reading them.
+    /// Writing the frames, waiting for the responses, and reading them.
     pub(super) busy: Duration,
 }
 
@@ -45,11 +52,7 @@ pub(super) struct Channel {
     /// Goes before the server does, whatever happens.
     client: DuplexClient,
     server: ServerProcess,
-    /// The files in /dev/shm.
-    pub(super) segments: Vec<String>,
-    /// Their sizes in all.
-    pub(super) segment_bytes: u64,
-    pub(super) done: Done,
+    done: Done,
 }
 
 impl Channel {
@@ -62,7 +65,7 @@ impl Channel {
     ) -> Result<Self, Failure> {
         let bytes = job.picture.data.len();
         let payload = if two_buffers { two_buffer_ring(bytes) } else { in_place_ring(bytes) };
-        let mut options = server_options(job.args, common, payload);
+        let mut options = server_options(job, common, payload);
         options.extend(two_buffers.then(|| "--two-buffers".to_owned()));
         let server = ServerProcess::start(name.as_str(), &options)?;
         let metadata = job.picture.shape.to_metadata().to_vec();
@@ -82,22 +85,25 @@ impl Channel {
                 .map_err(|error| Failure::file("look at", Path::new(segment), error))?;
             segment_bytes += metadata.len();
         }
-        let round_trips = Latencies::new();
-        let done = Done { wrong: 0, copied: 0, round_trips, busy: Duration::ZERO };
-        Ok(Self { client, server, segments, segment_bytes, done })
+        let done = Done {
+            server_pid: server.pid(),
+            segments,
+            segment_bytes,
+            wrong: 0,
+            copied: 0,
+            round_trips: Latencies::new(),
+            busy: Duration::ZERO,
+        };
+        Ok(Self { client, server, done })
     }
 
-    pub(super) fn server_pid(&self) -> u32 {
-        self.server.pid()
-    }
-
-    /// Sends a frame, checks its answer, and shows that to `look`.
+    /// Sends a frame, checks its response, shows that to `look`, and returns how long the round trip took.
     pub(super) fn send(
         &mut self,
         number: u64,
         job: &Job<'_>,
         look: impl FnOnce(&[u8]) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Duration, Failure> {
         job.interrupt.check()?;
         let start = Instant::now();
         let mut buffer = self.client.acquire_request_buffer(job.picture.data.len())?;
@@ -107,14 +113,16 @@ impl Channel {
         let sequence = buffer.commit()?;
         let response = answer(&self.client, job.interrupt)?;
         let (done, data) = (&mut self.done, response.data());
-        done.round_trips.record(sent.elapsed());
+        let round_trip = sent.elapsed();
+        done.round_trips.record(round_trip);
         let right = response.sequence() == sequence && job.expected.is_right(number, data);
         done.wrong += u64::from(!right);
         if data.as_ptr() != place {
             done.copied += data.len() as u64;
         }
         done.busy += start.elapsed();
-        look(data)
+        look(data)?;
+        Ok(round_trip)
     }
 
     /// Puts everything away, and returns what was done.
@@ -156,8 +164,9 @@ pub(super) fn save(job: &Job<'_>, answer: &[u8]) -> Result<(), Failure> {
     file::save(&folder.join("after.png"), shape, answer, profile)
 }
 
-fn server_options(args: &DemoArgs, common: &Common, payload: usize) -> Vec<String> {
-    let filters: Vec<String> = FILTERS.iter().map(Filter::to_string).collect();
+fn server_options(job: &Job<'_>, common: &Common, payload: usize) -> Vec<String> {
+    let args = job.args;
+    let filters: Vec<String> = job.filters.iter().map(Filter::to_string).collect();
     let mut options = vec![
         "--filter".to_owned(),
         filters.join(","),

@@ -1,0 +1,223 @@
+//! Every command line that documents and help texts show, run against files that exist.
+//!
+//! Only this is changed: channel names get a number, so that nobody else's are touched, and a demo without a size gets
+//! a small one.
+
+use crate::stream::making;
+use crate::support::{Ended, Folder, Served, kill, noise, run, until, wait};
+use std::collections::HashSet;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+const COMMANDS: [&str; 7] = ["demo", "serve", "call", "writer", "reader", "relay", "completions"];
+const CHANNELS: [&str; 9] =
+    ["thumbs", "cameras", "secret", "legacy", "echo", "images", "camera", "screen", "end"];
+
+fn document(path: &str) -> String {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    std::fs::read_to_string(format!("{root}/{path}")).unwrap()
+}
+
+/// The lines of all examples for a shell.
+fn shell_blocks(document: &str) -> Vec<String> {
+    let parts = document.split("```sh\n").skip(1);
+    parts.map(|part| part.split("```").next().unwrap().to_owned()).collect()
+}
+
+/// The examples of the help texts.
+fn help_examples() -> Vec<String> {
+    let example_part = |command: &str| {
+        let help = run(&[command, "--help"]).ok();
+        let (_, examples) = help.split_once("Examples:\n").unwrap();
+        examples.split("\n\n").next().unwrap().to_owned()
+    };
+    COMMANDS.map(example_part).into()
+}
+
+/// One string for each command line, however many lines it takes.
+fn command_lines(block: &str) -> Vec<String> {
+    let joined = block.replace("|\n", "| ");
+    joined.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
+}
+
+/// What the examples need: the files, a home, and this build's command in the search path.
+struct Stage {
+    folder: Folder,
+    number: u32,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let stage = Self { folder: Folder::new(), number: std::process::id() };
+        let holiday = stage.folder.path("holiday.jpg");
+        image::RgbImage::from_raw(48, 32, noise(48 * 32 * 3)).unwrap().save(holiday).unwrap();
+        stage.folder.write("letter.txt", b"A letter.\n");
+        stage.folder.write("frame.bin", &noise(5000));
+        stage.folder.write("in.mp4", &noise(3 * 1920 * 1080 * 3));
+        std::fs::create_dir_all(stage.folder.path(".config/fish/completions")).unwrap();
+        // In place of the real one, which not every machine has: its input and output are raw here.
+        let ffmpeg = stage.folder.write("bin", b"");
+        std::fs::remove_file(&ffmpeg).unwrap();
+        std::fs::create_dir(&ffmpeg).unwrap();
+        let script = "#!/bin/sh\nif [ \"$2\" = in.mp4 ]; then cat in.mp4; else cat > out.mp4; fi\n";
+        let ffmpeg = stage.folder.write("bin/ffmpeg", script.as_bytes());
+        assert!(Command::new("chmod").args(["+x", &ffmpeg]).status().unwrap().success());
+        stage
+    }
+
+    fn name(&self, channel: &str) -> String {
+        format!("{channel}-{}", self.number)
+    }
+
+    /// The line with names of this test's own.
+    fn own(&self, line: &str) -> String {
+        let words = line.split(' ').scan("", |before, word| {
+            let is_name = CHANNELS.contains(&word)
+                && (COMMANDS.contains(before) || CHANNELS.contains(before));
+            *before = word;
+            Some(if is_name { self.name(word) } else { word.to_owned() })
+        });
+        words.collect::<Vec<_>>().join(" ")
+    }
+
+    fn shell(&self, script: &str) -> Command {
+        let built = std::path::Path::new(env!("CARGO_BIN_EXE_zerobuffer")).parent().unwrap();
+        let path = std::env::var("PATH").unwrap();
+        let mut shell = Command::new("bash");
+        shell
+            .args(["-e", "-o", "pipefail", "-c", script])
+            .current_dir(self.folder.path(""))
+            .env("PATH", format!("{}:{}:{path}", self.folder.path("bin"), built.display()))
+            .env("HOME", self.folder.path(""))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        shell
+    }
+
+    fn start(&self, line: &str) -> Child {
+        self.shell(&format!("exec {line}")).spawn().unwrap()
+    }
+
+    fn run(&self, line: &str) {
+        let ended: Ended = self.shell(line).output().unwrap().into();
+        assert_eq!(ended.code, Some(0), "{line}\n{}{}", ended.text(), ended.stderr);
+    }
+}
+
+fn good_end(line: &str, child: Child) {
+    let ended: Ended = child.wait_with_output().unwrap().into();
+    assert_eq!(ended.code, Some(0), "{line}\n{}{}", ended.text(), ended.stderr);
+}
+
+/// The value of an option, by any of its names.
+fn option<'l>(words: &[&'l str], names: &[&str]) -> Option<&'l str> {
+    let at = words.iter().position(|word| names.contains(word))?;
+    Some(words[at + 1])
+}
+
+/// Runs one example together with what it needs on the other side.
+fn run_example(stage: &Stage, example: &str) {
+    let line = stage.own(example);
+    let words: Vec<&str> = line.split(' ').collect();
+    let Some(at) = words.iter().position(|word| *word == "zerobuffer") else {
+        return stage.run(&line);
+    };
+    let name = words.get(at + 2).copied().unwrap_or_default();
+    match words[at + 1] {
+        "demo" if line.contains("--image") => stage.run(&line),
+        "demo" => stage.run(
+            &line.replace("demo", "demo --size 64x36 --frames 8").replace("--size 3840x2160", ""),
+        ),
+        "completions" => stage.run(&line),
+        "serve" => serve(stage, &line),
+        "call" => {
+            let filter = if example.contains("cameras") { "redact" } else { "echo" };
+            let server = Served::start(name, &["--filter", filter]);
+            stage.run(&line);
+            server.stop();
+        }
+        "writer" => {
+            let reading = making(name, &["reader", name, "-n", "0", "--timeout-ms", "60000"]);
+            stage.run(&line);
+            good_end(&line, reading);
+        }
+        "reader" => {
+            let reading = stage.start(&line);
+            write(name, &words);
+            good_end(&line, reading);
+        }
+        "relay" => {
+            let output = words[at + 3];
+            let is_end = line.contains("--create-output");
+            let reading = (!is_end)
+                .then(|| making(output, &["reader", output, "-n", "0", "--timeout-ms", "60000"]));
+            let relaying = stage.start(&line);
+            write(name, &words);
+            good_end(&line, relaying);
+            reading.into_iter().for_each(|reading| good_end(&line, reading));
+        }
+        other => panic!("no command {other:?}: {line}"),
+    }
+}
+
+/// Writes as many frames as a reader or relay with these options waits for, and of that kind.
+fn write(name: &str, words: &[&str]) {
+    let frames = option(words, &["-n", "--frames"]).unwrap_or("1000");
+    let frames = if frames == "0" { "120" } else { frames };
+    let size = option(words, &["-s", "--size"]).unwrap_or("1024");
+    let pattern = option(words, &["--verify"]).unwrap_or("sequential");
+    let args = ["writer", name, "--frames", frames, "--size", size, "--pattern", pattern];
+    run(&[&args[..], &["--drain", "--timeout-ms", "60000"]].concat()).ok();
+}
+
+/// A server says that it serves, and stops when it is told to.
+fn serve(stage: &Stage, line: &str) {
+    let mut server = stage.start(line);
+    let mut said = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    assert!(said.starts_with("serving "), "{line}: {said}");
+    kill(server.id(), "TERM");
+    assert_eq!(wait(&mut server), Some(0), "{line}");
+}
+
+#[test]
+fn every_command_line_of_the_reference_and_of_the_help_texts_works() {
+    let stage = Stage::new();
+    let reference = shell_blocks(&document("docs/command.md"));
+    let mut lines: Vec<String> = [reference, help_examples()]
+        .concat()
+        .iter()
+        .flat_map(|block| command_lines(block))
+        .collect();
+    let mut seen = HashSet::new();
+    lines.retain(|line| seen.insert(line.clone()));
+    assert!(lines.len() > 20, "{lines:#?}");
+    for command in COMMANDS {
+        let shown = format!("zerobuffer {command}");
+        assert!(lines.iter().any(|line| line.contains(&shown)), "no example of {shown}");
+    }
+    for line in &lines {
+        run_example(&stage, line);
+    }
+    let video = std::fs::read(stage.folder.path("out.mp4")).unwrap();
+    assert_eq!(video.len(), 3 * 1920 * 1080 * 3);
+}
+
+#[test]
+fn the_example_for_a_shell_on_the_first_page_works_line_by_line() {
+    let readme = document("README.md");
+    let blocks = shell_blocks(&readme);
+    let example = blocks.iter().find(|block| block.contains("zerobuffer call")).unwrap();
+    let stage = Stage::new();
+    let own: Vec<String> = example.lines().map(|line| stage.own(line)).collect();
+    let script = own.join("\n").replace("zerobuffer demo ", "zerobuffer demo --size 160x90 ");
+    // With jobs, as in the shell of a person.
+    stage.run(&format!("set -m\n{script}"));
+    let before = image::open(stage.folder.path("zerobuffer-demo/before.png")).unwrap();
+    let after = image::open(stage.folder.path("blurred.png")).unwrap();
+    assert_eq!((after.width(), after.height()), (before.width(), before.height()));
+    assert!(after.as_bytes() != before.as_bytes());
+    let name = stage.name("images");
+    until("the server to stop", || crate::support::in_shm(&name).is_empty());
+}
