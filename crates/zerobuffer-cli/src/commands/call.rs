@@ -2,7 +2,7 @@
 
 mod input;
 
-use super::connect::{Found, Terms, connect_to_two_buffers, find, most_to_two_buffers};
+use super::connect::{Found, Terms, connect_to_two_buffers, find, size_of_buffer};
 use crate::args::CallArgs;
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, is_dash};
@@ -113,7 +113,9 @@ fn connect(args: &CallArgs, input: &mut Input) -> Result<(DuplexClient, Option<S
             (DuplexClient::InPlace(*client), first)
         }
         Found::TwoBuffers { wait } => {
-            let first = input.next(most_to_two_buffers(&args.name)).map_err(on_channel)?;
+            let first = input
+                .next(size_of_buffer(&format!("{}_request", args.name)))
+                .map_err(on_channel)?;
             // An existing server of version 1 may respond with more than it was sent.
             let len = first.as_ref().map_or(0, |sent| sent.data.len());
             let room = len.max(ROOM_FOR_OTHER_ANSWERS);

@@ -92,9 +92,9 @@ pub(super) fn connect_to_two_buffers(
     v1::DuplexClient::connect_with(name, wait, config)
 }
 
-/// What no request to a server of two buffers can exceed: the size of its buffer with everything in it.
-pub(super) fn most_to_two_buffers(name: &str) -> usize {
-    let segment = std::fs::metadata(format!("/dev/shm/{name}_request"));
-    // One that is not there any more is what connecting complains about.
+/// What neither a frame nor the metadata of a version 1 buffer can exceed: its size with everything in it.
+pub(super) fn size_of_buffer(name: &str) -> usize {
+    let segment = std::fs::metadata(format!("/dev/shm/{name}"));
+    // One that no longer exists is what connecting and writing complain about.
     segment.map_or(0, |segment| usize::try_from(segment.len()).unwrap_or(usize::MAX))
 }

@@ -193,6 +193,33 @@ fn what_does_not_fit_the_server_says_which_option_helps() {
 }
 
 #[test]
+fn every_failure_of_a_call_names_the_channel_and_what_was_too_large() {
+    let folder = Folder::new();
+    let input = folder.write("in", &noise(40_000));
+    let image = folder.path("in.png");
+    picture(9, 9, 1).save(&image).unwrap();
+    let cases: [(&[&str], &[&str], i32, &str); 6] = [
+        (&["--filter", "echo", "--payload", "4KiB"], &[], 9, "a request of 40000 bytes"),
+        (&["--filter", "echo", "--metadata", "0"], &["--image"], 9, "metadata of 16 bytes"),
+        (&["--filter", "blur"], &[], 7, "blur needs"),
+        (&["--filter", "blur", "--two-buffers"], &[], 4, "closed"),
+        (&["--filter", "echo", "--payload", "4KiB", "--two-buffers"], &[], 9, "a request of 40000"),
+        (&["--filter", "echo", "--metadata", "0", "--two-buffers"], &["--image"], 9, "metadata of"),
+    ];
+    for (serve, call, code, words) in cases {
+        let name = Name::new("named");
+        let server = Served::start(&name, serve);
+        let output = folder.path("out.png");
+        let input = if call.is_empty() { ["--raw", &input] } else { ["--image", &image] };
+        let args = [&["call", &name, "--out", &output], &input[..]].concat();
+        let ended = run(&args);
+        ended.failed(code, words);
+        assert!(ended.stderr.contains(&format!("channel \"{}\"", &*name)), "{}", ended.stderr);
+        server.stop();
+    }
+}
+
+#[test]
 fn files_that_cannot_be_used_are_named() {
     let (folder, name) = (Folder::new(), Name::new("files"));
     let missing = folder.path("missing");

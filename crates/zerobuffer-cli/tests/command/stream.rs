@@ -131,7 +131,11 @@ fn metadata_comes_from_the_command_line_or_a_file() {
     assert_eq!(done(ended(reading))["metadata_size"], 4088);
 
     let reading = reader(&name, &["-n", "1", "--metadata-size", "64", "--timeout-ms", "30000"]);
-    failed(&writer(&name, &["--metadata-file", &file]), 9, "too_large");
+    for file in [&*file, "/dev/zero"] {
+        let said = failed(&writer(&name, &["--metadata-file", file]), 9, "too_large");
+        let message = said["error"]["message"].as_str().unwrap();
+        assert!(message.contains("metadata of") && message.contains(&*name), "{message}");
+    }
     kill(reading.id(), "INT");
     ended(reading);
     writer(&name, &["--metadata-file", &folder.path("none")]).json();

@@ -2,10 +2,14 @@
 
 use super::{Patience, Stop, Tally, failure, finish};
 use crate::args::stream::WriterArgs;
+use crate::commands::connect::size_of_buffer;
 use crate::failure::{ErrorRecord, Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::report::Report;
 use serde::Serialize;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 use zerobuffer::ErrorKind;
 
 /// What `writer --json` says: the fields of the deployed tools, and `ok`, `total_bytes`, `error`.
@@ -53,10 +57,11 @@ fn write(
     tally: &mut Tally,
     metadata_size: &mut usize,
 ) -> Result<(), Failure> {
-    let metadata = metadata(args)?;
+    let source = Metadata::open(args)?;
     let patience = Patience { limit: args.timeout_ms, interrupt };
     let explain = |stop| failure(stop, &args.name, &patience);
     let mut writer = patience.connect(&args.name).map_err(explain)?;
+    let metadata = source.read(&args.name)?;
     if !metadata.is_empty() {
         writer.set_metadata(&metadata).map_err(|error| explain(Stop::Failed(error)))?;
         *metadata_size = metadata.len();
@@ -95,12 +100,32 @@ fn unread(stop: Stop, args: &WriterArgs, patience: &Patience<'_>) -> Failure {
     }
 }
 
-fn metadata(args: &WriterArgs) -> Result<Vec<u8>, Failure> {
-    match (&args.metadata, &args.metadata_file) {
-        (Some(text), _) => Ok(text.clone().into_bytes()),
-        (None, Some(path)) => {
-            std::fs::read(path).map_err(|error| Failure::file("read", path, error))
+/// Where the metadata comes from.
+enum Metadata<'a> {
+    Text(&'a str),
+    File(&'a Path, File),
+}
+
+impl<'a> Metadata<'a> {
+    fn open(args: &'a WriterArgs) -> Result<Self, Failure> {
+        let Some(path) = &args.metadata_file else {
+            return Ok(Self::Text(args.metadata.as_deref().unwrap_or_default()));
+        };
+        let file = File::open(path).map_err(|error| Failure::file("read", path, error))?;
+        Ok(Self::File(path, file))
+    }
+
+    /// No more than the buffer has bytes: what is too long for it is still that.
+    fn read(self, buffer: &str) -> Result<Vec<u8>, Failure> {
+        match self {
+            Self::Text(text) => Ok(text.as_bytes().to_vec()),
+            Self::File(path, file) => {
+                let mut bytes = Vec::new();
+                file.take(size_of_buffer(buffer) as u64)
+                    .read_to_end(&mut bytes)
+                    .map_err(|error| Failure::file("read", path, error))?;
+                Ok(bytes)
+            }
         }
-        (None, None) => Ok(Vec::new()),
     }
 }
