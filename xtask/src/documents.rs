@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Who runs the examples in this language of this document.
-const RUN_BY: [(&str, &str, &str); 19] = [
+const RUN_BY: [(&str, &str, &str); 20] = [
     ("README.md", "rust", "the library's documentation tests"),
     ("README.md", "cpp", "cargo xtask native"),
     ("README.md", "csharp", "cargo xtask csharp"),
@@ -19,6 +19,7 @@ const RUN_BY: [(&str, &str, &str); 19] = [
     ("docs/command.md", "json", "the command's tests"),
     ("docs/cpp.md", "cpp", "cargo xtask native"),
     ("docs/cpp.md", "cmake", "cargo xtask native"),
+    ("docs/cpp.md", "sh", "cargo xtask native"),
     ("docs/csharp.md", "csharp", "cargo xtask csharp"),
     ("docs/csharp.md", "sh", "cargo xtask csharp"),
     ("docs/performance.md", "sh", "cargo xtask bench, for a short time"),

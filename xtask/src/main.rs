@@ -12,6 +12,7 @@ mod hot_path;
 mod matrix;
 mod mutants;
 mod native;
+mod native_documents;
 mod packages;
 mod python;
 mod python_package;

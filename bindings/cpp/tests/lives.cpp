@@ -3,6 +3,7 @@
 #include <memory>
 #include <optional>
 #include <thread>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 
@@ -93,4 +94,34 @@ TEST_CASE("a server that is destroyed tells its client") {
     successor.start(upper);
     CHECK(client.reconnect(patience).lost.empty());
     CHECK(client.call(bytes("hello"), patience).text() == "HELLO");
+}
+
+TEST_CASE("what was moved from refuses every call and takes none as done") {
+    const std::string name = channel_name("empty");
+    zb::Server server = zb::Server::create(name, zb::BufferConfig(0, 1 << 16));
+    zb::Client client = zb::Client::connect(name, patience);
+    zb::v1::Reader reader = zb::v1::Reader::create(name + "-v1", zb::BufferConfig(0, 4096));
+    zb::v1::Writer writer = zb::v1::Writer::connect(name + "-v1", patience);
+    const auto kept = std::make_tuple(std::move(server), std::move(client), std::move(reader), std::move(writer));
+
+    auto used = std::make_shared<int>(1);
+    CHECK_THROWS_AS(server.start([used](zb::Frame &) {}), zb::BadConfig);
+    CHECK(used.use_count() == 1);
+    CHECK_THROWS_AS(server.receive(0ns), zb::BadConfig);
+    CHECK_THROWS_AS(server.stop(), zb::BadConfig);
+    CHECK_FALSE(server.is_running());
+    CHECK_THROWS_AS(client.call("text", 0ns), zb::BadConfig);
+    CHECK_THROWS_AS(client.acquire_request_buffer(1), zb::BadConfig);
+    CHECK_THROWS_AS(client.receive_response(0ns), zb::BadConfig);
+    CHECK_THROWS_AS(client.reconnect(0ns), zb::BadConfig);
+    CHECK_THROWS_AS(client.in_flight(), zb::BadConfig);
+    CHECK_THROWS_AS(client.server_metadata(), zb::BadConfig);
+    CHECK_FALSE(client.cancel(1));
+    CHECK_FALSE(client.is_server_connected());
+    CHECK_THROWS_AS(reader.read_frame(0ns), zb::BadConfig);
+    CHECK_THROWS_AS(reader.metadata(), zb::BadConfig);
+    CHECK_THROWS_AS(writer.write_frame("text"), zb::BadConfig);
+    CHECK_THROWS_AS(writer.acquire(1), zb::BadConfig);
+    CHECK_FALSE(writer.is_reader_connected());
+    CHECK(std::get<0>(kept).is_client_connected());
 }
