@@ -849,6 +849,9 @@ zb_status zb_server_receive(struct zb_server *server, int64_t timeout_ns, struct
  * it read its answers, and removes the channel's names. Called again it does nothing. A received
  * frame that is not answered fails at its client.
  *
+ * A handler may call it, and `zb_server_close` too: neither waits for that very handler,
+ * whose client may hear `ZB_PEER_CLOSED` in place of its response.
+ *
  * Fails with what made the background server give up before, if anything did.
  */
 zb_status zb_server_stop(struct zb_server *server);

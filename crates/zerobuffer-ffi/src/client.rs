@@ -287,7 +287,8 @@ impl zb_reconnected {
             state: state_code(lost.state),
             reserved: 0,
         });
-        REPORT.with_borrow_mut(|kept| {
+        let report = REPORT.try_with(|kept| {
+            let mut kept = kept.borrow_mut();
             *kept = (resent.collect(), lost.collect());
             Self {
                 resent: kept.0.as_ptr(),
@@ -295,7 +296,9 @@ impl zb_reconnected {
                 lost: kept.1.as_ptr(),
                 lost_count: kept.1.len(),
             }
-        })
+        });
+        // A thread that is ending has nowhere to keep the lists; the client is connected all the same.
+        report.unwrap_or(Self::EMPTY)
     }
 }
 

@@ -361,6 +361,9 @@ pub unsafe extern "C" fn zb_server_receive(
 /// it read its answers, and removes the channel's names. Called again it does nothing. A received
 /// frame that is not answered fails at its client.
 ///
+/// A handler may call it, and `zb_server_close` too: neither waits for that very handler,
+/// whose client may hear `ZB_PEER_CLOSED` in place of its response.
+///
 /// Fails with what made the background server give up before, if anything did.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zb_server_stop(server: *mut zb_server) -> zb_status {

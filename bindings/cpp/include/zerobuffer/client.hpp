@@ -32,8 +32,8 @@ struct Reconnected {
 
 /// A client of one channel, of either kind.
 ///
-/// One thread at a time uses it, unless `ClientConfig::many_threads` is set; answers that are held may
-/// outlive it.
+/// One thread at a time uses it, unless `ClientConfig::many_threads` is set; any thread may `close` it. Responses
+/// that are held may outlive it.
 class Client {
 public:
     using Nanoseconds = std::chrono::nanoseconds;
@@ -129,6 +129,11 @@ public:
             report.lost.push_back({request.sequence, static_cast<RequestState>(request.state)});
         return report;
     }
+
+    /// Ends it from any thread, while others are inside of its calls: each call that waits comes back at
+    /// once, and it and every later one that could wait throws `Closed`. The destructor does the rest, once
+    /// those threads have come back.
+    void close() const noexcept { zb_client_shutdown(raw()); }
 
     /// Whether the server is there at this moment.
     bool is_server_connected() const noexcept { return zb_client_is_server_connected(raw()); }

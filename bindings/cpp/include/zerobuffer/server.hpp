@@ -66,6 +66,10 @@ public:
     bool is_client_connected() const noexcept { return zb_server_is_client_connected(raw()); }
     /// Stops in good order. Called again it does nothing. Throws what made the server give up before.
     void stop() { check(zb_server_stop(raw())); }
+    /// Ends it from any thread, while another one is inside of its calls: a `receive` that waits comes back
+    /// at once, and it and every later one throws `Closed`; no handler is called any more. `stop` or the
+    /// destructor does the rest, once that thread has come back.
+    void close() const noexcept { zb_server_shutdown(raw()); }
 
 protected:
     ServerHandle(const std::string &name, const ServerConfig &config, std::uint32_t kind) {
@@ -98,7 +102,7 @@ private:
 
 /// A server that edits requests where they lie. Destroying it stops it in good order.
 ///
-/// One thread at a time uses it; handlers run on threads of the library.
+/// One thread at a time uses it, and any may `close` it; handlers run on threads of the library.
 class Server : public detail::ServerHandle {
 public:
     /// Creates the channel; clients can attach as soon as this returns.

@@ -89,6 +89,11 @@ public:
         return metadata;
     }
 
+    /// Ends it from any thread, while others are inside of its calls: each call that waits comes back at
+    /// once, and it and every later one that could wait throws `Closed`. The destructor does the rest, once
+    /// those threads have come back.
+    void close() const noexcept { zb_reader_shutdown(reader_.get()); }
+
     /// Whether a live writer is attached at this moment.
     bool is_writer_connected() const noexcept {
         return zb_reader_is_writer_connected(reader_.get());
@@ -104,7 +109,7 @@ private:
     std::unique_ptr<zb_reader, Close> reader_;
 };
 
-/// A writer: attaches to a reader's buffer, and fills it. One thread at a time uses it.
+/// A writer: attaches to a reader's buffer, and fills it. One thread at a time uses it, and any may `close` it.
 class Writer {
 public:
     /// Attaches to the buffer, waiting until the timeout has passed for it to be there and to be free.
@@ -153,6 +158,11 @@ public:
         if (zb_writer_acquire(writer_.get(), size, buffer.raw()) != ZB_OK) return detail::last_error();
         return buffer;
     }
+
+    /// Ends it from any thread, while others are inside of its calls: each call that waits comes back at
+    /// once, and it and every later one that could wait throws `Closed`. The destructor does the rest, once
+    /// those threads have come back.
+    void close() const noexcept { zb_writer_shutdown(writer_.get()); }
 
     /// Whether the reader is there at this moment.
     bool is_reader_connected() const noexcept {
