@@ -177,7 +177,7 @@ namespace ZeroBuffer
         /// <summary>Two buffers: how the client finds out that the server is gone.</summary>
         public Liveness Liveness { get; set; }
 
-        /// <summary>Two buffers: the sizes of the response buffer, which the client makes. Default 4 KiB and 4 MiB.</summary>
+        /// <summary>Two buffers: the sizes of the response buffer, which the client makes. Default 4 KiB and 32 MiB. Responses of up to half of the ring, less 24 bytes, always fit, and so much may be in flight.</summary>
         public BufferConfig ResponseBuffer { get; set; }
     }
 }

@@ -238,7 +238,10 @@ mod tests {
 
     #[test]
     fn a_failure_survives_the_way_through_json() {
-        let failure = Failure::from(Error::Busy { name: "x".to_owned() });
+        let failure = Failure::from(Error::Busy {
+            medium: zerobuffer::Medium::Channel,
+            name: "x".to_owned(),
+        });
         let text = serde_json::to_string(&failure.record()).unwrap();
         let back = Failure::from(serde_json::from_str::<FailureRecord>(&text).unwrap());
         assert_eq!(back.exit, Exit::Taken);

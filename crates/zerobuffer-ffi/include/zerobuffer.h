@@ -398,7 +398,8 @@ typedef struct zb_client_config {
    */
   size_t response_metadata_size;
   /**
-   * Two buffers: ring bytes of the response buffer. Default 4 MiB.
+   * Two buffers: ring bytes of the response buffer. Default 32 MiB. Responses of up to half of it, less
+   * 24 bytes, always fit; requests in flight are bounded by half of it, too.
    */
   size_t response_payload_size;
 } zb_client_config;

@@ -119,7 +119,8 @@ pub struct zb_client_config {
     /// Two buffers: metadata bytes of the response buffer, which the client makes; 0 with
     /// `response_payload_size` 0: 4 KiB.
     pub response_metadata_size: usize,
-    /// Two buffers: ring bytes of the response buffer. Default 4 MiB.
+    /// Two buffers: ring bytes of the response buffer. Default 32 MiB. Responses of up to half of it, less
+    /// 24 bytes, always fit; requests in flight are bounded by half of it, too.
     pub response_payload_size: usize,
 }
 

@@ -205,14 +205,14 @@ pub(crate) fn store(error: &Error) -> zb_status {
     // A thread that is ending has nowhere to keep the facts; the status is right all the same.
     let _ = LAST.try_with(|last| {
         let mut last = last.borrow_mut();
-        let (subject, detail) = texts(error);
+        let (subject, detail) = texts(error.facts());
         last.texts = [error.to_string().as_bytes(), subject, detail].map(with_zero);
         let [message, subject, detail] = last.texts.each_ref().map(|text| text.as_ptr().cast());
         let [message_len, subject_len, detail_len] =
             last.texts.each_ref().map(|text| text.len() - 1);
         let texts =
             zb_error { message, message_len, subject, subject_len, detail, detail_len, ..NO_ERROR };
-        last.error = zb_error { status, ..with_facts(error, texts) };
+        last.error = zb_error { status, ..with_facts(error.facts(), texts) };
     });
     status
 }
@@ -267,10 +267,10 @@ fn texts(error: &Error) -> (&[u8], &[u8]) {
     let (subject, detail) = match error {
         Error::BadName { name, reason } => (name.as_str(), *reason),
         Error::BadConfig { what, allowed, .. } => (*what, *allowed),
-        Error::NotRunning { name, found } => (name.as_str(), *found),
-        Error::Busy { name } | Error::AlreadyRunning { name } | Error::SequenceUnknown { name } => {
-            (name.as_str(), "")
-        }
+        Error::NotRunning { name, found, .. } => (name.as_str(), *found),
+        Error::Busy { name, .. }
+        | Error::AlreadyRunning { name, .. }
+        | Error::SequenceUnknown { name } => (name.as_str(), ""),
         Error::PermissionDenied { object, operation } | Error::System { object, operation, .. } => {
             (object.as_str(), *operation)
         }

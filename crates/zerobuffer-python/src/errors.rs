@@ -63,7 +63,7 @@ fn build(py: Python<'_>, error: &Error, side: Side) -> PyResult<PyErr> {
         return Ok(PyErr::from_value(class.call1((expected, found))?));
     }
     let raised = class.call1((error.to_string(),))?;
-    for (name, value) in facts(py, error)? {
+    for (name, value) in facts(py, error.facts())? {
         raised.setattr(name, value)?;
     }
     Ok(PyErr::from_value(raised))
@@ -71,6 +71,7 @@ fn build(py: Python<'_>, error: &Error, side: Side) -> PyResult<PyErr> {
 
 fn class<'py>(py: Python<'py>, error: &Error, side: Side) -> PyResult<Bound<'py, PyAny>> {
     let module = module(py)?;
+    let error = error.facts();
     let class = module.getattr(class_name(error, side))?;
     let is_end = matches!(error, Error::PeerDied { .. } | Error::PeerClosed { .. });
     let existing = match side {
@@ -138,8 +139,8 @@ fn facts<'py>(py: Python<'py>, error: &Error) -> PyResult<Facts<'py>> {
     Ok(match error {
         Error::BadName { name, reason } => facts![name, reason],
         Error::BadConfig { what, asked, allowed } => facts![what, asked, allowed],
-        Error::NotRunning { name, found } => facts![name, found],
-        Error::Busy { name } | Error::AlreadyRunning { name } => facts![name],
+        Error::NotRunning { name, found, .. } => facts![name, found],
+        Error::Busy { name, .. } | Error::AlreadyRunning { name, .. } => facts![name],
         Error::PermissionDenied { object, operation } => facts![object, operation],
         Error::ForeignObject { object, uid, reason } => facts![object, uid, reason],
         Error::Incompatible { object, field, found, expected } => {

@@ -3,7 +3,7 @@
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use std::time::{Duration, Instant};
-use zerobuffer::{Error, WaitStrategy};
+use zerobuffer::{Error, ErrorKind, WaitStrategy};
 
 /// Between two looks at pending signals.
 pub(crate) const SLICE: Duration = Duration::from_millis(50);
@@ -70,12 +70,12 @@ fn after(error: Error, waited: Duration) -> Error {
 
 /// Nothing has come, or there is no room.
 pub(crate) fn not_yet(error: &Error) -> bool {
-    matches!(error, Error::Timeout { .. } | Error::Full { .. } | Error::NotConnectedYet { .. })
+    matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Full | ErrorKind::NotConnectedYet)
 }
 
 /// There is no server, or it has another client.
 pub(crate) fn not_there(error: &Error) -> bool {
-    matches!(error, Error::NotRunning { .. } | Error::Busy { .. })
+    matches!(error.kind(), ErrorKind::NotRunning | ErrorKind::Busy)
 }
 
 /// As [`not_there`], or another thread is still looking.

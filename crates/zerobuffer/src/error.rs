@@ -35,6 +35,43 @@ pub struct LostRequest {
     pub state: RequestState,
 }
 
+/// What a name stands for, and so who is at its two ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Medium {
+    /// A duplex channel, of one segment or of two buffers: a server and a client.
+    Channel,
+    /// A one-way buffer of version 1: a reader, who makes it, and a writer.
+    Buffer,
+}
+
+impl Medium {
+    /// The side that makes it.
+    fn owner(self) -> &'static str {
+        match self {
+            Self::Channel => "server",
+            Self::Buffer => "reader",
+        }
+    }
+
+    /// The side that attaches to it.
+    fn guest(self) -> &'static str {
+        match self {
+            Self::Channel => "client",
+            Self::Buffer => "writer",
+        }
+    }
+}
+
+impl fmt::Display for Medium {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Channel => "channel",
+            Self::Buffer => "buffer",
+        })
+    }
+}
+
 /// Everything that can go wrong, with its facts inside.
 ///
 /// Match on [`Error::kind`] to decide, on the variant to learn the facts, and print the error to tell
@@ -58,21 +95,27 @@ pub enum Error {
         /// What is allowed.
         allowed: &'static str,
     },
-    /// No server serves the channel.
+    /// No server serves the channel; version 1: no reader has the buffer.
     NotRunning {
-        /// The channel.
+        /// What the name stands for.
+        medium: Medium,
+        /// The channel, or the buffer.
         name: String,
         /// What was found instead of a running server.
         found: &'static str,
     },
-    /// Another client holds the channel: one server, one client.
+    /// Another client holds the channel: one server, one client. Version 1: another writer the buffer.
     Busy {
-        /// The channel.
+        /// What the name stands for.
+        medium: Medium,
+        /// The channel, or the buffer.
         name: String,
     },
-    /// Another server serves the channel.
+    /// Another server serves the channel; version 1: another reader has the buffer.
     AlreadyRunning {
-        /// The channel.
+        /// What the name stands for.
+        medium: Medium,
+        /// The channel, or the buffer.
         name: String,
     },
     /// The operating system refuses access to an object.
@@ -231,6 +274,13 @@ pub enum Error {
         /// The buffer.
         name: String,
     },
+    /// Version 1: another error, with what is behind it. Its kind is the other error's.
+    Told {
+        /// The error with the facts, see [`Error::facts`].
+        error: Box<Error>,
+        /// What it is printed as.
+        message: String,
+    },
 }
 
 /// The kinds of [`Error`], for decisions; the number is stable across releases and languages.
@@ -352,35 +402,70 @@ impl Error {
             Self::EmptyFrame => ErrorKind::EmptyFrame,
             Self::Desynchronised { .. } => ErrorKind::Desynchronised,
             Self::SequenceUnknown { .. } => ErrorKind::SequenceUnknown,
+            Self::Told { error, .. } => error.kind(),
         }
     }
 
     /// The request that a peer's end left unanswered, if this error is about one.
     pub fn lost_request(&self) -> Option<LostRequest> {
-        match self {
+        match self.facts() {
             Self::PeerDied { request } | Self::PeerClosed { request } => *request,
             _ => None,
         }
+    }
+
+    /// The error that holds the facts: this one, or of one that is [`Told`](Self::Told) with more the one
+    /// that it tells of.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use zerobuffer::{BufferConfig, Error, v1};
+    ///
+    /// let name = format!("doc-facts-{}", std::process::id());
+    /// let _reader = v1::Reader::create(&name, BufferConfig::new(0, 1024))?;
+    /// let mut writer = v1::Writer::connect(&name, Duration::ZERO)?;
+    /// let error = writer.write_frame(&[0; 1000]).unwrap_err();
+    /// assert!(matches!(error.facts(), Error::TooLarge { asked: 1000, .. }));
+    /// assert!(error.to_string().ends_with("at most 992 bytes fit, or exactly 1008"));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn facts(&self) -> &Self {
+        match self {
+            Self::Told { error, .. } => error.facts(),
+            error => error,
+        }
+    }
+
+    /// The same error, with what is behind it.
+    pub(crate) fn told(self, message: String) -> Self {
+        Self::Told { error: Box::new(self), message }
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::BadName { name, reason } => write!(f, "bad channel name {name:?}: {reason}"),
+            Self::BadName { name, reason } => write!(f, "bad name {name:?}: {reason}"),
             Self::BadConfig { what, asked, allowed } => {
                 write!(f, "{what} of {asked} is not possible: allowed is {allowed}")
             }
-            Self::NotRunning { name, found } => {
-                write!(f, "no server for channel {name:?}: {found}; start one, or wait longer")
+            Self::NotRunning { medium, name, found } => {
+                let owner = medium.owner();
+                write!(f, "no {owner} for {medium} {name:?}: {found}; start one, or wait longer")
             }
-            Self::Busy { name } => write!(
+            Self::Busy { medium, name } => {
+                let guest = medium.guest();
+                write!(
+                    f,
+                    "{medium} {name:?} already has a {guest}; close it, or use another {medium} for each \
+                     {guest}"
+                )
+            }
+            Self::AlreadyRunning { medium, name } => write!(
                 f,
-                "channel {name:?} already has a client; close it, or use another channel for each client"
+                "{medium} {name:?} already has a {}; stop it, or choose another name",
+                medium.owner()
             ),
-            Self::AlreadyRunning { name } => {
-                write!(f, "channel {name:?} already has a server; stop it, or choose another name")
-            }
             Self::PermissionDenied { object, operation } => write!(
                 f,
                 "no permission to {operation} {object}; run as its owner, or have the server widen its mode"
@@ -388,11 +473,11 @@ impl fmt::Display for Error {
             Self::ForeignObject { object, uid, reason } => write!(
                 f,
                 "{object} (owner uid {uid}) is not used: {reason}; remove it if it is yours to \
-                 remove, expect its owner if you trust them, or choose another channel name"
+                 remove, expect its owner if you trust them, or choose another name"
             ),
             Self::Incompatible { object, field, found, expected } => write!(
                 f,
-                "{object} is not a channel of this protocol version: {field} is {found}, expected {expected}"
+                "{object} does not speak this protocol version: {field} is {found}, expected {expected}"
             ),
             Self::NoSpace { object, needed, reason } => {
                 write!(f, "no space for {object} ({needed} bytes): {reason}")
@@ -409,14 +494,14 @@ impl Error {
             Self::Timeout { waited, what } => write!(f, "timeout after {waited:?}: {what}"),
             Self::Full { needed, free, in_flight } => write!(
                 f,
-                "the ring is full: {needed} bytes needed, {free} free, {in_flight} requests in flight; \
-                 give responses back, or make the payload larger"
+                "the ring is full: {needed} bytes needed, {free} free, {in_flight} frames in flight; have \
+                 them read and released, or make the payload larger"
             ),
             Self::TooLarge { what, asked, max } => {
                 write!(f, "{what} of {asked} bytes is too large: at most {max} bytes fit")
             }
             Self::PeerDied { request } => write_end(f, "the peer process died", request),
-            Self::PeerClosed { request } => write_end(f, "the peer closed the channel", request),
+            Self::PeerClosed { request } => write_end(f, "the peer has closed", request),
             Self::HandlerFailed { sequence, status, message } => {
                 // The peer's text must not move a terminal's cursor.
                 let shown = message.replace(|c: char| c.is_control() && c != '\n' && c != '\t', "\u{fffd}");
@@ -424,11 +509,11 @@ impl Error {
             }
             Self::ProtocolViolation { field, observed, allowed } => write!(
                 f,
-                "the peer broke the protocol: {field} is {observed}, allowed is {allowed}; the channel is \
-                 closed to further use, reconnect to a peer that you trust"
+                "the peer broke the protocol: {field} is {observed}, allowed is {allowed}; nothing more \
+                 is exchanged with it, connect anew to a peer that you trust"
             ),
             Self::WrongProcess => f.write_str(
-                "this handle belongs to the parent process; open a channel of your own after the fork",
+                "this handle belongs to the parent process; open one of your own after the fork",
             ),
             Self::UnknownSequence { sequence } => {
                 write!(f, "no request {sequence} is waiting for an answer")
@@ -479,6 +564,7 @@ impl Error {
                 "a former writer used buffer {name:?} and its last sequence number cannot be made out; \
                  restart the reader, or allow the writer to start again at 1"
             ),
+            Self::Told { message, .. } => f.write_str(message),
             other => write!(f, "{:?}", other.kind()),
         }
     }

@@ -182,7 +182,7 @@ mod wait;
 pub use closer::Closer;
 #[cfg(not(loom))]
 pub use config::{BufferConfig, ClientConfig, ServerConfig};
-pub use error::{Error, ErrorKind, LostRequest, RequestState, Result};
+pub use error::{Error, ErrorKind, LostRequest, Medium, RequestState, Result};
 /// For this library's own fault tests; see the feature of that name.
 #[cfg(all(feature = "failpoints", not(loom)))]
 #[doc(hidden)]

@@ -96,7 +96,7 @@ struct ClientConfig {
     /// The user id that must own the channel's objects, if not this process's.
     std::optional<std::uint32_t> owner = std::nullopt;
     /// Two buffers: the response buffer, which the client makes.
-    BufferConfig response_buffer = {4096, 4 * 1024 * 1024};
+    BufferConfig response_buffer = {4096, 32 * 1024 * 1024};
     /// Two buffers: permission bits of the response buffer.
     std::uint32_t mode = 0600;
     /// Two buffers only.

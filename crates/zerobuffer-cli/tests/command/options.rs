@@ -48,7 +48,7 @@ fn bad_names_are_refused_with_the_rule() {
             &["serve", name, "--filter", "echo"][..],
             &["call", name, "--raw", "/dev/null", "--out", "/dev/null"],
         ] {
-            run(args).failed(2, "bad channel name");
+            run(args).failed(2, "bad name");
         }
     }
 }

@@ -6,7 +6,7 @@ use super::liveness::PeerWatch;
 use super::ring::{Used, WriterRing, last_sequence};
 use super::segment::{Home, NamedSemaphore, Segment, foreign, open_error};
 use super::words::Oieb;
-use crate::error::{Error, Result};
+use crate::error::{Error, Medium, Result};
 use crate::memory::{MemoryProvider, SharedMemory};
 use crate::name::BufferName;
 use crate::sys::{self, Errno};
@@ -76,7 +76,7 @@ pub(super) fn attach(
 }
 
 fn not_running(name: &BufferName, found: &'static str) -> Refusal {
-    Refusal::Retry(Error::NotRunning { name: name.to_string(), found })
+    Refusal::Retry(Error::NotRunning { medium: Medium::Buffer, name: name.to_string(), found })
 }
 
 /// Everything is opened and checked before the writer's role is claimed (rule L12).
@@ -223,7 +223,10 @@ fn claim(segment: &Segment, config: &WriterConfig) -> Attempt<()> {
     let pid = u64::from(sys::process_id());
     match is_free && segment.control.replace(oieb::WRITER_PID, former, pid) {
         true => Ok(()),
-        false => Err(Refusal::Retry(Error::Busy { name: segment.name.to_string() })),
+        false => Err(Refusal::Retry(Error::Busy {
+            medium: Medium::Buffer,
+            name: segment.name.to_string(),
+        })),
     }
 }
 

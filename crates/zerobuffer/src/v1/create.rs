@@ -5,7 +5,7 @@ use super::liveness::{Liveness, PeerWatch};
 use super::locks::Locks;
 use super::segment::{Home, NamedSemaphore, Segment, foreign, open_error, unlink_semaphore};
 use super::words::Oieb;
-use crate::error::{Error, Result};
+use crate::error::{Error, Medium, Result};
 use crate::memory::{MemoryProvider, SharedMemory, SharedMemoryView};
 use crate::name::BufferName;
 use crate::sys::{self, Errno, Place, Semaphore};
@@ -64,7 +64,7 @@ pub(super) fn create(plan: &Plan<'_>) -> Result<Owned> {
         }
         crate::sys::sleep(PAUSE);
     }
-    Err(Error::AlreadyRunning { name: plan.name.to_string() })
+    Err(Error::AlreadyRunning { medium: Medium::Buffer, name: plan.name.to_string() })
 }
 
 /// Makes the buffer under its locks; `None`, and all of it undone, if a scanning peer has deleted
@@ -123,7 +123,7 @@ fn clear_leftover(plan: &Plan<'_>, locks: &Locks) -> Result<()> {
     }
     match read_leftover(memory, stat.size)? {
         Leftover::Reader(pid) if is_alive(plan, pid) => {
-            Err(Error::AlreadyRunning { name: plan.name.to_string() })
+            Err(Error::AlreadyRunning { medium: Medium::Buffer, name: plan.name.to_string() })
         }
         // Bytes that never were a buffer are somebody else's, unless other traces say that they were.
         Leftover::Unknown if !locks.were_left_over() && !has_semaphores(plan.name) => {
@@ -278,7 +278,7 @@ fn refuse_live_writer(name: &BufferName) -> Result<()> {
     memory.map_file(OIEB as usize)?;
     let pid = Oieb::new(memory.map(0, OIEB as usize)?).load(oieb::WRITER_PID);
     match pid != 0 && PeerWatch::new(Liveness::Pid, name).is_writer_alive(pid) {
-        true => Err(Error::Busy { name: name.to_string() }),
+        true => Err(Error::Busy { medium: Medium::Buffer, name: name.to_string() }),
         false => Ok(()),
     }
 }

@@ -92,6 +92,11 @@ impl Geometry {
     pub(crate) fn max_frame(&self) -> u64 {
         self.payload_size - FRAME_HEADER
     }
+
+    /// The longest frame that fits at every position, whatever lies before it (rules R1 and R2).
+    pub(crate) fn sure_frame(&self) -> u64 {
+        (self.payload_size / 2).saturating_sub(24)
+    }
 }
 
 /// Where a frame goes.
@@ -121,10 +126,12 @@ pub(crate) fn place(len: u64, position: u64, size: u64) -> Result<Place> {
         return Err(Error::EmptyFrame);
     }
     let max = size - FRAME_HEADER;
-    // At the beginning of the ring the rest must be good as well.
-    if len > max || !is_good_rest(max - len) {
-        let max = if len >= max { max } else { max.saturating_sub(FRAME_HEADER) };
+    if len > max {
         return Err(Error::TooLarge { what: "a frame", asked: len, max });
+    }
+    // At the beginning of the ring the rest must be good as well.
+    if !is_good_rest(max - len) {
+        return Err(leaves_bad_rest(len, max));
     }
     let total = FRAME_HEADER + len;
     let to_end = size - position;
@@ -138,6 +145,18 @@ pub(crate) fn place(len: u64, position: u64, size: u64) -> Result<Place> {
         return Err(Error::WouldNeverFit { asked: len, max });
     }
     Ok(Place { at: 0, waste: to_end, required: to_end + total })
+}
+
+/// A frame that leaves a rest of the whole ring that is too short for a header.
+#[cold]
+fn leaves_bad_rest(len: u64, longest: u64) -> Error {
+    let rest = longest - len;
+    let max = longest.saturating_sub(FRAME_HEADER);
+    let message = format!(
+        "a frame of {len} bytes would leave {rest} bytes at the end of the ring, too few for the header of \
+         another: at most {max} bytes fit, or exactly {longest}"
+    );
+    Error::TooLarge { what: "a frame", asked: len, max }.told(message)
 }
 
 #[cfg(test)]
@@ -203,7 +222,11 @@ mod tests {
         // At the beginning nothing can be wrapped first: the frame can never be placed.
         for len in 1024 - 16 - 15..1024 - 16 {
             let error = place(len, 0, 1024).unwrap_err();
-            assert!(matches!(error, Error::TooLarge { max: 992, .. }), "{len}: {error}");
+            assert!(matches!(error.facts(), Error::TooLarge { max: 992, .. }), "{len}: {error}");
+            assert!(
+                error.to_string().ends_with("at most 992 bytes fit, or exactly 1008"),
+                "{error}"
+            );
         }
         assert_eq!(place(1008, 0, 1024).unwrap().required, 1024);
         assert!(matches!(place(1009, 0, 1024), Err(Error::TooLarge { max: 1008, .. })));
@@ -224,8 +247,9 @@ mod tests {
     #[test]
     fn frames_of_half_the_ring_minus_24_fit_at_every_position() {
         for size in (64..=1024).step_by(64) {
+            let geometry = Geometry { metadata_size: 0, payload_size: size };
             for position in (0..size).filter(|position| is_good_rest(size - position)) {
-                for len in 1..=(size / 2).saturating_sub(24) {
+                for len in 1..=geometry.sure_frame() {
                     let place = place(len, position, size).unwrap();
                     assert!(place.required <= size, "{len} at {position} of {size}");
                     let end = place.at + FRAME_HEADER + len;

@@ -8,7 +8,7 @@
 //! the care below: a new file is locked before it gets its name, a file's name is compared with the
 //! open file after locking, and nothing here ever ends in `.lock` but a lock (rule L7).
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Medium, Result};
 use crate::name::BufferName;
 use crate::sys::{self, Errno, Identity, LockFile, Place};
 use std::time::Duration;
@@ -110,7 +110,7 @@ impl Held {
                 return Ok(held);
             }
         }
-        Err(Error::AlreadyRunning { name: name.to_string() })
+        Err(Error::AlreadyRunning { medium: Medium::Buffer, name: name.to_string() })
     }
 
     /// `None` if the lock is held, or the file went away meanwhile.

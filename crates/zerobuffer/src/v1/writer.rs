@@ -5,7 +5,7 @@ use super::config::WriterConfig;
 use super::liveness::{Pace, SLICE};
 use super::ring::{Claim, WriterRing, WriterStatistics};
 use crate::closer::{Close, Closer};
-use crate::error::{Error, Result};
+use crate::error::{Error, Medium, Result};
 use crate::memory::{MemoryProvider, SharedMemoryView};
 use crate::name::BufferName;
 use crate::sys;
@@ -312,7 +312,7 @@ impl Writer {
         }
         // Another writer may have taken us for dead (rule L13).
         if segment.writer_pid() != self.pid {
-            return Err(Error::Busy { name: segment.name.to_string() });
+            return Err(Error::Busy { medium: Medium::Buffer, name: segment.name.to_string() });
         }
         match segment.reader_pid() {
             0 => Err(Error::PeerClosed { request: None }),

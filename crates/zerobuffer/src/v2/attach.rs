@@ -6,7 +6,7 @@ use super::segment::{self, Segment, Semaphores};
 use super::words::Words;
 use crate::atomics::Ordering;
 use crate::config::ClientConfig;
-use crate::error::{Error, Result};
+use crate::error::{Error, Medium, Result};
 use crate::failpoint::failpoint;
 use crate::liveness::Role;
 use crate::memory::{MemoryProvider, SharedMemory};
@@ -68,8 +68,10 @@ fn try_attach(
 ) -> std::result::Result<Segment, Refusal> {
     let owner = config.owner.unwrap_or_else(sys::effective_uid);
     let metadata = config.metadata.as_slice();
-    let not_running = |found| Refusal::Retry(Error::NotRunning { name: name.to_string(), found });
-    let busy = || Refusal::Retry(Error::Busy { name: name.to_string() });
+    let not_running = |found| {
+        Refusal::Retry(Error::NotRunning { medium: Medium::Channel, name: name.to_string(), found })
+    };
+    let busy = || Refusal::Retry(Error::Busy { medium: Medium::Channel, name: name.to_string() });
 
     let mut memory = open_segment(name, owner, &not_running)?;
     memory.set_pages(config.pages);

@@ -5,7 +5,7 @@ use super::segment::{Segment, Semaphores, semaphore_names, unlink_semaphores};
 use super::words::Words;
 use crate::atomics::Ordering;
 use crate::config::{BufferConfig, ServerConfig};
-use crate::error::{Error, Result};
+use crate::error::{Error, Medium, Result};
 use crate::failpoint::failpoint;
 use crate::liveness::Role;
 use crate::memory::{MemoryProvider, SharedMemory};
@@ -70,7 +70,7 @@ pub(crate) fn create(
             Err(errno) => return Err(create_error(errno, &object, geometry.total())),
         }
     }
-    Err(Error::AlreadyRunning { name: name.to_string() })
+    Err(Error::AlreadyRunning { medium: Medium::Channel, name: name.to_string() })
 }
 
 /// A new segment that is locked before anybody can find it: so nobody takes it for a leftover, and if
@@ -81,7 +81,7 @@ fn hidden(name: &ChannelName, geometry: Geometry, mode: u32) -> Result<SharedMem
         .map_err(|errno| create_error(errno, &object, geometry.total()))?;
     match Role::Server.claim(&memory)? {
         true => Ok(memory),
-        false => Err(Error::AlreadyRunning { name: name.to_string() }),
+        false => Err(Error::AlreadyRunning { medium: Medium::Channel, name: name.to_string() }),
     }
 }
 
@@ -112,7 +112,7 @@ fn clear_leftover(name: &ChannelName, object: &str) -> Result<()> {
         return Err(foreign(object, stat.uid, "it is not a shared-memory segment"));
     }
     if !Role::Server.claim(&memory)? {
-        return Err(Error::AlreadyRunning { name: name.to_string() });
+        return Err(Error::AlreadyRunning { medium: Medium::Channel, name: name.to_string() });
     }
     if !may_be_a_segment(&mut memory, stat.size)? {
         let _ = Role::Server.resign(&memory);

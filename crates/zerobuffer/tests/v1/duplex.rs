@@ -136,7 +136,7 @@ fn x1_a_failing_handler_closes_the_channel() {
                         assert_eq!(reply.write(b"x").unwrap_err().kind(), ErrorKind::InvalidState);
                     }
                     b"too long" => {
-                        return reply.write(&vec![1; 8 << 20]).map_err(|e| e.to_string());
+                        return reply.write(&vec![1; 40 << 20]).map_err(|e| e.to_string());
                     }
                     other => reply.write(other).unwrap(),
                 }
@@ -441,7 +441,7 @@ fn x6_the_response_buffer_is_configurable() {
     let _server = echo(&name);
     let size = || std::fs::metadata(format!("/dev/shm/{}_response", &*name)).unwrap().len();
     let client = DuplexClient::connect(&name, LONG).unwrap();
-    assert_eq!(size(), 128 + 4096 + (4 << 20));
+    assert_eq!(size(), 128 + 4096 + (32 << 20));
     drop(client);
     let config = DuplexClientConfig::new().response_buffer(BufferConfig::new(0, 1 << 20));
     let _client = DuplexClient::connect_with(&name, LONG, config).unwrap();

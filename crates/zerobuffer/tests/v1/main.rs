@@ -7,6 +7,7 @@ mod closing;
 mod damage;
 mod duplex;
 mod ends;
+mod messages;
 mod process;
 mod support;
 mod wire;

@@ -96,8 +96,8 @@ impl Run<'_> {
             }
             Error::ForeignObject { object, .. } => object.contains(self.name),
             Error::NotRunning { name, .. }
-            | Error::Busy { name }
-            | Error::AlreadyRunning { name } => name.contains(self.name),
+            | Error::Busy { name, .. }
+            | Error::AlreadyRunning { name, .. } => name.contains(self.name),
             Error::Unsupported { .. } => fault.errno == libc::ENOSYS,
             Error::Timeout { .. } | Error::NotConnectedYet { .. } => true,
             _ => false,

@@ -1,8 +1,9 @@
 //! The client: writes requests, and reads responses in the same order.
 
 use super::config::DuplexClientConfig;
+use super::of_channel;
 use crate::closer::{Close, Closer};
-use crate::error::{Error, LostRequest, RequestState, Result};
+use crate::error::{Error, LostRequest, Medium, RequestState, Result};
 use crate::memory::SharedMemoryView;
 use crate::name::BufferName;
 use crate::v1::reader::{Frame, OwnedFrame, Reader};
@@ -106,11 +107,17 @@ impl DuplexClient {
     ) -> Result<Self> {
         let deadline = Deadline::after(timeout);
         let response_name = BufferName::response(channel)?;
+        let told = |error| match of_channel(error, channel) {
+            // The reader of the response buffer is another client.
+            Error::AlreadyRunning { medium, name } => Error::Busy { medium, name },
+            error => error,
+        };
         let (requests, responses) = loop {
             // First the requests, then the responses (rule X2): a deployed server looks for the response
             // buffer every 100 ms, and ours as soon as it sees a client.
-            let requests = connect_requests(channel, &config, &deadline)?;
-            let responses = Reader::create(response_name.as_str(), config.responses.clone())?;
+            let requests = connect_requests(channel, &config, &deadline).map_err(told)?;
+            let responses =
+                Reader::create(response_name.as_str(), config.responses.clone()).map_err(told)?;
             // Only a server that has attached will answer (rule X3). One that was stopping when the
             // requests were found never does, but another one may take its place.
             if serves(channel, &requests, &deadline, || responses.is_writer_connected())? {
@@ -358,23 +365,43 @@ impl DuplexClient {
         }
     }
 
-    /// Says which request a server's end has left without a response.
+    /// Says which request a server's end has left without a response, and if the response may have been
+    /// too long: a server whose response does not fit drops it (rule X5), or closes the channel.
     fn explain(&self, error: Error, deadline: &Deadline) -> Error {
-        let lost = || {
-            let mut pending = self.pending.borrow_mut();
-            pending.retain(|pending| !pending.given_up);
-            let sequence = pending.pop_front()?.sequence;
-            // Nothing tells whether the handler ran on it.
-            Some(LostRequest { sequence, state: RequestState::InDoubt })
-        };
         match error {
-            Error::PeerClosed { .. } => Error::PeerClosed { request: lost() },
-            Error::PeerDied { .. } => Error::PeerDied { request: lost() },
+            Error::PeerClosed { .. } => self.lose(|request| Error::PeerClosed { request }),
+            Error::PeerDied { .. } => self.lose(|request| Error::PeerDied { request }),
             Error::Timeout { .. } | Error::NotConnectedYet { .. } => {
-                Error::Timeout { waited: deadline.timeout(), what: "waiting for the response" }
+                let may_be_long = |pending: &Pending| pending.len > self.responses.sure_frame();
+                let what = match self.pending.borrow().iter().any(may_be_long) {
+                    false => "waiting for the response",
+                    true => {
+                        "waiting for the response; one as long as its request may not fit the response \
+                         buffer, then it never comes: make that buffer larger"
+                    }
+                };
+                Error::Timeout { waited: deadline.timeout(), what }
             }
             error => error,
         }
+    }
+
+    /// The end of the server, and the oldest request that it leaves.
+    fn lose(&self, end: impl FnOnce(Option<LostRequest>) -> Error) -> Error {
+        let mut pending = self.pending.borrow_mut();
+        pending.retain(|pending| !pending.given_up);
+        let Some(Pending { sequence, len, .. }) = pending.pop_front() else { return end(None) };
+        // Nothing tells whether the handler ran on it.
+        let error = end(Some(LostRequest { sequence, state: RequestState::InDoubt }));
+        let sure = self.responses.sure_frame();
+        if len <= sure {
+            return error;
+        }
+        let message = format!(
+            "{error}; its response may have been too long: the request has {len} bytes, and responses of at \
+             most {sure} are sure to fit the response buffer, so make that larger"
+        );
+        error.told(message)
     }
 }
 
@@ -387,8 +414,8 @@ fn connect_requests(
     let name = BufferName::request(channel)?;
     let forgetting = Deadline::after(FORGETTING.min(deadline.left()));
     loop {
-        let writer_config = config.requests.clone();
-        let mut requests = Writer::connect_with(name.as_str(), deadline.left(), writer_config)?;
+        let mut requests =
+            Writer::connect_with(name.as_str(), deadline.left(), config.requests.clone())?;
         // What a former client left must not be answered to us.
         if !serves(channel, &requests, deadline, || requests.is_drained())? {
             continue;
@@ -432,6 +459,7 @@ fn serves(
     while !condition() {
         if deadline.left().is_zero() {
             return Err(Error::NotRunning {
+                medium: Medium::Channel,
                 name: channel.to_owned(),
                 found: "its server is there but does not answer",
             });

@@ -126,7 +126,7 @@ pub struct DuplexClientConfig {
 impl Default for DuplexClientConfig {
     fn default() -> Self {
         Self {
-            responses: ReaderConfig::new(BufferConfig::new(4096, 4 << 20)),
+            responses: ReaderConfig::new(BufferConfig::new(4096, 32 << 20)),
             // A used request buffer whose last sequence cannot be made out is only made by a peer of
             // the kind that accepts a restart, or has no use for a second client anyway.
             requests: WriterConfig::new().restart_sequence(true),
@@ -142,8 +142,12 @@ impl DuplexClientConfig {
         Self::default()
     }
 
-    /// The sizes of the response buffer, which the client makes. Default 4 KiB of metadata and 4 MiB of
-    /// ring (deployed clients: 256 MiB, all of it touched). Responses of up to half of it always fit.
+    /// The sizes of the response buffer, which the client makes. Default 4 KiB of metadata and 32 MiB of
+    /// ring (deployed clients: 256 MiB, all of it touched).
+    ///
+    /// Responses of up to half of the ring, less 24 bytes, always fit: with the default a picture of
+    /// 1920 × 1080 with four bytes for each pixel. A longer one may not, and then never comes. What is in
+    /// flight is bounded by half of the ring, too, as if each response were as long as its request.
     pub fn response_buffer(mut self, buffer: BufferConfig) -> Self {
         self.responses.buffer = buffer;
         self

@@ -15,12 +15,24 @@ pub use client::{DuplexClient, DuplexResponse, OwnedDuplexResponse, RequestBuffe
 pub use config::{DuplexClientConfig, DuplexServerConfig};
 pub use server::{Draft, DuplexServer, DuplexServerStatistics, Reply, Request};
 
-use crate::error::Result;
+use crate::error::{Error, Medium, Result};
 use crate::memory::{MemoryProvider, SharedMemory};
 use crate::name::BufferName;
 use crate::v1::layout::{OIEB, SIZE_AND_VERSION, oieb};
 use crate::v1::liveness::{Liveness, PeerWatch};
 use crate::v1::words::Oieb;
+
+/// What goes wrong with one of the two buffers, as the channel's.
+#[cold]
+fn of_channel(error: Error, channel: &str) -> Error {
+    let (medium, name) = (Medium::Channel, channel.to_owned());
+    match error {
+        Error::NotRunning { found, .. } => Error::NotRunning { medium, name, found },
+        Error::Busy { .. } => Error::Busy { medium, name },
+        Error::AlreadyRunning { .. } => Error::AlreadyRunning { medium, name },
+        error => error,
+    }
+}
 
 /// Whether a server of the two-buffer channel `channel` is there, ours or a deployed one: its request
 /// buffer is complete and its reader alive.

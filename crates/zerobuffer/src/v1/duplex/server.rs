@@ -1,6 +1,7 @@
 //! The server: reads requests, and writes exactly one response to each, in order.
 
 use super::config::DuplexServerConfig;
+use super::of_channel;
 use super::worker::{Shared, Worker};
 use crate::closer::Closer;
 use crate::crew::Crew;
@@ -83,7 +84,7 @@ impl DuplexServer {
         let config = config.into();
         let stop_timeout = config.stop_timeout;
         let names = (BufferName::request(channel)?, BufferName::response(channel)?);
-        let worker = Worker::create(names, config)?;
+        let worker = Worker::create(names, config).map_err(|error| of_channel(error, channel))?;
         let shared = Arc::clone(worker.shared());
         Ok(Self {
             channel: channel.to_owned(),
@@ -195,7 +196,8 @@ impl DuplexServer {
         if let Some(requests) = self.shared.requests.end() {
             requests.remove();
         }
-        self.shared.take_failure().map_or(Ok(()), Err)
+        let failure = self.shared.take_failure();
+        failure.map_or(Ok(()), |error| Err(of_channel(error, &self.channel)))
     }
 
     fn check_process(&self) -> Result<()> {
@@ -289,7 +291,7 @@ impl<'s> Reply<'s> {
         if self.claim.is_some() {
             return Err(Error::InvalidState { reason: "a request has exactly one response" });
         }
-        let claim = self.wait_for_room(len).inspect_err(|error| self.note(error))?;
+        let claim = self.wait_for_room(len).map_err(|error| self.note(error))?;
         Ok(self.writer.data_mut(self.claim.insert(claim)))
     }
 
@@ -313,13 +315,22 @@ impl<'s> Reply<'s> {
         }
     }
 
-    fn note(&mut self, error: &Error) {
-        let is_about_the_frame = matches!(
-            error,
-            Error::TooLarge { .. } | Error::WouldNeverFit { .. } | Error::EmptyFrame
-        );
-        if !is_about_the_frame {
-            self.broken = true;
+    /// Notes that nothing can be sent any more, unless the error is about this very response; then it says
+    /// whose buffer it does not fit.
+    fn note(&mut self, error: Error) -> Error {
+        match error.facts() {
+            Error::TooLarge { .. } | Error::WouldNeverFit { .. } => {
+                let message = format!(
+                    "the response does not fit the client's response buffer: {error}; the client makes \
+                     that buffer, and can make it larger (`DuplexClientConfig::response_buffer`)"
+                );
+                error.told(message)
+            }
+            Error::EmptyFrame => error,
+            _ => {
+                self.broken = true;
+                error
+            }
         }
     }
 

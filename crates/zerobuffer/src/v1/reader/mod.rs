@@ -196,6 +196,11 @@ impl Reader {
         Ok(Frame::new(&self.core, taken))
     }
 
+    /// The most bytes of a frame that fits wherever the ring stands (rules R1 and R2).
+    pub(in crate::v1) fn sure_frame(&self) -> u64 {
+        self.core.segment.geometry.sure_frame()
+    }
+
     /// As [`read_frame`](Self::read_frame), but comes back with `Timeout` once `stop` is set.
     pub(in crate::v1) fn read_frame_unless(
         &self,
