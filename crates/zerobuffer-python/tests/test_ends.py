@@ -369,3 +369,20 @@ def test_a_client_of_asyncio_that_is_closed_stays_closed_against_a_reconnection_
         await asyncio.to_thread(server.stop)
 
     asyncio.run(asyncio.wait_for(main(), 4 * LONG))
+
+
+def test_a_server_that_is_collected_as_the_interpreter_exits_leaves_nothing(name, child):
+    """Its threads have not yet noticed that nobody has it."""
+    started = child(
+        "import sys\n"
+        "from zerobuffer import BufferConfig, Server\n"
+        "server = Server(sys.argv[1], BufferConfig(64, 4096), workers=2)\n"
+        "server.start(lambda request: None)\n"
+        "print('up', flush=True)\n"
+        "sys.stdin.read()\n"
+        "del server\n",
+        name,
+    )
+    assert started.line() == "up" and objects(name)
+    started.finish()
+    assert not objects(name)

@@ -391,8 +391,9 @@ def test_the_response_of_a_duplex_client_is_an_array_too(name):
             with client.call(np.arange(4, dtype=np.int16), int(LONG * 1000)) as response:
                 assert response.array((2, 2), np.int16).tolist() == [[0, 1], [2, 3]]
                 assert np.asarray(response).tolist() == [0, 0, 1, 0, 2, 0, 3, 0]
-            for use in (np.asarray, lambda response: response.array()):
-                with pytest.raises(zerobuffer.ZeroBufferException):
+            assert not response.is_valid and len(response) == 0 and "sequence=1" in repr(response)
+            for use in (np.asarray, lambda response: response.array(), lambda response: np.asarray(response.data)):
+                with pytest.raises(zerobuffer.InvalidState, match="disposed"):
                     use(response)
 
 

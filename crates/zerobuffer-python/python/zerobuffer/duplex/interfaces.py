@@ -1,7 +1,7 @@
 """What the classes of this package have in common, as abstract classes."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Callable, Optional, Tuple, Type, Union
 
@@ -23,13 +23,13 @@ class DuplexResponse:
     """
 
     sequence: int
-    data: Optional[memoryview]
+    data: Optional[memoryview] = field(repr=False)
     _frame: Union[Frame, Response, None] = None
 
     @property
     def is_valid(self) -> bool:
         """Whether there is data."""
-        return self.data is not None and len(self.data) > 0
+        return len(self) > 0
 
     def to_bytes(self) -> bytes:
         """A copy of the data."""
@@ -51,12 +51,20 @@ class DuplexResponse:
         return self._frame
 
     def __len__(self) -> int:
-        return len(self.data) if self.data else 0
+        data = vars(self).get("data")
+        return len(data) if data else 0
+
+    def __getattr__(self, name: str) -> Any:
+        # A released memoryview would be an array of one object for numpy.
+        if name == "data":
+            raise InvalidState("the response was disposed of: copy what is to be kept")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def dispose(self) -> None:
         """Gives the place back; while an array or another view is alive, with the last one. Called again it
         does nothing."""
         if isinstance(self._frame, Response):
+            del self.data
             self._frame.release()
         elif self._frame is not None:
             self._frame.dispose()
