@@ -34,11 +34,6 @@ impl Crew {
         Ok(crew)
     }
 
-    /// How many threads there are.
-    pub(crate) fn len(&self) -> usize {
-        self.threads.len()
-    }
-
     /// Gives each thread one of `jobs`.
     pub(crate) fn start<J: FnOnce() + Send + 'static>(
         mut self,

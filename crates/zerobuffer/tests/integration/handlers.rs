@@ -3,7 +3,12 @@
 use crate::harness::{LONG, Scene, fails, scene};
 use crate::peer::{Op, edited, op};
 use crate::work;
-use zerobuffer::{Client, ClientConfig, Error, ErrorKind, RequestLayout};
+use std::cell::Cell;
+use std::collections::HashSet;
+use zerobuffer::{
+    BufferConfig, Client, ClientConfig, Error, ErrorKind, Frame, RequestLayout, Server,
+    ServerConfig,
+};
 
 fn call_with(client: &Client, request: &[u8], layout: RequestLayout) -> Result<Vec<u8>, Error> {
     let mut buffer = client.acquire_request_buffer_with(request.len(), layout)?;
@@ -158,5 +163,65 @@ fn each_side_reads_the_metadata_of_the_other() {
         drop(client);
         fails(Client::connect_with(t.name(), LONG, with(b"x")), ErrorKind::TooLarge);
         server.stop();
+    });
+}
+
+#[test]
+fn a_handler_with_state_runs_on_one_worker_and_is_refused_by_several_without_harm() {
+    scene(|t| {
+        let config = || ServerConfig::new(BufferConfig::new(0, 4096));
+        // A cell cannot be shared between threads, and need not be.
+        let count = |cell: Cell<u64>| {
+            move |frame: &mut Frame<'_>| {
+                cell.set(cell.get() + 1);
+                frame.data_mut().copy_from_slice(&cell.get().to_le_bytes());
+            }
+        };
+        let mut server = Server::create(t.name(), config()).unwrap();
+        server.start_mut(count(Cell::new(0))).unwrap();
+        let mut client = t.client();
+        for calls in 1..=100_u64 {
+            assert_eq!(client.call(&[0; 8], LONG).unwrap().data(), calls.to_le_bytes());
+        }
+        fails(server.start_mut(|_: &mut Frame<'_>| {}), ErrorKind::InvalidState);
+        drop((client, server));
+        let mut server = Server::create(t.name(), config().workers(2)).unwrap();
+        fails(server.start_mut(count(Cell::new(0))), ErrorKind::BadConfig);
+        server.start(|frame: &mut Frame<'_>| work::edit(frame.data_mut())).unwrap();
+        let mut client = t.client();
+        work::check(client.call(&work::bytes(70, 1), LONG).unwrap().data(), 70, 1);
+    });
+}
+
+#[test]
+fn each_worker_has_a_handler_of_its_own_with_its_state() {
+    scene(|t| {
+        const REQUESTS: u64 = 300;
+        let config = ServerConfig::new(BufferConfig::new(0, 1 << 16)).workers(3);
+        let mut server = Server::create(t.name(), config).unwrap();
+        let make = |worker: usize| {
+            let calls = Cell::new(0_u64);
+            move |frame: &mut Frame<'_>| {
+                calls.set(calls.get() + 1);
+                let (first, rest) = frame.data_mut().split_at_mut(8);
+                first.copy_from_slice(&(worker as u64).to_le_bytes());
+                rest.copy_from_slice(&calls.get().to_le_bytes());
+            }
+        };
+        server.start_each(make).unwrap();
+        let client = t.client();
+        let sent: Vec<_> = (0..REQUESTS).map(|_| client.send_request(&[0; 16]).unwrap()).collect();
+        let answers = sent.into_iter().map(|sequence| {
+            let answer = client.receive_response_for(sequence, LONG).unwrap();
+            let word =
+                |at: usize| u64::from_le_bytes(answer.data()[at..at + 8].try_into().unwrap());
+            (word(0), word(8))
+        });
+        // No worker has counted a call of another one, and none is counted twice.
+        let seen: HashSet<(u64, u64)> = answers.collect();
+        assert_eq!(seen.len() as u64, REQUESTS);
+        let calls = |of: u64| seen.iter().filter(|(worker, _)| *worker == of).count() as u64;
+        assert_eq!((0..3).map(calls).sum::<u64>(), REQUESTS);
+        assert!(seen.iter().all(|(worker, count)| (1..=calls(*worker)).contains(count)));
     });
 }

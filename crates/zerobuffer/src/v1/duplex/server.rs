@@ -104,6 +104,27 @@ impl DuplexServer {
     /// Runs `handler` on every request, in the background, until [`stop`](Self::stop). It writes the
     /// response by [`Reply::write`] or [`Reply::acquire`], exactly once.
     ///
+    /// It runs on one thread, and may have state that it changes:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use zerobuffer::{BufferConfig, v1};
+    ///
+    /// let name = format!("doc-v1-state-{}", std::process::id());
+    /// let mut server = v1::DuplexServer::create(&name, BufferConfig::new(0, 1 << 16))?;
+    /// let mut total = 0;
+    /// server.start_immutable(move |request: &v1::Request, reply: &mut v1::Reply| {
+    ///     total += request.data()[0];
+    ///     reply.write(&[total])
+    /// })?;
+    ///
+    /// let client = v1::DuplexClient::connect(&name, Duration::from_secs(5))?;
+    /// for (number, sum) in [(1, 1), (2, 3), (4, 7)] {
+    ///     assert_eq!(client.call(&[number], Duration::from_secs(5))?.data(), [sum]);
+    /// }
+    /// # Ok::<(), zerobuffer::Error>(())
+    /// ```
+    ///
     /// If it fails, panics, or writes nothing, what
     /// [`failure_response`](DuplexServerConfig::failure_response) makes is sent instead; without that
     /// the client's channel is closed, because a response that is left out would shift all later ones.

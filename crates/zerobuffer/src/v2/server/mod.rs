@@ -105,7 +105,8 @@ impl Server {
     ///
     /// The handler edits the frame in place; it returns nothing, or a `Result` whose error reaches the
     /// client as [`Error::HandlerFailed`]. So does a panic, which ends neither the thread nor the
-    /// server. With several workers the handler runs on several frames at the same time.
+    /// server. With several workers the handler runs on several frames at the same time; one that has
+    /// state to change goes to [`start_mut`](Self::start_mut) or [`start_each`](Self::start_each).
     ///
     /// # Errors
     /// [`Error::InvalidState`] if it was started or stopped before; [`Error::System`] if a thread
@@ -115,12 +116,105 @@ impl Server {
         H: Fn(&mut Frame<'_>) -> O + Send + Sync + 'static,
         O: HandlerOutcome,
     {
+        if self.workers == 1 {
+            return self.start_all([handler]);
+        }
+        let handler = Arc::new(handler);
+        self.start_all((0..self.workers).map(|_| {
+            let handler = Arc::clone(&handler);
+            move |frame: &mut Frame<'_>| handler(frame)
+        }))
+    }
+
+    /// As [`start`](Self::start), for a handler with state that it changes, on one worker.
+    ///
+    /// After a panic the handler goes on with its state as the panic has left it.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use zerobuffer::{BufferConfig, Client, Frame, Server};
+    ///
+    /// let name = format!("doc-start-mut-{}", std::process::id());
+    /// let mut server = Server::create(&name, BufferConfig::new(0, 1 << 16))?;
+    /// let mut total = 0;
+    /// server.start_mut(move |frame: &mut Frame| {
+    ///     total += frame.data()[0];
+    ///     frame.data_mut()[0] = total;
+    /// })?;
+    ///
+    /// let mut client = Client::connect(&name, Duration::from_secs(5))?;
+    /// for (number, sum) in [(1, 1), (2, 3), (4, 7)] {
+    ///     assert_eq!(client.call(&[number], Duration::from_secs(5))?.data(), [sum]);
+    /// }
+    /// # Ok::<(), zerobuffer::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`start`](Self::start); [`Error::BadConfig`] with several workers, each of which needs a handler
+    /// of its own: [`start_each`](Self::start_each).
+    pub fn start_mut<H, O>(&mut self, handler: H) -> Result<()>
+    where
+        H: FnMut(&mut Frame<'_>) -> O + Send + 'static,
+        O: HandlerOutcome,
+    {
+        if self.workers != 1 {
+            return Err(Error::BadConfig {
+                what: "workers",
+                asked: self.workers as u64,
+                allowed: "1 with one handler that has state; start_each makes one for each worker",
+            });
+        }
+        self.start_all([handler])
+    }
+
+    /// As [`start`](Self::start), with a handler for each worker, which `make` makes out of the worker's
+    /// number, from 0. Each may have state that it changes: a buffer, a model, a random generator.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use zerobuffer::{BufferConfig, Client, Frame, Server, ServerConfig};
+    ///
+    /// let name = format!("doc-start-each-{}", std::process::id());
+    /// let config = ServerConfig::new(BufferConfig::new(0, 1 << 16)).workers(4);
+    /// let mut server = Server::create(&name, config)?;
+    /// server.start_each(|_worker| {
+    ///     let mut scratch = Vec::new();
+    ///     move |frame: &mut Frame| {
+    ///         scratch.clear();
+    ///         scratch.extend_from_slice(frame.data());
+    ///         scratch.sort_unstable();
+    ///         frame.data_mut().copy_from_slice(&scratch);
+    ///     }
+    /// })?;
+    ///
+    /// let mut client = Client::connect(&name, Duration::from_secs(5))?;
+    /// assert_eq!(client.call(b"sorting", Duration::from_secs(5))?.data(), b"ginorst");
+    /// # Ok::<(), zerobuffer::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_each<H, O>(&mut self, make: impl FnMut(usize) -> H) -> Result<()>
+    where
+        H: FnMut(&mut Frame<'_>) -> O + Send + 'static,
+        O: HandlerOutcome,
+    {
+        self.start_all((0..self.workers).map(make))
+    }
+
+    /// Starts a thread with each of `handlers`, of which there are as many as workers.
+    fn start_all<H, O>(&mut self, handlers: impl IntoIterator<Item = H>) -> Result<()>
+    where
+        H: FnMut(&mut Frame<'_>) -> O + Send + 'static,
+        O: HandlerOutcome,
+    {
         self.check_process()?;
-        let crew = Crew::gather(&format!("zerobuffer-{}", self.name), self.workers)?;
+        let handlers: Vec<H> = handlers.into_iter().collect();
+        let crew = Crew::gather(&format!("zerobuffer-{}", self.name), handlers.len())?;
         let acceptor = self.acceptor.take().ok_or(Error::InvalidState {
             reason: "the server was started or stopped before; create another one",
         })?;
-        self.threads = worker::start(crew, acceptor, handler);
+        self.threads = worker::start(crew, acceptor, handlers);
         Ok(())
     }
 

@@ -16,22 +16,29 @@ use std::time::Duration;
 /// The pause before another try to make a segment that could not be made.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Has the threads of `crew` run `handler` on what `acceptor` takes.
-pub(super) fn start<H, O>(crew: Crew, acceptor: Acceptor, handler: H) -> Vec<JoinHandle<()>>
+/// Has each thread of `crew` run one of `handlers` on what `acceptor` takes.
+pub(super) fn start<H, O>(crew: Crew, acceptor: Acceptor, handlers: Vec<H>) -> Vec<JoinHandle<()>>
 where
-    H: Fn(&mut Frame<'_>) -> O + Send + Sync + 'static,
+    H: FnMut(&mut Frame<'_>) -> O + Send + 'static,
     O: HandlerOutcome,
 {
-    if crew.len() == 1 {
-        return crew.start([move || serve_alone(acceptor, &handler)]);
+    let is_alone = handlers.len() == 1;
+    let mut handlers = handlers.into_iter();
+    if is_alone && let Some(mut handler) = handlers.next() {
+        return crew.start([move || serve_alone(acceptor, &mut handler)]);
     }
-    let team = Arc::new((Mutex::new(acceptor), handler));
-    let jobs = std::iter::repeat_n(team, crew.len());
-    crew.start(jobs.map(|team| move || serve_in_turn(&team.0, &team.1)))
+    let acceptor = Arc::new(Mutex::new(acceptor));
+    crew.start(handlers.map(|mut handler| {
+        let acceptor = Arc::clone(&acceptor);
+        move || serve_in_turn(&acceptor, &mut handler)
+    }))
 }
 
 /// One thread that takes and handles, without locks.
-fn serve_alone<O: HandlerOutcome>(mut acceptor: Acceptor, handler: &impl Fn(&mut Frame<'_>) -> O) {
+fn serve_alone<O: HandlerOutcome>(
+    mut acceptor: Acceptor,
+    handler: &mut impl FnMut(&mut Frame<'_>) -> O,
+) {
     loop {
         if let (Some(taken), Some(channel)) = (acceptor.next_at_once(), acceptor.channel()) {
             handle(channel, taken, handler);
@@ -54,7 +61,7 @@ fn serve_alone<O: HandlerOutcome>(mut acceptor: Acceptor, handler: &impl Fn(&mut
 /// on, and handles what it has taken.
 fn serve_in_turn<O: HandlerOutcome>(
     acceptor: &Mutex<Acceptor>,
-    handler: &impl Fn(&mut Frame<'_>) -> O,
+    handler: &mut impl FnMut(&mut Frame<'_>) -> O,
 ) {
     loop {
         let mut turn = acceptor.lock().unwrap_or_else(PoisonError::into_inner);
@@ -102,7 +109,7 @@ fn carries_on(acceptor: &Acceptor, error: Error) -> bool {
 fn handle<O: HandlerOutcome>(
     channel: &Arc<ServerChannel>,
     taken: Taken,
-    handler: &impl Fn(&mut Frame<'_>) -> O,
+    handler: &mut impl FnMut(&mut Frame<'_>) -> O,
 ) {
     let mut frame = Frame::new(channel, taken);
     // After a panic the frame's bytes are not delivered, so nobody sees what it left behind.
