@@ -1,7 +1,7 @@
 """What the classes of this package have in common, as abstract classes."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Callable, Optional, Tuple, Type, Union
 
@@ -15,7 +15,7 @@ from .processing_mode import ProcessingMode
 ErrorHandler = Callable[[ErrorEventArgs], None]
 
 
-@dataclass
+@dataclass(repr=False)
 class DuplexResponse:
     """A response, read where the server left it; without data if there was none in time.
 
@@ -23,7 +23,7 @@ class DuplexResponse:
     """
 
     sequence: int
-    data: Optional[memoryview] = field(repr=False)
+    data: Optional[memoryview]
     _frame: Union[Frame, Response, None] = None
 
     @property
@@ -53,6 +53,10 @@ class DuplexResponse:
     def __len__(self) -> int:
         data = vars(self).get("data")
         return len(data) if data else 0
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"DuplexResponse({fields})"
 
     def __getattr__(self, name: str) -> Any:
         # A released memoryview would be an array of one object for numpy.
