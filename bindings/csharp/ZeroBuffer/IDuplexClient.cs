@@ -109,7 +109,7 @@ namespace ZeroBuffer
 
         /// <summary>
         /// In place: attaches to the channel's present server, after the former one has gone or to start over. Sequence
-        /// numbers start again at 1, with <see cref="ClientConfig.ManyThreads"/> they go on. Calls of
+        /// numbers go on. Calls of
         /// <see cref="CallAsync"/> that wait for a former connection fail; responses that are held stay.
         /// </summary>
         /// <exception cref="UnsupportedException">With two buffers; dispose the client and make another one.</exception>

@@ -994,9 +994,9 @@ bool zb_client_cancel(struct zb_client *client, uint64_t sequence);
  *
  * Views and a buffer that are held have to be released, detached or abandoned before.
  *
- * With one thread sequence numbers start again at 1. With many they go on: an old one is never taken for
- * a new request's. Then nothing is sent again, and a connection that works is left as it is: each
- * thread may call this after an error, whatever it holds.
+ * Sequence numbers go on: one is one request's for the life of the client. With many threads nothing is
+ * sent again, and a connection that works is left as it is: each thread may call this after an error,
+ * whatever it holds.
  */
 zb_status zb_client_reconnect(struct zb_client *client,
                               int64_t timeout_ns,

@@ -606,9 +606,9 @@ pub unsafe extern "C" fn zb_client_cancel(client: *mut zb_client, sequence: u64)
 ///
 /// Views and a buffer that are held have to be released, detached or abandoned before.
 ///
-/// With one thread sequence numbers start again at 1. With many they go on: an old one is never taken for
-/// a new request's. Then nothing is sent again, and a connection that works is left as it is: each
-/// thread may call this after an error, whatever it holds.
+/// Sequence numbers go on: one is one request's for the life of the client. With many threads nothing is
+/// sent again, and a connection that works is left as it is: each thread may call this after an error,
+/// whatever it holds.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zb_client_reconnect(
     client: *mut zb_client,

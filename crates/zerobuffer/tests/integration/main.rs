@@ -26,6 +26,7 @@ mod names;
 mod pages;
 mod pull;
 mod races;
+mod reconnecting;
 mod resources;
 mod responses;
 mod restart;

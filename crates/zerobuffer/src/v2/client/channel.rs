@@ -1,10 +1,12 @@
 //! The client's end of one connection, shared by all of its handles.
 
 use super::lifeline::Connected;
+use super::number::Number;
+use super::seal::Sealed;
 use super::vigil::Vigil;
 use crate::atomics::{AtomicBool, AtomicU64, Ordering};
 use crate::config::ClientConfig;
-use crate::error::{Error, LostRequest, Result};
+use crate::error::{Error, LostRequest, RequestState, Result};
 use crate::failpoint::failpoint;
 use crate::liveness::Role;
 use crate::name::ChannelName;
@@ -31,7 +33,14 @@ const CLOSED: u64 = 1;
 const DIED: u64 = 2;
 /// Answers that are there are still delivered below, and nothing is from here on.
 const VIOLATED: u64 = 3;
-const CLOSED_HERE: u64 = 4;
+/// Another connection takes its place. To who waits that is an end like the server's.
+const LEFT: u64 = 4;
+const CLOSED_HERE: u64 = 5;
+
+/// Why nothing can be sent any more on a connection whose requests are listed.
+pub(super) const SEALED: Error = Error::InvalidState {
+    reason: "its connection has ended, and the client reconnects; acquire a new buffer",
+};
 
 /// A connection that is closed when its owner goes; responses may keep the memory for longer.
 #[derive(Debug)]
@@ -55,15 +64,14 @@ impl Drop for Attached {
 #[derive(Debug)]
 pub(super) struct ClientChannel {
     pub(super) segment: Segment,
-    pub(super) ring: ClientRing,
+    ring: ClientRing,
     pub(super) server_metadata: Vec<u8>,
-    /// The numbers that former connections of a shared client have used up. What callers see is the
-    /// ring's sequence plus this.
+    /// The numbers that former connections of the client have used up.
     counted_before: AtomicU64,
     /// `close` has been called.
     closed: AtomicBool,
-    /// Held while a request is published that another thread's `close` may race with, and by `close`.
-    /// Whether another connection has taken this one's place.
+    /// Held while a request is published that another thread's `close` or `seal` may race with, and by
+    /// those. Whether the connection is sealed.
     publishing: Mutex<bool>,
     ended: AtomicU64,
     violation: OnceLock<Violation>,
@@ -144,23 +152,42 @@ impl ClientChannel {
 
     // ---- numbers ----
 
-    /// Goes on where `former`, to which nothing is added any more, has left off. To be called before
-    /// anybody sends here.
-    pub(super) fn count_on(&self, former: &Self) {
-        let used = former.ring.next_sequence() - 1;
-        self.counted_before.store(former.number(used), Ordering::Relaxed);
+    /// Goes on where the former connection has left off. To be called before anybody sends here.
+    pub(super) fn count_on(&self, former: Sealed<'_>) {
+        self.counted_before.store(former.used_numbers(), Ordering::Relaxed);
     }
 
-    /// A sequence of the ring as callers know it.
-    #[inline]
-    pub(super) fn number(&self, sequence: u64) -> u64 {
-        self.counted_before.load(Ordering::Relaxed) + sequence
+    /// The number of what the ring calls `sequence`.
+    #[inline(always)]
+    pub(super) fn number(&self, sequence: u64) -> Number {
+        Number::of_ring(sequence, self.counted_before.load(Ordering::Relaxed))
     }
 
-    /// The ring's sequence for a caller's number; `None` if that is a former connection's.
-    pub(super) fn sequence(&self, number: u64) -> Option<u64> {
-        let sequence = number.checked_sub(self.counted_before.load(Ordering::Relaxed))?;
-        (sequence > 0).then_some(sequence)
+    /// What the ring calls it; `None` if it is a former connection's.
+    #[inline(always)]
+    fn sequence(&self, number: Number) -> Option<u64> {
+        number.in_ring(self.counted_before.load(Ordering::Relaxed))
+    }
+
+    /// Whether it is of this connection, or of one to come.
+    pub(super) fn has_counted(&self, number: Number) -> bool {
+        self.sequence(number).is_some()
+    }
+
+    /// The number of the request that was answered.
+    pub(super) fn number_of(&self, held: &Held) -> Number {
+        self.number(held.sequence)
+    }
+
+    /// The number of the next commit.
+    pub(super) fn next_number(&self) -> Number {
+        self.number(self.ring.next_sequence())
+    }
+
+    /// The account, for who does not touch single requests.
+    #[inline(always)]
+    pub(super) fn ring(&self) -> &ClientRing {
+        &self.ring
     }
 
     // ---- sending ----
@@ -223,7 +250,12 @@ impl ClientChannel {
     }
 
     #[inline(always)]
-    pub(super) fn commit(&self, claim: Claim, len: u64) -> u64 {
+    pub(super) fn commit(&self, claim: Claim, len: u64) -> Number {
+        self.number(self.publish(claim, len))
+    }
+
+    #[inline(always)]
+    fn publish(&self, claim: Claim, len: u64) -> u64 {
         let sequence = self.ring.commit(claim, len);
         failpoint!("commit.before_post");
         wake(&self.segment.semaphores.request_ready);
@@ -232,28 +264,45 @@ impl ClientChannel {
 
     /// As [`ClientChannel::commit`], for a handle that other threads do not wait for when they close
     /// this end.
-    pub(super) fn commit_unless_closed(&self, claim: Claim, len: u64) -> Result<u64> {
-        let replaced = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.has_ended_here() || *replaced {
+    pub(super) fn commit_unless_sealed(&self, claim: Claim, len: u64) -> Result<Number> {
+        let sealed = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = if *sealed { Err(SEALED) } else { self.check() } {
             self.ring.abandon(claim);
-            return Err(match *replaced {
-                true => Error::InvalidState {
-                    reason: "the client has reconnected; acquire a new buffer",
-                },
-                false => Error::Closed,
-            });
+            return Err(error);
         }
         Ok(self.commit(claim, len))
     }
 
-    /// Another connection takes this one's place: what was claimed here cannot be committed any more.
-    pub(super) fn replaced(&self) {
+    /// From here on nothing is committed by whoever another thread does not wait for: what was claimed
+    /// cannot be sent any more, and what was sent can be listed.
+    pub(super) fn seal(&self) -> Sealed<'_> {
         *self.publishing.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        Sealed::new(self)
+    }
+
+    pub(super) fn is_sealed(&self) -> bool {
+        *self.publishing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The usual case of [`ClientChannel::send_slowly`]: there is room. `None`: nothing was sent.
     #[inline(always)]
-    pub(super) fn send_at_once(&self, data: &[u8], demand: Demand) -> Option<u64> {
+    pub(super) fn send_at_once(&self, data: &[u8], demand: Demand) -> Option<Number> {
+        self.publish_at_once(data, demand).map(|sequence| self.number(sequence))
+    }
+
+    /// The usual case of a call. `Err`: it has no answer yet, or could not even be sent.
+    #[inline(always)]
+    pub(super) fn call_at_once(
+        &self,
+        data: &[u8],
+        demand: Demand,
+    ) -> std::result::Result<Held, Option<Number>> {
+        let sequence = self.publish_at_once(data, demand).ok_or(None)?;
+        self.collect_at_once(sequence).ok_or_else(|| Some(self.number(sequence)))
+    }
+
+    #[inline(always)]
+    fn publish_at_once(&self, data: &[u8], demand: Demand) -> Option<u64> {
         if !self.may_send() {
             return None;
         }
@@ -267,9 +316,9 @@ impl ClientChannel {
         data: &[u8],
         demand: Demand,
         deadline: &Deadline,
-    ) -> Result<u64> {
+    ) -> Result<Number> {
         let claim = self.wait_for_room(demand, deadline)?;
-        Ok(self.fill_and_publish(claim, data))
+        Ok(self.number(self.fill_and_publish(claim, data)))
     }
 
     #[inline(always)]
@@ -277,51 +326,57 @@ impl ClientChannel {
         let len = data.len() as u64;
         // By the length of the source: where the compiler knows it, there is no call of memcpy.
         claim.data_mut(&self.segment.payload, len)[..data.len()].copy_from_slice(data);
-        self.commit(claim, len)
+        self.publish(claim, len)
     }
 
     // ---- receiving ----
 
     /// The usual case of [`ClientChannel::receive_for`]: a good answer comes while one spins.
     #[inline(always)]
-    pub(super) fn receive_at_once(&self, sequence: u64) -> Option<Held> {
+    pub(super) fn receive_at_once(&self, number: Number) -> Option<Held> {
+        self.collect_at_once(self.sequence(number)?)
+    }
+
+    #[inline(always)]
+    fn collect_at_once(&self, sequence: u64) -> Option<Held> {
         let came = self.is_usable() && self.responses.spin(self.ring.news_of(sequence));
         if came { self.ring.collect(sequence) } else { None }
     }
 
     /// Waits for the answer to one request; when the deadline passes, the request is given up.
     #[cold]
-    pub(super) fn receive_for(&self, sequence: u64, deadline: &Deadline) -> Result<Held> {
+    pub(super) fn receive_for(&self, number: Number, deadline: &Deadline) -> Result<Held> {
         self.check()?;
-        let looked = self.await_response(deadline, self, || self.look(sequence));
-        self.settle(sequence, deadline, looked)
+        let looked = self.await_response(deadline, self, || self.look(number));
+        self.settle(number, deadline, looked)
     }
 
     /// A look at one request, and no more: nothing is given up.
-    pub(super) fn poll_for(&self, sequence: u64) -> Result<Held> {
+    pub(super) fn poll_for(&self, number: Number) -> Result<Held> {
         self.check()?;
-        match self.look(sequence) {
-            Some(looked) => self.settle(sequence, &Deadline::after(Duration::ZERO), Ok(looked)),
+        match self.look(number) {
+            Some(looked) => self.settle(number, &Deadline::after(Duration::ZERO), Ok(looked)),
             None => match self.look_at_lock() {
                 Peer::Alive => Err(timed_out(Duration::ZERO)),
                 // The server's last answer may have come since the look.
-                _ => self.receive_for(sequence, &Deadline::after(Duration::ZERO)),
+                _ => self.receive_for(number, &Deadline::after(Duration::ZERO)),
             },
         }
     }
 
     /// What there is to say about a request, if it is no longer waiting.
-    pub(super) fn look(&self, sequence: u64) -> Option<Looked> {
+    pub(super) fn look(&self, number: Number) -> Option<Looked> {
+        let Some(sequence) = self.sequence(number) else { return Some(Ok(Look::Unknown)) };
         match self.ring.look(sequence) {
             Ok(Look::Waiting) => None,
             other => Some(other),
         }
     }
 
-    /// Turns the end of a wait for `sequence` into the answer or the error that it stands for.
+    /// Turns the end of a wait for request `number` into the answer or the error that it stands for.
     pub(super) fn settle(
         &self,
-        sequence: u64,
+        number: Number,
         deadline: &Deadline,
         waited: std::result::Result<Looked, Unready>,
     ) -> Result<Held> {
@@ -329,16 +384,19 @@ impl ClientChannel {
             Ok(Ok(Look::Ready(held))) => return self.accept(held),
             // Closing gives up what nobody has collected.
             Ok(Ok(_)) if self.has_ended_here() => return Err(Error::Closed),
-            Ok(Ok(_)) => return Err(Error::UnknownSequence { sequence: self.number(sequence) }),
+            Ok(Ok(_)) if self.ended.load(Ordering::Relaxed) == LEFT => {
+                return Err(end_error(Peer::Closed, None));
+            }
+            Ok(Ok(_)) => return Err(Error::UnknownSequence { sequence: number.for_caller() }),
             Ok(Err(violation)) => return Err(self.poison(violation)),
             Err(unready) => unready,
         };
         match unready {
-            Unready::Gone(peer) => Err(self.lost(peer, sequence)),
+            Unready::Gone(peer) => Err(self.lost(peer, number)),
             Unready::Stopped => Err(Error::Closed),
             Unready::Timeout => {
-                if !self.ring.cancel(sequence)
-                    && let Ok(Look::Ready(held)) = self.ring.look(sequence)
+                if !self.cancel(number)
+                    && let Some(Ok(Look::Ready(held))) = self.look(number)
                 {
                     // The answer came while the request was being given up.
                     return self.accept(held);
@@ -349,10 +407,10 @@ impl ClientChannel {
     }
 
     /// Gives a request up, unless its answer is there or was collected.
-    pub(super) fn cancel(&self, sequence: u64) -> bool {
-        if !self.segment.is_ours() {
+    pub(super) fn cancel(&self, number: Number) -> bool {
+        let Some(sequence) = self.sequence(number).filter(|_| self.segment.is_ours()) else {
             return false;
-        }
+        };
         let cancelled = self.ring.cancel(sequence);
         if self.ring.is_concurrent() {
             // Who waits for it has seen neither an answer nor an end meanwhile.
@@ -363,8 +421,13 @@ impl ClientChannel {
 
     /// Waits for the oldest answer that is there.
     pub(super) fn receive_next(&self, deadline: &Deadline) -> Result<Held> {
-        let waited = self.await_response(deadline, self, || self.ring.next_ready().transpose());
+        let waited = self.await_response(deadline, self, || self.next_ready());
         self.settle_next(deadline, waited)
+    }
+
+    /// The oldest answer that is there.
+    pub(super) fn next_ready(&self) -> Option<std::result::Result<Held, Violation>> {
+        self.ring.next_ready().transpose()
     }
 
     /// Turns the end of a wait for any answer into the answer or the error that it stands for.
@@ -377,7 +440,7 @@ impl ClientChannel {
             Ok(Ok(held)) => self.accept(held),
             Ok(Err(violation)) => Err(self.poison(violation)),
             Err(Unready::Gone(peer)) => match self.ring.pending().next() {
-                Some(sequence) => Err(self.lost(peer, sequence)),
+                Some(sequence) => Err(self.lost(peer, self.number(sequence))),
                 None => Err(end_error(peer, None)),
             },
             Err(Unready::Stopped) => Err(Error::Closed),
@@ -402,7 +465,7 @@ impl ClientChannel {
         let text = held.data(&self.segment.payload);
         let message = String::from_utf8_lossy(&text[..text.len().min(MAX_MESSAGE)]).into_owned();
         self.release(&held);
-        let sequence = self.number(held.sequence);
+        let sequence = self.number_of(&held).for_caller();
         Err(Error::HandlerFailed { sequence, status: held.status, message })
     }
 
@@ -427,15 +490,27 @@ impl ClientChannel {
     }
 
     /// What is known of a request that the server's end left behind; reported once, then forgotten.
-    fn lost(&self, peer: Peer, sequence: u64) -> Error {
-        let request = self.fate_after_death(sequence);
-        self.ring.cancel(sequence);
+    fn lost(&self, peer: Peer, number: Number) -> Error {
+        let request = self.fate_after_death(number);
+        self.cancel(number);
         end_error(peer, Some(request))
     }
 
-    pub(super) fn fate_after_death(&self, sequence: u64) -> LostRequest {
-        let request = self.ring.fate_after_death(sequence);
-        LostRequest { sequence: self.number(sequence), ..request }
+    pub(super) fn fate_after_death(&self, number: Number) -> LostRequest {
+        // What is no request of this connection has been started as far as anybody can know.
+        let state = self.sequence(number).map(|sequence| self.ring.state_after_death(sequence));
+        let state = state.unwrap_or(RequestState::InDoubt);
+        LostRequest { sequence: number.for_caller(), state }
+    }
+
+    /// Whether the answer to a pending request has come.
+    pub(super) fn is_answered(&self, number: Number) -> bool {
+        self.sequence(number).is_some_and(|sequence| self.ring.is_answered(sequence))
+    }
+
+    /// The bytes of a pending request, and what it needs to be sent again once the server is gone.
+    pub(super) fn pending_slot(&self, number: Number) -> Option<(Held, Demand)> {
+        self.ring.pending_slot(self.sequence(number)?)
     }
 
     // ---- the server's life ----
@@ -478,16 +553,16 @@ impl ClientChannel {
             crate::trace::event!(channel = %self.segment.name, ?peer, "server gone");
         }
         match self.ended.load(Ordering::Relaxed) {
-            CLOSED => Peer::Closed,
+            CLOSED | LEFT => Peer::Closed,
             DIED => Peer::Died,
             _ => peer,
         }
     }
 
     /// Ends the connection from whatever thread: whoever waits in it comes back, and nothing more is done
-    /// with it. The segment is not touched; the owner closes it.
-    fn end_here(&self) {
-        self.ended.fetch_max(CLOSED_HERE, Ordering::Relaxed);
+    /// with it. The segment is not touched.
+    fn end_as(&self, end: u64) {
+        self.ended.fetch_max(end, Ordering::Relaxed);
         wake(&self.segment.semaphores.response_ready);
         wake(&self.segment.semaphores.space_available);
     }
@@ -502,10 +577,20 @@ impl ClientChannel {
     ///
     /// Once only: an unused segment serves the next client, whose words these are then.
     pub(super) fn close(&self) {
-        if !self.segment.is_ours() || self.is_closed() {
+        self.close_as(CLOSED_HERE);
+    }
+
+    /// The same to make room for another connection of this client.
+    pub(super) fn leave(&self) {
+        self.close_as(LEFT);
+    }
+
+    fn close_as(&self, end: u64) {
+        if !self.segment.is_ours() {
             return;
         }
-        self.end_here();
+        // Also of a connection that was left: whoever closes it closes it.
+        self.end_as(end);
         {
             let _nobody_publishes = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
             if self.closed.swap(true, Ordering::Relaxed) {
@@ -530,7 +615,7 @@ impl Watch for ClientChannel {
     #[inline]
     fn peer(&self) -> Peer {
         match self.ended.load(Ordering::Relaxed) {
-            CLOSED => Peer::Closed,
+            CLOSED | LEFT => Peer::Closed,
             DIED => Peer::Died,
             _ if [REQUEST + oieb::READER_PID, RESPONSE + oieb::WRITER_PID]
                 .into_iter()
@@ -563,7 +648,7 @@ impl Watch for ClientChannel {
 /// For a client of one thread, which may be at work in the ring: it closes the segment itself.
 impl Connected for ClientChannel {
     fn end(&self) {
-        self.end_here();
+        self.end_as(CLOSED_HERE);
     }
 }
 

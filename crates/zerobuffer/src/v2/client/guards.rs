@@ -36,7 +36,7 @@ impl<'c> RequestBuffer<'c> {
     /// client. Nothing is copied.
     pub fn into_owned(self) -> OwnedRequestBuffer {
         // It is committed on any thread from now on.
-        self.channel.ring.set_concurrent();
+        self.channel.ring().set_concurrent();
         let mut this = ManuallyDrop::new(self);
         let channel = Arc::clone(this.channel);
         OwnedRequestBuffer { channel, claim: this.claim.take(), len: this.len, _turn: None }
@@ -51,14 +51,14 @@ impl<'c> RequestBuffer<'c> {
     pub fn commit(mut self) -> Result<u64> {
         self.channel.check()?;
         let claim = self.claim.take().ok_or(Error::WrongProcess)?;
-        Ok(self.channel.commit(claim, self.len))
+        Ok(self.channel.commit(claim, self.len).for_caller())
     }
 }
 
 impl Drop for RequestBuffer<'_> {
     fn drop(&mut self) {
         if let Some(claim) = self.claim.take() {
-            self.channel.ring.abandon(claim);
+            self.channel.ring().abandon(claim);
         }
     }
 }
@@ -104,12 +104,9 @@ impl OwnedRequestBuffer {
     /// [`Error::Closed`] if the client was closed meanwhile, [`Error::InvalidState`] if it has
     /// reconnected; [`Error::WrongProcess`] in a forked child. Nothing was sent then.
     pub fn commit(mut self) -> Result<u64> {
-        self.channel.check()?;
+        self.channel.segment.check_process()?;
         match self.claim.take() {
-            Some(claim) => {
-                let sequence = self.channel.commit_unless_closed(claim, self.len)?;
-                Ok(self.channel.number(sequence))
-            }
+            Some(claim) => Ok(self.channel.commit_unless_sealed(claim, self.len)?.for_caller()),
             None => Err(Error::WrongProcess),
         }
     }
@@ -118,7 +115,7 @@ impl OwnedRequestBuffer {
 impl Drop for OwnedRequestBuffer {
     fn drop(&mut self) {
         if let Some(claim) = self.claim.take() {
-            self.channel.ring.abandon(claim);
+            self.channel.ring().abandon(claim);
         }
     }
 }
@@ -151,7 +148,7 @@ macro_rules! request_buffer_methods {
 
             /// The sequence number that the request gets when it is committed.
             pub fn sequence(&self) -> u64 {
-                self.channel.number(self.channel.ring.next_sequence())
+                self.channel.next_number().for_caller()
             }
 
             /// The request's length in bytes.
@@ -217,7 +214,7 @@ impl<'c> Response<'c> {
     /// client. Nothing is copied; the bytes stay where they are.
     pub fn into_owned(self) -> OwnedResponse {
         // Giving back happens on any thread from now on.
-        self.channel.ring.set_concurrent();
+        self.channel.ring().set_concurrent();
         let mut this = ManuallyDrop::new(self);
         OwnedResponse { channel: Arc::clone(this.channel), held: this.held.transfer() }
     }
@@ -241,7 +238,7 @@ impl OwnedResponse {
     /// `channel` must be concurrent.
     #[inline]
     pub(super) fn new(channel: Arc<ClientChannel>, held: Held) -> Self {
-        debug_assert!(channel.ring.is_concurrent());
+        debug_assert!(channel.ring().is_concurrent());
         Self { channel, held }
     }
 }
@@ -294,7 +291,7 @@ macro_rules! response_methods {
             /// The sequence number of the request that this is the answer to.
             #[inline]
             pub fn sequence(&self) -> u64 {
-                self.channel.number(self.held.sequence)
+                self.channel.number_of(&self.held).for_caller()
             }
         }
 

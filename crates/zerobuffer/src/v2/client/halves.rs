@@ -1,6 +1,7 @@
 //! A client's two halves, for two threads.
 
 use super::channel::ClientChannel;
+use super::number::Number;
 use super::{RequestBuffer, RequestLayout, Response, acquire, receive_for, receive_next, send};
 use crate::error::Result;
 use std::cell::Cell;
@@ -30,7 +31,7 @@ impl RequestSender<'_> {
     /// # Errors
     /// The same.
     pub fn send_request(&self, data: &[u8]) -> Result<u64> {
-        send(self.channel, data, self.send_timeout)
+        send(self.channel, data, self.send_timeout).map(Number::for_caller)
     }
 
     /// As [`Client::acquire_request_buffer`](super::Client::acquire_request_buffer).
@@ -75,11 +76,11 @@ impl ResponseReceiver<'_> {
     /// # Errors
     /// The same.
     pub fn receive_response_for(&self, sequence: u64, timeout: Duration) -> Result<Response<'_>> {
-        receive_for(self.channel, sequence, timeout)
+        receive_for(self.channel, Number::of_caller(sequence), timeout)
     }
 
     /// As [`Client::cancel`](super::Client::cancel).
     pub fn cancel(&self, sequence: u64) -> bool {
-        self.channel.cancel(sequence)
+        self.channel.cancel(Number::of_caller(sequence))
     }
 }

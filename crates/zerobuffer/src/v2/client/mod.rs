@@ -4,6 +4,8 @@ mod channel;
 mod guards;
 mod halves;
 mod lifeline;
+mod number;
+mod seal;
 mod shared;
 mod turns;
 mod vigil;
@@ -18,9 +20,11 @@ use crate::error::{Error, LostRequest, RequestState, Result};
 use crate::name::ChannelName;
 use crate::v2::layout::Demand;
 use crate::v2::ring::Held;
-use crate::wait::{Deadline, Peer, Watch};
+use crate::wait::Deadline;
 use channel::{Attached, ClientChannel};
 use lifeline::Lifeline;
+use number::Number;
+use seal::Sealed;
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -182,14 +186,14 @@ impl Client {
     pub fn in_flight(&self) -> usize {
         if self.channel.segment.is_ours() {
             // Responses given back on other threads wait for this one to take their bytes back.
-            self.channel.ring.reclaim();
+            self.channel.ring().reclaim();
         }
-        self.channel.ring.in_flight() as usize
+        self.channel.ring().in_flight() as usize
     }
 
     /// The most bytes that a request can have on this channel.
     pub fn max_request_size(&self) -> usize {
-        self.channel.ring.max_capacity() as usize
+        self.channel.ring().max_capacity() as usize
     }
 
     /// Copies `data` into the ring and sends it. Returns its sequence number.
@@ -200,7 +204,7 @@ impl Client {
     /// [`Error::PeerClosed`], [`Error::ProtocolViolation`], [`Error::Closed`], [`Error::WrongProcess`].
     #[inline]
     pub fn send_request(&self, data: &[u8]) -> Result<u64> {
-        send(&self.channel, data, self.config.send_timeout)
+        send(&self.channel, data, self.config.send_timeout).map(Number::for_caller)
     }
 
     /// A buffer of `size` bytes in the ring, to be filled in place and committed.
@@ -266,7 +270,7 @@ impl Client {
     /// is waiting for an answer.
     #[inline(always)]
     pub fn receive_response_for(&self, sequence: u64, timeout: Duration) -> Result<Response<'_>> {
-        receive_for(&self.channel, sequence, timeout)
+        receive_for(&self.channel, Number::of_caller(sequence), timeout)
     }
 
     /// Sends `data` and waits for the answer, both within `timeout`. A request that has no answer by
@@ -281,21 +285,24 @@ impl Client {
     /// As [`send_request`](Self::send_request) and [`receive_response`](Self::receive_response).
     #[inline(always)]
     pub fn call(&mut self, data: &[u8], timeout: Duration) -> Result<Response<'_>> {
-        let sent = self.channel.send_at_once(data, Demand::warm(data.len() as u64));
-        let at_once = sent.and_then(|sequence| self.channel.receive_at_once(sequence));
-        let held = match at_once {
-            Some(held) => held,
-            None => self.call_slowly(data, sent, timeout)?,
+        let held = match self.channel.call_at_once(data, Demand::warm(data.len() as u64)) {
+            Ok(held) => held,
+            Err(sent) => self.call_slowly(data, sent, timeout)?,
         };
         Ok(Response::new(&self.channel, held))
     }
 
     /// A call from where it stands: sent as `sent`, or not yet.
     #[cold]
-    fn call_slowly(&mut self, data: &[u8], sent: Option<u64>, timeout: Duration) -> Result<Held> {
+    fn call_slowly(
+        &mut self,
+        data: &[u8],
+        sent: Option<Number>,
+        timeout: Duration,
+    ) -> Result<Held> {
         let deadline = Deadline::after(timeout);
         let mut outcome = match sent {
-            Some(sequence) => self.channel.receive_for(sequence, &deadline),
+            Some(number) => self.channel.receive_for(number, &deadline),
             None => call(&self.channel, data, &deadline),
         };
         loop {
@@ -310,7 +317,8 @@ impl Client {
     fn may_resend(&self, error: &Error) -> bool {
         self.config.resend_not_started
             && is_not_started(error)
-            && self.channel.ring.pending().next().is_none()
+            // Nobody hears of what else was in flight.
+            && self.channel.seal().pending().next().is_none()
     }
 
     /// Gives up a request: no answer to it will be delivered. True if it was given up; false if its
@@ -318,7 +326,7 @@ impl Client {
     ///
     /// The server may be working on it all the same; its late answer is swallowed.
     pub fn cancel(&self, sequence: u64) -> bool {
-        self.channel.cancel(sequence)
+        self.channel.cancel(Number::of_caller(sequence))
     }
 
     /// Two halves, for a thread that sends and another one that receives.
@@ -339,7 +347,7 @@ impl Client {
     /// # Ok::<(), zerobuffer::Error>(())
     /// ```
     pub fn split(&mut self) -> (RequestSender<'_>, ResponseReceiver<'_>) {
-        self.channel.ring.set_concurrent();
+        self.channel.ring().set_concurrent();
         halves::split(&self.channel, self.config.send_timeout)
     }
 
@@ -351,9 +359,11 @@ impl Client {
     /// Attaches to the channel's present server: after the former one has gone, or to start over with
     /// the same one.
     ///
-    /// Sequence numbers start again at 1. Requests that the former server had not started are sent
-    /// again in their order if [`ClientConfig::resend_not_started`] says so; the returned value tells
-    /// what became of each. One that cannot be sent again, because it is too large for the new server
+    /// Sequence numbers go on: one stands for one request for the life of the client, so who still asks
+    /// for the answer to one of the former connection gets [`Error::UnknownSequence`]. A request buffer
+    /// that was not committed by then cannot be any more. Requests that the former server had not started
+    /// are sent again in their order, under new numbers, if [`ClientConfig::resend_not_started`] says so;
+    /// the returned value tells what became of each. One that cannot be sent again, because it is too large for the new server
     /// or finds no room in time, is among the lost ones with all that come after it.
     ///
     /// # Errors
@@ -367,26 +377,40 @@ impl Client {
         self.channel.segment.check_process()?;
         let begun = self.life.begin()?;
         if !self.channel.is_closed() && self.channel.has_server() {
-            self.given_up = report(&self.channel);
-            self.channel.close();
+            self.given_up = self.channel.seal().report();
+            self.channel.leave();
         }
         let is_closed = || self.life.closed_since(begun);
         let channel = ClientChannel::attach(&self.name, &self.config, deadline, &is_closed)?;
         self.life.renew(begun, &channel)?;
         let former = std::mem::replace(&mut self.channel, channel);
-        let lost = std::mem::take(&mut self.given_up);
-        // After giving up, answers that were there are still pending in the table.
-        let started_over = former.is_closed();
-        let pending = former.ring.pending().filter(|_| !started_over);
-        let mut report = Reconnected { resent: Vec::new(), lost };
+        let sealed = former.seal();
+        self.channel.count_on(sealed);
+        let mut report =
+            Reconnected { resent: Vec::new(), lost: std::mem::take(&mut self.given_up) };
+        // What was given up is in the list; answers that were there are still pending in the table.
+        if !former.is_closed() {
+            self.move_requests(&former, sealed, deadline, &mut report);
+        }
+        Ok(report)
+    }
+
+    /// Sends again what the former server had not started, and lists the rest.
+    fn move_requests(
+        &self,
+        former: &ClientChannel,
+        sealed: Sealed<'_>,
+        deadline: &Deadline,
+        report: &mut Reconnected,
+    ) {
         let mut stuck = false;
-        for sequence in pending {
-            let lost = fate(&former, sequence, false);
+        for number in sealed.pending() {
+            let lost = sealed.fate(number, false);
             let wanted = self.config.resend_not_started && !stuck;
             let resent = (wanted && lost.state == RequestState::NotStarted)
-                .then(|| self.resend(&former, sequence, deadline));
+                .then(|| self.resend(former, number, deadline));
             match resent {
-                Some(Ok(new)) => report.resent.push((sequence, new)),
+                Some(Ok(new)) => report.resent.push((number.for_caller(), new.for_caller())),
                 outcome => {
                     // Nothing may overtake a request that could not be sent again.
                     stuck |= outcome.is_some();
@@ -394,34 +418,23 @@ impl Client {
                 }
             }
         }
-        Ok(report)
     }
 
     /// Sends a request again whose bytes still lie in the former segment.
-    fn resend(&self, former: &ClientChannel, sequence: u64, deadline: &Deadline) -> Result<u64> {
-        let unknown = Error::UnknownSequence { sequence };
-        let (old, demand) = former.ring.pending_slot(sequence).ok_or(unknown)?;
+    fn resend(
+        &self,
+        former: &ClientChannel,
+        number: Number,
+        deadline: &Deadline,
+    ) -> Result<Number> {
+        let unknown = Error::UnknownSequence { sequence: number.for_caller() };
+        let (old, demand) = former.pending_slot(number).ok_or(unknown)?;
         let data = old.data(&former.segment.payload);
         let mut claim = self.channel.claim(demand, deadline)?;
         let len = data.len() as u64;
         claim.data_mut(&self.channel.segment.payload, len).copy_from_slice(data);
         Ok(self.channel.commit(claim, len))
     }
-}
-
-/// What is known of a request that is given up with its connection.
-fn fate(channel: &ClientChannel, sequence: u64, server_lives: bool) -> LostRequest {
-    // A server that lives may be at work on any of them.
-    match server_lives || channel.ring.is_answered(sequence) {
-        true => LostRequest { sequence: channel.number(sequence), state: RequestState::InDoubt },
-        false => channel.fate_after_death(sequence),
-    }
-}
-
-/// What is known of everything in flight on a connection that is given up.
-fn report(channel: &ClientChannel) -> Vec<LostRequest> {
-    let lives = channel.peer() == Peer::Alive && channel.look_at_lock() == Peer::Alive;
-    channel.ring.pending().map(|sequence| fate(channel, sequence, lives)).collect()
 }
 
 /// Whether a call can be made again: the server was gone before it took the request.
@@ -435,15 +448,15 @@ fn is_not_started(error: &Error) -> bool {
 }
 
 fn call(channel: &ClientChannel, data: &[u8], deadline: &Deadline) -> Result<Held> {
-    let sequence = channel.send_slowly(data, Demand::warm(data.len() as u64), deadline)?;
-    channel.receive_for(sequence, deadline)
+    let number = channel.send_slowly(data, Demand::warm(data.len() as u64), deadline)?;
+    channel.receive_for(number, deadline)
 }
 
 #[inline(always)]
-fn send(channel: &ClientChannel, data: &[u8], timeout: Duration) -> Result<u64> {
+fn send(channel: &ClientChannel, data: &[u8], timeout: Duration) -> Result<Number> {
     let demand = Demand::anywhere(data.len() as u64);
     match channel.send_at_once(data, demand) {
-        Some(sequence) => Ok(sequence),
+        Some(number) => Ok(number),
         None => channel.send_slowly(data, demand, &Deadline::after(timeout)),
     }
 }
@@ -462,15 +475,15 @@ fn acquire(
 #[inline(always)]
 fn receive_for(
     channel: &Arc<ClientChannel>,
-    sequence: u64,
+    number: Number,
     timeout: Duration,
 ) -> Result<Response<'_>> {
     let held = if timeout.is_zero() {
-        channel.poll_for(sequence)?
+        channel.poll_for(number)?
     } else {
-        match channel.receive_at_once(sequence) {
+        match channel.receive_at_once(number) {
             Some(held) => held,
-            None => channel.receive_for(sequence, &Deadline::after(timeout))?,
+            None => channel.receive_for(number, &Deadline::after(timeout))?,
         }
     };
     Ok(Response::new(channel, held))

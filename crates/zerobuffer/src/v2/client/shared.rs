@@ -1,16 +1,16 @@
 //! One client for many threads.
 
-use super::channel::{Attached, ClientChannel, end_error, timed_out};
+use super::channel::{Attached, ClientChannel, SEALED, end_error, timed_out};
 use super::lifeline::{Begun, Connected, Lifeline};
+use super::number::Number;
 use super::turns::{Crowd, Gate, Refused};
-use super::{
-    OwnedRequestBuffer, OwnedResponse, Reconnected, RequestLayout, is_not_started, report,
-};
+use super::{OwnedRequestBuffer, OwnedResponse, Reconnected, RequestLayout, is_not_started};
 use crate::closer::Closer;
 use crate::config::ClientConfig;
 use crate::error::{Error, LostRequest, Result};
 use crate::name::ChannelName;
 use crate::sys;
+use crate::v2::layout::Demand;
 use crate::v2::ring::Held;
 use crate::wait::{Deadline, Peer, Unready, WaitStrategy, Watch};
 use std::collections::VecDeque;
@@ -78,7 +78,7 @@ struct Connection {
 
 impl Connection {
     fn new(channel: Attached, config: &ClientConfig) -> Arc<Self> {
-        channel.ring.set_concurrent();
+        channel.ring().set_concurrent();
         let spins = config.wait == WaitStrategy::Spin;
         Arc::new(Self { channel, spins, senders: Gate::default(), receivers: Crowd::default() })
     }
@@ -88,9 +88,10 @@ impl Connection {
         self.channel.check()?;
         self.senders.enter(deadline).map_err(|refused| match refused {
             Refused::OpenHere => Error::ClaimOpen,
-            Refused::Closed => Error::Closed,
+            Refused::Closed if self.channel.has_ended_here() => Error::Closed,
+            Refused::Closed => SEALED,
             Refused::Timeout => {
-                let in_flight = self.channel.ring.in_flight();
+                let in_flight = self.channel.ring().in_flight();
                 Error::Full { needed: size as u64, free: 0, in_flight }
             }
         })
@@ -191,12 +192,12 @@ impl SharedClient {
     /// Requests in flight, of all threads together. Those whose responses were given back since a
     /// request was sent last are still counted.
     pub fn in_flight(&self) -> usize {
-        self.connection().map_or(0, |connection| connection.channel.ring.in_flight() as usize)
+        self.connection().map_or(0, |connection| connection.channel.ring().in_flight() as usize)
     }
 
     /// As [`Client::max_request_size`](super::Client::max_request_size).
     pub fn max_request_size(&self) -> usize {
-        self.connection().map_or(0, |connection| connection.channel.ring.max_capacity() as usize)
+        self.connection().map_or(0, |connection| connection.channel.ring().max_capacity() as usize)
     }
 
     /// As [`Client::call`](super::Client::call). With [`ClientConfig::resend_not_started`] the request is sent again after a
@@ -205,11 +206,16 @@ impl SharedClient {
     /// # Errors
     /// As [`Client::call`](super::Client::call).
     pub fn call(&self, data: &[u8], timeout: Duration) -> Result<OwnedResponse> {
-        self.call_with(data.len(), RequestLayout::default(), |to| to.copy_from_slice(data), timeout)
+        let mut content = Content::Copy::<fn(&mut [u8])>(data);
+        self.call_as(data.len(), RequestLayout::default(), &mut content, timeout)
     }
 
     /// As [`call`](Self::call), but `fill` writes the request, of `size` bytes, where the server will
-    /// read it. Other threads cannot send while it runs.
+    /// read it. Other threads cannot send while it runs, and what it sends itself fails with
+    /// [`Error::ClaimOpen`].
+    ///
+    /// It is called again for each place that the request gets: when another thread has reconnected
+    /// before it was sent, or when it is sent again.
     ///
     /// # Errors
     /// As [`Client::call`](super::Client::call); [`Error::BadConfig`] for an impossible alignment.
@@ -217,25 +223,80 @@ impl SharedClient {
         &self,
         size: usize,
         layout: RequestLayout,
-        mut fill: impl FnMut(&mut [u8]),
+        fill: impl FnMut(&mut [u8]),
+        timeout: Duration,
+    ) -> Result<OwnedResponse> {
+        self.call_as(size, layout, &mut Content::Fill(fill), timeout)
+    }
+
+    fn call_as(
+        &self,
+        size: usize,
+        layout: RequestLayout,
+        content: &mut Content<'_, impl FnMut(&mut [u8])>,
         timeout: Duration,
     ) -> Result<OwnedResponse> {
         let deadline = Deadline::after(timeout);
         loop {
-            let connection = self.connection()?;
-            let outcome = send(&connection, size, layout, &mut fill, &deadline)
-                .and_then(|sequence| receive(&connection, sequence, &deadline));
+            let (connection, sent) = self.send(size, layout, content, &deadline)?;
+            let outcome = sent.and_then(|number| receive(&connection, number, &deadline));
             match outcome {
                 Ok(held) => return Ok(OwnedResponse::new(Arc::clone(&connection.channel), held)),
                 Err(error) if self.inner.config.resend_not_started && is_not_started(&error) => {
-                    let begun = self.inner.life.begin()?;
-                    // What is closed is opened again by its owner alone.
-                    connection.channel.check()?;
-                    self.replace(&connection, begun, &deadline)?;
+                    self.replace_failed(&connection, &deadline)?;
                 }
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Replaces a connection without being asked to: what is closed is opened again by its owner alone.
+    fn replace_failed(&self, failed: &Arc<Connection>, deadline: &Deadline) -> Result<()> {
+        let begun = self.inner.life.begin()?;
+        failed.channel.check()?;
+        self.replace(failed, begun, deadline).map(drop)
+    }
+
+    /// Sends a request, or fails to, on the connection that there is then.
+    fn send(
+        &self,
+        size: usize,
+        layout: RequestLayout,
+        content: &mut Content<'_, impl FnMut(&mut [u8])>,
+        deadline: &Deadline,
+    ) -> Result<(Arc<Connection>, Result<Number>)> {
+        let demand = layout.demand(size)?;
+        self.on_current(deadline, |connection| send(connection, size, demand, content, deadline))
+    }
+
+    /// Runs `send` on the connection of the moment; and again if it sent nothing because another thread
+    /// put another connection in its place.
+    fn on_current<T>(
+        &self,
+        deadline: &Deadline,
+        mut send: impl FnMut(&Arc<Connection>) -> Result<T>,
+    ) -> Result<(Arc<Connection>, Result<T>)> {
+        loop {
+            let connection = self.connection()?;
+            match send(&connection) {
+                Err(_) if self.was_replaced(&connection, deadline) => {}
+                outcome => return Ok((connection, outcome)),
+            }
+        }
+    }
+
+    /// Whether another connection is there in the place of this one, waiting for a thread that is just
+    /// making it.
+    fn was_replaced(&self, connection: &Arc<Connection>, deadline: &Deadline) -> bool {
+        let channel = &connection.channel;
+        if !channel.segment.is_ours() || channel.has_ended_here() || !channel.is_sealed() {
+            return false;
+        }
+        let gate = &self.inner.reconnecting;
+        if let Ok(ticket) = gate.enter(deadline) {
+            gate.leave(ticket);
+        }
+        self.connection().is_ok_and(|current| !Arc::ptr_eq(&current, connection))
     }
 
     /// As [`Client::send_request`](super::Client::send_request).
@@ -252,10 +313,10 @@ impl SharedClient {
     /// # Errors
     /// The same.
     pub fn send_request_within(&self, data: &[u8], timeout: Duration) -> Result<u64> {
-        let fill = &mut |to: &mut [u8]| to.copy_from_slice(data);
-        let (connection, layout) = (self.connection()?, RequestLayout::default());
-        let sequence = send(&connection, data.len(), layout, fill, &Deadline::after(timeout))?;
-        Ok(connection.channel.number(sequence))
+        let (layout, deadline) = (RequestLayout::default(), Deadline::after(timeout));
+        let mut content = Content::Copy::<fn(&mut [u8])>(data);
+        let (_, sent) = self.send(data.len(), layout, &mut content, &deadline)?;
+        sent.map(Number::for_caller)
     }
 
     /// A buffer of `size` bytes in the ring, to be filled in place and committed, waiting for room until
@@ -286,14 +347,16 @@ impl SharedClient {
         layout: RequestLayout,
         timeout: Duration,
     ) -> Result<OwnedRequestBuffer> {
-        let (connection, deadline) = (self.connection()?, Deadline::after(timeout));
-        let demand = layout.demand(size)?;
-        let ticket = connection.take_turn(size, &deadline)?;
-        let turn = Turn { connection: Arc::clone(&connection), ticket };
-        let claim = connection.channel.claim(demand, &deadline)?;
-        connection.senders.opened();
-        let channel = Arc::clone(&connection.channel);
-        Ok(OwnedRequestBuffer::new(channel, claim, size as u64, turn))
+        let (demand, deadline) = (layout.demand(size)?, Deadline::after(timeout));
+        let (_, acquired) = self.on_current(&deadline, |connection| {
+            let ticket = connection.take_turn(size, &deadline)?;
+            let turn = Turn { connection: Arc::clone(connection), ticket };
+            let claim = connection.channel.claim(demand, &deadline)?;
+            connection.senders.opened();
+            let channel = Arc::clone(&connection.channel);
+            Ok(OwnedRequestBuffer::new(channel, claim, size as u64, turn))
+        })?;
+        acquired
     }
 
     /// As [`Client::receive_response`](super::Client::receive_response). With several threads each
@@ -306,7 +369,7 @@ impl SharedClient {
         let (connection, deadline) = (self.connection()?, Deadline::after(timeout));
         let channel = &connection.channel;
         channel.check()?;
-        let waited = wait(&connection, &deadline, || channel.ring.next_ready().transpose());
+        let waited = wait(&connection, &deadline, || channel.next_ready());
         let held = channel.settle_next(&deadline, waited)?;
         Ok(OwnedResponse::new(Arc::clone(channel), held))
     }
@@ -317,15 +380,15 @@ impl SharedClient {
     /// # Errors
     /// The same.
     pub fn poll_response_for(&self, sequence: u64, timeout: Duration) -> Result<OwnedResponse> {
-        let (connection, sequence) = self.find(sequence)?;
+        let (connection, number) = self.find(sequence)?;
         let (channel, deadline) = (&connection.channel, Deadline::after(timeout));
         channel.check()?;
-        if let Some(held) = channel.receive_at_once(sequence) {
+        if let Some(held) = channel.receive_at_once(number) {
             return Ok(OwnedResponse::new(Arc::clone(channel), held));
         }
-        let held = match wait(&connection, &deadline, || channel.look(sequence)) {
+        let held = match wait(&connection, &deadline, || channel.look(number)) {
             Err(Unready::Timeout) => return Err(timed_out(timeout)),
-            waited => channel.settle(sequence, &deadline, waited)?,
+            waited => channel.settle(number, &deadline, waited)?,
         };
         Ok(OwnedResponse::new(Arc::clone(channel), held))
     }
@@ -335,22 +398,21 @@ impl SharedClient {
     /// # Errors
     /// The same.
     pub fn receive_response_for(&self, sequence: u64, timeout: Duration) -> Result<OwnedResponse> {
-        let (connection, sequence) = self.find(sequence)?;
+        let (connection, number) = self.find(sequence)?;
         let held = if timeout.is_zero() {
             connection.channel.check()?;
-            connection.channel.poll_for(sequence)?
+            connection.channel.poll_for(number)?
         } else {
             let deadline = Deadline::after(timeout);
-            receive(&connection, sequence, &deadline)?
+            receive(&connection, number, &deadline)?
         };
         Ok(OwnedResponse::new(Arc::clone(&connection.channel), held))
     }
 
     /// As [`Client::cancel`](super::Client::cancel).
     pub fn cancel(&self, sequence: u64) -> bool {
-        let Ok(connection) = self.connection() else { return false };
-        let channel = &connection.channel;
-        channel.sequence(sequence).is_some_and(|sequence| channel.cancel(sequence))
+        let connection = self.connection();
+        connection.is_ok_and(|connection| connection.channel.cancel(Number::of_caller(sequence)))
     }
 
     /// Attaches to the channel's present server if the former one has gone, or if the connection has no
@@ -413,27 +475,32 @@ impl SharedClient {
         }
         let former = &failed.channel;
         if !former.is_closed() && former.has_server() {
-            if former.check().is_ok() && !former.ring.is_exhausted() {
+            if former.check().is_ok() && !former.ring().is_exhausted() {
                 // Others have requests in flight there.
                 return Ok(Reconnected::default());
             }
-            *self.given_up() = report(former);
-            former.close();
+            *self.given_up() = former.seal().report();
+            former.leave();
         }
         let is_closed = || self.inner.life.closed_since(begun);
         let (name, config) = (&self.inner.name, &self.inner.config);
         let channel = ClientChannel::attach(name, config, deadline, &is_closed)?;
         let connection = Connection::new(channel, config);
         self.inner.life.renew(begun, &connection)?;
-        former.replaced();
-        connection.channel.count_on(former);
+        // Who finds the former one sealed finds the new one as soon as it can look.
+        let mut current = self.inner.connection.write().unwrap_or_else(PoisonError::into_inner);
+        let sealed = former.seal();
+        connection.channel.count_on(sealed);
         let lost = match former.is_closed() {
             true => std::mem::take(&mut *self.given_up()),
-            false => report(former),
+            false => sealed.report(),
         };
         // Before the new connection is found, where the numbers are no more.
         self.remember(former.peer(), &lost);
-        *self.inner.connection.write().unwrap_or_else(PoisonError::into_inner) = connection;
+        *current = connection;
+        drop(current);
+        // Who waits for a turn to send there goes on here.
+        failed.senders.close();
         Ok(Reconnected { resent: Vec::new(), lost })
     }
 
@@ -458,20 +525,20 @@ impl SharedClient {
         lost.drain(..surplus);
     }
 
-    /// The connection on which request `number` was sent, and its sequence in the ring there.
+    /// The connection on which the request was sent that its caller knows as `sequence`.
     ///
     /// # Errors
     /// If that connection was replaced: its end, once for each request that it left.
-    fn find(&self, number: u64) -> Result<(Arc<Connection>, u64)> {
-        let connection = self.connection()?;
-        if let Some(sequence) = connection.channel.sequence(number) {
-            return Ok((connection, sequence));
+    fn find(&self, sequence: u64) -> Result<(Arc<Connection>, Number)> {
+        let (connection, number) = (self.connection()?, Number::of_caller(sequence));
+        if connection.channel.has_counted(number) {
+            return Ok((connection, number));
         }
         let mut lost = self.lost();
-        let index = lost.iter().position(|(_, request)| request.sequence == number);
+        let index = lost.iter().position(|(_, request)| request.sequence == sequence);
         Err(match index.and_then(|index| lost.remove(index)) {
             Some((end, request)) => end_error(end, Some(request)),
-            None => Error::UnknownSequence { sequence: number },
+            None => Error::UnknownSequence { sequence },
         })
     }
 
@@ -486,22 +553,41 @@ impl SharedClient {
     }
 }
 
+/// What a request is to hold.
+enum Content<'d, F> {
+    Copy(&'d [u8]),
+    /// Whatever a caller's code writes.
+    Fill(F),
+}
+
+impl<F: FnMut(&mut [u8])> Content<'_, F> {
+    fn write(&mut self, connection: &Connection, to: &mut [u8]) {
+        match self {
+            Self::Copy(data) => to.copy_from_slice(data),
+            Self::Fill(fill) => {
+                // What it sends by itself must not wait for itself.
+                connection.senders.opened();
+                fill(to);
+            }
+        }
+    }
+}
+
 fn send(
     connection: &Connection,
     size: usize,
-    layout: RequestLayout,
-    fill: &mut impl FnMut(&mut [u8]),
+    demand: Demand,
+    content: &mut Content<'_, impl FnMut(&mut [u8])>,
     deadline: &Deadline,
-) -> Result<u64> {
+) -> Result<Number> {
     let channel = &*connection.channel;
-    let demand = layout.demand(size)?;
     let _turn = Leave { gate: &connection.senders, ticket: connection.take_turn(size, deadline)? };
     let claim = channel.claim(demand, deadline)?;
     let mut open = OpenClaim { channel, claim: Some(claim) };
     if let Some(claim) = &mut open.claim {
-        fill(claim.data_mut(&channel.segment.payload, size as u64));
+        content.write(connection, claim.data_mut(&channel.segment.payload, size as u64));
     }
-    channel.commit_unless_closed(open.claim.take().expect("set above"), size as u64)
+    channel.commit_unless_sealed(open.claim.take().expect("set above"), size as u64)
 }
 
 /// Gives an open claim up if the user's code panics.
@@ -513,20 +599,20 @@ struct OpenClaim<'c> {
 impl Drop for OpenClaim<'_> {
     fn drop(&mut self) {
         if let Some(claim) = self.claim.take() {
-            self.channel.ring.abandon(claim);
+            self.channel.ring().abandon(claim);
         }
     }
 }
 
 /// Waits for the answer to one request.
-fn receive(connection: &Connection, sequence: u64, deadline: &Deadline) -> Result<Held> {
+fn receive(connection: &Connection, number: Number, deadline: &Deadline) -> Result<Held> {
     let channel = &*connection.channel;
     channel.check()?;
-    match channel.receive_at_once(sequence) {
+    match channel.receive_at_once(number) {
         Some(held) => Ok(held),
         None => {
-            let waited = wait(connection, deadline, || channel.look(sequence));
-            channel.settle(sequence, deadline, waited)
+            let waited = wait(connection, deadline, || channel.look(number));
+            channel.settle(number, deadline, waited)
         }
     }
 }

@@ -4,7 +4,7 @@ use super::permit::{PermitHome, ReclaimRight, SendPermit};
 use super::table::{Fate, Table};
 use super::{Fields, Ring, Violation, count};
 use crate::atomics::{AtomicBool, AtomicU64, Ordering};
-use crate::error::{Error, LostRequest, RequestState, Result};
+use crate::error::{Error, RequestState, Result};
 use crate::failpoint::failpoint;
 use crate::v2::layout::{
     Demand, Geometry, MAX_SEQUENCE, Phase, REQUEST, RESPONSE, Shape, oieb, slot,
@@ -704,12 +704,11 @@ impl ClientRing {
     }
 
     /// What is known of `sequence` once the server is gone.
-    pub(crate) fn fate_after_death(&self, sequence: u64) -> LostRequest {
+    pub(crate) fn state_after_death(&self, sequence: u64) -> RequestState {
         // Acquire: the server is gone, and its last stores are visible.
         let taken =
             self.ring.account().at(REQUEST + oieb::PAYLOAD_READ_COUNT).load(Ordering::Acquire);
-        let state = if sequence > taken { RequestState::NotStarted } else { RequestState::InDoubt };
-        LostRequest { sequence, state }
+        if sequence > taken { RequestState::NotStarted } else { RequestState::InDoubt }
     }
 
     /// Whether the answer to a pending request has come.

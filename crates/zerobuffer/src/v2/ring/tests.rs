@@ -2,7 +2,7 @@
 //! payload bytes that look like headers.
 
 use super::*;
-use crate::error::{ErrorKind, LostRequest, RequestState};
+use crate::error::{ErrorKind, RequestState};
 use crate::memory::{HeapMemory, MemoryProvider, SharedMemoryView};
 use crate::v2::layout::{Demand, METADATA, Phase, REQUEST, RESPONSE, Shape, oieb};
 use proptest::prelude::*;
@@ -270,7 +270,7 @@ impl World {
             } else {
                 RequestState::InDoubt
             };
-            assert_eq!(self.client.fate_after_death(sequence), LostRequest { sequence, state });
+            assert_eq!(self.client.state_after_death(sequence), state);
         }
     }
 
