@@ -159,7 +159,13 @@ namespace ZeroBuffer
 
         public void Stop()
         {
-            IntPtr server = _handle.Enter();
+            if (!_handle.TryEnter())
+            {
+                // A thread that waits for requests is not to be waited for.
+                _handle.ShutDown();
+                _handle.Enter();
+            }
+            IntPtr server = _handle.Inside;
             try
             {
                 BeginStop(server);

@@ -44,17 +44,16 @@ namespace ZeroBuffer
         /// <summary>False if it has ended, or if there is no room inside.</summary>
         internal bool TryEnter()
         {
-            int state = Volatile.Read(ref _state);
-            while (state >= 0 && state < _most)
-            {
-                int found = Interlocked.CompareExchange(ref _state, state + 1, state);
-                if (found == state)
-                {
-                    return true;
-                }
-                state = found;
-            }
-            return false;
+            return Change(_most, 1, 0);
+        }
+
+        /// <summary>
+        /// Enters however many are inside, only to keep what they use from being freed, and leaves like any other; false if it
+        /// has ended.
+        /// </summary>
+        internal bool Visit()
+        {
+            return Change(int.MaxValue, 1, 0);
         }
 
         /// <summary>True if it has ended, and this thread was the last one inside.</summary>
@@ -66,21 +65,22 @@ namespace ZeroBuffer
         /// <summary>Ends it, and lets this thread in, which leaves like any other; false if it has ended before.</summary>
         internal bool End()
         {
-            return Mark(1);
+            return Change(int.MaxValue, 1, Ended);
         }
 
         /// <summary>For a thread that is inside: ends it, if that has not happened meanwhile.</summary>
         internal void EndInside()
         {
-            Mark(0);
+            Change(int.MaxValue, 0, Ended);
         }
 
-        private bool Mark(int entering)
+        /// <summary>By one exchange, unless it has ended, or as many as <paramref name="most"/> are inside.</summary>
+        private bool Change(int most, int entering, int mark)
         {
             int state = Volatile.Read(ref _state);
-            while (state >= 0)
+            while (state >= 0 && state < most)
             {
-                int found = Interlocked.CompareExchange(ref _state, (state + entering) | Ended, state);
+                int found = Interlocked.CompareExchange(ref _state, (state + entering) | mark, state);
                 if (found == state)
                 {
                     return true;
@@ -90,11 +90,17 @@ namespace ZeroBuffer
             return false;
         }
 
+        /// <summary>For the thread that has ended it, and is inside: whether no other is.</summary>
+        internal bool IsAlone
+        {
+            get { return Volatile.Read(ref _state) == (Ended | 1); }
+        }
+
         /// <summary>For the thread that has ended it, and is inside: until all others have left.</summary>
         internal void AwaitOthers()
         {
             var spin = new SpinWait();
-            while (Volatile.Read(ref _state) != (Ended | 1))
+            while (!IsAlone)
             {
                 spin.SpinOnce();
             }

@@ -6,6 +6,11 @@ namespace ZeroBuffer
         {
         }
 
+        protected override void Shutdown()
+        {
+            Native.zb_server_shutdown(handle);
+        }
+
         protected override void CloseNative()
         {
             Native.zb_server_close(handle);
@@ -23,6 +28,11 @@ namespace ZeroBuffer
         {
         }
 
+        protected override void Shutdown()
+        {
+            Native.zb_client_shutdown(handle);
+        }
+
         protected override void CloseNative()
         {
             Native.zb_client_close(handle);
@@ -35,6 +45,11 @@ namespace ZeroBuffer
         {
         }
 
+        protected override void Shutdown()
+        {
+            Native.zb_reader_shutdown(handle);
+        }
+
         protected override void CloseNative()
         {
             Native.zb_reader_close(handle);
@@ -45,6 +60,11 @@ namespace ZeroBuffer
     {
         internal WriterHandle() : base(false, "Writer")
         {
+        }
+
+        protected override void Shutdown()
+        {
+            Native.zb_writer_shutdown(handle);
         }
 
         protected override void CloseNative()

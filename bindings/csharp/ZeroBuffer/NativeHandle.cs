@@ -59,6 +59,14 @@ namespace ZeroBuffer
             LeaveLock();
         }
 
+        /// <summary>
+        /// For what any thread may do beside those inside, until <see cref="LeaveLock"/>; false if it has ended.
+        /// </summary>
+        protected bool Visit()
+        {
+            return _lock.Visit();
+        }
+
         protected void LeaveLock()
         {
             if (_lock.Leave())
@@ -74,7 +82,7 @@ namespace ZeroBuffer
             {
                 return false;
             }
-            EndWaits();
+            EndWaits(!_lock.IsAlone);
             LeaveLock();
             return true;
         }
@@ -129,7 +137,7 @@ namespace ZeroBuffer
             _isFreed = true;
         }
 
-        protected virtual void EndWaits()
+        protected virtual void EndWaits(bool othersInside)
         {
         }
 
@@ -192,6 +200,16 @@ namespace ZeroBuffer
             }
         }
 
+        /// <summary>Ends the waits of the threads inside, and no more.</summary>
+        internal void ShutDown()
+        {
+            if (Visit())
+            {
+                Shutdown();
+                LeaveLock();
+            }
+        }
+
         internal sealed override void Leave()
         {
             do
@@ -241,8 +259,12 @@ namespace ZeroBuffer
             }
         }
 
-        protected sealed override void EndWaits()
+        protected sealed override void EndWaits(bool othersInside)
         {
+            if (othersInside)
+            {
+                Shutdown();
+            }
             EndGuard();
         }
 
@@ -277,6 +299,9 @@ namespace ZeroBuffer
             // One that was ended meanwhile. The native library has kept what it needs.
             GiveBackInside();
         }
+
+        /// <summary>Ends the waits of all threads inside; any thread may call it.</summary>
+        protected abstract void Shutdown();
 
         /// <summary>Closes the native object.</summary>
         protected abstract void CloseNative();
