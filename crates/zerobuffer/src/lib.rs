@@ -154,6 +154,8 @@ mod closer;
 mod config;
 #[cfg(not(loom))]
 mod crew;
+#[cfg(not(loom))]
+mod debug;
 mod error;
 #[cfg(not(loom))]
 mod factory;

@@ -2,6 +2,7 @@
 
 use super::view::Backing;
 use super::{MemoryProvider, SharedMemoryView};
+use crate::debug::debug_line;
 use crate::error::{Error, Result};
 use crate::name::ChannelName;
 use crate::sys::{self, Errno, Identity, Mapping, ObjectStat, Pages, Place, ShmFile};
@@ -21,7 +22,6 @@ use std::sync::Arc;
 /// owner.unlink()?;
 /// # Ok::<(), zerobuffer::Error>(())
 /// ```
-#[derive(Debug)]
 pub struct SharedMemory {
     object: String,
     file: ShmFile,
@@ -29,6 +29,11 @@ pub struct SharedMemory {
     pages: Pages,
     view: Option<SharedMemoryView>,
 }
+
+debug_line!(SharedMemory, "SharedMemory", |memory|
+    object: memory.object,
+    len: memory.view.as_ref().map_or(0, |view| view.len())
+);
 
 impl SharedMemory {
     /// Creates an empty segment `/{name}` with the permission bits `mode`. Nothing is reserved before

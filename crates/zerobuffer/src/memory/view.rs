@@ -3,6 +3,7 @@
 
 use super::MemoryProvider;
 use super::heap::Block;
+use crate::debug::debug_line;
 use crate::error::{Error, Result};
 use crate::sys::Mapping;
 use std::ptr::NonNull;
@@ -19,13 +20,15 @@ pub(super) enum Backing {
 ///
 /// Views are cheap to clone, and views of views share one memory: this is how the request side and the
 /// response side of an in-place channel come to use one payload.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct SharedMemoryView {
     /// `None` after `unmap`.
     backing: Option<Arc<Backing>>,
     base: NonNull<u8>,
     len: usize,
 }
+
+debug_line!(SharedMemoryView, "SharedMemoryView", |view| len: view.len);
 
 // SAFETY: a view is an address range that `backing` keeps alive, without thread affinity. It gives
 // out an address and a length; who may touch which bytes is decided where references are made

@@ -5,6 +5,7 @@ use super::config::WriterConfig;
 use super::liveness::{Pace, SLICE};
 use super::ring::{Claim, WriterRing, WriterStatistics};
 use crate::closer::{Close, Closer};
+use crate::debug::debug_line;
 use crate::error::{Error, Medium, Result};
 use crate::memory::{MemoryProvider, SharedMemoryView};
 use crate::name::BufferName;
@@ -43,7 +44,6 @@ use std::time::Duration;
 /// assert_eq!(writer.write_frame(&[0; 1024]).unwrap_err().kind(), ErrorKind::TooLarge);
 /// # Ok::<(), zerobuffer::Error>(())
 /// ```
-#[derive(Debug)]
 pub struct Writer {
     attached: Attached,
     ring: WriterRing,
@@ -53,6 +53,8 @@ pub struct Writer {
     probed: Pace,
     end: Arc<End>,
 }
+
+debug_line!(Writer, "Writer", |writer| name: writer.name(), next_sequence: writer.next_sequence());
 
 /// What closers of a writer share with it.
 #[derive(Debug)]
@@ -457,11 +459,12 @@ impl Watch for Turn<'_> {
 /// nothing and changes nothing.
 ///
 /// Its bytes hold whatever was there before: write all of them.
-#[derive(Debug)]
 pub struct FrameBuffer<'w> {
     writer: &'w mut Writer,
     claim: Claim,
 }
+
+debug_line!(FrameBuffer<'_>, "FrameBuffer", |buffer| len: buffer.len());
 
 impl FrameBuffer<'_> {
     /// The frame's bytes, in shared memory; empty in a forked child.

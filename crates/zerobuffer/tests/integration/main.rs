@@ -17,6 +17,7 @@ mod claims;
 mod closing;
 mod damage;
 mod death;
+mod debug;
 #[cfg(feature = "failpoints")]
 mod faults;
 mod fork;

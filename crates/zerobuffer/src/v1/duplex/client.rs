@@ -3,6 +3,7 @@
 use super::config::DuplexClientConfig;
 use super::of_channel;
 use crate::closer::{Close, Closer};
+use crate::debug::debug_line;
 use crate::error::{Error, LostRequest, Medium, RequestState, Result};
 use crate::memory::SharedMemoryView;
 use crate::name::BufferName;
@@ -43,7 +44,6 @@ const FORGETTING: Duration = Duration::from_millis(500);
 /// assert_eq!(response.data(), b"desserts");
 /// # Ok::<(), zerobuffer::Error>(())
 /// ```
-#[derive(Debug)]
 pub struct DuplexClient {
     channel: String,
     requests: RefCell<Writer>,
@@ -56,6 +56,11 @@ pub struct DuplexClient {
     config: DuplexClientConfig,
     end: Arc<End>,
 }
+
+debug_line!(DuplexClient, "DuplexClient", |client|
+    name: client.name(),
+    in_flight: client.pending.try_borrow().map_or(0, |all| all.len())
+);
 
 /// A client is closed by closing both of its buffers.
 #[derive(Debug)]
@@ -474,12 +479,16 @@ fn serves(
 
 /// A request that is being written in place. [`commit`](Self::commit) sends it; dropping it sends
 /// nothing.
-#[derive(Debug)]
 pub struct RequestBuffer<'c> {
     client: &'c DuplexClient,
     writer: RefMut<'c, Writer>,
     claim: Claim,
 }
+
+debug_line!(RequestBuffer<'_>, "RequestBuffer", |buffer|
+    sequence: buffer.sequence(),
+    len: buffer.len()
+);
 
 impl RequestBuffer<'_> {
     /// The request's bytes, in shared memory; empty in a forked child.
@@ -522,11 +531,15 @@ impl RequestBuffer<'_> {
 }
 
 /// A response, read where the server put it. Its space goes back when it is dropped.
-#[derive(Debug)]
 pub struct DuplexResponse<'c> {
     sequence: u64,
     frame: Held<'c>,
 }
+
+debug_line!(DuplexResponse<'_>, "DuplexResponse", |response|
+    sequence: response.sequence(),
+    len: response.len()
+);
 
 #[derive(Debug)]
 enum Held<'c> {
@@ -564,11 +577,15 @@ impl DuplexResponse<'_> {
 }
 
 /// As [`DuplexResponse`], but it may outlive the client that received it.
-#[derive(Debug)]
 pub struct OwnedDuplexResponse {
     sequence: u64,
     frame: OwnedFrame,
 }
+
+debug_line!(OwnedDuplexResponse, "OwnedDuplexResponse", |response|
+    sequence: response.sequence(),
+    len: response.len()
+);
 
 impl OwnedDuplexResponse {
     /// The response's bytes, in shared memory; empty in a forked child.

@@ -5,6 +5,7 @@ use super::of_channel;
 use super::worker::{Shared, Worker};
 use crate::closer::Closer;
 use crate::crew::Crew;
+use crate::debug::debug_line;
 use crate::error::{Error, Result};
 use crate::handler::HandlerOutcome;
 use crate::name::BufferName;
@@ -62,7 +63,6 @@ pub struct DuplexServerStatistics {
 /// assert_eq!(response.data(), 4_usize.to_le_bytes());
 /// # Ok::<(), zerobuffer::Error>(())
 /// ```
-#[derive(Debug)]
 pub struct DuplexServer {
     channel: String,
     /// `None` once the background thread has it, or after the end.
@@ -72,6 +72,11 @@ pub struct DuplexServer {
     stop_timeout: Duration,
     fork_generation: u32,
 }
+
+debug_line!(DuplexServer, "DuplexServer", |server|
+    name: server.name(),
+    running: server.is_running()
+);
 
 impl DuplexServer {
     /// Creates the request buffer of `channel`; clients find it as soon as this returns.
@@ -237,11 +242,12 @@ impl Drop for DuplexServer {
 }
 
 /// A request, read where the client put it.
-#[derive(Debug)]
 pub struct Request<'s> {
     frame: &'s Frame<'s>,
     metadata: &'s [u8],
 }
+
+debug_line!(Request<'_>, "Request", |request| sequence: request.sequence(), len: request.len());
 
 impl<'s> Request<'s> {
     pub(super) fn new(frame: &'s Frame<'s>, metadata: &'s [u8]) -> Self {
@@ -275,7 +281,6 @@ impl<'s> Request<'s> {
 }
 
 /// The response that a handler is writing: once, by one of the two calls.
-#[derive(Debug)]
 pub struct Reply<'s> {
     writer: &'s mut Writer,
     /// Where the request came from.
@@ -285,6 +290,8 @@ pub struct Reply<'s> {
     /// The client is gone, or the server is to stop: nothing can be sent any more.
     broken: bool,
 }
+
+debug_line!(Reply<'_>, "Reply", |reply| written: reply.is_written());
 
 impl<'s> Reply<'s> {
     pub(super) fn new(writer: &'s mut Writer, requests: &'s Reader, stop: &'s AtomicBool) -> Self {
@@ -380,11 +387,12 @@ impl<'s> Reply<'s> {
 }
 
 /// A copy of the request that becomes the response.
-#[derive(Debug)]
 pub struct Draft<'s> {
     request: &'s Request<'s>,
     data: &'s mut [u8],
 }
+
+debug_line!(Draft<'_>, "Draft", |draft| sequence: draft.sequence(), len: draft.len());
 
 impl Draft<'_> {
     /// The response's bytes: the request's, as far as they are not edited.

@@ -1,17 +1,19 @@
 //! Frames in their reader's hands.
 
 use super::core::Core;
+use crate::debug::debug_line;
 use crate::memory::SharedMemoryView;
 use crate::v1::ring::Taken;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 /// A frame, read where the writer put it. Its space goes back when it is dropped.
-#[derive(Debug)]
 pub struct Frame<'r> {
     core: &'r Arc<Core>,
     taken: Taken,
 }
+
+debug_line!(Frame<'_>, "Frame", |frame| sequence: frame.sequence(), len: frame.len());
 
 impl<'r> Frame<'r> {
     #[inline]
@@ -34,11 +36,12 @@ impl Drop for Frame<'_> {
 }
 
 /// As [`Frame`], but it may outlive the reader that read it.
-#[derive(Debug)]
 pub struct OwnedFrame {
     core: Arc<Core>,
     taken: Taken,
 }
+
+debug_line!(OwnedFrame, "OwnedFrame", |frame| sequence: frame.sequence(), len: frame.len());
 
 impl Drop for OwnedFrame {
     fn drop(&mut self) {

@@ -13,6 +13,7 @@ use super::layout::{Geometry, oieb};
 use super::ring::ReaderStatistics;
 use crate::closer::Closer;
 use crate::config::BufferConfig;
+use crate::debug::debug_line;
 use crate::error::{Error, Result};
 use crate::memory::MemoryProvider;
 use crate::name::BufferName;
@@ -43,10 +44,11 @@ use std::time::Duration;
 /// assert_eq!(reader.metadata()?.as_deref(), Some(&b"text"[..]));
 /// # Ok::<(), zerobuffer::Error>(())
 /// ```
-#[derive(Debug)]
 pub struct Reader {
     core: Arc<Core>,
 }
+
+debug_line!(Reader, "Reader", |reader| name: reader.name());
 
 impl Reader {
     /// Creates the buffer `name`; writers can attach as soon as this returns, and not before all of it

@@ -2,6 +2,7 @@
 
 use super::channel::ClientChannel;
 use super::shared::Turn;
+use crate::debug::debug_line;
 use crate::error::{Error, Result};
 use crate::memory::SharedMemoryView;
 use crate::v2::ring::{Claim, Held};
@@ -17,7 +18,6 @@ type NotSend = PhantomData<*const ()>;
 ///
 /// Its bytes hold whatever was there before: write all of them, or [`resize`](Self::resize) to what
 /// was written.
-#[derive(Debug)]
 pub struct RequestBuffer<'c> {
     channel: &'c Arc<ClientChannel>,
     /// `None` once committed.
@@ -25,6 +25,8 @@ pub struct RequestBuffer<'c> {
     len: u64,
     not_send: NotSend,
 }
+
+debug_line!(RequestBuffer<'_>, "RequestBuffer", |buffer| len: buffer.len);
 
 impl<'c> RequestBuffer<'c> {
     #[inline]
@@ -83,7 +85,6 @@ impl Drop for RequestBuffer<'_> {
 /// assert_eq!(client.receive_response_for(sequence, Duration::from_secs(5))?.data(), b"HELLO");
 /// # Ok::<(), zerobuffer::Error>(())
 /// ```
-#[derive(Debug)]
 pub struct OwnedRequestBuffer {
     channel: Arc<ClientChannel>,
     /// `None` once committed.
@@ -92,6 +93,8 @@ pub struct OwnedRequestBuffer {
     /// Keeps other threads of a shared client from sending; given back after the claim.
     _turn: Option<Turn>,
 }
+
+debug_line!(OwnedRequestBuffer, "OwnedRequestBuffer", |buffer| len: buffer.len);
 
 impl OwnedRequestBuffer {
     pub(super) fn new(channel: Arc<ClientChannel>, claim: Claim, len: u64, turn: Turn) -> Self {
@@ -197,12 +200,16 @@ request_buffer_methods!(OwnedRequestBuffer);
 /// Several can be held at the same time, and dropped in any order. A response stays on the thread
 /// that received it, which keeps giving it back free of locked instructions;
 /// [`into_owned`](Self::into_owned) makes one that may go anywhere.
-#[derive(Debug)]
 pub struct Response<'c> {
     channel: &'c Arc<ClientChannel>,
     held: Held,
     not_send: NotSend,
 }
+
+debug_line!(Response<'_>, "Response", |response|
+    sequence: response.sequence(),
+    len: response.data().len()
+);
 
 impl<'c> Response<'c> {
     #[inline]
@@ -228,11 +235,15 @@ impl Drop for Response<'_> {
 }
 
 /// As [`Response`], but it may move to any thread and outlive the client that received it.
-#[derive(Debug)]
 pub struct OwnedResponse {
     channel: Arc<ClientChannel>,
     held: Held,
 }
+
+debug_line!(OwnedResponse, "OwnedResponse", |response|
+    sequence: response.sequence(),
+    len: response.data().len()
+);
 
 impl OwnedResponse {
     /// `channel` must be concurrent.

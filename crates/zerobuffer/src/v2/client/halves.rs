@@ -3,6 +3,7 @@
 use super::channel::ClientChannel;
 use super::number::Number;
 use super::{RequestBuffer, RequestLayout, Response, acquire, receive_for, receive_next, send};
+use crate::debug::debug_line;
 use crate::error::Result;
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -18,12 +19,15 @@ pub(super) fn split(
 }
 
 /// The half of a [`Client`](super::Client) that sends; see [`Client::split`](super::Client::split).
-#[derive(Debug)]
 pub struct RequestSender<'c> {
     channel: &'c Arc<ClientChannel>,
     send_timeout: Duration,
     not_sync: PhantomData<Cell<()>>,
 }
+
+debug_line!(RequestSender<'_>, "RequestSender", |sender|
+    name: sender.channel.segment.name.as_str()
+);
 
 impl RequestSender<'_> {
     /// As [`Client::send_request`](super::Client::send_request).
@@ -56,11 +60,14 @@ impl RequestSender<'_> {
 }
 
 /// The half of a [`Client`](super::Client) that receives; see [`Client::split`](super::Client::split).
-#[derive(Debug)]
 pub struct ResponseReceiver<'c> {
     channel: &'c Arc<ClientChannel>,
     not_sync: PhantomData<Cell<()>>,
 }
+
+debug_line!(ResponseReceiver<'_>, "ResponseReceiver", |receiver|
+    name: receiver.channel.segment.name.as_str()
+);
 
 impl ResponseReceiver<'_> {
     /// As [`Client::receive_response`](super::Client::receive_response).

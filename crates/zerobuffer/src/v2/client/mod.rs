@@ -16,6 +16,7 @@ pub use shared::SharedClient;
 
 use crate::closer::Closer;
 use crate::config::ClientConfig;
+use crate::debug::debug_line;
 use crate::error::{Error, LostRequest, RequestState, Result};
 use crate::name::ChannelName;
 use crate::v2::layout::Demand;
@@ -111,7 +112,6 @@ pub struct Reconnected {
 /// assert_eq!(response.data(), b"desserts");
 /// # Ok::<(), zerobuffer::Error>(())
 /// ```
-#[derive(Debug)]
 pub struct Client {
     channel: Attached,
     name: ChannelName,
@@ -122,6 +122,8 @@ pub struct Client {
     /// One thread at a time: the ring's account is kept without locks.
     not_sync: PhantomData<Cell<()>>,
 }
+
+debug_line!(Client, "Client", |client| name: client.name());
 
 impl Client {
     /// Attaches to the server of `name`, waiting for it until `timeout` has passed; zero tries once.

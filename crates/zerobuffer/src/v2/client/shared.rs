@@ -7,6 +7,7 @@ use super::turns::{Crowd, Gate, Refused};
 use super::{OwnedRequestBuffer, OwnedResponse, Reconnected, RequestLayout, is_not_started};
 use crate::closer::Closer;
 use crate::config::ClientConfig;
+use crate::debug::debug_line;
 use crate::error::{Error, LostRequest, Result};
 use crate::name::ChannelName;
 use crate::sys;
@@ -45,10 +46,12 @@ const SLICE: Duration = Duration::from_millis(10);
 /// });
 /// # Ok::<(), zerobuffer::Error>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct SharedClient {
     inner: Arc<Inner>,
 }
+
+debug_line!(SharedClient, "SharedClient", |client| name: client.name());
 
 #[derive(Debug)]
 struct Inner {

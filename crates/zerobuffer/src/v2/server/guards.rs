@@ -1,6 +1,7 @@
 //! What a server holds in its hands: a frame to edit, a request to answer.
 
 use super::channel::ServerChannel;
+use crate::debug::debug_line;
 use crate::error::{Error, Result};
 use crate::memory::SharedMemoryView;
 use crate::v2::ring::Taken;
@@ -38,13 +39,14 @@ impl Deref for Home<'_> {
 
 /// A request in the server's hands: its bytes, in shared memory, to be edited in place. What they are
 /// when the handler returns is the answer.
-#[derive(Debug)]
 pub struct Frame<'s> {
     home: Home<'s>,
     taken: Taken,
     len: u64,
     answered: bool,
 }
+
+debug_line!(Frame<'_>, "Frame", |frame| sequence: frame.sequence(), len: frame.len());
 
 impl<'s> Frame<'s> {
     #[inline]
@@ -157,12 +159,13 @@ impl<'s> Frame<'s> {
 ///
 /// It is a [`Frame`]: edit its bytes, then [`respond`](Self::respond) or [`fail`](Self::fail). If it is
 /// dropped unanswered, the client's call fails at once.
-#[derive(Debug)]
 pub struct Request<'s> {
     frame: Frame<'s>,
     /// Answers of this server are counted without locked instructions, on one thread.
     not_send: PhantomData<*const ()>,
 }
+
+debug_line!(Request<'_>, "Request", |request| sequence: request.sequence(), len: request.len());
 
 impl<'s> Request<'s> {
     #[inline]
@@ -188,10 +191,14 @@ impl<'s> Request<'s> {
 }
 
 /// As [`Request`], but it may move to any thread and outlive the borrow of its server.
-#[derive(Debug)]
 pub struct OwnedRequest {
     frame: Frame<'static>,
 }
+
+debug_line!(OwnedRequest, "OwnedRequest", |request|
+    sequence: request.sequence(),
+    len: request.len()
+);
 
 macro_rules! request_methods {
     ([$($lifetime:lifetime)?] $type:ty => $frame:ty) => {

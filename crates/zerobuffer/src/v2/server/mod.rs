@@ -10,6 +10,7 @@ pub use guards::{Frame, OwnedRequest, Request};
 use crate::closer::{Close, Closer};
 use crate::config::ServerConfig;
 use crate::crew::Crew;
+use crate::debug::debug_line;
 use crate::error::{Error, Result};
 use crate::handler::HandlerOutcome;
 use crate::name::ChannelName;
@@ -51,7 +52,6 @@ const LOOK: Duration = Duration::from_micros(200);
 /// assert!(error.to_string().contains("nothing to invert"));
 /// # Ok::<(), zerobuffer::Error>(())
 /// ```
-#[derive(Debug)]
 pub struct Server {
     name: ChannelName,
     /// `None` once the background threads have it, or after the end.
@@ -63,6 +63,8 @@ pub struct Server {
     stopped: bool,
     fork_generation: u32,
 }
+
+debug_line!(Server, "Server", |server| name: server.name(), running: server.is_running());
 
 impl Server {
     /// Creates the channel `name`; clients can attach as soon as this returns.
