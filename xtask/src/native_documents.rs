@@ -1,4 +1,5 @@
-//! The pages about C and C++: every snippet is compiled and run as it is printed.
+//! The pages about C and C++, and what other documents have in these languages: every snippet is compiled
+//! and run as it is printed.
 //!
 //! A snippet in C or C++ with a `main` is a program. Any other has a comment before it,
 //! `<!-- in FILE -->`: that program of `bindings/cpp/tests/around` has a line `SNIPPET` for it. A CMake snippet
@@ -12,8 +13,8 @@ use std::process::{Command, Stdio};
 
 const C: &str = "docs/c.md";
 const CPP: &str = "docs/cpp.md";
-/// Has other languages as well, which others run.
-const README: &str = "README.md";
+/// They have other languages as well, which others run.
+const OTHERS: [&str; 2] = ["README.md", "docs/protocol-v2.md"];
 
 /// Where the pages say that this repository is.
 const REPOSITORY: &str = "https://github.com/zerobuffer/zerobuffer";
@@ -31,13 +32,12 @@ struct Snippet {
 /// Runs all of them; `prefix` is where the library is installed.
 pub(crate) fn test(prefix: &Path) -> Result<()> {
     let mut snippets = Vec::new();
-    for document in [README, C, CPP] {
+    for document in OTHERS.into_iter().chain([C, CPP]) {
         let text = std::fs::read_to_string(root().join(document)).context(document)?;
         snippets.extend(snippets_of(document, &text)?);
     }
-    snippets
-        .retain(|snippet| snippet.document != README || matches!(&*snippet.language, "c" | "cpp"));
-    for snippet in snippets.iter().filter(|snippet| matches!(&*snippet.language, "c" | "cpp")) {
+    snippets.retain(|snippet| snippet.is_code() || !OTHERS.contains(&snippet.document));
+    for snippet in snippets.iter().filter(|snippet| snippet.is_code()) {
         snippet.compile_and_run(prefix)?;
     }
     let clone = fetched(&snippets, prefix)?;
@@ -75,7 +75,8 @@ fn snippets_of(document: &'static str, text: &str) -> Result<Vec<Snippet>> {
     }
     ensure!(open.is_none(), "{document}: the last snippet has no end");
     for Snippet { line, language, .. } in &found {
-        let known = document == README || matches!(&**language, "c" | "cpp" | "cmake" | "sh");
+        let known =
+            OTHERS.contains(&document) || matches!(&**language, "c" | "cpp" | "cmake" | "sh");
         ensure!(known, "{document}:{line}: nobody runs snippets in {language:?}");
     }
     Ok(found)
@@ -84,6 +85,10 @@ fn snippets_of(document: &'static str, text: &str) -> Result<Vec<Snippet>> {
 impl Snippet {
     fn place(&self) -> String {
         format!("{}:{}", self.document, self.line)
+    }
+
+    fn is_code(&self) -> bool {
+        matches!(&*self.language, "c" | "cpp")
     }
 
     fn is_program(&self) -> bool {
