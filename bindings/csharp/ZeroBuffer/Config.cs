@@ -11,7 +11,7 @@ namespace ZeroBuffer
         /// <summary>Sleep at once: the least CPU time.</summary>
         Park = 1,
 
-        /// <summary>Never sleep: the lowest latency, for a core that has nothing else to do.</summary>
+        /// <summary>Spin as long as no other thread needs the CPU: the lowest latency, for a core that has nothing else to do.</summary>
         Spin = 2,
     }
 

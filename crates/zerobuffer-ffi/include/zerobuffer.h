@@ -62,7 +62,7 @@
 #define ZB_WAIT_PARK 1
 
 /**
- * Never sleep: the lowest latency, for a core that has nothing else to do.
+ * Spin as long as no other thread needs the CPU: the lowest latency, for a core that has nothing else to do.
  */
 #define ZB_WAIT_SPIN 2
 

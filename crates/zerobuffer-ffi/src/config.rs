@@ -13,7 +13,7 @@ pub const ZB_FOREVER: i64 = -1;
 pub const ZB_WAIT_DEFAULT: u32 = 0;
 /// Sleep at once: the least CPU time.
 pub const ZB_WAIT_PARK: u32 = 1;
-/// Never sleep: the lowest latency, for a core that has nothing else to do.
+/// Spin as long as no other thread needs the CPU: the lowest latency, for a core that has nothing else to do.
 pub const ZB_WAIT_SPIN: u32 = 2;
 
 /// A client finds out what kind of channel it is. An in-place channel comes first.

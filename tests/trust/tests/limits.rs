@@ -48,6 +48,7 @@ fn child_entry() {
         }
         "talk" => talk(name),
         "one-cpu" => on_one_cpu(name),
+        "one-cpu-later" => on_one_cpu_later(name),
         "file-size" => below_the_file_size_limit(name),
         "no-streams" => without_standard_streams(name),
         role => panic!("{role}"),
@@ -322,19 +323,36 @@ fn cpu_time() -> Duration {
     time(usage.ru_utime) + time(usage.ru_stime)
 }
 
+/// Leaves one CPU to all threads of this process.
+fn narrow_to_one_cpu() {
+    let threads = std::fs::read_dir("/proc/self/task").expect("the threads of this process");
+    for thread in
+        threads.filter_map(|thread| thread.expect("a thread").file_name().into_string().ok())
+    {
+        let thread = thread.parse().expect("its number");
+        // SAFETY: an all-zero cpu_set_t is a valid, empty set; the calls get a valid pointer to one.
+        unsafe {
+            let mut all: libc::cpu_set_t = std::mem::zeroed();
+            assert_eq!(libc::sched_getaffinity(thread, size_of_val(&all), &mut all), 0);
+            let first = (0..1024).find(|cpu| libc::CPU_ISSET(*cpu, &all)).expect("a CPU");
+            let mut one: libc::cpu_set_t = std::mem::zeroed();
+            libc::CPU_SET(first, &mut one);
+            assert_eq!(libc::sched_setaffinity(thread, size_of_val(&one), &one), 0);
+        }
+    }
+}
+
+/// Both sides spin when their CPU is taken from them.
+fn on_one_cpu_later(name: &str) {
+    let config = ServerConfig::new(BufferConfig::new(0, 4096)).wait(WaitStrategy::Spin);
+    calls_on_one_cpu(name, config, WaitStrategy::Spin, narrow_to_one_cpu);
+}
+
 /// Waits of half a second on both sides, on one CPU, where spinning would take it from the peer.
 fn on_one_cpu(name: &str) {
-    // SAFETY: an all-zero cpu_set_t is a valid, empty set; the calls get a valid pointer to one.
-    unsafe {
-        let mut all: libc::cpu_set_t = std::mem::zeroed();
-        assert_eq!(libc::sched_getaffinity(0, size_of_val(&all), &mut all), 0);
-        let first = (0..1024).find(|cpu| libc::CPU_ISSET(*cpu, &all)).expect("a CPU");
-        let mut one: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(first, &mut one);
-        assert_eq!(libc::sched_setaffinity(0, size_of_val(&one), &one), 0);
-    }
+    narrow_to_one_cpu();
     let config = ServerConfig::new(BufferConfig::new(0, 4096));
-    calls_on_one_cpu(name, config.clone().wait(WaitStrategy::Spin), WaitStrategy::Spin);
+    calls_on_one_cpu(name, config.clone().wait(WaitStrategy::Spin), WaitStrategy::Spin, || ());
     let mut server = Server::create(name, config).expect("a server starts");
     server
         .start(|frame: &mut Frame<'_>| {
@@ -355,11 +373,13 @@ fn on_one_cpu(name: &str) {
 }
 
 /// Who spins on the only CPU keeps the peer from it for a whole slice of time, each time.
-fn calls_on_one_cpu(name: &str, server: ServerConfig, client: WaitStrategy) {
+fn calls_on_one_cpu(name: &str, server: ServerConfig, client: WaitStrategy, then: fn()) {
     let mut server = Server::create(name, server).expect("a server starts");
     server.start(invert).expect("its thread starts");
     let config = ClientConfig::new().wait(client);
     let mut client = Client::connect_with(name, LONG, config).expect("attaches");
+    check_calls(&mut client, 3);
+    then();
     let before = cpu_time();
     check_calls(&mut client, 300);
     let used = cpu_time() - before;
@@ -369,10 +389,12 @@ fn calls_on_one_cpu(name: &str, server: ServerConfig, client: WaitStrategy) {
 
 #[test]
 fn nobody_spins_where_there_is_one_cpu() {
-    let name = unique("cpu");
-    let status = child(&["env"], "one-cpu", &name).status().expect("a child");
-    assert!(status.success(), "{status}");
-    assert_eq!(names(&name), [""; 0]);
+    for role in ["one-cpu", "one-cpu-later"] {
+        let name = unique("cpu");
+        let status = child(&["env"], role, &name).status().expect("a child");
+        assert!(status.success(), "{role}: {status}");
+        assert_eq!(names(&name), [""; 0]);
+    }
 }
 
 #[test]

@@ -21,7 +21,7 @@ enum class WaitStrategy : std::uint32_t {
     SpinThenPark = ZB_WAIT_DEFAULT,
     /// Sleep at once: the least CPU time.
     Park = ZB_WAIT_PARK,
-    /// Never sleep: the lowest latency, for a core that has nothing else to do.
+    /// Spin as long as no other thread needs the CPU: the lowest latency, for a core that has nothing else to do.
     Spin = ZB_WAIT_SPIN,
 };
 

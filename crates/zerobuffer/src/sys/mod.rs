@@ -46,7 +46,7 @@ pub(crate) use imp::{
     DeathNotice, LockFile, Mapping, Process, ShmFile, effective_uid, fork_generation,
     make_directories, process_id, stat_object, stat_path, unlink_object, unlink_path,
 };
-pub(crate) use imp::{Semaphore, monotonic_ns, uncancelled};
+pub(crate) use imp::{Semaphore, affinity, monotonic_ns, uncancelled};
 #[cfg(not(loom))]
 pub(crate) use shortage::Place;
 

@@ -54,3 +54,8 @@ impl Semaphore {
 pub(crate) fn monotonic_ns() -> u64 {
     0
 }
+
+/// Enough of them.
+pub(crate) fn affinity() -> u32 {
+    2
+}

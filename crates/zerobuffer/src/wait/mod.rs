@@ -21,7 +21,7 @@
 //! ARM may do 4 before 3, because glibc takes the token with acquire ordering only. The loom models at
 //! the end of this file check it, with each fence taken away as a control.
 
-use crate::atomics::{AtomicU32, AtomicU64, Ordering, fence, load_fence, spin_hint};
+use crate::atomics::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence, load_fence, spin_hint};
 use crate::failpoint::failpoint;
 use crate::sys::{self, Semaphore, Waited};
 use std::time::Duration;
@@ -36,8 +36,11 @@ pub enum WaitStrategy {
     SpinThenPark,
     /// Sleep at once: the least CPU time, and a system call on both sides for each message.
     Park,
-    /// Never sleep: the lowest latency, for a core that has nothing else to do. With one usable CPU it
-    /// gives its time slice away at every turn.
+    /// Spin and do not sleep: the lowest latency, for a core that has nothing else to do.
+    ///
+    /// It sleeps all the same where the thread may use one CPU only, which the peer may need. And who loses
+    /// the CPU to another thread while it spins sleeps instead for the next 100 ms, and for longer if that
+    /// happens again and again: who waits for its turn to spin would miss its deadline.
     Spin,
 }
 
@@ -132,14 +135,32 @@ const SPIN_MIN_NS: u64 = 1_000;
 /// While it is not worth it, one wait of so many spins all the same.
 const TRY_EVERY: u32 = 32;
 
+/// Between two looks at how many CPUs the thread may use.
+const CPUS_NS: u64 = 1_000_000;
+/// Between two looks at the clock of one that spins there are microseconds. If there were more than this,
+/// somebody else has had the CPU.
+const LOST_NS: u64 = 1_000_000;
+/// For how long one does not spin then: twice as long each time that spinning was no good again soon.
+const CROWDED_MIN_NS: u64 = 100_000_000;
+const CROWDED_MAX_NS: u64 = 64 * CROWDED_MIN_NS;
+
 /// One side's way to wait; remembers how long spinning is worth it.
 #[derive(Debug)]
 pub(crate) struct Waiter {
     strategy: WaitStrategy,
-    alone: bool,
+    /// How often one looks between two looks at the clock: once where one does not spin.
+    burst: AtomicU32,
+    /// One CPU is usable, which the peer may need.
+    alone: AtomicBool,
+    /// The CPUs that the thread might use when one last looked, and when that was.
+    cpus: AtomicU32,
+    cpus_seen_ns: AtomicU64,
     spin_ns: AtomicU64,
     /// Waits in which spinning was, or would have been, in vain.
     slept: AtomicU32,
+    /// For how long, and until when, others need this CPU, as far as one knows.
+    crowded_ns: AtomicU64,
+    crowded_until_ns: AtomicU64,
     /// The pause before the first look of [`Waiter::spin`], in quarters of a load fence.
     pause: AtomicU32,
     /// When the peer was probed last.
@@ -148,14 +169,21 @@ pub(crate) struct Waiter {
 
 impl Waiter {
     pub(crate) fn new(strategy: WaitStrategy) -> Self {
-        Self {
+        let waiter = Self {
             strategy,
-            alone: sys::usable_cpus() < 2,
+            burst: AtomicU32::new(1),
+            alone: AtomicBool::new(true),
+            cpus: AtomicU32::new(sys::affinity()),
+            cpus_seen_ns: AtomicU64::new(0),
+            crowded_ns: AtomicU64::new(0),
+            crowded_until_ns: AtomicU64::new(0),
             spin_ns: AtomicU64::new(SPIN_MAX_NS),
             slept: AtomicU32::new(0),
             pause: AtomicU32::new(0),
             probed_ns: AtomicU64::new(0),
-        }
+        };
+        waiter.set_alone(sys::usable_cpus() < 2);
+        waiter
     }
 
     /// The first part of WAIT alone, for a cheap look: whether `news` came within the time that one
@@ -189,10 +217,9 @@ impl Waiter {
         false
     }
 
-    /// How often one looks between two looks at the clock.
     #[inline]
     fn burst(&self) -> u32 {
-        if self.strategy == WaitStrategy::Park || self.alone { 1 } else { BURST }
+        self.burst.load(Ordering::Relaxed)
     }
 
     /// Whether this wait does without spinning, as the latest ones all ended in sleep: where the peer needs
@@ -205,7 +232,8 @@ impl Waiter {
     /// Whether the latest waits that were not over at once all ended in sleep.
     #[inline]
     fn is_tired(&self) -> bool {
-        self.spin_ns.load(Ordering::Relaxed) <= SPIN_MIN_NS
+        self.strategy == WaitStrategy::SpinThenPark
+            && self.spin_ns.load(Ordering::Relaxed) <= SPIN_MIN_NS
     }
 
     /// WAIT: until `cond` gives something, looking at least once, and once more before it reports
@@ -239,7 +267,11 @@ impl Waiter {
     ) -> Result<T, Unready> {
         let start = sys::monotonic_ns();
         let deadline = deadline.at_ns(start);
-        let spin_until = if burst == 1 { start } else { self.spin_until(start) };
+        let mut spin_until = self.spin_until(start);
+        if burst == 1 && self.is_tired() {
+            spin_until = start;
+        }
+        let mut looked_at = start;
         let next_probe = |now| later(now, watch.slice());
         let mut probe_at = next_probe(start);
         let mut parked = false;
@@ -272,15 +304,11 @@ impl Waiter {
                 fence(Ordering::SeqCst);
                 return cond().ok_or(end);
             }
-            if now < spin_until {
+            if now < spin_until && self.may_go_on_spinning(looked_at, now) {
+                looked_at = now;
                 continue;
             }
-            if self.strategy == WaitStrategy::Spin {
-                // Only reached where the peer needs this very CPU.
-                std::thread::yield_now();
-                continue;
-            }
-            parked = true;
+            (parked, spin_until) = (true, now);
             failpoint!("wait.before_sleep");
             if semaphore.wait_until(deadline.min(probe_at)) == Waited::Token {
                 // See the top of this file: glibc took the token with acquire ordering only.
@@ -294,12 +322,58 @@ impl Waiter {
     }
 
     fn spin_until(&self, start: u64) -> u64 {
+        self.look_at_cpus(start);
         match self.strategy {
-            _ if self.alone => start,
+            _ if self.alone.load(Ordering::Relaxed) => start,
             WaitStrategy::Park => start,
-            WaitStrategy::Spin => u64::MAX,
             WaitStrategy::SpinThenPark => start + self.spin_ns.load(Ordering::Relaxed),
+            WaitStrategy::Spin if start < self.crowded_until_ns.load(Ordering::Relaxed) => start,
+            WaitStrategy::Spin => {
+                self.burst.store(BURST, Ordering::Relaxed);
+                u64::MAX
+            }
         }
+    }
+
+    /// Looks at how many CPUs there are, once in a while: that can change at any time.
+    fn look_at_cpus(&self, now: u64) {
+        if self.strategy == WaitStrategy::Park
+            || now < self.cpus_seen_ns.load(Ordering::Relaxed).saturating_add(CPUS_NS)
+        {
+            return;
+        }
+        self.cpus_seen_ns.store(now, Ordering::Relaxed);
+        let cpus = sys::affinity();
+        if self.cpus.swap(cpus, Ordering::Relaxed) != cpus {
+            self.set_alone(sys::usable_cpus() < 2);
+        }
+    }
+
+    fn set_alone(&self, alone: bool) {
+        let spins = self.strategy != WaitStrategy::Park && !alone;
+        self.alone.store(alone, Ordering::Relaxed);
+        self.burst.store(if spins { BURST } else { 1 }, Ordering::Relaxed);
+    }
+
+    /// Whether the CPU is free for one that spins, as far as the last look at the clock and this one tell.
+    fn may_go_on_spinning(&self, looked_at: u64, now: u64) -> bool {
+        if self.strategy == WaitStrategy::Spin && now - looked_at > LOST_NS {
+            self.make_room(now);
+            return false;
+        }
+        self.look_at_cpus(now);
+        !self.alone.load(Ordering::Relaxed)
+    }
+
+    /// The CPU was lost to somebody else while one spun: the next waits sleep.
+    fn make_room(&self, now: u64) {
+        let until = self.crowded_until_ns.load(Ordering::Relaxed);
+        let again = now < until.saturating_add(CROWDED_MIN_NS);
+        let before = if again { self.crowded_ns.load(Ordering::Relaxed) } else { 0 };
+        let crowded = (2 * before).clamp(CROWDED_MIN_NS, CROWDED_MAX_NS);
+        self.crowded_ns.store(crowded, Ordering::Relaxed);
+        self.crowded_until_ns.store(now.saturating_add(crowded), Ordering::Relaxed);
+        self.burst.store(1, Ordering::Relaxed);
     }
 
     /// Spinning longer is worth it if that is how the wait ended, and not if it ended in sleep.

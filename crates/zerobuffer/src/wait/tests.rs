@@ -53,6 +53,14 @@ fn what_a_peer_published_last_is_delivered_before_its_end_is_reported() {
     }
 }
 
+/// One that believes what it is told about the CPUs.
+fn waiter(strategy: WaitStrategy, alone: bool) -> Waiter {
+    let waiter = Waiter::new(strategy);
+    waiter.set_alone(alone);
+    waiter.cpus_seen_ns.store(u64::MAX, Ordering::Relaxed);
+    waiter
+}
+
 /// A wait whose news come with look `turn`, counted from 0.
 fn spin_until_look(waiter: &Waiter, turn: u32) -> bool {
     let looks = Cell::new(0);
@@ -61,7 +69,7 @@ fn spin_until_look(waiter: &Waiter, turn: u32) -> bool {
 
 #[test]
 fn the_first_look_comes_later_when_it_was_too_early_and_at_once_when_news_are_there() {
-    let waiter = Waiter { alone: false, ..Waiter::new(WaitStrategy::SpinThenPark) };
+    let waiter = waiter(WaitStrategy::SpinThenPark, false);
     let pause = || waiter.pause.load(Ordering::Relaxed);
     assert_eq!(pause(), 0);
     assert!(spin_until_look(&waiter, 1) && pause() > 0);
@@ -71,10 +79,6 @@ fn the_first_look_comes_later_when_it_was_too_early_and_at_once_when_news_are_th
     assert_eq!(pause(), PAUSE_MAX, "a long wait teaches nothing");
     (0..1000).for_each(|_| assert!(spin_until_look(&waiter, 0)));
     assert_eq!(pause(), 0);
-}
-
-fn waiter(strategy: WaitStrategy, alone: bool) -> Waiter {
-    Waiter { alone, ..Waiter::new(strategy) }
 }
 
 #[test]
@@ -89,6 +93,77 @@ fn each_strategy_spins_for_as_long_as_it_says() {
     assert_eq!(bursts(true), [(1, 1000), (1, 1000), (1, 1000)]);
     let spinning = [(1, 1000), (BURST, 1000 + SPIN_MAX_NS), (BURST, u64::MAX)];
     assert_eq!(bursts(false), spinning);
+}
+
+/// Between two looks at the clock of one that spins, somebody else has had the CPU.
+#[test]
+fn who_loses_the_cpu_while_it_spins_sleeps_for_a_while_and_spins_again_after_it() {
+    let waiter = waiter(WaitStrategy::Spin, false);
+    let looks = Cell::new(0);
+    let cond = || {
+        looks.set(looks.get() + 1);
+        if looks.get() == 2 * BURST {
+            std::thread::sleep(Duration::from_nanos(2 * LOST_NS));
+        }
+        None::<()>
+    };
+    let wait = || {
+        let before = looks.get();
+        let deadline = Deadline::after(Duration::from_millis(10));
+        let end = waiter.wait(&semaphore("lost"), &deadline, &Awake::default(), cond);
+        assert_eq!(end, Err(Unready::Timeout));
+        looks.get() - before
+    };
+    // Each sleep lasts for a slice of 2 ms at the most, and there is one look behind it.
+    let spun = wait();
+    assert!(spun <= 2 * BURST + 10, "{spun} looks");
+    let until = waiter.crowded_until_ns.load(Ordering::Relaxed);
+    assert!(until > 0 && until <= sys::monotonic_ns() + CROWDED_MIN_NS);
+    waiter.crowded_until_ns.store(u64::MAX, Ordering::Relaxed);
+    let slept = wait();
+    assert!((2..=10).contains(&slept), "{slept} looks");
+    assert_eq!((waiter.burst(), waiter.spin_until(0)), (1, 0));
+    assert_eq!((waiter.spin_until(u64::MAX), waiter.burst()), (u64::MAX, BURST));
+}
+
+#[test]
+fn who_loses_the_cpu_again_soon_sleeps_for_twice_as_long() {
+    let spinning = waiter(WaitStrategy::Spin, false);
+    let crowded = |now| {
+        assert!(!spinning.may_go_on_spinning(now - LOST_NS - 1, now));
+        spinning.crowded_until_ns.load(Ordering::Relaxed) - now
+    };
+    let first = 1 << 50;
+    assert!(spinning.may_go_on_spinning(first - LOST_NS, first));
+    assert_eq!(crowded(first), CROWDED_MIN_NS);
+    let again = first + CROWDED_MIN_NS + 1;
+    assert_eq!(crowded(again), 2 * CROWDED_MIN_NS);
+    let calm = again + 3 * CROWDED_MIN_NS;
+    assert_eq!(crowded(calm), CROWDED_MIN_NS);
+    (0..20).for_each(|_| _ = crowded(calm));
+    assert_eq!(crowded(calm), CROWDED_MAX_NS);
+    // Short as that spinning is, it is not to be learned from.
+    assert!(waiter(WaitStrategy::SpinThenPark, false).may_go_on_spinning(0, first));
+}
+
+/// Affinity that was changed after the channel was made, in both directions.
+#[test]
+fn how_many_cpus_there_are_is_looked_at_again_and_again() {
+    for strategy in [WaitStrategy::SpinThenPark, WaitStrategy::Spin] {
+        let alone = sys::usable_cpus() < 2;
+        let waiter = Waiter::new(strategy);
+        let believed = || waiter.alone.load(Ordering::Relaxed);
+        waiter.set_alone(!alone);
+        let now = sys::monotonic_ns();
+        waiter.look_at_cpus(now);
+        assert_eq!(believed(), !alone, "as many CPUs as before");
+        waiter.cpus.store(u32::MAX, Ordering::Relaxed);
+        waiter.look_at_cpus(now + CPUS_NS - 1);
+        assert_eq!(believed(), !alone, "looked at a moment ago");
+        assert_eq!(waiter.may_go_on_spinning(now + CPUS_NS, now + CPUS_NS), !alone);
+        assert_eq!(believed(), alone);
+        assert_eq!(waiter.burst(), if alone { 1 } else { BURST });
+    }
 }
 
 #[test]
@@ -163,8 +238,11 @@ fn who_sleeps_takes_a_token_and_says_so_and_who_spins_leaves_it() {
         (0..tokens).for_each(|_| semaphore.post());
         let watch = Awake::default();
         let deadline = Deadline::after(Duration::from_millis(10));
-        let end = waiter(strategy, false).wait(&semaphore, &deadline, &watch, || None::<()>);
+        let waiter = waiter(strategy, false);
+        let end = waiter.wait(&semaphore, &deadline, &watch, || None::<()>);
         assert_eq!(end, Err(Unready::Timeout));
+        // The tests themselves may have so little of the CPU that nobody spins on it.
+        let woken = if waiter.burst() < BURST { tokens as u32 } else { woken };
         assert_eq!(watch.0.get(), woken, "{strategy:?} with {tokens} tokens");
         assert_eq!(semaphore.value(), Some(tokens - woken as i32));
     }

@@ -73,7 +73,8 @@ struct Inner {
 #[derive(Debug)]
 struct Connection {
     channel: Attached,
-    /// Waiting threads never sleep.
+    /// Waiting threads do not sleep as long as they have CPUs to themselves. If they do, and one of them takes
+    /// the token of another one, that one looks again at its next slice.
     spins: bool,
     senders: Gate,
     receivers: Crowd,
