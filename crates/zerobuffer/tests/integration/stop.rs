@@ -4,6 +4,8 @@ use crate::harness::{LONG, SOON, eventually, fails, names, scene, traces};
 use crate::peer::{Op, edited, op};
 use crate::work;
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use zerobuffer::{
     BufferConfig, ChannelName, Client, ErrorKind, Frame, LostRequest, Pages, RequestState, Server,
@@ -199,5 +201,45 @@ fn a_server_that_is_making_a_new_segment_stops_for_good() {
         }
         // The threads of servers that did not wait for them.
         eventually("everything is unmapped", || traces(t.name()).is_empty());
+    });
+}
+
+#[test]
+fn when_stop_returns_its_threads_are_done_and_what_their_handler_had_is_dropped() {
+    /// Takes its time to go.
+    struct Slow(Arc<AtomicBool>);
+
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            std::thread::sleep(Duration::from_millis(100));
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    scene(|t| {
+        let dropped = Arc::new(AtomicBool::new(false));
+        let slow = Slow(Arc::clone(&dropped));
+        let mut server = t.own_server(4096);
+        server
+            .start(move |_: &mut Frame| {
+                let _kept = &slow;
+            })
+            .unwrap();
+        server.stop().unwrap();
+        assert!(dropped.load(Ordering::SeqCst));
+    });
+}
+
+#[test]
+fn a_server_knows_its_name_and_takes_1_to_1024_workers() {
+    scene(|t| {
+        for workers in [0, 1025] {
+            let config = ServerConfig::new(BufferConfig::new(0, 4096)).workers(workers);
+            fails(Server::create(t.name(), config), ErrorKind::BadConfig);
+        }
+        for workers in [1, 1024] {
+            let config = ServerConfig::new(BufferConfig::new(0, 4096)).workers(workers);
+            assert_eq!(Server::create(t.name(), config).unwrap().name(), t.name());
+        }
     });
 }
