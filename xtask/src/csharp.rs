@@ -3,8 +3,9 @@
 use crate::dotnet;
 use crate::steps::{cargo, root, step};
 use anyhow::{Context, Result, ensure};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Stdio};
 
 const LIBRARY: &str = "bindings/csharp/ZeroBuffer/ZeroBuffer.csproj";
 const TESTS: &str = "bindings/csharp/ZeroBuffer.Tests/ZeroBuffer.Tests.csproj";
@@ -12,6 +13,10 @@ const PEER: &str = "tests/interop/csharp/InteropPeer.csproj";
 
 /// Where the documents show this program word for word, or what its main function holds.
 const EXAMPLE: &str = "bindings/csharp/Example.cs";
+const TWO_PROCESSES: &str = "bindings/csharp/TwoProcesses.cs";
+
+/// Handlers that the compiler must refuse.
+const REFUSED: &str = "bindings/csharp/Refused.cs";
 
 /// The collector runs all the time, and methods are compiled for speed at once: what nothing refers to any more goes
 /// as early as it ever may. Memory that is freed is overwritten.
@@ -105,11 +110,13 @@ fn advice_without_native_library() -> Result<()> {
 /// The examples of the documents are these, word for word.
 fn documents() -> Result<()> {
     let read = |file: &str| std::fs::read_to_string(root().join(file)).context(file.to_owned());
+    for example in [EXAMPLE, TWO_PROCESSES] {
+        ensure!(
+            read("docs/csharp.md")?.contains(&read(example)?),
+            "docs/csharp.md does not have the example {example}"
+        );
+    }
     let example = read(EXAMPLE)?;
-    ensure!(
-        read("docs/csharp.md")?.contains(&example),
-        "docs/csharp.md does not have the example {EXAMPLE}"
-    );
     let body: Vec<&str> = example.lines().skip_while(|line| !line.contains("factory")).collect();
     let body = body.iter().take_while(|line| **line != "    }");
     let body: Vec<&str> = body.map(|line| line.strip_prefix("        ").unwrap_or(line)).collect();
@@ -120,7 +127,7 @@ fn documents() -> Result<()> {
     Ok(())
 }
 
-/// As a user would: a package in a folder, a new console project that has it, the example pasted into it.
+/// As a user would: a package in a folder, a new console project that has it, the examples pasted into it.
 fn package() -> Result<()> {
     let folder = root().join("target/csharp/package");
     let _ = std::fs::remove_dir_all(&folder);
@@ -130,19 +137,75 @@ fn package() -> Result<()> {
     pack.args(["pack", "-c", "Release", "-nologo", "-o"]).arg(&folder).arg(root().join(LIBRARY));
     step("C# package", pack)?;
 
-    let console = folder.join("Console");
-    std::fs::create_dir_all(&console)?;
-    let run = |arguments: &[&str]| -> Result<Output> {
-        let mut dotnet = dotnet::sdk();
-        let output = dotnet.args(arguments).current_dir(&console).output()?;
-        ensure!(output.status.success(), "dotnet {arguments:?}: {output:?}");
-        Ok(output)
-    };
-    run(&["new", "console"])?;
-    run(&["add", "package", "ZeroBuffer", "--source", &folder.display().to_string()])?;
-    std::fs::copy(root().join(EXAMPLE), console.join("Program.cs"))?;
-    let said = run(&["run"])?.stdout;
-    ensure!(said == b"3\n", "the C# example: {}", String::from_utf8_lossy(&said));
-    println!("the C# example works with the package in a new console project");
+    let console = Console(folder.join("Console"));
+    std::fs::create_dir_all(&console.0)?;
+    console.run(&["new", "console"])?;
+    console.run(&["add", "package", "ZeroBuffer", "--source", &folder.display().to_string()])?;
+    console.paste(EXAMPLE)?;
+    let said = console.run(&["run"])?;
+    ensure!(said == "3\n", "the C# example: {said}");
+    console.two_processes()?;
+    console.refused()?;
+    println!("the C# examples work with the package in a new console project");
     Ok(())
+}
+
+/// A console project that uses the package.
+struct Console(PathBuf);
+
+impl Console {
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut dotnet = dotnet::sdk();
+        dotnet.args(arguments).current_dir(&self.0);
+        dotnet
+    }
+
+    /// What a command prints, which must succeed.
+    fn run(&self, arguments: &[&str]) -> Result<String> {
+        let output = self.command(arguments).output()?;
+        ensure!(output.status.success(), "dotnet {arguments:?}: {output:?}");
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    fn paste(&self, program: &str) -> Result<()> {
+        std::fs::copy(root().join(program), self.0.join("Program.cs"))
+            .context(program.to_owned())?;
+        Ok(())
+    }
+
+    fn two_processes(&self) -> Result<()> {
+        self.paste(TWO_PROCESSES)?;
+        self.run(&["build"])?;
+        let mut server = self.command(&["run", "--no-build", "--", "serve"]);
+        let mut server = server.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut said = String::new();
+        let stdout = server.stdout.take().context("the server's output is piped")?;
+        let read = BufReader::new(stdout).read_line(&mut said);
+        let called = self.run(&["run", "--no-build", "--", "call"]);
+        // The end of its input tells the server to stop.
+        drop(server.stdin.take());
+        let ended = server.wait()?;
+        read?;
+        ensure!(said.starts_with("serving") && ended.success(), "the server: {said:?}, {ended}");
+        let called = called?;
+        ensure!(called == "upper case\nHELLO\n", "the client: {called:?}");
+        Ok(())
+    }
+
+    /// The compiler refuses handlers that do not do what they seem to, and no others.
+    fn refused(&self) -> Result<()> {
+        self.paste(REFUSED)?;
+        let output = self.command(&["build", "-nologo"]).output()?;
+        let said = String::from_utf8(output.stdout)?;
+        let program = std::fs::read_to_string(root().join(REFUSED))?;
+        for (line, number) in program.lines().zip(1..) {
+            let is_refused = said.contains(&format!("Program.cs({number},"));
+            ensure!(
+                is_refused == line.ends_with("// refused"),
+                "line {number} of {REFUSED}, {line:?}: {said}"
+            );
+        }
+        ensure!(said.contains("CS0619"), "the handlers are refused for another reason: {said}");
+        Ok(())
+    }
 }

@@ -111,7 +111,7 @@ namespace ZeroBuffer.Tests
             using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, new BufferConfig(0, 4096)))
             using (IDuplexClient client = Scene.Client(name))
             {
-                server.Start(frame => found = frame.Metadata.Length);
+                server.Start(frame => { found = frame.Metadata.Length; });
                 client.Call(new byte[1], Scene.Patience).Dispose();
                 Check.Equal(0, found);
                 Check.Equal(0, client.ServerMetadata.Length);

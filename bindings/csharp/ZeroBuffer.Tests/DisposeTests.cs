@@ -123,7 +123,7 @@ namespace ZeroBuffer.Tests
             using (var release = new ManualResetEventSlim())
             using (IMutableDuplexServer server = Scene.Factory.CreateMutableServer(name, config))
             {
-                server.Start(frame => release.Wait(Scene.Patience));
+                server.Start(frame => { release.Wait(Scene.Patience); });
                 IDuplexClient client = Scene.Client(name);
                 EndsWait(client, () => client.Call(new byte[1], Forever));
                 release.Set();

@@ -44,6 +44,24 @@ namespace ZeroBuffer.Tests
         }
 
         [Test]
+        private static void a_handler_that_is_async_is_refused()
+        {
+            Action<Frame> handler = async frame => await System.Threading.Tasks.Task.Yield();
+            string name = Channel.New();
+            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
+            using (IMutableDuplexServer mutable = Scene.Factory.CreateMutableServer(name + "m", Scene.Sizes))
+            using (IImmutableDuplexServer immutable = Scene.Factory.CreateImmutableServer(name + "i", Scene.Sizes))
+            {
+                Check.Throws<ArgumentException>(() => server.Start(handler));
+                Check.Throws<ArgumentException>(() => server.Start(Scene.Invert + handler));
+                Check.Throws<ArgumentException>(() => mutable.Start(handler));
+                Check.Throws<ArgumentException>(() => immutable.Start(handler));
+                // None of them has been started.
+                server.Start(Scene.Invert);
+            }
+        }
+
+        [Test]
         private static void with_two_buffers_a_handlers_exception_ends_the_connection()
         {
             string name = Channel.New();

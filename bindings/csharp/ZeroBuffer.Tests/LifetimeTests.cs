@@ -205,7 +205,7 @@ namespace ZeroBuffer.Tests
             using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
             using (IDuplexClient client = Scene.Client(name))
             {
-                server.Start(frame => kept = frame);
+                server.Start(frame => { kept = frame; });
                 client.Call(new byte[1], Scene.Patience).Dispose();
                 Check.Eventually("the handler has returned", () => Ends(kept));
                 Check.Equal(1ul, kept.Sequence);

@@ -1,4 +1,5 @@
 using System;
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Threading;
 
@@ -111,6 +112,7 @@ namespace ZeroBuffer
             {
                 throw new ArgumentNullException("handler");
             }
+            HandlerThunk.RefuseAsync(handler);
             IntPtr server = _handle.Enter();
             try
             {
@@ -139,6 +141,12 @@ namespace ZeroBuffer
                 }
                 answer.CopyTo(frame.Reply(answer.Length));
             });
+        }
+
+        [Obsolete(HandlerThunk.ReturnsNothing, true)]
+        public void Start<T>(Func<Frame, T> handler)
+        {
+            throw new ArgumentException(HandlerThunk.ReturnsNothing, "handler");
         }
 
         public Request Receive(TimeSpan timeout)
@@ -219,6 +227,11 @@ namespace ZeroBuffer
     /// <summary>A handler as the native library calls it.</summary>
     internal sealed unsafe class HandlerThunk
     {
+        internal const string ReturnsNothing =
+            "a handler edits the frame and returns nothing; one that is async would not have finished when it returns";
+        internal const string ReturnsBytes =
+            "a handler returns a byte[], or nothing and calls Reply; one that is async would not have finished when it returns";
+
         /// <summary>For as long as the program runs, since it may be called on the way out.</summary>
         private static readonly Native.Release Released = Release;
         private static readonly IntPtr ReleasedPointer = Marshal.GetFunctionPointerForDelegate(Released);
@@ -230,6 +243,18 @@ namespace ZeroBuffer
         {
             _handler = handler;
             _callback = Run;
+        }
+
+        /// <summary>Of a method that is async and returns nothing the compiler lets nobody know.</summary>
+        internal static void RefuseAsync(Delegate handler)
+        {
+            foreach (Delegate one in handler.GetInvocationList())
+            {
+                if (one.Method.IsDefined(typeof(AsyncStateMachineAttribute), false))
+                {
+                    throw new ArgumentException(ReturnsNothing, "handler");
+                }
+            }
         }
 
         internal static void Start(IntPtr server, Action<Frame> handler)

@@ -38,7 +38,13 @@ namespace ZeroBuffer
         /// <see cref="HandlerFailedException"/> with the message. With several workers it runs on several frames at once.
         /// </summary>
         /// <exception cref="InvalidStateException">It was started or stopped before.</exception>
+        /// <exception cref="ArgumentException">The handler is an <c>async</c> method, which has not finished when it returns.</exception>
         void Start(Action<Frame> handler);
+
+        /// <summary>Refused: nobody would see what the handler returns, nor wait for its task.</summary>
+        /// <exception cref="ArgumentException">Always.</exception>
+        [Obsolete(HandlerThunk.ReturnsNothing, true)]
+        void Start<T>(Func<Frame, T> handler);
 
         /// <summary>
         /// For a server without a handler: waits for the next request until the timeout has passed. Call it again and
@@ -58,7 +64,13 @@ namespace ZeroBuffer
     {
         /// <summary>Runs <paramref name="handler"/> on a copy of every request, whose length stays as it is.</summary>
         /// <exception cref="InvalidStateException">It was started or stopped before.</exception>
+        /// <exception cref="ArgumentException">The handler is an <c>async</c> method, which has not finished when it returns.</exception>
         void Start(Action<Frame> handler);
+
+        /// <summary>Refused: nobody would see what the handler returns, nor wait for its task.</summary>
+        /// <exception cref="ArgumentException">Always.</exception>
+        [Obsolete(HandlerThunk.ReturnsNothing, true)]
+        void Start<T>(Func<Frame, T> handler);
     }
 
     /// <summary>Answers with other bytes than the request's. For clients of protocol version 1.</summary>
@@ -71,6 +83,12 @@ namespace ZeroBuffer
 
         /// <summary>Runs <paramref name="handler"/> on every request; it writes the answer with <see cref="Frame.Reply"/>.</summary>
         /// <exception cref="InvalidStateException">It was started or stopped before.</exception>
+        /// <exception cref="ArgumentException">The handler is an <c>async</c> method, which has not finished when it returns.</exception>
         void Start(Action<Frame> handler);
+
+        /// <summary>Refused: an answer is a byte array, and nobody would wait for a task.</summary>
+        /// <exception cref="ArgumentException">Always.</exception>
+        [Obsolete(HandlerThunk.ReturnsBytes, true)]
+        void Start<T>(Func<Frame, T> handler);
     }
 }
