@@ -786,6 +786,12 @@ extern "C" {
 uint32_t zb_abi_version(void);
 
 /**
+ * Whether core dumps of this process hold what its channels carry. They do not, unless this is called with
+ * true, for the handles that are made from then on. May be called on any thread at any time.
+ */
+void zb_include_in_core_dumps(bool include);
+
+/**
  * The facts about the latest call that failed on this thread. Never null. Valid until the next
  * call on this thread that fails; a call that succeeds changes nothing.
  */

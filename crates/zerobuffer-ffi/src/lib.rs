@@ -53,3 +53,10 @@ pub const ZB_ABI_VERSION: u32 = 1;
 pub extern "C" fn zb_abi_version() -> u32 {
     ZB_ABI_VERSION
 }
+
+/// Whether core dumps of this process hold what its channels carry. They do not, unless this is called with
+/// true, for the handles that are made from then on. May be called on any thread at any time.
+#[unsafe(no_mangle)]
+pub extern "C" fn zb_include_in_core_dumps(include: bool) {
+    zerobuffer::memory::include_in_core_dumps(include);
+}

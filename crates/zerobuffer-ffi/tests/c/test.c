@@ -796,6 +796,7 @@ static void shut_down(void) {
 
 int main(void) {
   CHECK(zb_abi_version() == ZB_ABI_VERSION);
+  zb_include_in_core_dumps(false);
   CHECK(zb_last_error()->status == ZB_OK && zb_last_error()->size >= sizeof(zb_error));
   in_place();
   views_and_lives();

@@ -10,6 +10,23 @@ pub use shared::SharedMemory;
 pub use view::SharedMemoryView;
 
 use crate::error::Result;
+use crate::sys;
+
+/// Whether core dumps of this process hold what its channels carry. They do not, unless this is called with
+/// `true`, for the mappings that are made from then on: by both protocols, at either end.
+///
+/// A core dump is often kept, or sent to somebody, who is not to see what was in the pictures; and a ring
+/// may be larger than the rest of the process. Copies that the program has made are as its other memory, and
+/// so is [`HeapMemory`].
+///
+/// ```
+/// // While one looks for a fault in what is sent.
+/// zerobuffer::memory::include_in_core_dumps(cfg!(debug_assertions));
+/// # zerobuffer::memory::include_in_core_dumps(false);
+/// ```
+pub fn include_in_core_dumps(include: bool) {
+    sys::include_in_core_dumps(include);
+}
 
 /// Something that memory can be taken from and mapped into this process.
 ///

@@ -188,6 +188,9 @@ pub(crate) fn monotonic_ns() -> u64 {
     0
 }
 
+/// There are no mappings.
+pub(crate) fn include_in_core_dumps(_: bool) {}
+
 pub(crate) fn effective_uid() -> u32 {
     0
 }

@@ -17,7 +17,9 @@ pub(crate) use process::Process;
 #[cfg(feature = "failpoints")]
 pub(crate) use process::signal_self;
 pub(crate) use sem::Semaphore;
-pub(crate) use shm::{Mapping, ShmFile, has_no_inodes, stat_object, unlink_object};
+pub(crate) use shm::{
+    Mapping, ShmFile, has_no_inodes, include_in_core_dumps, stat_object, unlink_object,
+};
 pub(crate) use watch::DeathNotice;
 
 use super::{Errno, kernel};

@@ -7,6 +7,16 @@ use crate::sys::{Errno, Identity, ObjectStat, Pages};
 use crate::tenure::Wanted;
 use std::ops::Range;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What is shared may be confidential, and a core dump goes to others.
+static IN_CORE_DUMPS: AtomicBool = AtomicBool::new(false);
+
+/// Whether core dumps hold the mappings that are made from now on.
+pub(crate) fn include_in_core_dumps(include: bool) {
+    // Relaxed: a choice, and nothing that comes with it.
+    IN_CORE_DUMPS.store(include, Ordering::Relaxed);
+}
 
 /// Pages are reserved in pieces of this size: a signal interrupts the reservation of one piece only,
 /// so even a steady stream of signals cannot keep it from finishing.
@@ -200,6 +210,9 @@ impl Mapping {
         // A child must not hold the mapping: it would keep the open file, and with it the parent's
         // lock, alive.
         mapping.advise(&(0..len), libc::MADV_DONTFORK)?;
+        if !IN_CORE_DUMPS.load(Ordering::Relaxed) {
+            mapping.advise(&(0..len), libc::MADV_DONTDUMP)?;
+        }
         Ok(mapping)
     }
 
