@@ -108,7 +108,7 @@ impl To {
     fn path(path: &Path) -> io::Result<Self> {
         match std::fs::metadata(path) {
             Ok(found) if found.is_file() => {
-                // Whoever may not write the file shall not replace it either.
+                // A user who may not write the file shall not replace it either.
                 OpenOptions::new().write(true).open(path)?;
                 Self::beside(path.canonicalize()?, Some(found.permissions()))
             }

@@ -76,7 +76,8 @@ pub(crate) fn run(args: &CallArgs, report: &Report) -> Result<Exit, Failure> {
     let mut done = Done::new();
     let mut output = None;
     while let Some(sent) = next {
-        let answer = call(&client, args, &sent.data, &mut done).map_err(on_channel)?;
+        let answer = call(&client, args, &sent.data, &mut done)
+            .map_err(|failure| untold_size(on_channel(failure), &input))?;
         if let Input::Picture { shape, .. } = &input {
             save_picture(&args.out, *shape, &answer, sent.profile.as_deref())?;
         } else if !write(&mut output, &args.out, &answer)? {
@@ -119,7 +120,8 @@ fn connect(args: &CallArgs, input: &mut Input) -> Result<(DuplexClient, Option<S
             // An existing server of version 1 may respond with more than it was sent.
             let len = first.as_ref().map_or(0, |sent| sent.data.len());
             let room = len.max(ROOM_FOR_OTHER_ANSWERS);
-            let client = connect_to_two_buffers(&args.name, wait, room, &terms).map_err(failed)?;
+            let client = connect_to_two_buffers(&args.name, wait, room, &terms)
+                .map_err(|error| private_answers(failed(error), args))?;
             (DuplexClient::TwoBuffers(Box::new(client)), first)
         }
     };
@@ -128,6 +130,24 @@ fn connect(args: &CallArgs, input: &mut Input) -> Result<(DuplexClient, Option<S
         return Err(Failure::file("read", path, "it has no frame"));
     }
     Ok((client, first))
+}
+
+/// A server of another user cannot open a buffer for answers that is private.
+fn private_answers(failure: Failure, args: &CallArgs) -> Failure {
+    match (failure.exit, args.owner, args.mode) {
+        (Exit::NoServer, Some(_), None) => failure.hint(
+            "over two buffers a server of another user needs --mode 666 here, and its own --owner UID",
+        ),
+        _ => failure,
+    }
+}
+
+/// A frame whose size nobody has told may have been refused for that.
+fn untold_size(failure: Failure, input: &Input) -> Failure {
+    match failure.exit == Exit::FilterRefused && input.shape().is_none() {
+        true => failure.hint("--image IN, or --size WxHxC beside --raw, sends a picture's size"),
+        false => failure,
+    }
 }
 
 /// A buffer for the request, with room for its answer.

@@ -167,6 +167,7 @@ fn a_refused_frame_tells_the_whole_reason_and_the_server_goes_on() {
     let input = folder.write("in", b"tiny");
     let ended = run(&["call", &name, "--raw", &input, "--out", "/dev/null"]);
     ended.failed(7, "blur needs the picture's size in the metadata: it has 0 bytes, not 16");
+    ended.failed(7, "--size WxHxC");
     let image = folder.path("in.png");
     picture(20, 20, 3).save(&image).unwrap();
     run(&["call", &name, "--image", &image, "--out", &folder.path("out.png")]).ok();

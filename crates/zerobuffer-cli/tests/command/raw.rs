@@ -109,7 +109,7 @@ fn half_a_frame_and_no_frame_are_errors_and_no_file_is_made() {
 }
 
 #[test]
-fn whoever_reads_the_frames_may_stop_before_the_last() {
+fn the_reader_of_the_frames_may_stop_before_the_last() {
     let name = Name::new("stop");
     let server = Served::start(&name, &["--filter", "echo"]);
     let args = ["call", &name, "--raw", "/dev/zero", "--size", "64x64x1", "--out", "-"];
@@ -146,6 +146,7 @@ fn mode_and_owner_say_who_may_use_a_channel() {
     let call = ["call", &name, "--raw", &input, "--out", "/dev/null", "--wait", "2"];
     let server = Served::start(&name, &[&args[..], &[&*other]].concat());
     run(&call).failed(3, &name);
+    run(&[&call[..], &["--owner", &own]].concat()).failed(3, "--mode 666");
     server.stop();
     let server = Served::start(&name, &[&args[..], &[&*own]].concat());
     run(&call).ok();
