@@ -62,6 +62,10 @@ TEST_CASE("guards may outlive what they came from") {
         zb::v1::Writer writer = zb::v1::Writer::connect(name + "-v1", patience);
         frame = writer.acquire(10);
     }
+    // What they lie in is mapped for as long as they live.
+    std::fill(request.begin(), request.end(), std::uint8_t{'r'});
+    std::fill(buffer.begin(), buffer.end(), std::uint8_t{'b'});
+    std::fill(frame.begin(), frame.end(), std::uint8_t{'f'});
     CHECK_THROWS_AS(request.respond(), zb::InvalidState);
     CHECK_THROWS_AS(buffer.commit(), zb::InvalidState);
     frame.abandon();

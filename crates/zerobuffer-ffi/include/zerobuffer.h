@@ -826,7 +826,7 @@ void zb_server_shutdown(const struct zb_server *server);
  * Stops the server in good order, as `zb_server_stop`, and frees it. Null does nothing.
  *
  * A received frame that is not answered fails at its client; the handle stays until the frame was
- * answered, abandoned or detached, the first two of which change nothing then.
+ * answered, abandoned or detached, the first two of which change nothing then. Its bytes stay mapped until then.
  */
 void zb_server_close(struct zb_server *server);
 
@@ -882,7 +882,7 @@ zb_status zb_frame_resize(struct zb_frame *frame, size_t len);
 
 /**
  * The client's metadata. `data` gets its address, `len` its length; valid as long as the frame
- * is. No bytes if the client has none.
+ * is, and its server is not stopped. No bytes if the client has none.
  */
 zb_status zb_frame_metadata(struct zb_frame *frame, const uint8_t **data, size_t *len);
 

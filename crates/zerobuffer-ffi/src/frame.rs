@@ -146,7 +146,7 @@ pub unsafe extern "C" fn zb_frame_resize(frame: *mut zb_frame, len: usize) -> zb
 }
 
 /// The client's metadata. `data` gets its address, `len` its length; valid as long as the frame
-/// is. No bytes if the client has none.
+/// is, and its server is not stopped. No bytes if the client has none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zb_frame_metadata(
     frame: *mut zb_frame,

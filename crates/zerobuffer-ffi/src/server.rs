@@ -8,6 +8,7 @@ use crate::frame::{Handling, State, Work, zb_frame};
 use std::cell::UnsafeCell;
 use std::ffi::{c_char, c_void};
 use std::ptr::{NonNull, null_mut};
+use zerobuffer::memory::SharedMemoryView;
 use zerobuffer::{Closer, Error, Frame, HandlerOutcome, Request, Result, Server, ServerConfig, v1};
 
 /// A server of one channel.
@@ -23,6 +24,9 @@ pub struct zb_server {
 pub(crate) struct Serving {
     /// Received and not answered; borrows the server, so it is dropped first.
     at_hand: Option<Request<'static>>,
+    /// Of a request that the server's end has answered while it was in the caller's hands: its bytes stay
+    /// mapped until it is given back.
+    kept: Option<SharedMemoryView>,
     /// Counts received requests.
     serial: u64,
     /// The latest of them is in the caller's hands; it keeps the handle.
@@ -83,7 +87,11 @@ impl zb_server {
     pub(crate) unsafe fn give_back(server: *mut Self, serial: u64) {
         // SAFETY: the C contract: a received frame keeps its server's handle.
         let Ok(this) = (unsafe { Self::of(server) }) else { return };
-        if this.serial == serial && std::mem::replace(&mut this.lent, false) && this.closing {
+        if this.serial != serial || !std::mem::replace(&mut this.lent, false) {
+            return;
+        }
+        this.kept = None;
+        if this.closing {
             // SAFETY: made by `Box::into_raw`; `zb_server_close` has left it to the frame.
             drop(unsafe { Box::from_raw(server) });
         }
@@ -104,7 +112,9 @@ impl Serving {
     }
 
     fn stop(&mut self) -> Result<()> {
-        self.at_hand = None;
+        if let Some(request) = self.at_hand.take() {
+            self.kept = Some(request.memory());
+        }
         match self.free()? {
             Any::InPlace(server) => server.stop(),
             Any::Mutable(server) | Any::Immutable(server) => server.stop(),
@@ -219,7 +229,8 @@ pub unsafe extern "C" fn zb_server_create(
             Any::Mutable(server) | Any::Immutable(server) => server.closer(),
         };
         let server = NonNull::from(Box::leak(Box::new(server)));
-        let serving = Serving { at_hand: None, serial: 0, lent: false, closing: false, server };
+        let serving =
+            Serving { at_hand: None, kept: None, serial: 0, lent: false, closing: false, server };
         *out = Box::into_raw(Box::new(zb_server { closer, serving: UnsafeCell::new(serving) }));
         Ok(())
     })
@@ -264,7 +275,7 @@ pub unsafe extern "C" fn zb_server_shutdown(server: *const zb_server) {
 /// Stops the server in good order, as `zb_server_stop`, and frees it. Null does nothing.
 ///
 /// A received frame that is not answered fails at its client; the handle stays until the frame was
-/// answered, abandoned or detached, the first two of which change nothing then.
+/// answered, abandoned or detached, the first two of which change nothing then. Its bytes stay mapped until then.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zb_server_close(server: *mut zb_server) {
     run_or((), || {

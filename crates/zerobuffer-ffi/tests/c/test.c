@@ -288,6 +288,7 @@ static void pulling(void) {
   /* The last one is dropped unanswered. */
   OK(zb_server_receive(server, PATIENCE, &frame));
   OK(zb_server_stop(server));
+  memcpy(frame.data, "mine", 4); /* still there */
   FAILS(ZB_INVALID_STATE, zb_frame_respond(&frame));
   FAILS(ZB_HANDLER_FAILED, zb_client_receive(client, sequence[2], PATIENCE, &view));
   CHECK(zb_last_error()->handler_status == 3);
@@ -302,6 +303,7 @@ static void pulling(void) {
   zb_server_close(server);
   FAILS(ZB_HANDLER_FAILED, zb_client_receive(client, sequence[0], PATIENCE, &view));
   zb_client_close(client);
+  memcpy(frame.data, "mine", 4); /* still there */
   FAILS(ZB_INVALID_STATE, zb_frame_respond(&frame)); /* frees the server */
 }
 
