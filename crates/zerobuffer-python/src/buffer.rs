@@ -237,7 +237,7 @@ pub(crate) fn is_large(len: usize) -> bool {
 
 /// The Python views of one object's memory. The object owns a [`SharedMemoryView`] for as long as it
 /// lives, and every view holds the object, so no view ever dangles; this counts them, for giving a
-/// frame back only when nobody looks at it any more.
+/// frame back only when nobody views it any more.
 ///
 /// Everything here runs with the interpreter lock; the atomics are for the type system.
 #[derive(Default)]
@@ -337,7 +337,7 @@ impl Exports {
     /// one is left.
     ///
     /// # Errors
-    /// `BufferError`: somebody still looks at the bytes.
+    /// `BufferError`: somebody still views the bytes.
     pub(crate) fn close(&self, py: Python<'_>) -> PyResult<()> {
         self.close_data(py)?;
         match self.alive() {
@@ -346,7 +346,7 @@ impl Exports {
         }
     }
 
-    /// Releases the view of `data` if nobody else looks through it; how many views are left.
+    /// Releases the view of `data` if nobody else views through it; how many views are left.
     pub(crate) fn end(&self, py: Python<'_>) -> usize {
         // An array on the view keeps it.
         let _ = self.close_data(py);

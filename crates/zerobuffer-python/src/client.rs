@@ -13,7 +13,7 @@ use zerobuffer::{ClientConfig, Error, OwnedResponse, RequestLayout, RequestState
 
 /// A client of an in-place channel. Any thread may use it; several can call at the same time.
 ///
-/// Timeouts are in seconds; None waits for ever, 0 looks once. Closing it (`close()`, or leaving a
+/// Timeouts are in seconds; None waits for ever, 0 checks once. Closing it (`close()`, or leaving a
 /// `with` block) lets the server serve the next client.
 #[pyclass(frozen, module = "zerobuffer")]
 pub(crate) struct Client {
@@ -99,7 +99,7 @@ impl Client {
         !self.closed.load(Ordering::Relaxed) && self.client.is_server_connected()
     }
 
-    /// Requests in flight. Those whose responses were given back since a request was sent last are
+    /// Requests in flight. Those whose responses were released since a request was sent last are
     /// still counted.
     #[getter]
     fn in_flight(&self) -> usize {
@@ -148,9 +148,9 @@ impl Client {
     }
 
     /// The oldest answer that is there, waiting for one up to `timeout`. Answers may come in any order:
-    /// look at their `sequence`.
+    /// compare their `sequence`.
     ///
-    /// Once the server is gone, what it had answered is delivered first, then each request that is left
+    /// Once the server no longer runs, what it had answered is delivered first, then each request that is left
     /// is reported once.
     ///
     /// Raises Timeout, which changes nothing; HandlerFailed, PeerDied and PeerClosed about the request
@@ -163,8 +163,8 @@ impl Client {
         self.hand_out(py, response)
     }
 
-    /// The answer to request `sequence`, waiting for it up to `timeout`. Then the request is given up, as
-    /// by cancel(), unless the timeout is 0.
+    /// The answer to request `sequence`, waiting for it up to `timeout`. Then the request is
+    /// cancelled, unless the timeout is 0.
     ///
     /// Raises as receive_response does, and UnknownSequence.
     #[pyo3(signature = (sequence, timeout=Some(5.0)),
@@ -181,7 +181,7 @@ impl Client {
     }
 
     /// Sends `data` and waits for the answer, both within `timeout`. A request that has no answer by
-    /// then is given up.
+    /// then is cancelled.
     ///
     /// Raises as send_request and receive_response do.
     #[pyo3(signature = (data, timeout=Some(5.0)),
@@ -209,13 +209,13 @@ impl Client {
         self.hand_out(py, answer?)
     }
 
-    /// Gives up a request: no answer to it will be delivered. True if it was given up; False if its
+    /// Cancels a request: no answer to it will be delivered. True if it was cancelled; False if its
     /// answer is there already, or if no such request is waiting.
     fn cancel(&self, sequence: u64) -> bool {
         self.client.cancel(sequence)
     }
 
-    /// Attaches to the channel's present server after the former one has gone; a connection that works
+    /// Attaches to the channel's present server after the previous one has ended; a connection that works
     /// is left as it is. Returns a list of LostRequest: what is known of each request that was in flight.
     /// Calls that wait for one of them raise PeerDied or PeerClosed. Sequence numbers go on, so that an
     /// old one is never taken for a new request's.
@@ -236,7 +236,7 @@ impl Client {
         PyList::new(py, lost.collect::<PyResult<Vec<_>>>()?)
     }
 
-    /// Closes the channel in good order, for good. Calls of other threads raise Closed, a reconnection that is
+    /// Closes the channel cleanly, for good. Calls of other threads raise Closed, a reconnection that is
     /// under way included. Responses that are held stay readable.
     fn close(&self, py: Python<'_>) {
         if !self.closed.swap(true, Ordering::Relaxed) {
@@ -307,7 +307,7 @@ impl Client {
         let received = waiting::wait(py, timeout, not_yet, poll);
         let late = matches!(received, Ok(Err(Error::Timeout { .. }))) && !timeout.is_zero();
         if (late || received.is_err()) && !self.client.cancel(sequence) {
-            // The answer came while the request was being given up.
+            // The answer came while the request was being cancelled.
             let answer = self.client.poll_response_for(sequence, Duration::ZERO);
             if late && answer.is_ok() {
                 return Ok(answer);

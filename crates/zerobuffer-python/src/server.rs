@@ -21,7 +21,7 @@ const RETRY: Duration = Duration::from_millis(100);
 /// More metadata than this in a ring that is smaller still is a mistake.
 const LARGE_METADATA: usize = 64 * 1024;
 
-/// The sizes in a `zerobuffer.BufferConfig`, or in anything that looks like one.
+/// The sizes in a `zerobuffer.BufferConfig`, or in anything that has both.
 ///
 /// # Errors
 /// `TypeError` for anything else.
@@ -66,7 +66,7 @@ pub(crate) fn payload_size_for_frames(frame_size: usize, in_flight: usize) -> us
 /// A server of an in-place channel: it creates the channel, and serves one client after the other.
 ///
 /// Either give it a handler, which runs on threads of its own (start), or take the requests yourself
-/// (receive, or `for request in server`). stop() ends it in good order, and so do leaving a `with` block,
+/// (receive, or `for request in server`). stop() ends it cleanly, and so do leaving a `with` block,
 /// the end of the interpreter, and the end of the last reference to it.
 #[pyclass(frozen, weakref, module = "zerobuffer")]
 pub(crate) struct Server {
@@ -138,7 +138,7 @@ impl Server {
             server = with_bytes(metadata, |bytes| Ok(server.metadata(bytes)))?;
         }
         if replace {
-            support(py)?.call_method1("stop_former", (name,))?;
+            support(py)?.call_method1("stop_previous", (name,))?;
         }
         // Reserving the memory may take a while.
         let created = py.detach(|| zerobuffer::Server::create(name, server));
@@ -218,7 +218,7 @@ impl Server {
     }
 
     /// Waits for the next request up to `timeout`, for a server without a handler. Call it again and
-    /// again: it also looks after clients that go.
+    /// again: it also makes room for the next client.
     ///
     /// Raises Timeout; ProtocolViolation if the client breaks the protocol; InvalidState if a handler was
     /// started; Closed after stop(), by another thread too.
@@ -269,7 +269,7 @@ impl Server {
         service.process.is_this() && !service.is_stopping() && py.detach(is_connected)
     }
 
-    /// Stops in good order: takes nothing more, lets running handlers finish, tells the client, lets it
+    /// Stops cleanly: takes nothing more, lets running handlers finish, tells the client, lets it
     /// read its answers, and removes the channel's names. Called again it does nothing, or goes on if
     /// Ctrl-C had ended the wait.
     ///

@@ -5,10 +5,10 @@ use pyo3::prelude::*;
 use std::time::{Duration, Instant};
 use zerobuffer::{Error, ErrorKind, WaitStrategy};
 
-/// Between two looks at pending signals.
+/// Between two checks for pending signals.
 pub(crate) const SLICE: Duration = Duration::from_millis(50);
 
-/// A timeout in seconds, as Python gives it: `None` waits for ever, zero and less looks once.
+/// A timeout in seconds, as Python gives it: `None` waits for ever, zero and less checks once.
 pub(crate) fn timeout(seconds: Option<f64>) -> PyResult<Duration> {
     match seconds {
         None => Ok(Duration::MAX),

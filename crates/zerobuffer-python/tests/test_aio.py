@@ -262,7 +262,7 @@ def test_a_call_given_up_after_its_answer_came_gives_the_bytes_back(name):
                 # As a call that is cancelled when its answer is there and not collected yet.
                 sequence = client._client.send_request(bytes(1500))
                 await asyncio.sleep(0.05)
-                client._give_up(sequence)
+                client._cancel(sequence)
             with await client.call(bytes(1500), LONG) as response:
                 assert len(response) == 1500
 

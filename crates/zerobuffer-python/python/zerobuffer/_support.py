@@ -124,11 +124,11 @@ def remember(channel: str, server: Any) -> None:
     _servers[channel] = server
 
 
-def stop_former(channel: str) -> None:
+def stop_previous(channel: str) -> None:
     """Stops the server that this process has for a channel, if it has one."""
-    former = _servers.get(channel)
-    if former is not None:
+    previous = _servers.get(channel)
+    if previous is not None:
         try:
-            former.stop()
+            previous.stop()
         except ZeroBufferException as error:
-            _log.warning("the former server of channel %r has ended with: %s", channel, error)
+            _log.warning("the previous server of channel %r has ended with: %s", channel, error)

@@ -18,7 +18,7 @@ from .exceptions import (
     ZeroBufferException,
 )
 
-# How long the thread waits before it looks whether it is still needed.
+# How long the thread waits before it checks whether it is still needed.
 _SLICE = 0.2
 
 
@@ -103,7 +103,7 @@ class AsyncClient:
         """Attaches to the server of channel ``name``. ``options``, and what is raised: those of
         :class:`zerobuffer.Client`, but there is no ``send_timeout``: a call has one for all of it."""
         loop = asyncio.get_running_loop()
-        # Whoever finds no room must not wait on the loop's thread.
+        # A call that finds no room must not wait on the loop's thread.
         client = await asyncio.to_thread(Client, name, timeout, send_timeout=0, **options)
         return cls(client, loop)
 
@@ -124,7 +124,7 @@ class AsyncClient:
 
     async def call(self, data: Any, timeout: Optional[float] = 5.0) -> Response:
         """Sends ``data`` and returns the answer, both within ``timeout`` seconds. If it is cancelled, the
-        request is given up.
+        request is cancelled, too.
 
         Raises as :meth:`zerobuffer.Client.call` does: Full if there was no room to send it.
         """
@@ -152,16 +152,16 @@ class AsyncClient:
             return await future
         finally:
             if self._waiting.pop(sequence, None) is not None:
-                self._give_up(sequence)
+                self._cancel(sequence)
 
-    def _give_up(self, sequence: int) -> None:
+    def _cancel(self, sequence: int) -> None:
         """Cancels a request, or takes the answer that is there already, so that its place is free."""
         if self._client.cancel(sequence):
             return
         try:
             self._client.receive_response_for(sequence, 0).release()
         except ZeroBufferException:
-            # The thread has it: nobody waits for what it delivers, and it is given back there.
+            # The thread has it: nobody waits for what it delivers, and it is released there.
             pass
 
     async def _send(self, data: Any, refused: List[Full]) -> int:
@@ -205,7 +205,7 @@ class AsyncClient:
             future.set_result(response)
 
     def _lose(self, error: Any, last: int) -> None:
-        """The server has gone: about one request, or about all up to the last one that is left."""
+        """The server has ended: about one request, or about all up to the last one that is left."""
         sequence = getattr(error, "sequence", None)
         if sequence is not None:
             self._deliver(sequence, None, error)
@@ -214,14 +214,14 @@ class AsyncClient:
             self._deliver(sequence, None, error)
 
     async def reconnect(self, timeout: Optional[float] = 5.0) -> Any:
-        """As :meth:`zerobuffer.Client.reconnect`. Calls that wait for the former server raise PeerDied or
+        """As :meth:`zerobuffer.Client.reconnect`. Calls that wait for the previous server raise PeerDied or
         PeerClosed; those that are made meanwhile wait, and are sent to the new one."""
         while not self._steady.is_set():
             await self._steady.wait()
         self._steady.clear()
         work = asyncio.ensure_future(asyncio.to_thread(self._client.reconnect, timeout))
         work.add_done_callback(self._resume)
-        # Whoever is cancelled here does not stop the thread.
+        # A call that is cancelled here does not stop the thread.
         return await asyncio.shield(work)
 
     def _resume(self, work: "asyncio.Future[Any]") -> None:
@@ -243,7 +243,7 @@ class AsyncClient:
             self._deliver(sequence, None, error)
 
     async def close(self) -> None:
-        """Closes the channel in good order, for good. Calls and a reconnection that are under way raise
+        """Closes the channel cleanly, for good. Calls and a reconnection that are under way raise
         Closed. Called again it does nothing, or goes on if it was cancelled."""
         self._closed = True
         self._wake.set()
@@ -335,7 +335,7 @@ class AsyncServer:
             del request
 
     async def stop(self) -> None:
-        """Stops in good order, as :meth:`zerobuffer.Server.stop` does; ``async for`` ends. Called
+        """Stops cleanly, as :meth:`zerobuffer.Server.stop` does; ``async for`` ends. Called
         again it does nothing, or goes on if it was cancelled."""
         try:
             await asyncio.to_thread(self._server.stop)

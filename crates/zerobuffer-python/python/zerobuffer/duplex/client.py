@@ -168,7 +168,7 @@ class DuplexClient(IDuplexClient):
 
     def receive_response_for(self, sequence: int, timeout_ms: int) -> DuplexResponse:
         """The response to request ``sequence``; one that is not valid if it does not come within
-        ``timeout_ms``. Then the request is given up, unless the timeout is 0."""
+        ``timeout_ms``. Then the request is cancelled, unless the timeout is 0."""
         receive = self._open().receive_response_for
         return self._response(lambda: receive(sequence, timeout_ms / 1000))
 
@@ -188,11 +188,11 @@ class DuplexClient(IDuplexClient):
         return DuplexResponse(response.sequence, response.data, response)
 
     def cancel(self, sequence: int) -> bool:
-        """Gives up a request: no response to it will be delivered. True if it was waiting."""
+        """Cancels a request: no response to it will be delivered. True if it was waiting."""
         return self._open().cancel(sequence)
 
     def reconnect(self, timeout_ms: int = 5000) -> List[LostRequest]:
-        """Connects to the channel's present server, after the former one has gone. Returns what is known
+        """Connects to the channel's present server, after the previous one has ended. Returns what is known
         of the requests that were in flight, as far as the channel tells.
 
         With two buffers sequence numbers start again at 1, so ask for no old one; calls of other threads
@@ -214,7 +214,7 @@ class DuplexClient(IDuplexClient):
         return []
 
     def release_response(self, response: DuplexResponse) -> None:
-        """Gives a response's place back, as ``response.dispose()`` does."""
+        """Releases a response's place, as ``response.dispose()`` does."""
         response.dispose()
 
     @property

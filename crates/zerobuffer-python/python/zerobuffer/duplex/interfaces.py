@@ -19,7 +19,7 @@ ErrorHandler = Callable[[ErrorEventArgs], None]
 class DuplexResponse:
     """A response, read where the server left it; without data if there was none in time.
 
-    Its place is given back by ``dispose()``, or at the end of a ``with`` block.
+    Its place is released by ``dispose()``, or at the end of a ``with`` block.
     """
 
     sequence: int
@@ -65,7 +65,7 @@ class DuplexResponse:
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def dispose(self) -> None:
-        """Gives the place back; while an array or another view is alive, with the last one. Called again it
+        """Releases the place; while an array or another view is alive, with the last one. Called again it
         does nothing."""
         if isinstance(self._frame, Response):
             del self.data
