@@ -7,7 +7,7 @@ use crate::sys::{Errno, Identity, ObjectStat, Pages};
 use crate::tenure::Wanted;
 use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// What is shared may be confidential, and a core dump goes to others.
 static IN_CORE_DUMPS: AtomicBool = AtomicBool::new(false);
@@ -133,9 +133,16 @@ impl ShmFile {
 
     /// Takes the exclusive lock on one byte, for as long as this file is open. False: another open
     /// file holds it.
+    ///
+    /// Once it is taken, all that its last holder stored is seen.
     pub(crate) fn try_lock(&self, byte: u64) -> Result<bool, Errno> {
         match self.lock_call(libc::F_OFD_SETLK, libc::F_WRLCK, byte) {
-            Ok(_) => Ok(true),
+            Ok(_) => {
+                // Its partner is the kernel's release of the last holder's lock. That the kernel locks
+                // inside of both calls orders most machines already, but no manual promises it.
+                fence(Ordering::SeqCst);
+                Ok(true)
+            }
             Err(Errno(libc::EAGAIN | libc::EACCES)) => Ok(false),
             Err(errno) => Err(errno),
         }
@@ -147,10 +154,15 @@ impl ShmFile {
         self.lock_call(libc::F_OFD_SETLK, libc::F_UNLCK, byte).map(drop)
     }
 
-    /// Whether another open file holds the lock on one byte.
+    /// Whether another open file holds the lock on one byte. If none does, all that its last holder
+    /// stored is seen.
     pub(crate) fn is_locked_elsewhere(&self, byte: u64) -> Result<bool, Errno> {
-        let found = self.lock_call(libc::F_OFD_GETLK, libc::F_WRLCK, byte)?;
-        Ok(found != libc::F_UNLCK)
+        let is_held = self.lock_call(libc::F_OFD_GETLK, libc::F_WRLCK, byte)? != libc::F_UNLCK;
+        if !is_held {
+            // As in `try_lock`.
+            fence(Ordering::SeqCst);
+        }
+        Ok(is_held)
     }
 
     fn lock_call(&self, command: i32, kind: i32, byte: u64) -> Result<i32, Errno> {
