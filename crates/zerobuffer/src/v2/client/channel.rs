@@ -439,10 +439,7 @@ impl ClientChannel {
         match waited {
             Ok(Ok(held)) => self.accept(held),
             Ok(Err(violation)) => Err(self.poison(violation)),
-            Err(Unready::Gone(peer)) => match self.ring.pending().next() {
-                Some(sequence) => Err(self.lost(peer, self.number(sequence))),
-                None => Err(end_error(peer, None)),
-            },
+            Err(Unready::Gone(peer)) => Err(end_error(peer, self.next_lost())),
             Err(Unready::Stopped) => Err(Error::Closed),
             Err(Unready::Timeout) => Err(timed_out(deadline.timeout())),
         }
@@ -487,6 +484,13 @@ impl ClientChannel {
             // A claim of another thread may wait for this space.
             wake(&self.segment.semaphores.space_available);
         }
+    }
+
+    /// The oldest request that the server's end left behind, if any: whoever gives it up reports it, so
+    /// several threads report it once.
+    fn next_lost(&self) -> Option<LostRequest> {
+        let mut pending = self.ring.pending().map(|sequence| self.number(sequence));
+        pending.find(|number| self.cancel(*number)).map(|number| self.fate_after_death(number))
     }
 
     /// What is known of a request that the server's end left behind; reported once, then forgotten.
