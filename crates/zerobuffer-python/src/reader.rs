@@ -149,8 +149,7 @@ impl Reader {
 
 impl Reader {
     fn get(&self) -> Result<Arc<v1::Reader>, Error> {
-        const CLOSED: Error = Error::InvalidState { reason: "Reader is closed" };
-        self.reader.lock().clone().ok_or(CLOSED)
+        self.reader.lock().clone().ok_or(Error::Closed)
     }
 
     fn statistics(&self, py: Python<'_>) -> PyResult<v1::ReaderStatistics> {

@@ -197,8 +197,9 @@ impl Writer {
         if !self.process.is_this() {
             return;
         }
-        *self.open.lock() = None;
         py.detach(|| drop(self.writer.lock().take()));
+        // After the writer, so that nobody who has waited for this commit writes in between.
+        *self.open.lock() = None;
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -253,7 +254,7 @@ impl Writer {
             return Err(NO_TURN);
         }
         let mut writer = self.writer.try_lock_for(slice).ok_or(NO_TURN)?;
-        let writer = writer.as_mut().ok_or(Error::InvalidState { reason: "Writer is closed" })?;
+        let writer = writer.as_mut().ok_or(Error::Closed)?;
         let done = act(writer, slice);
         *self.statistics.lock() = writer.statistics();
         done

@@ -1,5 +1,6 @@
 """Servers of duplex channels."""
 
+import atexit
 import functools
 import logging
 import threading
@@ -8,7 +9,7 @@ from types import TracebackType
 from typing import Any, Callable, List, Optional, Type
 
 from .._native import Frame, Reader, Request, Server, TwoBufferServer, Writer
-from .._support import check_handler
+from .._support import check_handler, stop_at_exit
 from ..error_event_args import ErrorEventArgs
 from ..exceptions import (
     NotConnectedYet,
@@ -105,8 +106,9 @@ class ImmutableDuplexServer(_ErrorHandlers, IImmutableDuplexServer):
             _check_mode(mode, "responses come in the order of the requests")
             check_handler(handler)
             self._running = True
+            at_exit = stop_at_exit(self._channel_name, self.stop)
             self._thread = threading.Thread(
-                target=self._run, args=(handler, on_init), daemon=True
+                target=self._run, args=(handler, on_init, at_exit), daemon=True
             )
             self._thread.start()
 
@@ -114,6 +116,7 @@ class ImmutableDuplexServer(_ErrorHandlers, IImmutableDuplexServer):
         self,
         handler: Callable[[Frame, Writer], None],
         on_init: Optional[Callable[[memoryview], None]],
+        at_exit: Callable[[], None],
     ) -> None:
         reader = None
         try:
@@ -131,6 +134,7 @@ class ImmutableDuplexServer(_ErrorHandlers, IImmutableDuplexServer):
                 reader.close()
             self._request_reader = None
             self._running = False
+            atexit.unregister(at_exit)
 
     def _attach(self) -> Optional[Writer]:
         """The writer of the responses, whose buffer the client makes."""
