@@ -15,6 +15,7 @@ mod native;
 mod native_documents;
 mod packages;
 mod python;
+mod python_existing;
 mod python_package;
 mod shm;
 mod soak;
@@ -55,6 +56,8 @@ enum Task {
     Csharp,
     /// The Python package: its tests, and its types.
     Python,
+    /// Programs of the existing Python package with ours, and its own tests.
+    Existing,
     /// The Python package as a wheel and as sources, in target/wheels.
     Wheel,
     /// Every language's server with every language's client, as real processes.
@@ -119,6 +122,7 @@ fn run(task: Task) -> Result<()> {
         Task::Interop => steps::interop(),
         Task::Csharp => csharp::test(),
         Task::Python => python_package::test(),
+        Task::Existing => python_existing::test(),
         Task::Wheel => python_package::wheel(),
         Task::Matrix { options } => matrix::matrix(&options),
         Task::Bench { options } => bench::bench(&options),

@@ -51,7 +51,7 @@ fn make(environment: &Path, python: &Path, packages: &[&str]) -> Result<()> {
     run(pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(packages))
 }
 
-fn run(command: &mut Command) -> Result<()> {
+pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("{command:?} cannot be started"))?;
     ensure!(status.success(), "{command:?} failed ({status})");
     Ok(())

@@ -33,11 +33,57 @@ pub(crate) fn test() -> Result<()> {
     step("types of the Python package", mypy)
 }
 
-/// A wheel for every Python from 3.11 on, and the source package, in `target/wheels`.
+/// What `wheel` has made.
+pub(crate) struct Wheels {
+    /// `target/wheels`.
+    pub(crate) folder: PathBuf,
+    pub(crate) package: PathBuf,
+    /// The distribution `zerobuffer-ipc`, without modules.
+    pub(crate) stand_in: PathBuf,
+}
+
+/// A wheel for every Python from 3.11 on, the source package, and the wheel that stands for
+/// `zerobuffer-ipc`, in `target/wheels`.
 pub(crate) fn wheel() -> Result<()> {
-    let mut build = maturin(&interpreter()?, "build");
-    build.args(["--release", "--sdist", "--out"]).arg(root().join("target/wheels"));
-    step("wheel and source package", build)
+    wheels(&["--sdist"]).map(drop)
+}
+
+/// The wheels. With `--sdist` among the options everything is compiled again, from the source package.
+pub(crate) fn wheels(options: &[&str]) -> Result<Wheels> {
+    let folder = root().join("target/wheels");
+    // Of earlier versions none may be left.
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)?;
+    }
+    let python = interpreter()?;
+    let mut build = maturin(&python, "build");
+    build.args(["--release", "--out"]).arg(&folder).args(options);
+    step("the Python package's wheel", build)?;
+    let mut stand_in = Command::new(&python);
+    stand_in.args(["-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps"]);
+    // In a copy, since setuptools builds beside the sources.
+    stand_in.arg("--wheel-dir").arg(&folder).arg(stand_in_sources()?);
+    step("the wheel that stands for zerobuffer-ipc", stand_in)?;
+    let [package, stand_in] = ["zerobuffer-", "zerobuffer_ipc-"].map(|name| find(&folder, name));
+    Ok(Wheels { folder, package: package?, stand_in: stand_in? })
+}
+
+fn stand_in_sources() -> Result<PathBuf> {
+    let copy = root().join("target/zerobuffer-ipc");
+    std::fs::create_dir_all(&copy)?;
+    for file in ["pyproject.toml", "README.md"] {
+        std::fs::copy(package().join("zerobuffer-ipc").join(file), copy.join(file))?;
+    }
+    Ok(copy)
+}
+
+fn find(folder: &Path, name: &str) -> Result<PathBuf> {
+    let wheels = std::fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path()));
+    let is_it = |path: &PathBuf| {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        file.starts_with(name) && file.ends_with(".whl")
+    };
+    wheels.into_iter().find(is_it).with_context(|| format!("no wheel {name}* was made"))
 }
 
 /// The command of the matrix's peer.
@@ -56,6 +102,6 @@ fn maturin(python: &Path, task: &str) -> Command {
     command
 }
 
-fn package() -> PathBuf {
+pub(crate) fn package() -> PathBuf {
     root().join("crates/zerobuffer-python")
 }

@@ -3,7 +3,7 @@
 use crate::shm::Snapshot;
 use crate::{
     api, bench, csharp, documents, failpoints, header, hot_path, matrix, native, python,
-    python_package, soak, trust,
+    python_existing, python_package, soak, trust,
 };
 use anyhow::{Context, Result, ensure};
 use std::borrow::BorrowMut;
@@ -30,6 +30,7 @@ pub(crate) fn test() -> Result<()> {
     native::test()?;
     csharp::test()?;
     python_package::test()?;
+    python_existing::test()?;
     matrix::matrix(&[])?;
     failpoints::test()?;
     soak::brief()?;
