@@ -8,8 +8,8 @@ namespace ZeroBuffer.Tests
     {
         private static readonly TimeSpan Forever = Timeout.InfiniteTimeSpan;
 
-        /// <summary>Disposes of it while another thread waits in it without a deadline.</summary>
-        private static void EndsWait(IDisposable waitedIn, Action wait)
+        /// <summary>Disposes of it while another thread waits in it without a deadline, and after something else.</summary>
+        private static void EndsWait(IDisposable waitedIn, Action wait, Action before = null)
         {
             Exception error = null;
             using (var begun = new ManualResetEventSlim())
@@ -31,6 +31,7 @@ namespace ZeroBuffer.Tests
                 Check.That(begun.Wait(Scene.Patience), "the thread does not start");
                 Thread.Sleep(50);
                 Check.That(error == null, "it does not wait: " + error);
+                before?.Invoke();
                 waitedIn.Dispose();
                 Check.That(thread.Join(Scene.Patience), "the thread waits on");
             }
@@ -138,6 +139,30 @@ namespace ZeroBuffer.Tests
             EndsWait(server, () => server.Receive(Forever));
             // When that has returned, the name is free.
             Scene.Inverter(name).Dispose();
+        }
+
+        [Test]
+        private static void a_server_says_how_it_is_while_another_thread_receives()
+        {
+            string name = Channel.New();
+            IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes);
+            bool connected = false;
+            bool running = true;
+            var asking = new Thread(() =>
+            {
+                using (Scene.Client(name))
+                {
+                    connected = server.IsClientConnected;
+                    running = server.IsRunning;
+                }
+            });
+            asking.IsBackground = true;
+            EndsWait(server, () =>
+            {
+                asking.Start();
+                server.Receive(Forever);
+            }, () => Check.That(asking.Join(Scene.Patience), "it does not say"));
+            Check.That(connected && !running, "connected: " + connected + ", running: " + running);
         }
 
         [Test]

@@ -15,7 +15,9 @@ namespace ZeroBuffer
         private readonly ServerHandle _handle;
         private readonly string _name;
 
-        // What handlers are told while a thread inside waits for them to finish.
+        private volatile bool _wasStarted;
+
+        // What handlers are told while a thread waits for them to finish.
         private int _stopping;
         private volatile bool _wasConnected;
 
@@ -67,27 +69,15 @@ namespace ZeroBuffer
         {
             get
             {
-                if (!EnterUnlessStopping())
+                // Without a handler another thread may be waiting inside for a request.
+                if (!_wasStarted || !EnterUnlessStopping())
                 {
+                    _handle.ThrowIfFreed();
                     return false;
                 }
                 bool running = Native.zb_server_is_running(_handle.Inside) != 0;
                 _handle.Leave();
                 return running;
-            }
-        }
-
-        public bool IsClientConnected
-        {
-            get
-            {
-                if (!EnterUnlessStopping())
-                {
-                    return _wasConnected;
-                }
-                bool connected = Native.zb_server_is_client_connected(_handle.Inside) != 0;
-                _handle.Leave();
-                return connected;
             }
         }
 
@@ -106,6 +96,21 @@ namespace ZeroBuffer
             return true;
         }
 
+        public bool IsClientConnected
+        {
+            get
+            {
+                if (!_handle.Visit())
+                {
+                    _handle.ThrowIfFreed();
+                    return _wasConnected;
+                }
+                bool connected = Native.zb_server_is_client_connected(_handle.Inside) != 0;
+                _handle.EndVisit();
+                return connected;
+            }
+        }
+
         public void Start(Action<Frame> handler)
         {
             if (handler == null)
@@ -117,6 +122,7 @@ namespace ZeroBuffer
             try
             {
                 HandlerThunk.Start(server, handler);
+                _wasStarted = true;
                 // Until it is stopped, somebody refers to it.
                 AppDomain.CurrentDomain.ProcessExit += StopAtExit;
             }
@@ -174,9 +180,9 @@ namespace ZeroBuffer
                 _handle.Enter();
             }
             IntPtr server = _handle.Inside;
+            Interlocked.Increment(ref _stopping);
             try
             {
-                BeginStop(server);
                 AppDomain.CurrentDomain.ProcessExit -= StopAtExit;
                 _handle.EndGuard();
                 _handle.ThrowIfFailed(Native.zb_server_stop(server));
@@ -196,26 +202,18 @@ namespace ZeroBuffer
 
         private void Close()
         {
-            if (_handle.TryEnter())
+            if (!_handle.Visit())
             {
-                BeginStop(_handle.Inside);
-                _handle.Leave();
+                return;
             }
-            else
-            {
-                Interlocked.Increment(ref _stopping);
-            }
+            _wasConnected = Native.zb_server_is_client_connected(_handle.Inside) != 0;
+            Interlocked.Increment(ref _stopping);
+            _handle.EndVisit();
             if (_handle.End())
             {
                 _handle.AwaitFreed();
             }
             Interlocked.Decrement(ref _stopping);
-        }
-
-        private void BeginStop(IntPtr server)
-        {
-            _wasConnected = Native.zb_server_is_client_connected(server) != 0;
-            Interlocked.Increment(ref _stopping);
         }
 
         private void StopAtExit(object sender, EventArgs arguments)

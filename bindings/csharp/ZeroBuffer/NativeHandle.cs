@@ -60,11 +60,16 @@ namespace ZeroBuffer
         }
 
         /// <summary>
-        /// For what any thread may do beside those inside, until <see cref="LeaveLock"/>; false if it has ended.
+        /// For what any thread may do beside those inside, until <see cref="EndVisit"/>; false if it has ended.
         /// </summary>
-        protected bool Visit()
+        internal bool Visit()
         {
             return _lock.Visit();
+        }
+
+        internal void EndVisit()
+        {
+            LeaveLock();
         }
 
         protected void LeaveLock()
@@ -106,6 +111,15 @@ namespace ZeroBuffer
         internal void ThrowIfEnded()
         {
             if (HasEnded)
+            {
+                throw Ended();
+            }
+        }
+
+        /// <summary>Throws nothing as long as threads inside have not left what has ended.</summary>
+        internal void ThrowIfFreed()
+        {
+            if (_isFreed)
             {
                 throw Ended();
             }
@@ -206,7 +220,7 @@ namespace ZeroBuffer
             if (Visit())
             {
                 Shutdown();
-                LeaveLock();
+                EndVisit();
             }
         }
 

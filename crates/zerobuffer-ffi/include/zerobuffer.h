@@ -142,8 +142,9 @@ typedef struct zb_reader zb_reader;
 /**
  * A server of one channel.
  *
- * Threads: one at a time uses it, and the frame received from it; `zb_server_shutdown` may be called
- * on any other meanwhile. Handlers run on threads of the library.
+ * Threads: one at a time uses it, and the frame received from it; `zb_server_shutdown` and
+ * `zb_server_is_client_connected` may be called on any other meanwhile. Handlers run on threads of the
+ * library.
  */
 typedef struct zb_server zb_server;
 
@@ -870,7 +871,8 @@ zb_status zb_server_stop(struct zb_server *server);
 bool zb_server_is_running(const struct zb_server *server);
 
 /**
- * Whether a client is attached at this moment.
+ * Whether a client is attached at this moment. Any thread may ask at any time before
+ * `zb_server_close`, as with `zb_server_shutdown`.
  */
 bool zb_server_is_client_connected(const struct zb_server *server);
 

@@ -13,12 +13,16 @@ use zerobuffer::{Closer, Error, Frame, HandlerOutcome, Request, Result, Server, 
 
 /// A server of one channel.
 ///
-/// Threads: one at a time uses it, and the frame received from it; `zb_server_shutdown` may be called
-/// on any other meanwhile. Handlers run on threads of the library.
+/// Threads: one at a time uses it, and the frame received from it; `zb_server_shutdown` and
+/// `zb_server_is_client_connected` may be called on any other meanwhile. Handlers run on threads of the
+/// library.
 pub struct zb_server {
     closer: Closer,
+    is_client_connected: Probe,
     serving: UnsafeCell<Serving>,
 }
+
+type Probe = Box<dyn Fn() -> bool + Send + Sync>;
 
 /// What the one thread at a time uses.
 pub(crate) struct Serving {
@@ -41,6 +45,18 @@ enum Any {
     InPlace(Server),
     Mutable(v1::DuplexServer),
     Immutable(v1::DuplexServer),
+}
+
+impl Any {
+    /// What is used beside the one thread.
+    fn for_any_thread(&self) -> (Closer, Probe) {
+        match self {
+            Any::InPlace(server) => (server.closer(), Box::new(server.client_probe())),
+            Any::Mutable(server) | Any::Immutable(server) => {
+                (server.closer(), Box::new(server.client_probe()))
+            }
+        }
+    }
 }
 
 /// What a server runs on each request. It edits the frame, and returns 0; or it returns another
@@ -224,14 +240,12 @@ pub unsafe extern "C" fn zb_server_create(
         let (name, config) = unsafe { (config::name(name)?, config::read(config)?) };
         // SAFETY: the C contract, for the metadata.
         let server = unsafe { create(name, config)? };
-        let closer = match &server {
-            Any::InPlace(server) => server.closer(),
-            Any::Mutable(server) | Any::Immutable(server) => server.closer(),
-        };
+        let (closer, is_client_connected) = server.for_any_thread();
         let server = NonNull::from(Box::leak(Box::new(server)));
         let serving =
             Serving { at_hand: None, kept: None, serial: 0, lent: false, closing: false, server };
-        *out = Box::into_raw(Box::new(zb_server { closer, serving: UnsafeCell::new(serving) }));
+        let serving = UnsafeCell::new(serving);
+        *out = Box::into_raw(Box::new(zb_server { closer, is_client_connected, serving }));
         Ok(())
     })
 }
@@ -398,15 +412,12 @@ pub unsafe extern "C" fn zb_server_is_running(server: *const zb_server) -> bool 
     })
 }
 
-/// Whether a client is attached at this moment.
+/// Whether a client is attached at this moment. Any thread may ask at any time before
+/// `zb_server_close`, as with `zb_server_shutdown`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zb_server_is_client_connected(server: *const zb_server) -> bool {
     run_or(false, || {
         // SAFETY: the C contract.
-        match unsafe { zb_server::view(server) } {
-            Ok(Any::InPlace(server)) => server.is_client_connected(),
-            Ok(Any::Mutable(server) | Any::Immutable(server)) => server.is_client_connected(),
-            Err(_) => false,
-        }
+        unsafe { server.as_ref() }.is_some_and(|server| (server.is_client_connected)())
     })
 }

@@ -193,6 +193,24 @@ impl DuplexServer {
         self.shared.is_connected()
     }
 
+    /// What tells any other thread whether a client's response buffer is attached to. False once the
+    /// server is gone.
+    ///
+    /// ```
+    /// use zerobuffer::BufferConfig;
+    /// use zerobuffer::v1::DuplexServer;
+    ///
+    /// let name = format!("doc-v1-probe-{}", std::process::id());
+    /// let server = DuplexServer::create(&name, BufferConfig::new(64, 4096))?;
+    /// let is_client_connected = server.client_probe();
+    /// std::thread::spawn(move || assert!(!is_client_connected())).join().expect("there is none");
+    /// # Ok::<(), zerobuffer::Error>(())
+    /// ```
+    pub fn client_probe(&self) -> impl Fn() -> bool + Send + Sync + 'static + use<> {
+        let shared = Arc::downgrade(&self.shared);
+        move || shared.upgrade().is_some_and(|shared| shared.is_connected())
+    }
+
     /// What was done so far.
     pub fn statistics(&self) -> DuplexServerStatistics {
         self.shared.statistics()

@@ -235,8 +235,31 @@ impl Server {
 
     /// Whether a client is attached at this moment.
     pub fn is_client_connected(&self) -> bool {
-        self.check_process().is_ok()
-            && self.shared.segments.current().is_some_and(|channel| channel.is_client_connected())
+        self.client_probe()()
+    }
+
+    /// What tells any other thread whether a client is attached, also while this server waits in
+    /// [`receive`](Self::receive). False once the server is gone.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use zerobuffer::{BufferConfig, Client, Server};
+    ///
+    /// let name = format!("doc-probe-{}", std::process::id());
+    /// let server = Server::create(&name, BufferConfig::new(0, 4096))?;
+    /// let is_client_connected = server.client_probe();
+    /// let client = Client::connect(&name, Duration::from_secs(5))?;
+    /// std::thread::spawn(move || assert!(is_client_connected())).join().expect("it is connected");
+    /// # Ok::<(), zerobuffer::Error>(())
+    /// ```
+    pub fn client_probe(&self) -> impl Fn() -> bool + Send + Sync + 'static + use<> {
+        let (shared, fork_generation) = (Arc::downgrade(&self.shared), self.fork_generation);
+        move || {
+            fork_generation == sys::fork_generation()
+                && shared.upgrade().is_some_and(|shared| {
+                    shared.segments.current().is_some_and(|channel| channel.is_client_connected())
+                })
+        }
     }
 
     /// Waits for the next request until `timeout` has passed, for a server without a handler. Call it
