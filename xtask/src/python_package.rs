@@ -25,6 +25,8 @@ pub(crate) fn test() -> Result<()> {
     let python = built()?;
     let mut pytest = Command::new(&python);
     pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]).current_dir(package());
+    // Its folders would stay in /tmp otherwise.
+    pytest.arg("--basetemp").arg(root().join("target/pytest"));
     pytest.env("ZEROBUFFER_V1_PYTHON", v1_venv()?);
     step("tests of the Python package", pytest)?;
     let mut mypy = Command::new(&python);

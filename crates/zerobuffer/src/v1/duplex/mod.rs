@@ -43,7 +43,7 @@ fn of_channel(error: Error, channel: &str) -> Error {
 /// ```
 ///
 /// # Errors
-/// [`Error::BadName`](crate::Error::BadName). A buffer that cannot be opened is not there.
+/// [`Error::BadName`]. A buffer that cannot be opened is not there.
 pub fn is_duplex_server_running(channel: &str) -> Result<bool> {
     let name = BufferName::request(channel)?;
     let Ok(mut memory) = SharedMemory::open_object(&name.segment()) else { return Ok(false) };
