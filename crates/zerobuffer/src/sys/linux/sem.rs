@@ -106,21 +106,17 @@ impl Semaphore {
     }
 
     /// Adds a token. A full semaphore counts as success: tokens are hints.
+    ///
+    /// One addition, and no comparison that a peer who keeps writing there could make fail for ever. What
+    /// was not full a moment ago has room for a token of each thread that posts at this moment.
     pub(crate) fn post(&self) {
         let word = self.word();
-        let mut seen = word.load(Ordering::Relaxed);
-        loop {
-            if seen as u32 >= MAX_VALUE {
-                return;
-            }
-            // Release: pairs with the Acquire in `take`.
-            let (release, relaxed) = (Ordering::Release, Ordering::Relaxed);
-            match word.compare_exchange_weak(seen, seen + 1, release, relaxed) {
-                Ok(_) => break,
-                Err(now) => seen = now,
-            }
+        if word.load(Ordering::Relaxed) as u32 >= MAX_VALUE {
+            return;
         }
-        if seen >= WAITER {
+        // Release: pairs with the Acquire in `take`.
+        let before = word.fetch_add(1, Ordering::Release);
+        if before >= WAITER {
             // Whatever the kernel says: who waits looks again by itself.
             let _ = self.futex(libc::FUTEX_WAKE, 1, None);
         }
@@ -213,6 +209,66 @@ fn file_name(name: &str) -> String {
 mod tests {
     use super::*;
     use std::time::{Duration, Instant};
+
+    /// Does `step` on a process of its own, one instruction at a time, and has a peer change the word after
+    /// each of them.
+    #[cfg(target_arch = "x86_64")]
+    fn under_a_peer_that_always_comes_between(what: &str, step: fn(&Semaphore)) {
+        const ENOUGH: u32 = 100_000;
+        let name = format!("/sem-{what}-test-{}", std::process::id());
+        let semaphore = Semaphore::create_new(&name, 0o600).unwrap();
+        // SAFETY: of what the child does here, only the allocator minds that other threads are gone, and
+        // glibc puts that right.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // A mapping is not inherited.
+            let own = Semaphore::map(&Semaphore::open_file(&name).unwrap()).unwrap();
+            // SAFETY: none of the calls touches memory.
+            unsafe {
+                libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0);
+                libc::raise(libc::SIGSTOP);
+            }
+            step(&own);
+            // SAFETY: as above.
+            unsafe { libc::_exit(0) };
+        }
+        let mut status = 0;
+        // SAFETY: `status` can be written.
+        let mut wait = || unsafe {
+            assert_eq!(libc::waitpid(child, &mut status, 0), child);
+            status
+        };
+        let stopped = libc::WIFSTOPPED(wait());
+        Semaphore::unlink(&name).unwrap();
+        assert!(stopped);
+        let mut steps = 0;
+        let ended = loop {
+            // Each time another number of tokens, so that a taker goes on, and no waiters: nobody is woken.
+            semaphore.word().store(u64::from(1 + steps), Ordering::Relaxed);
+            // SAFETY: the child is stopped, and no address is given.
+            assert_eq!(unsafe { libc::ptrace(libc::PTRACE_SINGLESTEP, child, 0, 0) }, 0);
+            if !libc::WIFSTOPPED(wait()) {
+                break true;
+            }
+            steps += 1;
+            if steps == ENOUGH {
+                break false;
+            }
+        };
+        if !ended {
+            // SAFETY: the child was not waited for yet.
+            unsafe { libc::kill(child, libc::SIGKILL) };
+            wait();
+        }
+        assert!(ended, "{what}: not done after {ENOUGH} instructions");
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn a_peer_that_keeps_writing_over_the_word_keeps_nobody_in_a_call() {
+        under_a_peer_that_always_comes_between("post", Semaphore::post);
+        under_a_peer_that_always_comes_between("take", |semaphore| _ = semaphore.try_wait());
+    }
 
     // SAFETY: the declaration is that of glibc's semaphore.h.
     unsafe extern "C" {
