@@ -34,7 +34,9 @@ pub(crate) fn sending(py: Python<'_>, error: &Error, held: usize) -> PyErr {
     let raised = exception(py, error, Side::Duplex);
     if let Error::Full { needed, free, in_flight } = error {
         let holders = match held {
-            0 => "they are unanswered: wait longer (send_timeout)".to_owned(),
+            0 => "they are unanswered, or nobody has received their responses: do that, or wait longer \
+                  (send_timeout)"
+                .to_owned(),
             _ => format!(
                 "{held} responses are among them that this program holds: release them, as \
                  `with ... as response` does, since places become free in their order"

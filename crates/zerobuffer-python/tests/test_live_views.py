@@ -1,10 +1,12 @@
 """Views that live longer than the frame that they show: numpy users keep arrays, and everything goes on."""
 
 import gc
+import os
 import threading
 import time
 import warnings
 from datetime import timedelta
+from random import Random
 
 import numpy as np
 import pytest
@@ -449,3 +451,67 @@ def test_numpy_says_when_a_frame_of_version_1_was_disposed_of(name, copy):
         for read in (np.asarray, np.array, lambda frame: frame.array()):
             with pytest.raises(ValueError, match="disposed"):
                 read(frame)
+
+
+class Cycle:
+    """What only the collector ends."""
+
+    def __init__(self, *held):
+        self.held, self.me = held, self
+
+
+def test_every_place_becomes_free_again_however_long_views_have_lived(name):
+    """Arrays and frames on both sides, kept, dropped and left in cycles, by several threads; with a seed of its
+    own, which ZEROBUFFER_TEST_SEED gives again."""
+    seed = int(os.environ.get("ZEROBUFFER_TEST_SEED", time.time_ns() % 1_000_000))
+    print(f"ZEROBUFFER_TEST_SEED={seed}")
+    kept, wrong = [], []
+    views = [*VIEWS.values(), lambda frame: frame.data, lambda frame: np.asarray(frame)[::-1]]
+
+    def keep(frame, random):
+        held = Cycle(random.choice(views)(frame), frame)
+        if random.random() < 0.5:
+            kept.append(held)
+
+    def handler(request, random=Random(seed)):
+        if random.random() < 0.1:
+            keep(request, random)
+        if random.random() < 0.1:
+            raise ValueError
+        if random.random() < 0.1:
+            request.respond()
+        else:
+            request.array()[:] += 1
+
+    def call(client, number):
+        random = Random(seed + number)
+        for _ in range(150):
+            with client.acquire_request_buffer(3) as buffer:
+                buffer.write(bytes([number] * 3))
+                if random.random() < 0.3:
+                    keep(buffer, random)
+            try:
+                with client.receive_response_for(buffer.sequence, 0.05) as response:
+                    if bytes(response) not in (bytes([number] * 3), bytes([number + 1] * 3)):
+                        wrong.append(bytes(response))
+                    if random.random() < 0.3:
+                        keep(response, random)
+            except (zerobuffer.HandlerFailed, zerobuffer.Timeout):
+                pass
+            if random.random() < 0.05:
+                kept.clear()
+                gc.collect()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        with Server(name, SIZES, workers=2) as server, Client(name, LONG) as client:
+            server.start(handler, lambda error: None)
+            threads = [threading.Thread(target=call, args=(client, 10 * n)) for n in range(1, 4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            kept.clear()
+            gc.collect()
+            client.acquire_request_buffer(client.max_request_size).abandon()
+    assert not wrong
