@@ -84,10 +84,12 @@ TEST_CASE("closing a server, a reader or a writer ends the waits in it") {
     CHECK_THROWS_AS(waiting.read_frame(zb::forever), zb::Closed);
 }
 
-TEST_CASE("a handler may end its own server") {
-    const std::string name = channel_name("own");
+template <class Server>
+static void end_by_a_handler(const std::string &name) {
     for (const bool destroy : {false, true}) {
-        std::optional<zb::Server> server = zb::Server::create(name, zb::BufferConfig(0, 1 << 16));
+        // Its end would take an hour if it waited for that handler.
+        const auto config = zb::ServerConfig{.buffer = {256, 1 << 16}, .stop_timeout = 1h};
+        std::optional<Server> server = Server::create(name, config);
         std::atomic<bool> ended = false;
         server->start([&](zb::Frame &frame) {
             if (destroy)
@@ -107,6 +109,11 @@ TEST_CASE("a handler may end its own server") {
         while (!ended) std::this_thread::yield();
         CHECK_THROWS_AS(client.call("text", patience), zb::PeerClosed);
     }
+}
+
+TEST_CASE("a handler may end its own server") {
+    end_by_a_handler<zb::Server>(channel_name("own"));
+    end_by_a_handler<zb::MutableDuplexServer>(channel_name("own-two"));
 }
 
 TEST_CASE("objects may end with their thread, after the thread's own things of the library") {

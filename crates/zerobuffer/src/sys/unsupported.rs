@@ -8,6 +8,11 @@ use std::ptr::NonNull;
 
 const UNSUPPORTED: Errno = Errno(libc::ENOSYS);
 
+/// No thread is ever made here.
+pub(crate) fn is_this_thread<T>(_: &std::thread::JoinHandle<T>) -> bool {
+    false
+}
+
 /// Nothing runs here that a cancelled thread could end in.
 pub(crate) fn uncancelled<T>(run: impl FnOnce() -> T) -> T {
     run()

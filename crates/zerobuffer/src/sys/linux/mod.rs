@@ -24,6 +24,7 @@ pub(crate) use watch::DeathNotice;
 
 use super::{Errno, kernel};
 use std::ffi::CString;
+use std::os::unix::thread::JoinHandleExt;
 
 /// The last error number of the calling thread.
 fn last_errno() -> Errno {
@@ -47,6 +48,13 @@ pub(crate) fn affinity() -> u32 {
         libc::sched_getaffinity(0, size_of_val(&set), &mut set);
         libc::CPU_COUNT(&set) as u32
     }
+}
+
+/// Whether a thread is the calling one. Not by `std::thread::current`, which panics where the thread's own
+/// things are gone already: in the destructors of a C++ program's static objects, say.
+pub(crate) fn is_this_thread<T>(thread: &std::thread::JoinHandle<T>) -> bool {
+    // SAFETY: pthread_self has no preconditions and cannot fail.
+    thread.as_pthread_t() == unsafe { libc::pthread_self() }
 }
 
 /// The effective user id of this process.

@@ -9,7 +9,7 @@
 use super::fork::Descriptor;
 use super::process::PidFd;
 use super::signals::BlockedSignals;
-use super::{fork, kernel, last_errno, uncancelled};
+use super::{fork, is_this_thread, kernel, last_errno, uncancelled};
 use crate::sys::Errno;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -114,7 +114,7 @@ impl Drop for DeathNotice {
         if let Some(Teller { bell, thread }) = teller {
             bell.ring();
             // Whoever drops this while being told is on that very thread.
-            if thread.thread().id() != std::thread::current().id() {
+            if !is_this_thread(&thread) {
                 super::super::join(thread);
             }
         }

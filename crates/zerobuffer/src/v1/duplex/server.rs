@@ -226,7 +226,8 @@ impl DuplexServer {
         self.check_process()?;
         self.shared.requests.announce_end();
         self.worker = None;
-        if let Some(thread) = self.thread.take() {
+        // A handler that ends its own server does not wait for itself.
+        if let Some(thread) = self.thread.take_if(|thread| !sys::is_this_thread(thread)) {
             let deadline = Deadline::after(self.stop_timeout);
             while !thread.is_finished() && !deadline.left().is_zero() {
                 crate::sys::sleep(Duration::from_micros(200));

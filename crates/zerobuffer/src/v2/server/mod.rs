@@ -313,17 +313,19 @@ impl Server {
     pub fn stop(&mut self) -> Result<()> {
         self.check_process()?;
         if std::mem::replace(&mut self.stopped, true) {
+            // If a handler has stopped its own server, nobody has waited for that handler.
+            self.join(&Deadline::after(self.stop_timeout));
             return Ok(());
         }
         self.shared.stop();
         let deadline = Deadline::after(self.stop_timeout);
-        self.join(&deadline);
+        let in_own_hands = self.join(&deadline);
         self.acceptor = None;
         let channel = self.shared.segments.end();
         let closed = match channel {
             Some(channel) => {
                 // Requests that were made owned may still be in somebody's hands.
-                while channel.ring.in_hand() > 0 && !deadline.left().is_zero() {
+                while channel.ring.in_hand() > in_own_hands && !deadline.left().is_zero() {
                     crate::sys::sleep(LOOK);
                 }
                 channel.close(&Deadline::after(self.stop_timeout))
@@ -336,9 +338,12 @@ impl Server {
         }
     }
 
-    /// Waits for the threads; one whose handler does not come back is left to itself.
-    fn join(&mut self, deadline: &Deadline) {
-        for thread in self.threads.drain(..) {
+    /// Waits for the threads; one whose handler does not come back is left to itself. This very thread, if its
+    /// handler is what ends the server, stays for the next call. How many such there are.
+    fn join(&mut self, deadline: &Deadline) -> u64 {
+        let (own, others): (Vec<_>, Vec<_>) = self.threads.drain(..).partition(sys::is_this_thread);
+        self.threads = own;
+        for thread in others {
             while !thread.is_finished() && !deadline.left().is_zero() {
                 crate::sys::sleep(LOOK);
             }
@@ -346,6 +351,7 @@ impl Server {
                 crate::sys::join(thread);
             }
         }
+        self.threads.len() as u64
     }
 
     #[inline]
