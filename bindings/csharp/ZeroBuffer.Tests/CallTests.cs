@@ -104,6 +104,25 @@ namespace ZeroBuffer.Tests
         }
 
         [Test]
+        private static void core_dumps_hold_what_channels_carry_only_if_that_is_asked_for()
+        {
+            foreach (bool include in new[] { true, false })
+            {
+                DuplexChannelFactory.IncludeInCoreDumps(include);
+                string name = Channel.New();
+                using (Scene.Inverter(name))
+                {
+                    // Nothing else of this process is mapped from there.
+                    string[] lines = System.IO.File.ReadAllLines("/proc/self/smaps");
+                    int mapping = Array.FindIndex(lines, line => line.Contains("/dev/shm/"));
+                    Check.That(mapping >= 0, "the channel is not mapped");
+                    string flags = lines.Skip(mapping).First(line => line.StartsWith("VmFlags:", StringComparison.Ordinal));
+                    Check.Equal(include, !flags.Contains(" dd"));
+                }
+            }
+        }
+
+        [Test]
         private static void no_metadata_is_no_bytes()
         {
             string name = Channel.New();

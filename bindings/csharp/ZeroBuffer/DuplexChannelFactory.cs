@@ -59,6 +59,15 @@ namespace ZeroBuffer
         /// <summary>The one that there is.</summary>
         public static readonly DuplexChannelFactory Instance = new DuplexChannelFactory();
 
+        /// <summary>
+        /// Whether core dumps of this process hold what its channels carry. They do not, unless this is called with
+        /// <c>true</c>, for what is created from then on.
+        /// </summary>
+        public static void IncludeInCoreDumps(bool include)
+        {
+            Native.zb_include_in_core_dumps(include ? (byte)1 : (byte)0);
+        }
+
         /// <inheritdoc/>
         public IInPlaceDuplexServer CreateInPlaceDuplexServer(string name, ServerConfig config)
         {

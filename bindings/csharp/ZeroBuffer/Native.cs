@@ -170,6 +170,7 @@ namespace ZeroBuffer
         internal delegate void Release(IntPtr user);
 
         [DllImport(Library)] internal static extern uint zb_abi_version();
+        [DllImport(Library)] internal static extern void zb_include_in_core_dumps(byte include);
         [DllImport(Library)] internal static extern Error* zb_last_error();
 
         [DllImport(Library)] internal static extern UIntPtr zb_payload_size_for_frames(UIntPtr frame_size, UIntPtr in_flight);
