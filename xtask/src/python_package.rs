@@ -40,7 +40,7 @@ pub(crate) struct Wheels {
     /// `target/wheels`.
     pub(crate) folder: PathBuf,
     pub(crate) package: PathBuf,
-    /// The distribution `zerobuffer-ipc`, without modules.
+    /// The distribution `zerobuffer-ipc`, which is for pip alone.
     pub(crate) stand_in: PathBuf,
 }
 
@@ -73,7 +73,7 @@ pub(crate) fn wheels(options: &[&str]) -> Result<Wheels> {
 fn stand_in_sources() -> Result<PathBuf> {
     let copy = root().join("target/zerobuffer-ipc");
     std::fs::create_dir_all(&copy)?;
-    for file in ["pyproject.toml", "README.md"] {
+    for file in ["pyproject.toml", "README.md", "zerobuffer.py"] {
         std::fs::copy(package().join("zerobuffer-ipc").join(file), copy.join(file))?;
     }
     Ok(copy)

@@ -63,3 +63,14 @@ def test_both_packages_over_each_other_are_refused_with_what_to_do(environment, 
     environment.pip("uninstall", "--yes", "zerobuffer", "zerobuffer-ipc")
     environment.pip("install", "--no-index", *wheels)
     assert environment.imports() == "works"
+
+
+def test_files_that_a_former_zerobuffer_ipc_takes_along_are_missed(environment, wheels):
+    """pip installs zerobuffer first, and then removes the former one that it replaces."""
+    environment.pip("install", "--no-deps", "--only-binary=:all:", "zerobuffer-ipc==1.3.0")
+    environment.pip("install", "--no-index", *wheels)
+    told = environment.imports()
+    assert told.startswith("ImportError") and "pip install --force-reinstall --no-deps" in told
+    ours = [wheel for wheel in wheels if Path(wheel).name.startswith("zerobuffer-")]
+    environment.pip("install", "--no-index", "--force-reinstall", "--no-deps", *ours)
+    assert environment.imports() == "works"
