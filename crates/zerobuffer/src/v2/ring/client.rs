@@ -216,8 +216,9 @@ impl ClientRing {
     /// # Errors
     /// `ClaimOpen` while there is another claim; `SequenceExhausted`, `TooLarge`.
     pub(crate) fn try_claim(&self, demand: Demand) -> Result<ClaimStep> {
-        let permit = self.permit.take(self.is_concurrent()).ok_or(Error::ClaimOpen)?;
-        let placed = match self.place_at_once(&permit, demand) {
+        let concurrent = self.is_concurrent();
+        let permit = self.permit.take(concurrent).ok_or(Error::ClaimOpen)?;
+        let placed = match self.place_at_once(&permit, demand, concurrent) {
             Some(place) => Ok(Ok(place)),
             None => self.place(&permit, demand),
         };
@@ -275,8 +276,9 @@ impl ClientRing {
     /// The usual case of [`ClientRing::try_claim`]: room at the write position without any ado.
     #[inline(always)]
     pub(crate) fn claim_at_once(&self, demand: Demand) -> Option<Claim> {
-        let permit = self.permit.take(self.is_concurrent())?;
-        match self.place_at_once(&permit, demand) {
+        let concurrent = self.is_concurrent();
+        let permit = self.permit.take(concurrent)?;
+        match self.place_at_once(&permit, demand, concurrent) {
             Some(place) => Some(Claim { place, permit }),
             None => {
                 self.permit.put(permit);
@@ -296,8 +298,13 @@ impl ClientRing {
     }
 
     #[inline(always)]
-    fn place_at_once(&self, permit: &SendPermit, demand: Demand) -> Option<Place> {
-        if self.is_concurrent() {
+    fn place_at_once(
+        &self,
+        permit: &SendPermit,
+        demand: Demand,
+        concurrent: bool,
+    ) -> Option<Place> {
+        if concurrent {
             // Otherwise whoever gives a response back does it.
             self.take_back(permit.reclaim());
         }
