@@ -5,7 +5,7 @@
 mod in_place;
 mod two_buffers;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use zerobuffer::faults::{Fault, Struck, with_fault};
 use zerobuffer::{Error, ErrorKind};
@@ -129,6 +129,12 @@ fn await_thread() {
     }
 }
 
+/// One test at a time: each counts what the process has.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Runs `operation` with each fault in turn until no call is left that could fail.
 #[track_caller]
 fn every_fault(what: &str, operation: impl Fn(&mut Run<'_>)) {
@@ -142,9 +148,7 @@ fn every_fault_beside<L>(
     living: impl Fn(&str) -> L,
     operation: impl Fn(&mut Run<'_>, &L),
 ) {
-    // One test at a time: each counts what the process has.
-    static ALONE: Mutex<()> = Mutex::new(());
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let (mut faults, mut errors) = (0, 0);
     let name = unique(what);
     let living = living(&name);
@@ -198,6 +202,7 @@ fn bad_names_are_refused_before_any_system_call() {
 /// An older kernel lets only the privileged do it in the other way, and says that nothing is there.
 #[test]
 fn without_proc_and_without_the_other_way_it_says_what_is_missing() {
+    let _alone = alone();
     with_mount("no /proc, on an older kernel", "/proc", "size=4k", || {
         let name = unique("proc");
         let create =
