@@ -2,7 +2,7 @@
 
 use super::layout::{Geometry, OIEB, SIZE_AND_VERSION, oieb};
 use super::liveness::{Liveness, PeerWatch};
-use super::locks::Locks;
+use super::locks::{self, Locks};
 use super::segment::{Home, NamedSemaphore, Segment, foreign, open_error, unlink_semaphore};
 use super::words::Oieb;
 use crate::error::{Error, Medium, Result};
@@ -48,6 +48,7 @@ pub(super) fn create(plan: &Plan<'_>) -> Result<Owned> {
             return Err(Error::Closed);
         }
         let locks = Locks::acquire(plan.name, plan.mode)?;
+        locks::remove_abandoned(has_objects);
         match clear_leftover(plan, &locks) {
             Ok(()) => {
                 if let Some(owned) = build_owned(plan, locks)? {
@@ -168,6 +169,13 @@ fn is_alive(plan: &Plan<'_>, pid: u64) -> bool {
         && PeerWatch::new(Liveness::Pid, plan.name).is_reader_alive(pid)
 }
 
+/// Whether there is something of a buffer besides its lock files, or may be: one cannot look.
+fn has_objects(name: &BufferName) -> bool {
+    let semaphores = [name.data_ready(), name.space_freed()].map(|object| Semaphore::stat(&object));
+    let segment = sys::stat_object(&name.segment());
+    semaphores.into_iter().chain([segment]).any(|found| !matches!(found, Ok(None)))
+}
+
 fn has_semaphores(name: &BufferName) -> bool {
     [name.data_ready(), name.space_freed()]
         .iter()
@@ -237,7 +245,7 @@ impl Drop for Undo<'_> {
 /// dead. True if there was something, and it is gone now.
 ///
 /// A reader of the same name does this by itself when it is created; this is for names that nobody
-/// uses any more. Other names are never looked at (rule L6).
+/// uses any more. Of other names only abandoned lock files are looked at, by new readers (rule L6).
 ///
 /// ```
 /// assert!(!zerobuffer::v1::remove_leftovers("nobody-ever-used-this")?);
@@ -258,9 +266,7 @@ pub fn remove_leftovers(name: &str) -> Result<bool> {
         wanted: &|| true,
     };
     let locks = Locks::acquire(name, plan.mode)?;
-    let found = locks.were_left_over()
-        || has_semaphores(name)
-        || sys::stat_object(&name.segment()).is_ok_and(|found| found.is_some());
+    let found = locks.were_left_over() || has_objects(name);
     if let Err(error) = refuse_live_writer(name).and_then(|()| clear_leftover(&plan, &locks)) {
         locks.give_up();
         return Err(error);

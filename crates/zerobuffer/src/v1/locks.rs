@@ -16,6 +16,8 @@ use std::time::Duration;
 /// A lock that is held may be a scanning reader's for a moment: ask again after this (rule L3).
 const PAUSE: Duration = Duration::from_millis(5);
 const TRIES: u32 = 10;
+/// Peers lock a file as soon as they have made it. One that is older, and not locked, was left.
+const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// Both lock files of one buffer, held until dropped.
 #[derive(Debug)]
@@ -55,6 +57,27 @@ pub(super) fn is_held(name: &BufferName) -> bool {
     })
 }
 
+/// Removes lock files of readers that were killed, if nobody has used their names for long and nothing else
+/// is left of them: `is_in_use` says whether something is (rule L6).
+///
+/// Peers look at one of the folders only, so the file in the other one would stay for ever, unless a reader
+/// of the same name comes.
+pub(super) fn remove_abandoned(is_in_use: impl Fn(&BufferName) -> bool) {
+    for folder in folders() {
+        for file in sys::old_empty_files(&folder, ABANDONED) {
+            let name = file.strip_suffix(".lock").and_then(|stem| BufferName::new(stem).ok());
+            let Some(name) = name.filter(|name| !is_in_use(name)) else { continue };
+            let path = path(&folder, &name);
+            let locked = LockFile::open(&path).and_then(|file| Held::lock(file, &path, true));
+            let Ok(Some(mut held)) = locked else { continue };
+            // Whoever uses the name now had the lock meanwhile.
+            if is_in_use(&name) {
+                held.leave();
+            }
+        }
+    }
+}
+
 impl Locks {
     /// Takes both locks, the first one in any case, the second unless its folder is out of reach.
     ///
@@ -89,10 +112,7 @@ impl Locks {
     /// Lets go without deleting what was there before: it says that somebody else's objects may still
     /// have to be looked after (rule L6).
     pub(super) fn give_up(mut self) {
-        for held in self.held.iter_mut().filter(|held| held.found) {
-            // Nothing stands for no path, so drop deletes nothing.
-            held.path.clear();
-        }
+        self.held.iter_mut().filter(|held| held.found).for_each(Held::leave);
     }
 }
 
@@ -155,6 +175,12 @@ impl Held {
             _file: file,
         };
         Ok(held.is_in_place().then_some(held))
+    }
+
+    /// Lets the file stay.
+    fn leave(&mut self) {
+        // Nothing stands for no path, so drop deletes nothing.
+        self.path.clear();
     }
 
     fn is_in_place(&self) -> bool {
@@ -281,6 +307,48 @@ mod tests {
         locks.give_up();
         assert_eq!(exist(&name), [true, false]);
         std::fs::remove_file(common).unwrap();
+    }
+
+    /// Rule L6: a killed reader's lock file does not stay for ever, and no other file goes.
+    #[test]
+    fn l6_abandoned_lock_files_go_and_nothing_else_does() {
+        let make = |folder: &str, name: &str, text: &str, age: Duration| {
+            let path = format!("{folder}/{name}");
+            std::fs::write(&path, text).unwrap();
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            file.set_modified(std::time::SystemTime::now() - age).unwrap();
+            path
+        };
+        let old = ABANDONED * 2;
+        for folder in folders() {
+            sys::make_directories(&folder).unwrap();
+            let names: [BufferName; 6] = std::array::from_fn(|_| unique());
+            let [gone, used, held, young, full, other] = &names;
+            // Readers that others make meanwhile look at these files, too.
+            let object = format!("/dev/shm/{used}");
+            std::fs::write(&object, "").unwrap();
+            let lock = |name: &BufferName| format!("{name}.lock");
+            let gone = make(&folder, &lock(gone), "", old);
+            let stay = [
+                make(&folder, &lock(used), "", old),
+                make(&folder, &lock(held), "", old),
+                make(&folder, &lock(young), "", ABANDONED / 2),
+                make(&folder, &lock(full), "text", old),
+                make(&folder, &format!("{other}.text"), "", old),
+            ];
+            let lock = LockFile::open(&stay[1]).unwrap();
+            assert!(lock.try_lock().unwrap());
+            remove_abandoned(|name| name == used || !names.contains(name));
+            let there = |path: &String| std::fs::exists(path).unwrap();
+            assert!(!there(&gone));
+            assert!(stay.iter().all(there), "{stay:?}");
+            // Came into use while it was being locked.
+            let looks = AtomicU32::new(0);
+            remove_abandoned(|name| name != used || looks.fetch_add(1, Ordering::Relaxed) > 0);
+            assert!(there(&stay[0]) && looks.into_inner() == 2);
+            std::fs::remove_file(object).unwrap();
+            stay.iter().for_each(|path| std::fs::remove_file(path).unwrap());
+        }
     }
 
     /// Rule L7: whatever stands in the lock folders for a moment does not end in `.lock` before it is

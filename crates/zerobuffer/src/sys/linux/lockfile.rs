@@ -2,10 +2,12 @@
 
 use super::fork::Descriptor;
 use super::shm::{check, object_stat};
-use super::{c_name, kernel, last_errno};
+use super::{c_name, effective_uid, kernel, last_errno};
 use crate::sys::{Errno, NO_PROC, ObjectStat};
 use std::ffi::CStr;
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// An open lock file. Its lock lives as long as the file is open in this process; a forked child
 /// gives its copy of the descriptor back at birth, and drop does nothing there.
@@ -166,6 +168,20 @@ pub(crate) fn stat_path(path: &str) -> Result<Option<ObjectStat>, Errno> {
         Err(Errno(libc::ENOENT | libc::ENOTDIR)) => Ok(None),
         Err(errno) => Err(errno),
     }
+}
+
+/// The names of empty files in `folder` that are this user's and have not changed for so long; as far as
+/// they can be seen.
+pub(crate) fn old_empty_files(folder: &str, age: Duration) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let old = entries.flatten().filter(|entry| {
+        entry.metadata().is_ok_and(|found| {
+            let changed = found.modified().ok().and_then(|time| time.elapsed().ok());
+            let is_ours = found.uid() == effective_uid();
+            found.is_file() && found.len() == 0 && is_ours && changed.is_some_and(|past| past > age)
+        })
+    });
+    old.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
 /// Removes a file.

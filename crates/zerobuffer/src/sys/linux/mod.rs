@@ -12,7 +12,7 @@ mod watch;
 
 pub(crate) use cancel::uncancelled;
 pub(crate) use fork::generation as fork_generation;
-pub(crate) use lockfile::{LockFile, make_directories, stat_path, unlink_path};
+pub(crate) use lockfile::{LockFile, make_directories, old_empty_files, stat_path, unlink_path};
 pub(crate) use process::Process;
 #[cfg(feature = "failpoints")]
 pub(crate) use process::signal_self;
