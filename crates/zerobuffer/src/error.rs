@@ -275,7 +275,7 @@ pub enum Error {
         name: String,
     },
     /// Version 1: another error, with what is behind it. Its kind is the other error's.
-    Told {
+    Explained {
         /// The error with the facts, see [`Error::facts`].
         error: Box<Error>,
         /// What it is printed as.
@@ -402,7 +402,7 @@ impl Error {
             Self::EmptyFrame => ErrorKind::EmptyFrame,
             Self::Desynchronised { .. } => ErrorKind::Desynchronised,
             Self::SequenceUnknown { .. } => ErrorKind::SequenceUnknown,
-            Self::Told { error, .. } => error.kind(),
+            Self::Explained { error, .. } => error.kind(),
         }
     }
 
@@ -414,8 +414,8 @@ impl Error {
         }
     }
 
-    /// The error that holds the facts: this one, or of one that is [`Told`](Self::Told) with more the one
-    /// that it tells of.
+    /// The error that holds the facts: this one, or for an [`Explained`](Self::Explained) one the error that
+    /// it explains.
     ///
     /// ```
     /// use std::time::Duration;
@@ -431,14 +431,14 @@ impl Error {
     /// ```
     pub fn facts(&self) -> &Self {
         match self {
-            Self::Told { error, .. } => error.facts(),
+            Self::Explained { error, .. } => error.facts(),
             error => error,
         }
     }
 
     /// The same error, with what is behind it.
-    pub(crate) fn told(self, message: String) -> Self {
-        Self::Told { error: Box::new(self), message }
+    pub(crate) fn explained(self, message: String) -> Self {
+        Self::Explained { error: Box::new(self), message }
     }
 }
 
@@ -564,7 +564,7 @@ impl Error {
                 "a former writer used buffer {name:?} and its last sequence number cannot be made out; \
                  restart the reader, or allow the writer to start again at 1"
             ),
-            Self::Told { message, .. } => f.write_str(message),
+            Self::Explained { message, .. } => f.write_str(message),
             other => write!(f, "{:?}", other.kind()),
         }
     }

@@ -156,7 +156,7 @@ fn leaves_bad_rest(len: u64, longest: u64) -> Error {
         "a frame of {len} bytes would leave {rest} bytes at the end of the ring, too few for the header of \
          another: at most {max} bytes fit, or exactly {longest}"
     );
-    Error::TooLarge { what: "a frame", asked: len, max }.told(message)
+    Error::TooLarge { what: "a frame", asked: len, max }.explained(message)
 }
 
 #[cfg(test)]

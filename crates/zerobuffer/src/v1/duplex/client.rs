@@ -406,7 +406,7 @@ impl DuplexClient {
             "{error}; its response may have been too long: the request has {len} bytes, and responses of at \
              most {sure} are sure to fit the response buffer, so make that larger"
         );
-        error.told(message)
+        error.explained(message)
     }
 }
 

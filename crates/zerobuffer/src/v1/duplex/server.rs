@@ -371,7 +371,7 @@ impl<'s> Reply<'s> {
                     "the response does not fit the client's response buffer: {error}; the client makes \
                      that buffer, and can make it larger (`DuplexClientConfig::response_buffer`)"
                 );
-                error.told(message)
+                error.explained(message)
             }
             Error::EmptyFrame => error,
             _ => {
