@@ -527,7 +527,7 @@ impl Error {
             Self::InvalidState { reason } => f.write_str(reason),
             Self::System { operation, object, errno } => {
                 let reason = std::io::Error::from_raw_os_error(*errno);
-                write!(f, "{operation} failed on {object}: {reason}")
+                write!(f, "{operation} failed on {object}: {reason}{}", what_helps(operation, *errno))
             }
             Self::Unsupported { what } => write!(f, "not supported here: {what}"),
             Self::Closed => f.write_str(
@@ -578,3 +578,22 @@ fn write_end(f: &mut fmt::Formatter<'_>, what: &str, request: &Option<LostReques
 }
 
 impl std::error::Error for Error {}
+
+/// What helps against a shortage that the system's own words do not explain.
+fn what_helps(operation: &str, errno: i32) -> &'static str {
+    match errno {
+        libc::EMFILE => {
+            "; this process may have no more descriptors (see `ulimit -n`): close channels, or have \
+             the limit raised"
+        }
+        libc::ENFILE => "; the system may have no more open files: have fs.file-max raised",
+        libc::ENOMEM => {
+            "; this process may have no more memory (see `ulimit -v`) or mappings (vm.max_map_count): \
+             close channels, or have the limit raised"
+        }
+        libc::EAGAIN if operation == "start the thread" => {
+            "; there may be too many threads (see `ulimit -u`): end some, or try again"
+        }
+        _ => "",
+    }
+}

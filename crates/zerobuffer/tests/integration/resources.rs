@@ -228,3 +228,17 @@ fn one_hundred_channels_in_one_process_come_and_go() {
         servers.iter_mut().for_each(|server| server.stop().unwrap());
     });
 }
+
+#[test]
+fn an_error_of_the_system_that_is_a_shortage_says_what_helps() {
+    for (operation, errno, helps) in [
+        ("open", libc::EMFILE, "`ulimit -n`"),
+        ("open", libc::ENFILE, "fs.file-max"),
+        ("map", libc::ENOMEM, "`ulimit -v`"),
+        ("start the thread", libc::EAGAIN, "`ulimit -u`"),
+    ] {
+        let text = Error::System { operation, object: "x".to_owned(), errno }.to_string();
+        assert!(text.starts_with(&format!("{operation} failed on x: ")), "{text}");
+        assert!(text.contains(helps), "{text}");
+    }
+}
