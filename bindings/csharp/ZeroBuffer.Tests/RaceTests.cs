@@ -114,6 +114,40 @@ namespace ZeroBuffer.Tests
             RaceForRequest((request, pair) => pair.Race(request.Respond, request.Dispose));
         }
 
+        [Test]
+        private static void a_request_that_is_dropped_fails_at_once_although_another_thread_looks_at_its_server()
+        {
+            string name = Channel.New();
+            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
+            using (IDuplexClient client = Scene.Client(name))
+            {
+                bool done = false;
+                var looking = new Thread(() =>
+                {
+                    while (!Volatile.Read(ref done))
+                    {
+                        GC.KeepAlive(server.IsClientConnected);
+                    }
+                });
+                looking.IsBackground = true;
+                looking.Start();
+                try
+                {
+                    for (int round = 0; round < Rounds / 4; round++)
+                    {
+                        ulong sequence = client.SendRequest(new byte[1]);
+                        server.Receive(Scene.Patience).Dispose();
+                        Check.Throws<HandlerFailedException>(() => client.ReceiveResponseFor(sequence, Scene.Patience));
+                    }
+                }
+                finally
+                {
+                    Volatile.Write(ref done, true);
+                    looking.Join();
+                }
+            }
+        }
+
         private static void RaceForRequest(Action<Request, Pair> race)
         {
             string name = Channel.New();

@@ -48,8 +48,8 @@ namespace ZeroBuffer
         }
 
         /// <summary>
-        /// Enters however many are inside, only to keep what they use from being freed, and leaves like any other; false if it
-        /// has ended.
+        /// Enters however many are inside, to do what goes beside them while nothing is freed, and leaves like any other;
+        /// false if it has ended.
         /// </summary>
         internal bool Visit()
         {

@@ -27,6 +27,7 @@ namespace ZeroBuffer
     /// and the others wait for it. Timeouts are not negative, or <see cref="Timeout.InfiniteTimeSpan"/>. Calls throw
     /// <see cref="PeerDiedException"/> and <see cref="PeerClosedException"/> once the server is gone,
     /// <see cref="ProtocolViolationException"/> if it breaks the protocol, and <see cref="ObjectDisposedException"/>.
+    /// Disposing it ends the waits of all other threads in it, which get that last one.
     /// </remarks>
     public interface IDuplexClient : IDisposable
     {

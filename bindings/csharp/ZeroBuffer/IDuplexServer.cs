@@ -6,7 +6,7 @@ namespace ZeroBuffer
     /// <remarks>
     /// A server that was started serves until it is stopped or disposed, whether or not anything refers to it; when the
     /// process exits in order it is stopped. Handlers run on threads of the native library. What a handler throws
-    /// ends neither the thread nor the server.
+    /// ends neither the thread nor the server. Stopping it, and disposing of it, end the wait of a thread that receives.
     /// </remarks>
     public interface IDuplexServer : IDisposable
     {

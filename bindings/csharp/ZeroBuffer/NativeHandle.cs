@@ -60,16 +60,11 @@ namespace ZeroBuffer
         }
 
         /// <summary>
-        /// For what any thread may do beside those inside, until <see cref="EndVisit"/>; false if it has ended.
+        /// For what any thread may do beside those inside, and then leaves; false if it has ended.
         /// </summary>
         internal bool Visit()
         {
             return _lock.Visit();
-        }
-
-        internal void EndVisit()
-        {
-            LeaveLock();
         }
 
         protected void LeaveLock()
@@ -226,12 +221,20 @@ namespace ZeroBuffer
 
         internal sealed override void Leave()
         {
-            do
+            GiveBackInside();
+            EndVisit();
+        }
+
+        /// <summary>As <see cref="Leave"/>, after <see cref="NativeHandle.Visit"/>, which does not keep others out.</summary>
+        internal void EndVisit()
+        {
+            LeaveLock();
+            // One that was ended meanwhile, by a thread that could not enter because of this one.
+            while (Volatile.Read(ref _ended) != null && TryEnter())
             {
                 GiveBackInside();
                 LeaveLock();
             }
-            while (Volatile.Read(ref _ended) != null && TryEnter());
         }
 
         /// <summary>Gives back what a guard holds: now if no thread is inside, otherwise when that one leaves.</summary>
