@@ -48,13 +48,16 @@ pub(crate) fn test() -> Result<()> {
     step("C# binding, collected all the time", hard)?;
     advice_without_native_library()?;
     documents()?;
-    package()
+    package()?;
+    dotnet::tidy();
+    Ok(())
 }
 
 /// Builds the peer of the matrix, and returns the command that starts it.
 pub(crate) fn peer() -> Result<String> {
     prepare()?;
     build(PEER)?;
+    dotnet::tidy();
     let [place, quiet] = dotnet::runtime();
     Ok(format!("env '{place}' '{quiet}' '{}'", output(PEER).display()))
 }

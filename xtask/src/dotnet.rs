@@ -69,6 +69,13 @@ pub(crate) fn runtime() -> [String; 2] {
     [format!("DOTNET_ROOT={}", folder("sdk").display()), NO_DEBUGGER.to_owned()]
 }
 
+/// The SDK makes these folders whatever `TMPDIR` says. They are removed if they are empty: others may use them.
+pub(crate) fn tidy() {
+    for made in ["/tmp/.dotnet/shm", "/tmp/.dotnet/lockfiles", "/tmp/.dotnet"] {
+        let _ = std::fs::remove_dir(made);
+    }
+}
+
 fn folder(name: &str) -> PathBuf {
     root().join("target/dotnet").join(name)
 }
