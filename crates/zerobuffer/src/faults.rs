@@ -169,6 +169,7 @@ fn errors_of(call: &str) -> &'static [i32] {
         "sem_init" => &[EINVAL, ENOSYS],
         "futex" => &[EINTR, EACCES, EAGAIN, EINVAL, ENOMEM, ENOSYS, EPERM, ETIMEDOUT],
         "dup" => &[EMFILE, ENFILE],
+        "eventfd" => &[EINVAL, EMFILE, ENFILE, ENODEV, ENOMEM],
         "pidfd_open" => &[EMFILE, ENFILE, ENODEV, ENOMEM, ENOSYS, EPERM],
         "poll" => &[EINTR, EINVAL, ENOMEM],
         "kill" => &[EPERM],

@@ -79,21 +79,15 @@ impl DeathNotice {
         let pid = i32::try_from(pid).ok().filter(|pid| *pid > 0)?;
         let pidfd = Arc::new(PidFd::open(pid).ok()?);
         let mut wishes = lock(wishes());
+        if wishes.teller.is_none() {
+            wishes.teller = start();
+        }
+        // It looks once this has let go of the lock. There is no notice before: to drop one takes the lock.
+        wishes.teller.as_ref()?.bell.ring();
         let id = wishes.next;
         wishes.next += 1;
         wishes.entries.push(Entry { id, pidfd, tell: Box::new(tell) });
-        let notice = Self { id, generation: fork::generation() };
-        match &wishes.teller {
-            Some(teller) => teller.bell.ring(),
-            None => match start() {
-                Some(teller) => wishes.teller = Some(teller),
-                None => {
-                    wishes.entries.clear();
-                    return None;
-                }
-            },
-        }
-        Some(notice)
+        Some(Self { id, generation: fork::generation() })
     }
 }
 
@@ -237,6 +231,34 @@ mod tests {
         first.wait().unwrap();
         second.wait().unwrap();
         assert!(DeathNotice::of(0, || ()).is_none() && DeathNotice::of(u64::MAX, || ()).is_none());
+    }
+
+    /// In a process of its own, which has one descriptor left: for the pidfd, and none for the bell.
+    #[test]
+    fn a_wish_that_cannot_be_fulfilled_for_want_of_a_thread_or_a_bell_is_refused() {
+        // What happens once in the life of a process has happened then.
+        let parent = std::process::id();
+        drop(PidFd::open(parent as i32).unwrap());
+        // SAFETY: of what the child does, only the allocator minds that other threads are gone, and glibc
+        // puts that right; the places that calls write to and read from are valid.
+        let status = unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                libc::alarm(30);
+                let last = libc::dup(0);
+                libc::close(last);
+                let limit = last as libc::rlim_t + 1;
+                let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
+                libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+                let refused = || DeathNotice::of(parent.into(), || ()).is_none();
+                let has_pidfd = PidFd::open(parent as i32).is_ok();
+                libc::_exit(i32::from(!(has_pidfd && refused() && refused())));
+            }
+            let mut status = 0;
+            assert_eq!(libc::waitpid(child, &mut status, 0), child);
+            status
+        };
+        assert_eq!(status, 0, "SIGALRM says that the child waited for itself");
     }
 
     #[test]
