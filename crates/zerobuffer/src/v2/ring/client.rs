@@ -557,11 +557,11 @@ impl ClientRing {
     /// What there is to say of a request that another thread has its hands on.
     #[cold]
     fn look_elsewhere(&self, sequence: u64) -> Look {
-        let entry = self.table.entry(sequence);
-        // A cancel that comes too late makes it pending again.
-        match entry.is(sequence, Fate::Cancelling) || entry.is(sequence, Fate::Pending) {
-            true => Look::Waiting,
-            false => Look::Unknown,
+        // A cancel that comes too late makes it pending again. One look, as the next cancel may come between
+        // two.
+        match self.table.entry(sequence).fate(sequence) {
+            Some(Fate::Cancelling | Fate::Pending) => Look::Waiting,
+            _ => Look::Unknown,
         }
     }
 
