@@ -4,6 +4,8 @@
 use crate::harness::{LONG, Scene, eventually, fails, scene};
 use crate::work;
 use std::collections::HashSet;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -225,5 +227,40 @@ fn a_close_is_not_undone_by_a_call_or_a_reconnection_under_way() {
                 assert_eq!(client.call(&[1], LONG).unwrap().data(), [2]);
             });
         }
+    });
+}
+
+/// How many threads sleep until an answer comes: the upper half of the semaphore's word.
+fn sleepers(t: &Scene) -> u32 {
+    let semaphore = File::open(format!("/dev/shm/sem.sem-response-ready-{}", t.name())).unwrap();
+    let mut count = [0; 4];
+    semaphore.read_exact_at(&mut count, 4).unwrap();
+    u32::from_le_bytes(count)
+}
+
+/// The server lives and has taken nothing yet when a client leaves it that has found an answer it cannot
+/// trust. Whoever waits for another one is not to send that again: the server may take it at any moment.
+#[test]
+fn what_a_living_server_that_is_left_has_not_taken_is_in_doubt() {
+    scene(|t| {
+        let server = Server::create(t.name(), BufferConfig::new(0, 4096)).unwrap();
+        let client = t.client().into_shared();
+        let first = client.send_request(&[1]).unwrap();
+        let second = client.send_request(&[2]).unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| client.receive_response_for(first, LONG).map(drop));
+            eventually("it waits", || sleepers(t) > 0);
+            // No state that a request can have: behind the control part, in the second slot.
+            let path = format!("/dev/shm/{}_duplex", t.name());
+            let segment = File::options().write(true).open(path).unwrap();
+            segment.write_all_at(&[0xff; 8], 4096 + 64 + 16).unwrap();
+            fails(client.receive_response_for(second, LONG), ErrorKind::ProtocolViolation);
+            // Nobody makes room for it at once.
+            assert!(client.reconnect(Duration::ZERO).is_err());
+            let error = fails(waiting.join().unwrap(), ErrorKind::PeerClosed);
+            let state = error.lost_request().map(|lost| (lost.sequence, lost.state));
+            assert_eq!(state, Some((first, RequestState::InDoubt)));
+        });
+        drop(server);
     });
 }

@@ -384,8 +384,9 @@ impl ClientChannel {
             Ok(Ok(Look::Ready(held))) => return self.accept(held),
             // Closing gives up what nobody has collected.
             Ok(Ok(_)) if self.has_ended_here() => return Err(Error::Closed),
+            // Leaving gives it up, too; but it was sent, which is to be said.
             Ok(Ok(_)) if self.ended.load(Ordering::Relaxed) == LEFT => {
-                return Err(end_error(Peer::Closed, None));
+                return Err(end_error(Peer::Closed, Some(self.fate_after_death(number))));
             }
             Ok(Ok(_)) => return Err(Error::UnknownSequence { sequence: number.for_caller() }),
             Ok(Err(violation)) => return Err(self.poison(violation)),
@@ -501,8 +502,10 @@ impl ClientChannel {
     }
 
     pub(super) fn fate_after_death(&self, number: Number) -> LostRequest {
-        // What is no request of this connection has been started as far as anybody can know.
-        let state = self.sequence(number).map(|sequence| self.ring.state_after_death(sequence));
+        // What is no request of this connection has been started as far as anybody can know; and a server
+        // that was left lives, and may take anything yet.
+        let sequence = self.sequence(number).filter(|_| self.ended.load(Ordering::Relaxed) < LEFT);
+        let state = sequence.map(|sequence| self.ring.state_after_death(sequence));
         let state = state.unwrap_or(RequestState::InDoubt);
         LostRequest { sequence: number.for_caller(), state }
     }
