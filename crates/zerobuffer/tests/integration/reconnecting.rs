@@ -264,3 +264,17 @@ fn what_a_living_server_that_is_left_has_not_taken_is_in_doubt() {
         drop(server);
     });
 }
+
+/// As an open buffer of a client of one thread: it stays readable and writable, and is not sent.
+#[test]
+fn an_open_buffer_does_not_keep_the_channel_from_the_next_client() {
+    scene(|t| {
+        let _server = counting(t);
+        let client = t.client().into_shared();
+        let buffer = client.acquire_request_buffer(1, RequestLayout::new(), LONG).unwrap();
+        drop(client);
+        let mut next = Client::connect(t.name(), LONG).unwrap();
+        assert_eq!(next.call(&[1], LONG).unwrap().data(), [2]);
+        fails(buffer.commit(), ErrorKind::Closed);
+    });
+}

@@ -69,6 +69,15 @@ struct Inner {
     fork_generation: u32,
 }
 
+impl Drop for Inner {
+    /// An open request buffer keeps the connection, and is not to keep the channel.
+    fn drop(&mut self) {
+        if self.fork_generation == sys::fork_generation() {
+            self.connection.get_mut().unwrap_or_else(PoisonError::into_inner).end();
+        }
+    }
+}
+
 /// One connection, and what its threads need to take turns.
 #[derive(Debug)]
 struct Connection {
