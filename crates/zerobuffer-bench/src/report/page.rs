@@ -16,7 +16,9 @@ td, th { padding: 0.3em 0.6em; border-bottom: 1px solid #ddd; text-align: left; 
 .met { color: #00695c } .missed { color: #b23c00; font-weight: 600 }
 figure { margin: 1.2em 0; border: 1px solid #ddd; overflow-x: auto }
 figure svg { width: 100%; min-width: 720px; height: auto; display: block }
+figcaption { display: none }
 @media (max-width: 640px) {
+  figcaption { display: block; position: sticky; left: 0; padding: 0.4em }
   table, tbody, tr, td { display: block; width: auto } th { display: none }
   tr { padding: 0.6em 0; border-bottom: 1px solid #ddd } td { padding: 0; border: 0 }
   td:empty { display: none } td:first-child { font-weight: 600 }
@@ -57,7 +59,11 @@ impl Report {
         writeln!(page, "<p class=\"small\">{}</p>", escaped(&self.provenance()))?;
         for picture in pictures {
             let title = escaped(&picture.title);
-            writeln!(page, "<figure role=\"img\" aria-label=\"{title}\">{}</figure>", picture.svg)?;
+            writeln!(
+                page,
+                "<figure role=\"img\" aria-label=\"{title}\"><figcaption>{title}</figcaption>{}</figure>",
+                picture.svg
+            )?;
         }
         page.push_str("<h2>The targets</h2>\n<p>Each figure is divided by its limit in the same \
                        round; below is the median of these ratios, with the smallest and largest.</p>\n");
