@@ -330,7 +330,8 @@ impl Exports {
             return None;
         }
         let reference = self.data.lock().as_ref().map(|reference| reference.clone_ref(py))?;
-        reference.bind(py).upgrade()
+        // One that was released may be known still, while slices of it live.
+        reference.bind(py).upgrade().filter(|view| view.getattr("nbytes").is_ok())
     }
 
     /// Releases the view of `data`, which then cannot be used any more, and makes sure that no other

@@ -11,7 +11,10 @@ use std::ffi::c_int;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use zerobuffer::memory::SharedMemoryView;
-use zerobuffer::{OwnedRequestBuffer, OwnedResponse};
+use zerobuffer::{Error, OwnedRequestBuffer, OwnedResponse};
+
+const DONE: Error =
+    Error::InvalidState { reason: "the request was sent or abandoned; acquire another buffer" };
 
 /// A request that is being written where the server will read it. It has the buffer protocol, so
 /// `np.asarray(buffer)` and `memoryview(buffer)` show its bytes, which hold whatever was there before.
@@ -41,7 +44,7 @@ impl RequestBuffer {
     }
 
     fn done(py: Python<'_>) -> PyErr {
-        closed(py, "the request was sent or abandoned; acquire another buffer")
+        duplex(py)(DONE)
     }
 
     fn is_done(&self) -> bool {
@@ -88,12 +91,13 @@ impl RequestBuffer {
             return Err(Self::done(py));
         }
         self.exports.close(py)?;
-        let mut state = self.state.lock();
-        let Filling { open, memory, .. } = &mut *state;
-        let buffer = open.as_mut().ok_or_else(|| Self::done(py))?;
-        buffer.resize(size).map_err(duplex(py))?;
-        *memory = buffer.memory();
-        Ok(())
+        let resized = match &mut *self.state.lock() {
+            Filling { open: Some(buffer), memory, .. } => {
+                buffer.resize(size).map(|()| *memory = buffer.memory())
+            }
+            _ => Err(DONE),
+        };
+        resized.map_err(duplex(py))
     }
 
     /// Copies `data`, an array or whatever else has bytes, to the place `at` of the request, and returns how
@@ -180,9 +184,10 @@ impl RequestBuffer {
     ) -> PyResult<()> {
         let this = slf.get();
         let memory = match &*this.state.lock() {
-            Filling { open: None, .. } => return Err(Self::done(slf.py())),
-            Filling { memory, .. } => memory.clone(),
+            Filling { open: None, .. } => Err(DONE),
+            Filling { memory, .. } => Ok(memory.clone()),
         };
+        let memory = memory.map_err(duplex(slf.py()))?;
         // SAFETY: Python's call; `state` keeps the memory, whose replacement waits for all views.
         unsafe { this.exports.fill(&slf, view, flags, &memory) }
     }

@@ -1,7 +1,7 @@
 //! A request in a server's hands.
 
 use crate::buffer::{self, Exports, support};
-use crate::errors::{closed, duplex};
+use crate::errors::duplex;
 use parking_lot::Mutex;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use zerobuffer::memory::{HeapMemory, MemoryProvider, SharedMemoryView};
 use zerobuffer::{Error, OwnedRequest};
+
+const DONE: Error = Error::InvalidState { reason: "the request was answered" };
 
 /// A request in the server's hands: its bytes, to be edited. It has the buffer protocol, so
 /// `np.asarray(request)` is an array on the shared bytes, and changing that changes the answer.
@@ -163,7 +165,7 @@ impl Request {
     }
 
     fn done(py: Python<'_>) -> PyErr {
-        closed(py, "the request was answered")
+        duplex(py)(DONE)
     }
 }
 
@@ -188,11 +190,12 @@ impl Request {
     /// The metadata of the client that sent it; b"" if it has none.
     #[getter]
     fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        match &self.state.lock().from {
+        let metadata = match &self.state.lock().from {
             From::InPlace(request) => Ok(PyBytes::new(py, request.metadata())),
             From::Copy(metadata) => Ok(PyBytes::new(py, metadata)),
-            From::Viewed(_) | From::Done => Err(Self::done(py)),
-        }
+            From::Viewed(_) | From::Done => Err(DONE),
+        };
+        metadata.map_err(duplex(py))
     }
 
     /// A writable memoryview of the bytes. It is released when the request is answered.
@@ -223,21 +226,18 @@ impl Request {
     fn resize(&self, py: Python<'_>, size: usize) -> PyResult<()> {
         self.check_unanswered(py)?;
         self.exports.close(py)?;
-        let mut state = self.state.lock();
-        let Serving { from, memory, .. } = &mut *state;
-        match from {
-            From::InPlace(request) => {
-                request.resize(size).map_err(duplex(py))?;
-                *memory = request.memory();
-                Ok(())
+        let resized = match &mut *self.state.lock() {
+            Serving { from: From::InPlace(request), memory, .. } => {
+                request.resize(size).map(|()| *memory = request.memory())
             }
-            From::Copy(_) if size == memory.len() => Ok(()),
-            From::Copy(_) => {
+            Serving { from: From::Copy(_), memory, .. } if size == memory.len() => Ok(()),
+            Serving { from: From::Copy(_), .. } => {
                 let what = "an answer of another length than its request's, through two buffers";
-                Err(duplex(py)(Error::Unsupported { what }))
+                Err(Error::Unsupported { what })
             }
-            From::Viewed(_) | From::Done => Err(Self::done(py)),
-        }
+            Serving { from: From::Viewed(_) | From::Done, .. } => Err(DONE),
+        };
+        resized.map_err(duplex(py))
     }
 
     /// The bytes as a numpy array of this shape and type, without a copy; by default all bytes in a row.
@@ -326,9 +326,10 @@ impl Request {
     ) -> PyResult<()> {
         let this = slf.get();
         let memory = match &*this.state.lock() {
-            Serving { from: From::Viewed(_) | From::Done, .. } => return Err(Self::done(slf.py())),
-            Serving { memory, .. } => memory.clone(),
+            Serving { from: From::Viewed(_) | From::Done, .. } => Err(DONE),
+            Serving { memory, .. } => Ok(memory.clone()),
         };
+        let memory = memory.map_err(duplex(slf.py()))?;
         // SAFETY: Python's call; `state` keeps the memory, whose replacement waits for all views.
         unsafe { this.exports.fill(&slf, view, flags, &memory) }
     }

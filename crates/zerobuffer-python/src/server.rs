@@ -355,7 +355,8 @@ impl Service {
         }
         self.join(py)?;
         let stopped = self.end(py)?;
-        match self.failure.lock().take() {
+        let failure = self.failure.lock().take();
+        match failure {
             Some(error) => Err(exception(py, &error, Side::Duplex)),
             None => stopped.map_err(duplex(py)),
         }

@@ -395,3 +395,43 @@ def test_a_server_that_is_collected_as_the_interpreter_exits_leaves_nothing(name
     assert started.line() == "up" and objects(name)
     started.finish()
     assert not objects(name)
+
+
+@pytest.mark.parametrize("side", ["request", "request buffer"])
+def test_a_refused_call_does_not_stop_other_threads_that_look_at_its_object(name, side, monkeypatch):
+    """Making an exception runs Python, where another thread may get the interpreter lock."""
+    inside, looked = threading.Event(), threading.Event()
+    plain = zerobuffer.FrameTooLargeException.__init__
+
+    def slow(error, *arguments):
+        inside.set()
+        assert looked.wait(LONG), "the other thread waits for this one"
+        plain(error, *arguments)
+
+    def look(object):
+        assert inside.wait(LONG)
+        len(object)
+        looked.set()
+
+    with Server(name, SMALL) as server, Client(name, LONG) as client:
+        buffer = client.acquire_request_buffer(1)
+        frame = buffer
+        if side == "request":
+            buffer.commit()
+            frame = server.receive(LONG)
+        monkeypatch.setattr(zerobuffer.FrameTooLargeException, "__init__", slow)
+        looker = threading.Thread(target=look, args=(frame,))
+        looker.start()
+        with pytest.raises(zerobuffer.TooLarge):
+            frame.resize(1 << 40)
+        looker.join(LONG)
+        frame.respond() if side == "request" else frame.abandon()
+
+
+def test_data_that_was_released_is_made_anew_though_a_slice_of_it_lives(name):
+    with Server(name, SMALL), Client(name, LONG) as client:
+        with client.acquire_request_buffer(4) as buffer:
+            with buffer.data as view:
+                rest = view[1:]
+            buffer.data[:] = b"abcd"
+            assert bytes(rest) == b"bcd"
