@@ -57,9 +57,11 @@ impl Closer {
         }
     }
 
-    /// Whether the object was closed, or is gone.
+    /// Whether the object was closed, or is gone. In a forked child, where none can be used: true.
     pub fn is_closed(&self) -> bool {
-        self.target.upgrade().is_none_or(|target| target.is_closed())
+        // Looked at first: another thread may have had a lock of the object's when the process forked.
+        self.fork_generation != sys::fork_generation()
+            || self.target.upgrade().is_none_or(|target| target.is_closed())
     }
 }
 

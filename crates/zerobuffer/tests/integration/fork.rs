@@ -4,7 +4,9 @@ use crate::harness::{LONG, SOON, eventually, fails, scene};
 use crate::peer::{Words, say};
 use crate::work;
 use std::time::Duration;
-use zerobuffer::{BufferConfig, Client, ClientConfig, ErrorKind, Frame, LostRequest, Server};
+use zerobuffer::{
+    BufferConfig, Client, ClientConfig, Closer, ErrorKind, Frame, LostRequest, Server,
+};
 
 #[test]
 fn handles_refuse_to_work_in_a_forked_child_and_dropping_them_there_touches_nothing() {
@@ -188,6 +190,7 @@ fn check_handles(name: &str) {
     let mut request = pulled.receive(LONG).unwrap().into_owned();
     let before = crate::harness::names(name);
     assert_eq!(before.len(), 15);
+    let closers = [client.closer(), shared.closer(), server.closer()];
 
     // SAFETY: the child is a copy of this thread alone; what it does needs no other thread.
     let pid = unsafe { libc::fork() };
@@ -214,6 +217,9 @@ fn check_handles(name: &str) {
             fails(pulled.receive(LONG).map(drop), wrong);
             fails(pulled.start(|_: &mut Frame<'_>| {}), wrong);
             assert!(!server.is_client_connected());
+            // Nor can any of them be used here.
+            closers.iter().for_each(Closer::close);
+            assert!(closers.iter().all(Closer::is_closed));
             request.resize(50).unwrap();
             request.respond();
             // And its own channel works.
@@ -233,6 +239,7 @@ fn check_handles(name: &str) {
     assert_eq!(status, 0, "the child found a fault, see above");
 
     // Here everything is as before the fork.
+    assert!(!closers.iter().any(Closer::is_closed));
     assert_eq!(crate::harness::names(name), before);
     work::check(held.data(), 100, 1);
     drop(held);

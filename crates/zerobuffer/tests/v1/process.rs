@@ -4,6 +4,7 @@ use crate::support::{
     LONG, Pattern, Peer, Random, SOON, Unique, answer, field, order, peek, poke, until,
 };
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use zerobuffer::v1::{Draft, DuplexClient, DuplexServer, Reader, Writer};
 use zerobuffer::{BufferConfig, Error, ErrorKind};
@@ -24,6 +25,7 @@ fn child_process() {
         ("restless-reader", [name]) => restless_reader(name),
         ("forking-reader", [name]) => forking_reader(name),
         ("forking-tester", [name]) => forking_tester(name),
+        ("forking-looker", [name]) => forking_looker(name),
         ("signalled-reader", [name]) => signalled_reader(name),
         ("short-of-space", [name]) => short_of_space(name),
         ("idle-pair", [name]) => idle_pair(name),
@@ -383,6 +385,52 @@ fn forking_tester(name: &str) {
 fn p5_handles_in_a_forked_child_touch_nothing() {
     let name = Unique::new("fork-tester");
     let mut peer = Peer::role("forking-tester", &[&name]);
+    peer.expect("good");
+    peer.finish();
+}
+
+/// Forks while another thread looks after the buffer all the time.
+fn forking_looker(name: &str) {
+    let reader = Reader::create(name, BufferConfig::new(64, 4096)).unwrap();
+    let over = AtomicBool::new(false);
+    let stuck = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                assert!(reader.is_in_place());
+            }
+        });
+        let stuck = (0..100).find(|_| fork_and_drop(&reader) != 0);
+        over.store(true, Ordering::Relaxed);
+        stuck
+    });
+    assert_eq!(stuck, None, "the child of this fork waited for a thread that it has not");
+    answer("good");
+}
+
+/// How a forked child ends that drops the reader: by SIGALRM if it has to wait.
+fn fork_and_drop(reader: &Reader) -> i32 {
+    // SAFETY: the child uses only the reader, which it has for itself there, and ends by _exit.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // SAFETY: as above.
+        unsafe {
+            libc::alarm(30);
+            let good = !reader.is_in_place();
+            drop(std::ptr::read(reader));
+            libc::_exit(i32::from(!good));
+        }
+    }
+    let mut status = -1;
+    // SAFETY: the child is ours.
+    unsafe { libc::waitpid(child, &mut status, 0) };
+    status
+}
+
+/// Rule P5, whatever lock another thread had at the moment of the fork.
+#[test]
+fn p5_a_forked_child_waits_for_no_lock_of_its_parent() {
+    let name = Unique::new("fork-looker");
+    let mut peer = Peer::role("forking-looker", &[&name]);
     peer.expect("good");
     peer.finish();
 }

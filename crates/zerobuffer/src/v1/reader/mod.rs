@@ -252,8 +252,7 @@ impl Reader {
     /// Whether writers still find the buffer: false once its name, its semaphores or its lock files
     /// were deleted or replaced from outside. A writer that is attached already does not mind.
     pub fn is_in_place(&self) -> bool {
-        let owned = self.core.owned();
-        self.core.segment.is_ours() && owned.is_in_place()
+        self.core.segment.is_ours() && self.core.owned().is_in_place()
     }
 
     /// What was read and seen so far.
@@ -266,7 +265,10 @@ impl Reader {
 
     /// The same for a reader that others share: nothing can be sent any more, what was sent can be read.
     pub(in crate::v1) fn remove(&self) {
-        self.core.owned().close();
+        // In a forked child there is nothing to remove, and another thread may have had the lock.
+        if self.core.segment.is_ours() {
+            self.core.owned().close();
+        }
     }
 
     /// Whether anything can still be read.
