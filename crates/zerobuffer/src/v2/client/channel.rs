@@ -396,13 +396,12 @@ impl ClientChannel {
             Unready::Gone(peer) => Err(self.lost(peer, number)),
             Unready::Stopped => Err(Error::Closed),
             Unready::Timeout => {
-                if !self.cancel(number)
-                    && let Some(Ok(Look::Ready(held))) = self.look(number)
-                {
-                    // The answer came while the request was being given up.
-                    return self.accept(held);
+                // What came while the request was being given up counts.
+                match if self.cancel(number) { None } else { self.look(number) } {
+                    Some(Ok(Look::Ready(held))) => self.accept(held),
+                    Some(Err(violation)) => Err(self.poison(violation)),
+                    _ => Err(timed_out(deadline.timeout())),
                 }
-                Err(timed_out(deadline.timeout()))
             }
         }
     }
@@ -667,5 +666,29 @@ pub(super) fn end_error(peer: Peer, request: Option<LostRequest>) -> Error {
     match peer {
         Peer::Closed => Error::PeerClosed { request },
         _ => Error::PeerDied { request },
+    }
+}
+
+#[cfg(all(test, not(loom), not(zerobuffer_unsupported)))]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::v2::layout::slot;
+    use crate::{BufferConfig, Server};
+
+    #[test]
+    fn a_violation_that_comes_while_a_request_is_given_up_is_not_taken_for_the_time_that_is_up() {
+        let name = ChannelName::new(&format!("late-{}", std::process::id())).unwrap();
+        let _server = Server::create(name.as_str(), BufferConfig::new(0, 4096)).unwrap();
+        let soon = Deadline::after(Duration::from_secs(20));
+        let config = ClientConfig::new();
+        let channel = ClientChannel::attach(&name, &config, &soon, &|| false).unwrap();
+        let number = channel.send_at_once(b"request", Demand::anywhere(7)).unwrap();
+        // The wait is over, and only then the server writes what no request can have.
+        let end: std::result::Result<Looked, Unready> = Err(Unready::Timeout);
+        channel.segment.payload_words().at(slot::STATE).store(u64::MAX, Ordering::Release);
+        let error = channel.settle(number, &soon, end).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ProtocolViolation);
+        assert_eq!(channel.check().unwrap_err().kind(), ErrorKind::ProtocolViolation);
     }
 }
