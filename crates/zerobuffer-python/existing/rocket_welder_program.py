@@ -12,6 +12,8 @@ import sys
 import time
 from datetime import timedelta
 
+import numpy as np
+
 role, mode, name = sys.argv[1:4]
 WIDTH, HEIGHT, FRAMES = map(int, sys.argv[4:])
 SIZE = WIDTH * HEIGHT * 3
@@ -26,8 +28,16 @@ def shade(number):
     return number % 251
 
 
+HEADER = struct.Struct("<QQQ")
+# One for all, since new memory for each takes longer than all else.
+FRAME = bytearray(HEADER.size + SIZE)
+PIXELS = np.frombuffer(FRAME, np.uint8, offset=HEADER.size)
+
+
 def frame(number):
-    return struct.pack("<QQQ", number, number * 33_000_000, 2**64 - 1) + bytes([shade(number)]) * SIZE
+    HEADER.pack_into(FRAME, 0, number, number * 33_000_000, 2**64 - 1)
+    PIXELS[:] = shade(number)
+    return FRAME
 
 
 def patiently(attempt):
@@ -44,7 +54,6 @@ def patiently(attempt):
 
 def user():
     import cv2
-    import numpy as np
     import rocket_welder_sdk
 
     right, kept = [], []

@@ -11,11 +11,13 @@ import pytest
 
 class Environment:
     def __init__(self, folder):
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
         self.python = folder / "bin/python"
 
     def pip(self, *arguments):
-        command = [self.python, "-m", "pip", "--disable-pip-version-check", *arguments]
+        # That of the environment that runs the tests: none has to be installed.
+        pip = [sys.executable, "-m", "pip", "--python", self.python, "--disable-pip-version-check"]
+        command = [*pip, *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     def imports(self):
