@@ -143,6 +143,17 @@ impl ClientChannel {
         self.ended.load(Ordering::Relaxed) == CLOSED_HERE
     }
 
+    /// Whether nobody is to wait here any more, whatever the server does: this side has ended it, or found
+    /// that the server is not to be trusted.
+    pub(super) fn is_stopped(&self) -> bool {
+        matches!(self.ended.load(Ordering::Relaxed), VIOLATED | CLOSED_HERE)
+    }
+
+    /// Why [`Self::is_stopped`].
+    fn why_stopped(&self) -> Error {
+        self.check().err().unwrap_or(Error::Closed)
+    }
+
     fn poison(&self, violation: Violation) -> Error {
         crate::trace::event!(channel = %self.segment.name, field = violation.field, "poisoned");
         let violation = *self.violation.get_or_init(|| violation);
@@ -243,7 +254,7 @@ impl ClientChannel {
             let (needed, free) = shortage;
             Err(match unready {
                 Unready::Gone(peer) => end_error(peer, None),
-                Unready::Stopped => Error::Closed,
+                Unready::Stopped => self.why_stopped(),
                 Unready::Timeout => Error::Full { needed, free, in_flight: self.ring.in_flight() },
             })
         })
@@ -394,7 +405,7 @@ impl ClientChannel {
         };
         match unready {
             Unready::Gone(peer) => Err(self.lost(peer, number)),
-            Unready::Stopped => Err(Error::Closed),
+            Unready::Stopped => Err(self.why_stopped()),
             Unready::Timeout => {
                 // What came while the request was being given up counts.
                 match if self.cancel(number) { None } else { self.look(number) } {
@@ -440,7 +451,7 @@ impl ClientChannel {
             Ok(Ok(held)) => self.accept(held),
             Ok(Err(violation)) => Err(self.poison(violation)),
             Err(Unready::Gone(peer)) => Err(end_error(peer, self.next_lost())),
-            Err(Unready::Stopped) => Err(Error::Closed),
+            Err(Unready::Stopped) => Err(self.why_stopped()),
             Err(Unready::Timeout) => Err(timed_out(deadline.timeout())),
         }
     }
@@ -647,7 +658,7 @@ impl Watch for ClientChannel {
     }
 
     fn stopped(&self) -> bool {
-        self.has_ended_here()
+        self.is_stopped()
     }
 }
 
@@ -690,5 +701,22 @@ mod tests {
         let error = channel.settle(number, &soon, end).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ProtocolViolation);
         assert_eq!(channel.check().unwrap_err().kind(), ErrorKind::ProtocolViolation);
+    }
+
+    /// Found given up, or not found any more: it was sent, and to a server that lives.
+    #[test]
+    fn a_request_of_a_connection_that_was_left_is_in_doubt() {
+        for looked in [Ok(Ok(Look::Unknown)), Err(Unready::Gone(Peer::Closed))] {
+            let name = ChannelName::new(&format!("left-{}", std::process::id())).unwrap();
+            let _server = Server::create(name.as_str(), BufferConfig::new(0, 4096)).unwrap();
+            let soon = Deadline::after(Duration::from_secs(20));
+            let config = ClientConfig::new();
+            let channel = ClientChannel::attach(&name, &config, &soon, &|| false).unwrap();
+            let number = channel.send_at_once(b"request", Demand::anywhere(7)).unwrap();
+            channel.leave();
+            let error = channel.settle(number, &soon, looked).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::PeerClosed);
+            assert_eq!(error.lost_request().map(|lost| lost.state), Some(RequestState::InDoubt));
+        }
     }
 }

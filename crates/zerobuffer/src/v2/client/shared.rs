@@ -652,7 +652,7 @@ fn wait<T>(
             crowd.step_down();
             return waited;
         }
-        if channel.has_ended_here() {
+        if channel.is_stopped() {
             return Err(Unready::Stopped);
         }
         if deadline.left().is_zero() {
@@ -682,7 +682,7 @@ impl Watch for Leader<'_> {
     }
 
     fn stopped(&self) -> bool {
-        self.channel.has_ended_here()
+        self.channel.is_stopped()
     }
 
     fn woken(&self) {
