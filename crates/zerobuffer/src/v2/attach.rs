@@ -49,8 +49,10 @@ pub(crate) fn attach(
             return Err(Error::Closed);
         }
         let is_over = || deadline.left().is_zero() || is_given_up();
-        let error = match try_attach(name, config, &is_over) {
+        let error = match try_attach(name, config, &is_over, is_given_up) {
             Ok(segment) => return Ok(segment),
+            // Why it was left unfinished is one thing, whatever step noticed it.
+            Err(_) if is_given_up() => return Err(Error::Closed),
             Err(Refusal::Final(error)) => return Err(error),
             Err(Refusal::Retry(error)) => error,
         };
@@ -65,6 +67,7 @@ fn try_attach(
     name: &ChannelName,
     config: &ClientConfig,
     is_over: &dyn Fn() -> bool,
+    is_given_up: &dyn Fn() -> bool,
 ) -> std::result::Result<Segment, Refusal> {
     let owner = config.owner.unwrap_or_else(sys::effective_uid);
     let metadata = config.metadata.as_slice();
@@ -104,7 +107,7 @@ fn try_attach(
     })?;
     let segment = Segment::new(name, memory, geometry, semaphores, Role::Client)?;
     failpoint!("attach.semaphores");
-    segment.memory.fault_in(&|| true)?;
+    segment.memory.fault_in(&|| !is_given_up())?;
     if !segment.is_fresh() {
         return Err(busy());
     }
@@ -263,4 +266,26 @@ fn open_semaphore(object: &str, owner: u32) -> Result<Semaphore> {
 
 fn violation(field: &'static str, observed: u64, allowed: u64) -> Refusal {
     Refusal::Final(Error::ProtocolViolation { field, observed, allowed })
+}
+
+#[cfg(all(test, not(zerobuffer_unsupported)))]
+mod tests {
+    use super::*;
+    use crate::{BufferConfig, ErrorKind, Pages, Server};
+    use std::cell::Cell;
+
+    #[test]
+    fn who_gives_up_does_not_wait_for_pages() {
+        let name = ChannelName::new(&format!("give-up-{}", std::process::id())).unwrap();
+        let _server = Server::create(name.as_str(), BufferConfig::new(0, 16 << 20)).unwrap();
+        let config = ClientConfig::new().pages(Pages::Prefaulted);
+        let deadline = Deadline::after(Duration::from_secs(20));
+        let looks = Cell::new(0);
+        // After the first of some pieces.
+        let is_given_up = || looks.replace(looks.get() + 1) >= 2;
+        let given_up = attach(&name, &config, &deadline, &is_given_up);
+        assert_eq!(given_up.unwrap_err().kind(), ErrorKind::Closed);
+        // And the role was given back.
+        attach(&name, &config, &deadline, &|| false).unwrap();
+    }
 }
