@@ -33,7 +33,10 @@ class LinuxSharedMemory(_Closing):
     def __init__(self, name: str, size: int, create: bool = False) -> None:
         """``size`` is for new memory; what exists has its own."""
         self._name = name
-        self._path = "/dev/shm/" + name.lstrip("/")
+        plain = name.lstrip("/")
+        if "/" in plain or plain in ("", ".", ".."):
+            raise ZeroBufferException(f"shared memory has no name with a slash in it, as {name!r} has, and no empty one")
+        self._path = "/dev/shm/" + plain
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             file = os.open(self._path, flags | (os.O_CREAT | os.O_EXCL if create else 0), 0o666)
@@ -47,7 +50,7 @@ class LinuxSharedMemory(_Closing):
                 os.posix_fallocate(file, 0, size)
             self._size = os.fstat(file).st_size
             self._memory: Optional[mmap.mmap] = mmap.mmap(file, self._size)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, OverflowError) as error:
             if create:
                 os.unlink(self._path)
             raise ZeroBufferException(f"shared memory {name!r} cannot be mapped: {error}") from error
@@ -168,15 +171,20 @@ class LinuxFileLock(_Closing):
         """Makes the file and its folder if they are not there."""
         self._path = path
         self._file: Optional[int] = None
-        try:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-        except OSError as error:
-            raise ZeroBufferException(f"lock file {path!r} cannot be made: {error.strerror}") from error
-        if not _try_lock(file):
-            os.close(file)
-            raise ZeroBufferException(f"somebody else holds lock file {path!r}")
-        self._file = file
+        while self._file is None:
+            try:
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+                file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+            except OSError as error:
+                raise ZeroBufferException(f"lock file {path!r} cannot be made: {error.strerror}") from error
+            if not _try_lock(file):
+                os.close(file)
+                raise ZeroBufferException(f"somebody else holds lock file {path!r}")
+            if _has_name(file, path):
+                self._file = file
+            else:
+                # Its holder has removed it in between.
+                os.close(file)
 
     def is_locked(self) -> bool:
         """Whether this object holds the lock."""
@@ -198,7 +206,7 @@ class LinuxFileLock(_Closing):
         except OSError:
             return False
         try:
-            if not _try_lock(file):
+            if not _try_lock(file) or not _has_name(file, path):
                 return False
             os.unlink(path)
             return True
@@ -214,3 +222,11 @@ def _try_lock(file: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _has_name(file: int, path: str) -> bool:
+    """Whether the open file is still the one that is found there: another may have been made since."""
+    try:
+        return os.path.samestat(os.fstat(file), os.stat(path, follow_symlinks=False))
+    except FileNotFoundError:
+        return False
