@@ -4,6 +4,8 @@ use anyhow::{Context, Result, ensure};
 use nix::mount::{MsFlags, mount, umount};
 use nix::sched::{CloneFlags, unshare};
 use std::collections::BTreeSet;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -68,7 +70,10 @@ fn own_folders() -> bool {
     let alone =
         unshare(CloneFlags::CLONE_NEWNS).and_then(|()| mount(none, "/", none, private, none));
     let empty = |folder: &str| {
-        let _ = std::fs::create_dir(folder);
+        if std::fs::create_dir(folder).is_ok() {
+            // For every user, as the library makes it: an interrupted run leaves it.
+            let _ = std::fs::set_permissions(folder, Permissions::from_mode(0o1777));
+        }
         let mode = Some("mode=1777");
         mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), mode)
     };
