@@ -7,7 +7,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use zerobuffer::{
-    BufferConfig, Error, Frame, OwnedRequestBuffer, Response, Server, ServerConfig, WaitStrategy,
+    BufferConfig, Error, Frame, OwnedRequestBuffer, RequestLayout, Response, Server, ServerConfig,
+    WaitStrategy,
 };
 
 /// So many requests of 200 bytes fill a ring of 64 KiB, a slot having 320.
@@ -136,5 +137,21 @@ fn an_answer_that_a_cancel_on_another_thread_leaves_is_received() {
             }
             end.store(true, Ordering::Relaxed);
         });
+    });
+}
+
+/// What a caller's code has begun to write is given up when it panics, and the client goes on.
+#[test]
+fn a_panic_while_a_request_is_filled_leaves_the_client_as_it_was() {
+    scene(|t| {
+        let _server = echo(t.name());
+        let client = t.client().into_shared();
+        let panics = std::panic::AssertUnwindSafe(|| {
+            let fill = |_: &mut [u8]| panic!("on purpose");
+            client.call_with(100, RequestLayout::new(), fill, LONG).map(drop)
+        });
+        assert!(std::panic::catch_unwind(panics).is_err());
+        assert_eq!(client.in_flight(), 0);
+        assert_eq!(client.call(&[7; 100], LONG).unwrap().data(), [7; 100]);
     });
 }
