@@ -47,7 +47,7 @@ pub(crate) use imp::{
     include_in_core_dumps, is_this_thread, make_directories, old_empty_files, process_id,
     stat_object, stat_path, unlink_object, unlink_path,
 };
-pub(crate) use imp::{Semaphore, affinity, monotonic_ns, uncancelled};
+pub(crate) use imp::{Semaphore, monotonic_ns, uncancelled};
 #[cfg(not(loom))]
 pub(crate) use shortage::Place;
 

@@ -54,8 +54,3 @@ impl Semaphore {
 pub(crate) fn monotonic_ns() -> u64 {
     0
 }
-
-/// Enough of them.
-pub(crate) fn affinity() -> u32 {
-    2
-}

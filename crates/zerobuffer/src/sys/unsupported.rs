@@ -185,10 +185,6 @@ impl DeathNotice {
 #[cfg(feature = "failpoints")]
 pub(crate) fn signal_self(_: i32) {}
 
-pub(crate) fn affinity() -> u32 {
-    0
-}
-
 pub(crate) fn monotonic_ns() -> u64 {
     0
 }

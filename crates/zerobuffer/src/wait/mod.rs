@@ -21,7 +21,7 @@
 //! ARM may do 4 before 3, because glibc takes the token with acquire ordering only. The loom models at
 //! the end of this file check it, with each fence taken away as a control.
 
-use crate::atomics::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence, load_fence, spin_hint};
+use crate::atomics::{AtomicU32, AtomicU64, Ordering, fence, load_fence, spin_hint};
 use crate::failpoint::failpoint;
 use crate::sys::{self, Semaphore, Waited};
 use std::time::Duration;
@@ -36,11 +36,12 @@ pub enum WaitStrategy {
     SpinThenPark,
     /// Sleep at once: the least CPU time, and a system call on both sides for each message.
     Park,
-    /// Spin and do not sleep: the lowest latency, for a core that has nothing else to do.
+    /// Spin and do not sleep: the lowest latency, for a core that has nothing else to do. Pin each side to
+    /// a CPU of its own.
     ///
-    /// It sleeps all the same where the thread may use one CPU only, which the peer may need. And who loses
-    /// the CPU to another thread while it spins sleeps instead for the next 100 ms, and for longer if that
-    /// happens again and again: who waits for its turn to spin would miss its deadline.
+    /// A thread that loses the CPU to another one while it spins sleeps instead for the next 100 ms, and for
+    /// longer if that happens again and again: where the peer needs this very CPU, spinning would only keep
+    /// it waiting, and deadlines would be missed.
     Spin,
 }
 
@@ -135,8 +136,6 @@ const SPIN_MIN_NS: u64 = 1_000;
 /// While it is not worth it, one wait of so many spins all the same.
 const TRY_EVERY: u32 = 32;
 
-/// Between two looks at how many CPUs the thread may use.
-const CPUS_NS: u64 = 1_000_000;
 /// Between two looks at the clock of one that spins there are microseconds. If there were more than this,
 /// somebody else has had the CPU.
 const LOST_NS: u64 = 1_000_000;
@@ -150,11 +149,8 @@ pub(crate) struct Waiter {
     strategy: WaitStrategy,
     /// How often one looks between two looks at the clock: once where one does not spin.
     burst: AtomicU32,
-    /// One CPU is usable, which the peer may need.
-    alone: AtomicBool,
-    /// The CPUs that the thread might use when one last looked, and when that was.
-    cpus: AtomicU32,
-    cpus_seen_ns: AtomicU64,
+    /// One CPU was usable when this was made: it is not worth trying to spin.
+    alone: bool,
     spin_ns: AtomicU64,
     /// Waits in which spinning was, or would have been, in vain.
     slept: AtomicU32,
@@ -169,21 +165,25 @@ pub(crate) struct Waiter {
 
 impl Waiter {
     pub(crate) fn new(strategy: WaitStrategy) -> Self {
-        let waiter = Self {
+        Self::with_cpus(strategy, sys::usable_cpus())
+    }
+
+    /// How many CPUs may be used says nothing of whether the peer needs one of them: two processes that are
+    /// pinned to a CPU each have one. So `Spin` does not ask, and finds out by losing it.
+    fn with_cpus(strategy: WaitStrategy, usable: usize) -> Self {
+        let alone = strategy == WaitStrategy::SpinThenPark && usable < 2;
+        let spins = strategy != WaitStrategy::Park && !alone;
+        Self {
             strategy,
-            burst: AtomicU32::new(1),
-            alone: AtomicBool::new(true),
-            cpus: AtomicU32::new(sys::affinity()),
-            cpus_seen_ns: AtomicU64::new(0),
+            burst: AtomicU32::new(if spins { BURST } else { 1 }),
+            alone,
             crowded_ns: AtomicU64::new(0),
             crowded_until_ns: AtomicU64::new(0),
             spin_ns: AtomicU64::new(SPIN_MAX_NS),
             slept: AtomicU32::new(0),
             pause: AtomicU32::new(0),
             probed_ns: AtomicU64::new(0),
-        };
-        waiter.set_alone(sys::usable_cpus() < 2);
-        waiter
+        }
     }
 
     /// The first part of WAIT alone, for a cheap look: whether `news` came within the time that one
@@ -278,6 +278,10 @@ impl Waiter {
         loop {
             if let Some(value) = look(if parked { 1 } else { burst }, &mut cond) {
                 self.learn(parked);
+                if !parked && self.strategy == WaitStrategy::Spin {
+                    // It may have come while the peer had this CPU.
+                    self.may_go_on_spinning(looked_at, sys::monotonic_ns());
+                }
                 return Ok(value);
             }
             let now = sys::monotonic_ns();
@@ -322,9 +326,8 @@ impl Waiter {
     }
 
     fn spin_until(&self, start: u64) -> u64 {
-        self.look_at_cpus(start);
         match self.strategy {
-            _ if self.alone.load(Ordering::Relaxed) => start,
+            _ if self.alone => start,
             WaitStrategy::Park => start,
             WaitStrategy::SpinThenPark => start + self.spin_ns.load(Ordering::Relaxed),
             WaitStrategy::Spin if start < self.crowded_until_ns.load(Ordering::Relaxed) => start,
@@ -335,34 +338,13 @@ impl Waiter {
         }
     }
 
-    /// Looks at how many CPUs there are, once in a while: that can change at any time.
-    fn look_at_cpus(&self, now: u64) {
-        if self.strategy == WaitStrategy::Park
-            || now < self.cpus_seen_ns.load(Ordering::Relaxed).saturating_add(CPUS_NS)
-        {
-            return;
-        }
-        self.cpus_seen_ns.store(now, Ordering::Relaxed);
-        let cpus = sys::affinity();
-        if self.cpus.swap(cpus, Ordering::Relaxed) != cpus {
-            self.set_alone(sys::usable_cpus() < 2);
-        }
-    }
-
-    fn set_alone(&self, alone: bool) {
-        let spins = self.strategy != WaitStrategy::Park && !alone;
-        self.alone.store(alone, Ordering::Relaxed);
-        self.burst.store(if spins { BURST } else { 1 }, Ordering::Relaxed);
-    }
-
     /// Whether the CPU is free for one that spins, as far as the last look at the clock and this one tell.
     fn may_go_on_spinning(&self, looked_at: u64, now: u64) -> bool {
-        if self.strategy == WaitStrategy::Spin && now - looked_at > LOST_NS {
+        let lost = self.strategy == WaitStrategy::Spin && now - looked_at > LOST_NS;
+        if lost {
             self.make_room(now);
-            return false;
         }
-        self.look_at_cpus(now);
-        !self.alone.load(Ordering::Relaxed)
+        !lost
     }
 
     /// The CPU was lost to somebody else while one spun: the next waits sleep.

@@ -40,16 +40,6 @@ pub(crate) fn monotonic_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// How many CPUs the calling thread may run on; 0 when unknown (a machine of more than 1024).
-pub(crate) fn affinity() -> u32 {
-    // SAFETY: an all-zero cpu_set_t is a valid, empty set, and a valid place to write to.
-    unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::sched_getaffinity(0, size_of_val(&set), &mut set);
-        libc::CPU_COUNT(&set) as u32
-    }
-}
-
 /// Whether a thread is the calling one. Not by `std::thread::current`, which panics where the thread's own
 /// things are gone already: in the destructors of a C++ program's static objects, say.
 pub(crate) fn is_this_thread<T>(thread: &std::thread::JoinHandle<T>) -> bool {
