@@ -1,5 +1,5 @@
-//! Every line of the ring, of waiting and of liveness, broken in each way that `cargo mutants` knows: does
-//! a test notice? It takes an hour, so it is no part of a full run.
+//! Every line of the ring, of waiting and liveness, of clients and servers, broken in each way that `cargo mutants` knows: does
+//! a test notice? It takes hours, so it is no part of a full run.
 
 use crate::steps::{cargo, step};
 use anyhow::{Result, ensure};
@@ -18,7 +18,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let mut unit = cargo("mutants -p zerobuffer --timeout 60 --cargo-arg=--lib -o target/mutants");
     // That a property fails is enough; the smallest case is not looked for.
     unit.env("PROPTEST_MAX_SHRINK_ITERS", "1");
-    unit.args(arguments).args(["--", "--", "v2::", "wait::", "liveness::"]);
+    unit.args(arguments).args(["--", "--", "v2::", "wait::", "liveness::", "tenure::"]);
     // Mutants that are missed are no failure of this step: the next one looks at them again.
     let _ = step("mutants against unit tests", unit);
     let mut missed = cargo(
