@@ -42,7 +42,7 @@ fn a_quick_run_writes_the_agreed_json_and_leaves_nothing_behind() {
             assert!(number("median") <= number("max"));
             assert!(number("limit") > 0.0 && number("ratio") > 0.0);
             assert!(listed("latencies", "D1").unwrap()["p50"].as_u64().unwrap() > 0);
-            assert!(table.contains("call, 8 B, spinning"), "{table}");
+            assert!(table.contains("Client::call, 8 bytes, both sides spinning"), "{table}");
         }
         // A machine with one CPU says so.
         None => assert!(listed("not_measured", "P1").is_some(), "{json}"),
