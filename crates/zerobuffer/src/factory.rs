@@ -1,12 +1,12 @@
 //! One way in to every kind of duplex channel.
 
+use crate::client::{Client, RequestBuffer, Response};
 use crate::closer::Closer;
 use crate::config::{ClientConfig, ServerConfig};
 use crate::error::{Error, Result};
 use crate::handler::HandlerOutcome;
+use crate::server::Server;
 use crate::v1;
-use crate::v2::client::{Client, RequestBuffer, Response};
-use crate::v2::server::Server;
 use std::time::{Duration, Instant};
 
 /// The pause between two looks for a server of either kind.
@@ -388,7 +388,7 @@ mod tests {
     use super::*;
     use crate::config::BufferConfig;
     use crate::error::ErrorKind;
-    use crate::v2::server::Frame;
+    use crate::server::Frame;
 
     const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -149,11 +149,11 @@
 
 mod atomics;
 #[cfg(not(loom))]
+mod client;
+#[cfg(not(loom))]
 mod closer;
 #[cfg(not(loom))]
 mod config;
-#[cfg(not(loom))]
-mod crew;
 #[cfg(not(loom))]
 mod debug;
 mod error;
@@ -166,11 +166,15 @@ pub mod faults;
 #[cfg(not(loom))]
 mod handler;
 #[cfg(not(loom))]
-mod liveness;
+mod link;
 #[cfg(not(loom))]
 pub mod memory;
 #[cfg(not(loom))]
 mod name;
+#[cfg(not(loom))]
+mod ready_threads;
+#[cfg(not(loom))]
+mod server;
 mod sys;
 mod tenure;
 #[cfg(not(loom))]
@@ -180,6 +184,11 @@ pub mod v1;
 mod v2;
 mod wait;
 
+#[cfg(not(loom))]
+pub use client::{
+    Client, OwnedRequestBuffer, OwnedResponse, Reconnected, RequestBuffer, RequestLayout,
+    RequestSender, Response, ResponseReceiver, SharedClient,
+};
 #[cfg(not(loom))]
 pub use closer::Closer;
 #[cfg(not(loom))]
@@ -201,14 +210,9 @@ pub use handler::HandlerOutcome;
 #[cfg(not(loom))]
 pub use name::{ChannelName, MAX_NAME_LEN};
 #[cfg(not(loom))]
+pub use server::{Frame, OwnedRequest, Request, Server};
+#[cfg(not(loom))]
 pub use sys::Pages;
-#[cfg(not(loom))]
-pub use v2::client::{
-    Client, OwnedRequestBuffer, OwnedResponse, Reconnected, RequestBuffer, RequestLayout,
-    RequestSender, Response, ResponseReceiver, SharedClient,
-};
-#[cfg(not(loom))]
-pub use v2::server::{Frame, OwnedRequest, Request, Server};
 pub use wait::WaitStrategy;
 
 /// The example of the project's first page.

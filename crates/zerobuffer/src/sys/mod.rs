@@ -43,7 +43,7 @@ mod imp;
 pub(crate) use imp::signal_self;
 #[cfg(not(loom))]
 pub(crate) use imp::{
-    DeathNotice, LockFile, Mapping, Process, ShmFile, effective_uid, fork_generation,
+    LockFile, Mapping, Process, ShmFile, Subscription, effective_uid, fork_generation,
     include_in_core_dumps, is_this_thread, make_directories, old_empty_files, process_id,
     stat_object, stat_path, unlink_object, unlink_path,
 };

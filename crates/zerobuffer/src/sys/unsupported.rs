@@ -173,9 +173,9 @@ pub(crate) fn fork_generation() -> u32 {
 
 /// Nobody is ever told.
 #[derive(Debug)]
-pub(crate) struct DeathNotice(Infallible);
+pub(crate) struct Subscription(Infallible);
 
-impl DeathNotice {
+impl Subscription {
     pub(crate) fn of(_: u64, _: impl FnOnce() + Send + 'static) -> Option<Self> {
         None
     }

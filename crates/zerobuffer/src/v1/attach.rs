@@ -43,7 +43,7 @@ pub(super) struct Attached {
 impl Attached {
     /// Gives the writer's role back, if it still is ours (rule P6). Nothing is posted (rule R10).
     pub(super) fn close(&self) {
-        if self.segment.is_ours() {
+        if self.segment.is_this_process() {
             let pid = u64::from(sys::process_id());
             self.segment.control.replace(oieb::WRITER_PID, pid, 0);
         }

@@ -90,7 +90,7 @@ impl Owned {
     /// without any pid (rules L4 and L9); the locks go last, so that no successor starts before.
     pub(super) fn close(&mut self) {
         if let Some(locks) = self.locks.take()
-            && self.segment.is_ours()
+            && self.segment.is_this_process()
         {
             self.segment.unlink();
             // Not if somebody has taken the segment over (rule P6).

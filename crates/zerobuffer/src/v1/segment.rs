@@ -127,11 +127,11 @@ impl Segment {
     /// `WrongProcess` in a forked child, which has no mapping.
     #[inline]
     pub(super) fn check_process(&self) -> Result<()> {
-        if self.is_ours() { Ok(()) } else { Err(Error::WrongProcess) }
+        if self.is_this_process() { Ok(()) } else { Err(Error::WrongProcess) }
     }
 
     #[inline]
-    pub(super) fn is_ours(&self) -> bool {
+    pub(super) fn is_this_process(&self) -> bool {
         self.fork_generation == sys::fork_generation()
     }
 

@@ -12,7 +12,7 @@ use crate::name::BufferName;
 use crate::sys;
 use crate::v1::layout::oieb;
 use crate::v1::segment::Segment;
-use crate::wait::{Deadline, Peer, Unready, Waiter, Watch, wake};
+use crate::wait::{Deadline, Peer, Unready, WaitContext, Waiter, wake};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -175,7 +175,7 @@ impl Writer {
 
     /// The bytes of a claim of this writer's.
     pub(super) fn data_mut<'g>(&'g self, claim: &'g mut Claim) -> &'g mut [u8] {
-        match self.attached.segment.is_ours() {
+        match self.attached.segment.is_this_process() {
             true => claim.data_mut(&self.attached.segment.payload),
             false => &mut [],
         }
@@ -183,7 +183,7 @@ impl Writer {
 
     /// The same as memory that stays mapped.
     pub(super) fn memory(&self, claim: &Claim) -> SharedMemoryView {
-        match self.attached.segment.is_ours() {
+        match self.attached.segment.is_this_process() {
             true => self.attached.segment.payload.window(claim.data_start(), claim.len()),
             false => SharedMemoryView::empty(),
         }
@@ -249,7 +249,7 @@ impl Writer {
 
     /// Whether the reader is there at this moment, and the buffer's name still its own.
     pub fn is_reader_connected(&self) -> bool {
-        self.attached.segment.is_ours() && self.look_at_reader() == Peer::Alive
+        self.attached.segment.is_this_process() && self.look_at_reader() == Peer::Alive
     }
 
     /// The longest frame that the ring can take at its beginning.
@@ -434,7 +434,7 @@ struct Turn<'w> {
     stop: Option<&'w AtomicBool>,
 }
 
-impl Watch for Turn<'_> {
+impl WaitContext for Turn<'_> {
     fn peer(&self) -> Peer {
         match self.writer.is_closed() {
             true => Peer::Closed,

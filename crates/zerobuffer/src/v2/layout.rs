@@ -89,7 +89,7 @@ impl Phase {
 
 /// The last header word: u32 stride, u16 data_offset, u16 status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Shape {
+pub(crate) struct SlotShape {
     /// Slot length in units of 64 bytes.
     pub(crate) stride: u32,
     /// From the slot's start to its data.
@@ -98,7 +98,7 @@ pub(crate) struct Shape {
     pub(crate) status: u16,
 }
 
-impl Shape {
+impl SlotShape {
     #[inline]
     pub(crate) const fn from_word(word: u64) -> Self {
         Self { stride: word as u32, data_offset: (word >> 32) as u16, status: (word >> 48) as u16 }
@@ -135,7 +135,7 @@ pub(crate) struct Demand {
     /// A power of two up to 4096; 1 if any will do.
     alignment: u64,
     /// Rather in bytes that were in use lately than in those behind them.
-    warm: bool,
+    prefer_cached: bool,
 }
 
 impl Demand {
@@ -150,26 +150,26 @@ impl Demand {
                 allowed: "a power of two from 1 to 4096",
             });
         }
-        Ok(Self { capacity, alignment, warm: false })
+        Ok(Self { capacity, alignment, prefer_cached: false })
     }
 
     /// A demand for any place.
     #[inline]
     pub(crate) const fn anywhere(capacity: u64) -> Self {
-        Self { capacity, alignment: 1, warm: false }
+        Self { capacity, alignment: 1, prefer_cached: false }
     }
 
     /// A demand for any place, but rather where the caches of both sides still have the ring. For a
     /// request that is answered before the next one is made: what lies behind it is out of use until
     /// the server is there.
     #[inline]
-    pub(crate) const fn warm(capacity: u64) -> Self {
-        Self { capacity, alignment: 1, warm: true }
+    pub(crate) const fn prefer_cached(capacity: u64) -> Self {
+        Self { capacity, alignment: 1, prefer_cached: true }
     }
 
     #[inline]
-    pub(crate) fn is_warm(self) -> bool {
-        self.warm
+    pub(crate) fn prefers_cached(self) -> bool {
+        self.prefer_cached
     }
 
     #[inline]
@@ -274,9 +274,9 @@ mod tests {
 
     #[test]
     fn shape_words_follow_the_header() {
-        let shape = Shape { stride: 0x0403_0201, data_offset: 0x0605, status: 0x0807 };
+        let shape = SlotShape { stride: 0x0403_0201, data_offset: 0x0605, status: 0x0807 };
         assert_eq!(shape.to_word().to_le_bytes(), [1, 2, 3, 4, 5, 6, 7, 8]);
-        assert_eq!(Shape::from_word(shape.to_word()), shape);
+        assert_eq!(SlotShape::from_word(shape.to_word()), shape);
     }
 
     #[test]

@@ -1,21 +1,11 @@
 //! Protocol version 2: the in-place duplex channel.
 
 pub(crate) mod layout;
-mod ring;
-mod words;
+pub(crate) mod ring;
+pub(crate) mod words;
 
 #[cfg(not(loom))]
-mod attach;
-#[cfg(not(loom))]
-pub(crate) mod client;
-#[cfg(not(loom))]
-mod create;
-#[cfg(not(loom))]
-mod frame;
-#[cfg(not(loom))]
-mod segment;
-#[cfg(not(loom))]
-pub(crate) mod server;
+pub(crate) mod frame;
 
 #[cfg(all(test, not(any(loom, zerobuffer_unsupported))))]
 mod tests;

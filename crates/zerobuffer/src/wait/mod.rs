@@ -109,7 +109,7 @@ pub(crate) enum Unready {
 }
 
 /// What a wait looks at besides its condition.
-pub(crate) trait Watch {
+pub(crate) trait WaitContext {
     /// Cheap, in memory only: has the peer closed the channel? Looked at every slow turn.
     fn peer(&self) -> Peer;
     /// May cost a system call: is the peer there? Asked whenever a slice has passed.
@@ -243,7 +243,7 @@ impl Waiter {
         &self,
         semaphore: &Semaphore,
         deadline: &Deadline,
-        watch: &impl Watch,
+        watch: &impl WaitContext,
         mut cond: impl FnMut() -> Option<T>,
     ) -> Result<T, Unready> {
         let burst = if self.sleeps_at_once() { 1 } else { self.burst() };
@@ -261,7 +261,7 @@ impl Waiter {
         &self,
         semaphore: &Semaphore,
         deadline: &Deadline,
-        watch: &impl Watch,
+        watch: &impl WaitContext,
         mut cond: impl FnMut() -> Option<T>,
         burst: u32,
     ) -> Result<T, Unready> {
@@ -401,13 +401,13 @@ pub(crate) fn wake(semaphore: &Semaphore) {
     // litmus test alone, which must notice that the fence is gone.
     #[cfg(not(zerobuffer_without_wake_fence))]
     fence(Ordering::SeqCst);
-    hint(semaphore);
+    post_if_empty(semaphore);
 }
 
 /// WAKE for a waiter that looks again every slice by itself: without the fence a wake-up may come a
 /// slice late, but costs nothing now.
 #[inline]
-pub(crate) fn hint(semaphore: &Semaphore) {
+pub(crate) fn post_if_empty(semaphore: &Semaphore) {
     if semaphore.value().is_none_or(|tokens| tokens <= 0) {
         semaphore.post();
     }

@@ -8,7 +8,7 @@ use loom::thread;
 /// The peer lives for ever.
 pub(crate) struct Immortal;
 
-impl Watch for Immortal {
+impl WaitContext for Immortal {
     fn peer(&self) -> Peer {
         Peer::Alive
     }
@@ -67,7 +67,7 @@ fn one_step_of_each(waker_fence: bool, waiter_fence: bool) {
                 if waker_fence {
                     wake(&semaphore);
                 } else {
-                    hint(&semaphore);
+                    post_if_empty(&semaphore);
                 }
             })
         };

@@ -26,7 +26,7 @@ impl LastWords {
     }
 }
 
-impl Watch for LastWords {
+impl WaitContext for LastWords {
     fn peer(&self) -> Peer {
         if self.only_a_probe_tells { Peer::Alive } else { self.end() }
     }
@@ -185,7 +185,7 @@ fn a_wait_like_many_that_ended_in_sleep_sleeps_at_once_but_one_in_a_while_tries_
 #[derive(Default)]
 struct Awake(Cell<u32>);
 
-impl Watch for Awake {
+impl WaitContext for Awake {
     fn peer(&self) -> Peer {
         Peer::Alive
     }
@@ -228,7 +228,7 @@ fn who_sleeps_takes_a_token_and_says_so_and_who_spins_leaves_it() {
 #[test]
 fn a_wait_ends_early_if_it_is_asked_to() {
     struct Stopped;
-    impl Watch for Stopped {
+    impl WaitContext for Stopped {
         fn peer(&self) -> Peer {
             Peer::Alive
         }
@@ -285,7 +285,7 @@ fn a_deadline_stands_from_the_first_look_at_the_clock() {
 /// However often one side wakes the other, which may be busy.
 #[test]
 fn a_wake_up_posts_only_where_no_token_is() {
-    for wake in [wake, hint] {
+    for wake in [wake, post_if_empty] {
         let semaphore = semaphore("tokens");
         assert_eq!(semaphore.value(), Some(0));
         for _ in 0..3 {

@@ -50,7 +50,7 @@ impl Descriptor {
     /// Runs `open`, which makes a descriptor that is close-on-exec.
     pub(super) fn open(open: impl FnOnce() -> Result<i32, Errno>) -> Result<Self, Errno> {
         install_handlers()?;
-        let _gate = Gate::enter();
+        let _gate = ForkLock::enter();
         let fd = above_standard_streams(open()?)?;
         match entries().find(|entry| entry.fd.load(Ordering::Relaxed) == UNUSED) {
             Some(entry) => entry.fd.store(fd, Ordering::Relaxed),
@@ -70,17 +70,17 @@ impl Descriptor {
     }
 
     /// Whether this is the process that made it.
-    pub(super) fn is_ours(&self) -> bool {
+    pub(super) fn is_this_process(&self) -> bool {
         self.generation == generation()
     }
 }
 
 impl Drop for Descriptor {
     fn drop(&mut self) {
-        if !self.is_ours() {
+        if !self.is_this_process() {
             return;
         }
-        let _gate = Gate::enter();
+        let _gate = ForkLock::enter();
         if let Some(entry) = entries().find(|entry| entry.fd.load(Ordering::Relaxed) == self.fd) {
             entry.fd.store(UNUSED, Ordering::Relaxed);
         }
@@ -112,7 +112,7 @@ fn above_standard_streams(fd: i32) -> Result<i32, Errno> {
 /// `mmap` and its `madvise` a child would inherit it, and keep the open file, with its lock, alive.
 pub(super) fn unforked<T>(map: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
     install_handlers()?;
-    let _gate = Gate::enter();
+    let _gate = ForkLock::enter();
     map()
 }
 
@@ -128,11 +128,11 @@ fn entries() -> impl Iterator<Item = &'static Entry> {
     })
 }
 
-struct Gate {
+struct ForkLock {
     _blocked: BlockedSignals,
 }
 
-impl Gate {
+impl ForkLock {
     fn enter() -> Self {
         let blocked = BlockedSignals::all();
         // Acquire: pairs with the Release in `leave`.
@@ -143,7 +143,7 @@ impl Gate {
     }
 }
 
-impl Drop for Gate {
+impl Drop for ForkLock {
     /// Signals are let in again after this, when the fields are dropped.
     fn drop(&mut self) {
         // Release: pairs with the Acquire in `enter`.
@@ -154,14 +154,14 @@ impl Drop for Gate {
 /// The gate of the thread that is forking, from before the fork until after it.
 static FORKING: Forking = Forking(Cell::new(None));
 
-struct Forking(Cell<Option<Gate>>);
+struct Forking(Cell<Option<ForkLock>>);
 
 // SAFETY: the cell is touched by `before_fork` after it has entered the gate, and by `after_fork` before it
 // leaves it: the gate is the lock around it.
 unsafe impl Sync for Forking {}
 
 extern "C" fn before_fork() {
-    let gate = Gate::enter();
+    let gate = ForkLock::enter();
     FORKING.0.set(Some(gate));
 }
 

@@ -119,7 +119,7 @@ impl LockFile {
 
 impl Drop for LockFile {
     fn drop(&mut self) {
-        if self.file.is_ours()
+        if self.file.is_this_process()
             && let Some(temporary) = &self.temporary
         {
             let _ = unlink_path(temporary);
@@ -177,8 +177,11 @@ pub(crate) fn old_empty_files(folder: &str, age: Duration) -> Vec<String> {
     let old = entries.flatten().filter(|entry| {
         entry.metadata().is_ok_and(|found| {
             let changed = found.modified().ok().and_then(|time| time.elapsed().ok());
-            let is_ours = found.uid() == effective_uid();
-            found.is_file() && found.len() == 0 && is_ours && changed.is_some_and(|past| past > age)
+            let is_this_process = found.uid() == effective_uid();
+            found.is_file()
+                && found.len() == 0
+                && is_this_process
+                && changed.is_some_and(|past| past > age)
         })
     });
     old.filter_map(|entry| entry.file_name().into_string().ok()).collect()

@@ -34,7 +34,7 @@ impl Process {
     /// Whether the process runs. One that has ended and that nobody has waited for does not.
     pub(crate) fn is_running(&self) -> bool {
         match &self.pidfd {
-            Some(pidfd) if pidfd.file.is_ours() => !pidfd.has_ended(),
+            Some(pidfd) if pidfd.file.is_this_process() => !pidfd.has_ended(),
             _ => may_be_signalled(self.pid) && !is_zombie(self.pid),
         }
     }

@@ -166,7 +166,7 @@ impl ShmFile {
     }
 
     fn lock_call(&self, command: i32, kind: i32, byte: u64) -> Result<i32, Errno> {
-        if !self.file.is_ours() {
+        if !self.file.is_this_process() {
             return Err(Errno(libc::EBADF));
         }
         // SAFETY: an all-zero flock is a valid value of this plain C struct; OFD locks need l_pid 0.

@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 
 /// The wish to be told of one death; ends when dropped.
 #[derive(Debug)]
-pub(crate) struct DeathNotice {
+pub(crate) struct Subscription {
     id: u64,
     generation: u32,
 }
@@ -31,30 +31,30 @@ struct Entry {
 
 /// Who is to be told, and the thread that does it.
 #[derive(Default)]
-struct Wishes {
+struct Registry {
     entries: Vec<Entry>,
     next: u64,
-    teller: Option<Teller>,
+    teller: Option<WatcherThread>,
 }
 
-struct Teller {
-    bell: Arc<Bell>,
+struct WatcherThread {
+    bell: Arc<WakeFd>,
     thread: JoinHandle<()>,
 }
 
 /// This process's; a forked child begins with a new one, as the old one may have been locked.
-static WISHES: AtomicPtr<Mutex<Wishes>> = AtomicPtr::new(null_mut());
+static WISHES: AtomicPtr<Mutex<Registry>> = AtomicPtr::new(null_mut());
 
 /// In the child of a fork: neither the thread nor the descriptors are here.
 pub(super) fn forget() {
     WISHES.store(null_mut(), Ordering::Relaxed);
 }
 
-fn wishes() -> &'static Mutex<Wishes> {
+fn wishes() -> &'static Mutex<Registry> {
     // Acquire: pairs with the Release below, so the mutex is complete.
     let mut found = WISHES.load(Ordering::Acquire);
     if found.is_null() {
-        let new = Box::into_raw(Box::<Mutex<Wishes>>::default());
+        let new = Box::into_raw(Box::<Mutex<Registry>>::default());
         match WISHES.compare_exchange(null_mut(), new, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => found = new,
             Err(faster) => {
@@ -68,11 +68,11 @@ fn wishes() -> &'static Mutex<Wishes> {
     unsafe { &*found }
 }
 
-fn lock(wishes: &Mutex<Wishes>) -> MutexGuard<'_, Wishes> {
+fn lock(wishes: &Mutex<Registry>) -> MutexGuard<'_, Registry> {
     wishes.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl DeathNotice {
+impl Subscription {
     /// Calls `tell` on another thread when the process `pid` ends; at once if it has. `None` where that
     /// is not to be had.
     pub(crate) fn of(pid: u64, tell: impl FnOnce() + Send + 'static) -> Option<Self> {
@@ -91,7 +91,7 @@ impl DeathNotice {
     }
 }
 
-impl Drop for DeathNotice {
+impl Drop for Subscription {
     fn drop(&mut self) {
         if self.generation != fork::generation() {
             return;
@@ -105,7 +105,7 @@ impl Drop for DeathNotice {
         };
         drop(wishes);
         drop(withdrawn);
-        if let Some(Teller { bell, thread }) = teller {
+        if let Some(WatcherThread { bell, thread }) = teller {
             bell.ring();
             // Whoever drops this while being told is on that very thread.
             if !is_this_thread(&thread) {
@@ -115,18 +115,18 @@ impl Drop for DeathNotice {
     }
 }
 
-fn start() -> Option<Teller> {
-    let bell = Arc::new(Bell::new().ok()?);
+fn start() -> Option<WatcherThread> {
+    let bell = Arc::new(WakeFd::new().ok()?);
     let mine = Arc::clone(&bell);
     let builder = std::thread::Builder::new().name("zb-death-watch".to_owned());
     // New threads inherit the mask: signals are for the program's own threads.
     let _blocked = BlockedSignals::all();
     let thread = builder.stack_size(256 << 10).spawn(move || watch(&mine)).ok()?;
-    Some(Teller { bell, thread })
+    Some(WatcherThread { bell, thread })
 }
 
 /// The thread's life, until its bell is no longer the one that is rung.
-fn watch(bell: &Arc<Bell>) {
+fn watch(bell: &Arc<WakeFd>) {
     loop {
         let watched: Vec<(u64, Arc<PidFd>)> = {
             let wishes = lock(wishes());
@@ -148,7 +148,7 @@ fn watch(bell: &Arc<Bell>) {
 }
 
 /// Sleeps until the bell rings or processes end; which.
-fn await_ends(bell: &Bell, watched: &[(u64, Arc<PidFd>)]) -> Vec<u64> {
+fn await_ends(bell: &WakeFd, watched: &[(u64, Arc<PidFd>)]) -> Vec<u64> {
     let descriptors =
         std::iter::once(bell.file.fd()).chain(watched.iter().map(|(_, pidfd)| pidfd.fd()));
     let mut polls: Vec<libc::pollfd> =
@@ -167,11 +167,11 @@ fn await_ends(bell: &Bell, watched: &[(u64, Arc<PidFd>)]) -> Vec<u64> {
 
 /// Wakes the thread: an eventfd.
 #[derive(Debug)]
-struct Bell {
+struct WakeFd {
     file: Descriptor,
 }
 
-impl Bell {
+impl WakeFd {
     fn new() -> Result<Self, Errno> {
         let file = Descriptor::open(|| {
             kernel::call("eventfd", || {
@@ -213,7 +213,7 @@ mod tests {
         let (told, tells) = channel();
         let wish = |name: &'static str, child: &Child| {
             let told = told.clone();
-            DeathNotice::of(child.id().into(), move || told.send(name).unwrap()).unwrap()
+            Subscription::of(child.id().into(), move || told.send(name).unwrap()).unwrap()
         };
         let kept = [wish("first", &first), wish("second", &second), wish("first", &first)];
         drop(wish("withdrawn", &first));
@@ -230,7 +230,9 @@ mod tests {
         drop((kept, late));
         first.wait().unwrap();
         second.wait().unwrap();
-        assert!(DeathNotice::of(0, || ()).is_none() && DeathNotice::of(u64::MAX, || ()).is_none());
+        assert!(
+            Subscription::of(0, || ()).is_none() && Subscription::of(u64::MAX, || ()).is_none()
+        );
     }
 
     /// In a process of its own, which has one descriptor left: for the pidfd, and none for the bell.
@@ -250,7 +252,7 @@ mod tests {
                 let limit = last as libc::rlim_t + 1;
                 let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
                 libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
-                let refused = || DeathNotice::of(parent.into(), || ()).is_none();
+                let refused = || Subscription::of(parent.into(), || ()).is_none();
                 let has_pidfd = PidFd::open(parent as i32).is_ok();
                 libc::_exit(i32::from(!(has_pidfd && refused() && refused())));
             }
@@ -265,13 +267,13 @@ mod tests {
     fn a_wish_can_end_on_the_thread_that_fulfils_it() {
         let mut child = sleeper();
         let (told, tells) = channel();
-        let slot: Arc<Mutex<Option<DeathNotice>>> = Arc::default();
+        let slot: Arc<Mutex<Option<Subscription>>> = Arc::default();
         let own = Arc::clone(&slot);
         let tell = move || {
             drop(own.lock().unwrap().take());
             told.send(()).unwrap();
         };
-        *slot.lock().unwrap() = DeathNotice::of(child.id().into(), tell);
+        *slot.lock().unwrap() = Subscription::of(child.id().into(), tell);
         child.kill().unwrap();
         assert_eq!(tells.recv_timeout(Duration::from_secs(20)), Ok(()));
         child.wait().unwrap();

@@ -4,11 +4,11 @@ use super::config::DuplexServerConfig;
 use super::of_channel;
 use super::worker::{Shared, Worker};
 use crate::closer::Closer;
-use crate::crew::Crew;
 use crate::debug::debug_line;
 use crate::error::{Error, Result};
 use crate::handler::HandlerOutcome;
 use crate::name::BufferName;
+use crate::ready_threads::ReadyThreads;
 use crate::sys;
 use crate::v1::reader::{Frame, Reader};
 use crate::v1::ring::Claim;
@@ -167,11 +167,11 @@ impl DuplexServer {
         H: FnMut(&Request<'_>, &mut Reply<'_>) -> std::result::Result<(), String> + Send + 'static,
     {
         self.check_process()?;
-        let crew = Crew::gather(&format!("zerobuffer-{}", self.channel), 1)?;
+        let ready_threads = ReadyThreads::gather(&format!("zerobuffer-{}", self.channel), 1)?;
         let worker = self.worker.take().ok_or(Error::InvalidState {
             reason: "the server was started or stopped before; create another one",
         })?;
-        self.thread = crew.start([move || worker.serve(handler)]).pop();
+        self.thread = ready_threads.start([move || worker.serve(handler)]).pop();
         Ok(())
     }
 

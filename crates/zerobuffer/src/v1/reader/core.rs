@@ -10,7 +10,7 @@ use crate::v1::layout::oieb;
 use crate::v1::liveness::{Pace, PeerWatch, SLICE};
 use crate::v1::ring::{Look, ReaderRing, Taken};
 use crate::v1::segment::Segment;
-use crate::wait::{Deadline, Peer, Unready, Waiter, Watch, wake};
+use crate::wait::{Deadline, Peer, Unready, WaitContext, Waiter, wake};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -136,7 +136,7 @@ impl Core {
 
     #[cold]
     fn fail(&self, fault: &Error) -> Error {
-        if self.is_closed() && self.segment.is_ours() {
+        if self.is_closed() && self.segment.is_this_process() {
             // Only one of those who sleep took the token: each passes it on.
             wake(&self.segment.data_ready.semaphore);
         }
@@ -259,7 +259,7 @@ impl Core {
 
     #[inline]
     pub(super) fn release(&self, taken: &Taken) {
-        if !self.segment.is_ours() {
+        if !self.segment.is_this_process() {
             return;
         }
         let tokens = self.ring().release(taken);
@@ -273,14 +273,14 @@ impl Core {
 
     #[inline]
     pub(super) fn data<'f>(&'f self, taken: &'f Taken) -> &'f [u8] {
-        match self.segment.is_ours() {
+        match self.segment.is_this_process() {
             true => taken.data(&self.segment.payload),
             false => &[],
         }
     }
 
     pub(super) fn memory(&self, taken: &Taken) -> SharedMemoryView {
-        match self.segment.is_ours() {
+        match self.segment.is_this_process() {
             true => self.segment.payload.window(taken.data_start, taken.len),
             false => SharedMemoryView::empty(),
         }
@@ -312,7 +312,7 @@ struct Turn<'t> {
     probes: Cell<u32>,
 }
 
-impl Watch for Turn<'_> {
+impl WaitContext for Turn<'_> {
     fn peer(&self) -> Peer {
         let peer = self.core.peer();
         if peer != Peer::Alive {

@@ -226,7 +226,9 @@ impl Reader {
     /// Whether a live writer is attached at this moment.
     pub fn is_writer_connected(&self) -> bool {
         let core = &self.core;
-        core.segment.is_ours() && core.peer() == Peer::Alive && core.is_writer_alive() == Some(true)
+        core.segment.is_this_process()
+            && core.peer() == Peer::Alive
+            && core.is_writer_alive() == Some(true)
     }
 
     /// Waits until a live writer is attached.
@@ -252,7 +254,7 @@ impl Reader {
     /// Whether writers still find the buffer: false once its name, its semaphores or its lock files
     /// were deleted or replaced from outside. A writer that is attached already does not mind.
     pub fn is_in_place(&self) -> bool {
-        self.core.segment.is_ours() && self.core.owned().is_in_place()
+        self.core.segment.is_this_process() && self.core.owned().is_in_place()
     }
 
     /// What was read and seen so far.
@@ -266,7 +268,7 @@ impl Reader {
     /// The same for a reader that others share: nothing can be sent any more, what was sent can be read.
     pub(in crate::v1) fn remove(&self) {
         // In a forked child there is nothing to remove, and another thread may have had the lock.
-        if self.core.segment.is_ours() {
+        if self.core.segment.is_this_process() {
             self.core.owned().close();
         }
     }
@@ -284,7 +286,7 @@ impl Reader {
 
     /// Whether a token waits to be taken: there is, most probably, a frame.
     pub(in crate::v1) fn has_token(&self) -> bool {
-        self.core.segment.is_ours()
+        self.core.segment.is_this_process()
             && self.core.segment.data_ready.semaphore.value().is_some_and(|value| value > 0)
     }
 
@@ -293,7 +295,8 @@ impl Reader {
     pub(in crate::v1) fn forget_writer(&self) {
         let control = &self.core.segment.control;
         let written = control.load(oieb::METADATA_WRITTEN_BYTES);
-        if self.core.segment.is_ours() && self.core.segment.writer_pid() == 0 && written > 0 {
+        if self.core.segment.is_this_process() && self.core.segment.writer_pid() == 0 && written > 0
+        {
             control.store(oieb::METADATA_FREE_BYTES, self.core.segment.geometry.metadata_size);
             control.replace(oieb::METADATA_WRITTEN_BYTES, written, 0);
         }

@@ -1,20 +1,20 @@
 //! The client's side of the ring: claim, commit, look, release, cancel, reclaim.
 
 use super::permit::{PermitHome, ReclaimRight, SendPermit};
-use super::table::{Fate, Table};
+use super::table::{SlotStatus, Table};
 use super::{Fields, Ring, Violation, count};
 use crate::atomics::{AtomicBool, AtomicU64, Ordering};
 use crate::error::{Error, RequestState, Result};
 use crate::failpoint::failpoint;
 use crate::v2::layout::{
-    Demand, Geometry, MAX_SEQUENCE, Phase, REQUEST, RESPONSE, Shape, oieb, slot,
+    Demand, Geometry, MAX_SEQUENCE, Phase, REQUEST, RESPONSE, SlotShape, oieb, slot,
 };
 use crate::v2::words::Words;
 
 /// Slots of one size after which a warm demand goes back to the start: few enough for the first-level
 /// caches to hold the smallest ones, and so many that the marker, a turn more for the server, costs next
 /// to nothing. Tests get round in short runs.
-pub(super) const LAP: u64 = if cfg!(test) { 4 } else { 128 };
+pub(super) const WARM_SLOTS: u64 = if cfg!(test) { 4 } else { 128 };
 
 /// The client's side of the ring.
 ///
@@ -67,7 +67,7 @@ pub(crate) struct Claim {
 #[derive(Debug, PartialEq, Eq)]
 struct Place {
     position: u64,
-    shape: Shape,
+    shape: SlotShape,
     /// As asked for.
     alignment: u64,
     /// Behind a wrap marker that the commit publishes first.
@@ -118,7 +118,7 @@ impl Held {
     #[inline(always)]
     fn read(header: Fields<'_, 4>, sequence: u64, position: u64, data_offset: u16) -> Self {
         let len = header.at(slot::PAYLOAD_SIZE).load(Ordering::Relaxed);
-        let status = Shape::from_word(header.at(slot::SHAPE).load(Ordering::Relaxed)).status;
+        let status = SlotShape::from_word(header.at(slot::SHAPE).load(Ordering::Relaxed)).status;
         Self { sequence, position, data_offset, len, status }
     }
 
@@ -251,7 +251,7 @@ impl ClientRing {
         let free = size - self.used.load(Ordering::Relaxed);
         let to_end = size - position;
         let len_here = demand.slot_len(position).unwrap_or(u64::MAX);
-        let wraps = len_here > to_end || self.goes_back(demand, position, len_at_start);
+        let wraps = len_here > to_end || self.wraps_early(demand, position, len_at_start);
         let (at, len, needed) = if wraps {
             (0, len_at_start, to_end + len_at_start)
         } else {
@@ -265,7 +265,7 @@ impl ClientRing {
         if needed > free || table_full {
             return Ok(Err(ClaimStep::Full { needed: needed.min(size), free }));
         }
-        let shape = Shape {
+        let shape = SlotShape {
             stride: (len / 64) as u32,
             data_offset: demand.data_offset(at) as u16,
             status: 0,
@@ -317,19 +317,21 @@ impl ClientRing {
         if !fits || in_table >= self.table.len() || next > MAX_SEQUENCE {
             return None;
         }
-        if self.goes_back(demand, position, len) {
+        if self.wraps_early(demand, position, len) {
             return None;
         }
         let data_offset = demand.data_offset(position) as u16;
-        let shape = Shape { stride: (len / 64) as u32, data_offset, status: 0 };
+        let shape = SlotShape { stride: (len / 64) as u32, data_offset, status: 0 };
         Some(Place { position, shape, alignment: demand.alignment(), wraps: false })
     }
 
     /// Whether a warm demand for a slot of `len` bytes goes back to the start although there is room at
     /// `position`: only on a ring with nothing in use, so that there is room behind the marker, too.
     #[inline(always)]
-    fn goes_back(&self, demand: Demand, position: u64, len: u64) -> bool {
-        demand.is_warm() && position / LAP >= len && self.used.load(Ordering::Relaxed) == 0
+    fn wraps_early(&self, demand: Demand, position: u64, len: u64) -> bool {
+        demand.prefers_cached()
+            && position / WARM_SLOTS >= len
+            && self.used.load(Ordering::Relaxed) == 0
     }
 
     /// Publishes `claim` with `len` bytes of data in place. Returns its sequence.
@@ -367,7 +369,7 @@ impl ClientRing {
         let position = self.position.load(Ordering::Relaxed);
         let len = self.ring.size - position;
         let shape =
-            Shape { stride: (len / 64) as u32, data_offset: slot::HEADER as u16, status: 0 };
+            SlotShape { stride: (len / 64) as u32, data_offset: slot::HEADER as u16, status: 0 };
         let (_, free) = self.advance(permit, position, len, sequence);
         let header = self.write_header(position, 0, 0, shape);
         self.marker.position.store(position, Ordering::Relaxed);
@@ -386,7 +388,7 @@ impl ClientRing {
         position: u64,
         len: u64,
         sequence_number: u64,
-        shape: Shape,
+        shape: SlotShape,
     ) -> Fields<'_, 4> {
         let header = self.ring.slot(position);
         header.at(slot::PAYLOAD_SIZE).store(len, Ordering::Relaxed);
@@ -473,8 +475,8 @@ impl ClientRing {
     #[inline]
     fn is_reclaimable(&self, sequence: u64) -> bool {
         let entry = self.table.entry(sequence);
-        entry.is(sequence, Fate::Returned)
-            || (entry.is(sequence, Fate::Abandoned) && self.is_abandoned_for_good(sequence))
+        entry.is(sequence, SlotStatus::Returned)
+            || (entry.is(sequence, SlotStatus::Abandoned) && self.is_abandoned_for_good(sequence))
     }
 
     /// Whether the bytes of an abandoned request are free; swallows its late answer.
@@ -488,9 +490,9 @@ impl ClientRing {
         }
         // Still abandoned with the state RELEASED: the server has skipped it. While another
         // thread swallows the answer the fate is Held, and the entry is not ours yet.
-        match entry.fate(sequence) {
-            Some(Fate::Abandoned) => state == Phase::Released.of(sequence),
-            fate => fate == Some(Fate::Returned),
+        match entry.status(sequence) {
+            Some(SlotStatus::Abandoned) => state == Phase::Released.of(sequence),
+            fate => fate == Some(SlotStatus::Returned),
         }
     }
 
@@ -508,9 +510,9 @@ impl ClientRing {
     /// The usual case of [`ClientRing::look`]: takes the answer to `sequence`, if it is there and
     /// good.
     #[inline(always)]
-    pub(crate) fn collect(&self, sequence: u64) -> Option<Held> {
+    pub(crate) fn look_at_once(&self, sequence: u64) -> Option<Held> {
         let entry = self.table.entry(sequence);
-        if !entry.is(sequence, Fate::Pending) {
+        if !entry.is(sequence, SlotStatus::Pending) {
             return None;
         }
         let (position, shape) = (entry.position(), entry.shape());
@@ -521,17 +523,18 @@ impl ClientRing {
         }
         let held = Held::read(header, sequence, position, shape.data_offset);
         let good = held.status == 0 && held.len <= shape.capacity();
-        let ours = || entry.change(sequence, Fate::Pending, Fate::Held, self.is_concurrent());
+        let ours =
+            || entry.change(sequence, SlotStatus::Pending, SlotStatus::Held, self.is_concurrent());
         (good && ours()).then_some(held)
     }
 
     /// Looks for the answer to `sequence`, and takes it if it is there.
     pub(crate) fn look(&self, sequence: u64) -> std::result::Result<Look, Violation> {
-        if let Some(held) = self.collect(sequence) {
+        if let Some(held) = self.look_at_once(sequence) {
             return Ok(Look::Ready(held));
         }
         let entry = self.table.entry(sequence);
-        if !entry.is(sequence, Fate::Pending) {
+        if !entry.is(sequence, SlotStatus::Pending) {
             return Ok(self.look_elsewhere(sequence));
         }
         let (position, shape) = (entry.position(), entry.shape());
@@ -541,7 +544,7 @@ impl ClientRing {
         }
         let header = self.ring.slot(position);
         let held = Held::read(header, sequence, position, shape.data_offset);
-        if !entry.change(sequence, Fate::Pending, Fate::Held, self.is_concurrent()) {
+        if !entry.change(sequence, SlotStatus::Pending, SlotStatus::Held, self.is_concurrent()) {
             return Ok(self.look_elsewhere(sequence));
         }
         let violation = |field, observed, allowed| Err(Violation { field, observed, allowed });
@@ -559,8 +562,8 @@ impl ClientRing {
     fn look_elsewhere(&self, sequence: u64) -> Look {
         // A cancel that comes too late makes it pending again. One look, as the next cancel may come between
         // two.
-        match self.table.entry(sequence).fate(sequence) {
-            Some(Fate::Cancelling | Fate::Pending) => Look::Waiting,
+        match self.table.entry(sequence).status(sequence) {
+            Some(SlotStatus::Cancelling | SlotStatus::Pending) => Look::Waiting,
             _ => Look::Unknown,
         }
     }
@@ -616,7 +619,7 @@ impl ClientRing {
     /// Whether a pending request is waiting no more.
     fn has_news(&self, sequence: u64) -> bool {
         let entry = self.table.entry(sequence);
-        entry.fate(sequence) == Some(Fate::Pending)
+        entry.status(sequence) == Some(SlotStatus::Pending)
             && self.state_of(sequence, entry.position()) != Phase::Request.of(sequence)
     }
 
@@ -625,7 +628,7 @@ impl ClientRing {
     pub(crate) fn release(&self, held: &Held) {
         self.give_back(held.sequence, held.position);
         let entry = self.table.entry(held.sequence);
-        entry.set(held.sequence, Fate::Returned);
+        entry.set(held.sequence, SlotStatus::Returned);
         let Some(right) = ReclaimRight::of_only_thread(self.is_concurrent()) else { return };
         let is_oldest = self.head.load(Ordering::Relaxed) == held.sequence;
         if is_oldest && self.marker.sequence.load(Ordering::Relaxed) == 0 {
@@ -655,8 +658,8 @@ impl ClientRing {
         let entry = self.table.entry(sequence);
         let concurrent = self.is_concurrent();
         // Private first: from here on no other thread of this side collects it, nor takes it for gone.
-        if entry.fate(sequence) != Some(Fate::Pending)
-            || !entry.change(sequence, Fate::Pending, Fate::Cancelling, concurrent)
+        if entry.status(sequence) != Some(SlotStatus::Pending)
+            || !entry.change(sequence, SlotStatus::Pending, SlotStatus::Cancelling, concurrent)
         {
             return false;
         }
@@ -669,14 +672,17 @@ impl ClientRing {
             state.compare_exchange(request, cancelled, Ordering::AcqRel, Ordering::Acquire);
         failpoint!("cancel.after_state");
         // If the answer was faster it is there to be collected.
-        entry.set(sequence, if exchanged.is_ok() { Fate::Abandoned } else { Fate::Pending });
+        entry.set(
+            sequence,
+            if exchanged.is_ok() { SlotStatus::Abandoned } else { SlotStatus::Pending },
+        );
         exchanged.is_ok()
     }
 
     /// Gives back the answer to an abandoned request, if it has come.
     fn swallow(&self, sequence: u64) {
         let entry = self.table.entry(sequence);
-        if entry.fate(sequence) != Some(Fate::Abandoned) {
+        if entry.status(sequence) != Some(SlotStatus::Abandoned) {
             return;
         }
         let position = entry.position();
@@ -684,10 +690,10 @@ impl ClientRing {
         let state = self.ring.state(position).load(Ordering::Acquire);
         // Held while it is given back: the sender must not reuse the bytes in between.
         if state == Phase::Response.of(sequence)
-            && entry.change(sequence, Fate::Abandoned, Fate::Held, self.is_concurrent())
+            && entry.change(sequence, SlotStatus::Abandoned, SlotStatus::Held, self.is_concurrent())
         {
             self.give_back(sequence, position);
-            entry.set(sequence, Fate::Returned);
+            entry.set(sequence, SlotStatus::Returned);
         }
     }
 
@@ -705,8 +711,8 @@ impl ClientRing {
         // Acquire: pairs with the Release in `commit`.
         let next = self.next.load(Ordering::Acquire);
         (self.head.load(Ordering::Relaxed)..next).filter(|n| {
-            let fate = self.table.entry(*n).fate(*n);
-            matches!(fate, Some(Fate::Pending | Fate::Cancelling))
+            let fate = self.table.entry(*n).status(*n);
+            matches!(fate, Some(SlotStatus::Pending | SlotStatus::Cancelling))
         })
     }
 
@@ -728,7 +734,7 @@ impl ClientRing {
     /// The bytes of a pending request, and what it needs to be sent again once the server is gone.
     pub(crate) fn pending_slot(&self, sequence: u64) -> Option<(Held, Demand)> {
         let entry = self.table.entry(sequence);
-        if entry.fate(sequence) != Some(Fate::Pending) {
+        if entry.status(sequence) != Some(SlotStatus::Pending) {
             return None;
         }
         let (position, shape) = (entry.position(), entry.shape());
@@ -769,14 +775,15 @@ impl ClientRing {
     #[cfg(loom)]
     pub(crate) fn cancel_by_way_of_abandoned(&self, sequence: u64) -> bool {
         let entry = self.table.entry(sequence);
-        if !entry.change(sequence, Fate::Pending, Fate::Abandoned, true) {
+        if !entry.change(sequence, SlotStatus::Pending, SlotStatus::Abandoned, true) {
             return false;
         }
         let (request, cancelled) = (Phase::Request.of(sequence), Phase::Cancelled.of(sequence));
         let state = self.ring.state(entry.position());
         let exchanged =
             state.compare_exchange(request, cancelled, Ordering::AcqRel, Ordering::Acquire);
-        exchanged.is_ok() || !entry.change(sequence, Fate::Abandoned, Fate::Pending, true)
+        exchanged.is_ok()
+            || !entry.change(sequence, SlotStatus::Abandoned, SlotStatus::Pending, true)
     }
 
     /// As if later requests were entered in the table only.

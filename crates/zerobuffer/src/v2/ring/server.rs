@@ -3,7 +3,7 @@
 use super::{Ring, Violation, count};
 use crate::atomics::{AtomicBool, AtomicU64, Ordering, compiler_fence, store_over};
 use crate::failpoint::failpoint;
-use crate::v2::layout::{Geometry, Phase, REQUEST, RESPONSE, Shape, oieb, slot};
+use crate::v2::layout::{Geometry, Phase, REQUEST, RESPONSE, SlotShape, oieb, slot};
 use crate::v2::words::Words;
 
 /// The server's side of the ring.
@@ -34,7 +34,7 @@ pub(crate) struct ServerRing {
 pub(crate) struct Taken {
     pub(crate) sequence: u64,
     position: u64,
-    shape: Shape,
+    shape: SlotShape,
     /// Bytes of the request.
     pub(crate) len: u64,
 }
@@ -210,7 +210,7 @@ impl ServerRing {
         let read = |field| header.at(field).load(Ordering::Relaxed);
         let len = read(slot::PAYLOAD_SIZE);
         let sequence_number = read(slot::SEQUENCE_NUMBER);
-        let shape = Shape::from_word(read(slot::SHAPE));
+        let shape = SlotShape::from_word(read(slot::SHAPE));
         let to_end = self.ring.size - position;
         let is_marker = phase == Phase::Wrap;
         let limit = |field, observed, allowed| Err(Violation { field, observed, allowed });
@@ -251,7 +251,7 @@ impl ServerRing {
         debug_assert!(len <= taken.capacity());
         let header = self.ring.slot(taken.position);
         header.at(slot::PAYLOAD_SIZE).store(len, Ordering::Relaxed);
-        let shape = Shape { status, ..taken.shape };
+        let shape = SlotShape { status, ..taken.shape };
         header.at(slot::SHAPE).store(shape.to_word(), Ordering::Relaxed);
         // Release: pairs with the Acquire in `ClientRing::look`; data, length and status first. The
         // client may be cancelling at this moment.

@@ -1,12 +1,12 @@
 //! The client's private record of its slots: the truth about who holds what on this side.
 
 use crate::atomics::{AtomicU64, Ordering};
-use crate::v2::layout::{MAX_SEQUENCE, Shape};
+use crate::v2::layout::{MAX_SEQUENCE, SlotShape};
 
 /// What has become of a request, as this side sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Fate {
+pub(super) enum SlotStatus {
     /// Committed, and nobody has collected an answer.
     Pending = 1,
     /// Its answer is in a guard's hands.
@@ -20,7 +20,7 @@ pub(super) enum Fate {
     Cancelling = 5,
 }
 
-impl Fate {
+impl SlotStatus {
     #[inline]
     fn of(self, sequence: u64) -> u64 {
         sequence << 8 | self as u64
@@ -49,31 +49,31 @@ pub(super) struct Entry {
 impl Entry {
     /// Enters a request. Called by the one who commits, while nobody knows of the sequence yet.
     #[inline]
-    pub(super) fn enter(&self, sequence: u64, position: u64, shape: Shape, alignment: u64) {
-        let shape = Shape { status: alignment.trailing_zeros() as u16, ..shape };
+    pub(super) fn enter(&self, sequence: u64, position: u64, shape: SlotShape, alignment: u64) {
+        let shape = SlotShape { status: alignment.trailing_zeros() as u16, ..shape };
         self.position.store(position, Ordering::Relaxed);
         self.shape.store(shape.to_word(), Ordering::Relaxed);
         // Release: pairs with the Acquire in `fate`, which makes position and shape visible.
-        self.fate.store(Fate::Pending.of(sequence), Ordering::Release);
+        self.fate.store(SlotStatus::Pending.of(sequence), Ordering::Release);
     }
 
     /// The fate of `sequence`; `None` if this entry is about another request by now.
     #[inline]
-    pub(super) fn fate(&self, sequence: u64) -> Option<Fate> {
+    pub(super) fn status(&self, sequence: u64) -> Option<SlotStatus> {
         // Acquire: pairs with the Release in `enter`, `set` and `change`.
-        Fate::from_word(self.fate.load(Ordering::Acquire), sequence)
+        SlotStatus::from_word(self.fate.load(Ordering::Acquire), sequence)
     }
 
     /// Whether `fate` is the fate of `sequence`, which may be any number that a user asks about.
     #[inline]
-    pub(super) fn is(&self, sequence: u64, fate: Fate) -> bool {
+    pub(super) fn is(&self, sequence: u64, fate: SlotStatus) -> bool {
         // Acquire: as in `fate`. A number of more than 56 bits would look like a smaller one.
         self.fate.load(Ordering::Acquire) == fate.of(sequence) && sequence <= MAX_SEQUENCE
     }
 
     /// Changes the fate; only for the one who alone may do so (the holder of a guard).
     #[inline]
-    pub(super) fn set(&self, sequence: u64, to: Fate) {
+    pub(super) fn set(&self, sequence: u64, to: SlotStatus) {
         // Release: whatever was done with the slot's bytes comes before their next use; pairs with
         // the Acquire in `fate`, by which `reclaim` learns that they are free.
         self.fate.store(to.of(sequence), Ordering::Release);
@@ -81,7 +81,13 @@ impl Entry {
 
     /// Changes the fate if it still is `from`; exactly one of several who try succeeds.
     #[inline]
-    pub(super) fn change(&self, sequence: u64, from: Fate, to: Fate, concurrent: bool) -> bool {
+    pub(super) fn change(
+        &self,
+        sequence: u64,
+        from: SlotStatus,
+        to: SlotStatus,
+        concurrent: bool,
+    ) -> bool {
         let (from, to) = (from.of(sequence), to.of(sequence));
         if concurrent {
             // Release and Acquire as in `set` and `fate`.
@@ -102,8 +108,8 @@ impl Entry {
 
     /// Length, capacity and data offset of the slot; the status means nothing.
     #[inline]
-    pub(super) fn shape(&self) -> Shape {
-        Shape::from_word(self.shape.load(Ordering::Relaxed))
+    pub(super) fn shape(&self) -> SlotShape {
+        SlotShape::from_word(self.shape.load(Ordering::Relaxed))
     }
 
     /// The alignment that was asked for.

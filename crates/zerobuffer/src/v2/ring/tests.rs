@@ -4,7 +4,7 @@
 use super::*;
 use crate::error::{ErrorKind, RequestState};
 use crate::memory::{HeapMemory, MemoryProvider, SharedMemoryView};
-use crate::v2::layout::{Demand, METADATA, Phase, REQUEST, RESPONSE, Shape, oieb};
+use crate::v2::layout::{Demand, METADATA, Phase, REQUEST, RESPONSE, SlotShape, oieb};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -208,7 +208,7 @@ impl World {
             Some(pick) if !self.sent.is_empty() => {
                 let sequence = *self.sent.keys().nth(pick % self.sent.len()).unwrap();
                 let news = self.client.news_of(sequence)();
-                let at_once = self.client.collect(sequence);
+                let at_once = self.client.look_at_once(sequence);
                 let usual = ready.contains(&sequence) && status_of(sequence) == 0;
                 assert_eq!(at_once.is_some(), usual, "the answer to {sequence} at once");
                 match at_once.map_or_else(|| self.client.look(sequence).unwrap(), Look::Ready) {
@@ -344,7 +344,7 @@ fn treacherous_bytes(data: &mut [u8], sequence: u64) {
             0 => 8,
             1 => ahead,
             2 => phases[index / 4 % phases.len()].of(ahead),
-            _ => Shape { stride: 1, data_offset: 32, status: 0 }.to_word(),
+            _ => SlotShape { stride: 1, data_offset: 32, status: 0 }.to_word(),
         };
         chunk.copy_from_slice(&word.to_le_bytes()[..chunk.len()]);
     }
@@ -370,7 +370,7 @@ fn operation(size: u64) -> impl Strategy<Value = Operation> {
     ];
     let demand = prop_oneof![
         6 => len.clone().prop_map(Demand::anywhere),
-        4 => len.clone().prop_map(Demand::warm),
+        4 => len.clone().prop_map(Demand::prefer_cached),
         2 => (len, 0..=12_u32).prop_map(|(len, bit)| Demand::new(len, 1 << bit).unwrap()),
     ];
     prop_oneof![

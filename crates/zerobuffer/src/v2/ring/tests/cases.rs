@@ -75,11 +75,11 @@ fn a_frame_larger_than_what_is_left_waits_behind_a_marker_for_the_drained_ring()
 
 #[test]
 fn a_warm_demand_goes_back_to_the_start_of_an_empty_ring_after_a_lap() {
-    use crate::v2::ring::client::LAP;
-    let mut world = World::new(64 * (LAP + 4));
-    let warm = Demand::warm(8);
+    use crate::v2::ring::client::WARM_SLOTS;
+    let mut world = World::new(64 * (WARM_SLOTS + 4));
+    let warm = Demand::prefer_cached(8);
     for lap in 0..3 {
-        for slot in 1..=LAP {
+        for slot in 1..=WARM_SLOTS {
             assert!(world.send_to(warm, true));
             assert_eq!(world.client.position(), 64 * slot, "lap {lap}");
             world.settle();
@@ -90,10 +90,10 @@ fn a_warm_demand_goes_back_to_the_start_of_an_empty_ring_after_a_lap() {
         assert_eq!(world.client.position(), 64 * slots % world.size);
     };
     // Not for larger slots, not for a demand that does not ask for it, nor where anything is in use.
-    goes_on(&mut world, Demand::warm(40), LAP + 2);
+    goes_on(&mut world, Demand::prefer_cached(40), WARM_SLOTS + 2);
     world.settle();
-    goes_on(&mut world, Demand::anywhere(8), LAP + 3);
-    goes_on(&mut world, warm, LAP + 4);
+    goes_on(&mut world, Demand::anywhere(8), WARM_SLOTS + 3);
+    goes_on(&mut world, warm, WARM_SLOTS + 4);
     world.settle();
 }
 
@@ -179,7 +179,7 @@ fn a_number_of_more_than_56_bits_stands_for_no_request() {
     let mut world = World::new(256);
     assert!(world.send(8, 1, true) && world.take() && world.answer(0, 8));
     let alias = 1 + (1 << 56);
-    assert_eq!(world.client.collect(alias), None);
+    assert_eq!(world.client.look_at_once(alias), None);
     assert_eq!(world.client.look(alias), Ok(Look::Unknown));
     assert!(!world.client.cancel(alias));
     world.settle();
@@ -200,7 +200,14 @@ fn the_table_bounds_the_requests_in_flight() {
 }
 
 /// Writes a header where the server looks next.
-fn write_header(world: &World, position: u64, len: u64, sequence: u64, state: u64, shape: Shape) {
+fn write_header(
+    world: &World,
+    position: u64,
+    len: u64,
+    sequence: u64,
+    state: u64,
+    shape: SlotShape,
+) {
     let header = |field: usize| world.server.ring_header(position, field);
     header(slot::PAYLOAD_SIZE).store(len, Ordering::Relaxed);
     header(slot::SEQUENCE_NUMBER).store(sequence, Ordering::Relaxed);
@@ -208,27 +215,27 @@ fn write_header(world: &World, position: u64, len: u64, sequence: u64, state: u6
     header(slot::STATE).store(state, Ordering::Release);
 }
 
-const SMALL: Shape = Shape { stride: 1, data_offset: 32, status: 0 };
-const LARGE: Shape = Shape { stride: 128, data_offset: 4096, status: 0 };
+const SMALL: SlotShape = SlotShape { stride: 1, data_offset: 32, status: 0 };
+const LARGE: SlotShape = SlotShape { stride: 128, data_offset: 4096, status: 0 };
 
 /// What a hostile client writes into the header of a frame, the field that gives it away, and what
 /// would have been allowed.
 #[test]
 fn every_header_field_that_breaks_a_rule_is_found() {
     let marker = Phase::Wrap.of(1);
-    let cases: &[(&str, u64, u64, u64, Phase, Shape)] = &[
-        ("frame.stride", 128, 0, 1, Phase::Request, Shape { stride: 0, ..SMALL }),
-        ("frame.stride", 128, 0, 1, Phase::Request, Shape { stride: 129, ..SMALL }),
-        ("frame.stride", 128, 0, 1, Phase::Request, Shape { stride: u32::MAX, ..SMALL }),
-        ("frame.data_offset", 64, 0, 1, Phase::Request, Shape { data_offset: 0, ..SMALL }),
-        ("frame.data_offset", 64, 0, 1, Phase::Request, Shape { data_offset: 33, ..SMALL }),
-        ("frame.data_offset", 64, 0, 1, Phase::Request, Shape { data_offset: 96, ..SMALL }),
-        ("frame.data_offset", 4096, 0, 1, Phase::Request, Shape { data_offset: 4128, ..LARGE }),
+    let cases: &[(&str, u64, u64, u64, Phase, SlotShape)] = &[
+        ("frame.stride", 128, 0, 1, Phase::Request, SlotShape { stride: 0, ..SMALL }),
+        ("frame.stride", 128, 0, 1, Phase::Request, SlotShape { stride: 129, ..SMALL }),
+        ("frame.stride", 128, 0, 1, Phase::Request, SlotShape { stride: u32::MAX, ..SMALL }),
+        ("frame.data_offset", 64, 0, 1, Phase::Request, SlotShape { data_offset: 0, ..SMALL }),
+        ("frame.data_offset", 64, 0, 1, Phase::Request, SlotShape { data_offset: 33, ..SMALL }),
+        ("frame.data_offset", 64, 0, 1, Phase::Request, SlotShape { data_offset: 96, ..SMALL }),
+        ("frame.data_offset", 4096, 0, 1, Phase::Request, SlotShape { data_offset: 4128, ..LARGE }),
         ("frame.payload_size", 32, 33, 1, Phase::Request, SMALL),
         ("frame.payload_size", 32, u64::MAX, 1, Phase::Cancelled, SMALL),
         ("frame.sequence_number", 1, 0, 2, Phase::Request, SMALL),
         ("frame.sequence_number", 1, 0, 0, Phase::Cancelled, SMALL),
-        ("frame.state (wrap marker)", 0, 0, 0, Phase::Wrap, Shape { data_offset: 32, ..LARGE }),
+        ("frame.state (wrap marker)", 0, 0, 0, Phase::Wrap, SlotShape { data_offset: 32, ..LARGE }),
         ("frame.stride", 128, 0, 0, Phase::Wrap, SMALL),
     ];
     for (field, allowed, len, sequence, phase, shape) in cases {
@@ -246,9 +253,9 @@ fn every_header_field_that_breaks_a_rule_is_found() {
 fn headers_at_their_limits_are_taken() {
     for (len, shape) in [
         (32, SMALL),
-        (0, Shape { data_offset: 64, ..SMALL }),
+        (0, SlotShape { data_offset: 64, ..SMALL }),
         (4096, LARGE),
-        (8160, Shape { data_offset: 32, ..LARGE }),
+        (8160, SlotShape { data_offset: 32, ..LARGE }),
     ] {
         let world = World::new(8192);
         write_header(&world, 0, len, 1, Phase::Request.of(1), shape);
@@ -259,14 +266,14 @@ fn headers_at_their_limits_are_taken() {
 /// Behind a request, where a marker may be.
 #[test]
 fn markers_that_break_a_rule_are_found() {
-    let good = Shape { stride: 3, ..SMALL };
+    let good = SlotShape { stride: 3, ..SMALL };
     for (field, len, sequence, shape) in [
         ("", 0, 0, good),
         ("frame.payload_size", 1, 0, good),
         ("frame.sequence_number", 0, 2, good),
-        ("frame.stride", 0, 0, Shape { stride: 2, ..good }),
-        ("frame.stride", 0, 0, Shape { stride: 4, ..good }),
-        ("frame.data_offset", 0, 0, Shape { data_offset: 16, ..good }),
+        ("frame.stride", 0, 0, SlotShape { stride: 2, ..good }),
+        ("frame.stride", 0, 0, SlotShape { stride: 4, ..good }),
+        ("frame.data_offset", 0, 0, SlotShape { data_offset: 16, ..good }),
     ] {
         let mut world = World::new(256);
         round_trip(&mut world, 8);
@@ -333,7 +340,7 @@ fn a_header_changed_by_the_server_does_not_move_the_clients_slot() {
     let mut world = World::new(1024);
     assert!(world.send(100, 1, true) && world.send(8, 1, true));
     assert!(world.take() && world.take() && world.answer(0, 100) && world.answer(0, 8));
-    let shape = Shape { stride: 9, data_offset: 4096, status: 0 };
+    let shape = SlotShape { stride: 9, data_offset: 4096, status: 0 };
     world.server.ring_header(0, slot::SHAPE).store(shape.to_word(), Ordering::Relaxed);
     assert!(world.collect(None) && world.collect(None));
     world.settle();

@@ -3,18 +3,18 @@
 use super::lifeline::Connected;
 use super::number::Number;
 use super::seal::Sealed;
-use super::vigil::Vigil;
 use crate::atomics::{AtomicBool, AtomicU64, Ordering};
 use crate::config::ClientConfig;
 use crate::error::{Error, LostRequest, RequestState, Result};
 use crate::failpoint::failpoint;
-use crate::liveness::Role;
+use crate::link::named::DeathWatch;
+use crate::link::named::Role;
+use crate::link::named::attach;
+use crate::link::named::{Block, Segment};
 use crate::name::ChannelName;
-use crate::v2::attach::attach;
 use crate::v2::layout::{Demand, REQUEST, RESPONSE, oieb};
 use crate::v2::ring::{Claim, ClaimStep, ClientRing, Held, Look, Violation};
-use crate::v2::segment::{Block, Segment};
-use crate::wait::{Deadline, Peer, Unready, Waiter, Watch, hint, wake};
+use crate::wait::{Deadline, Peer, Unready, WaitContext, Waiter, post_if_empty, wake};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -77,7 +77,7 @@ pub(super) struct ClientChannel {
     violation: OnceLock<Violation>,
     space: Waiter,
     responses: Waiter,
-    vigil: Vigil,
+    death_watch: DeathWatch,
     /// For the thread that tells of the server's death.
     me: Weak<Self>,
 }
@@ -117,7 +117,7 @@ impl ClientChannel {
             violation: OnceLock::new(),
             space: Waiter::new(config.wait),
             responses: Waiter::new(config.wait),
-            vigil: Vigil::default(),
+            death_watch: DeathWatch::default(),
             me: Weak::clone(me),
         })))
     }
@@ -125,7 +125,7 @@ impl ClientChannel {
     /// What [`ClientChannel::check`] finds no fault with.
     #[inline]
     fn is_usable(&self) -> bool {
-        self.segment.is_ours() && self.ended.load(Ordering::Relaxed) < VIOLATED
+        self.segment.is_this_process() && self.ended.load(Ordering::Relaxed) < VIOLATED
     }
 
     /// Whether the channel can be used at all, by this process.
@@ -206,7 +206,7 @@ impl ClientChannel {
     /// Whether nothing that is known speaks against sending.
     #[inline]
     fn may_send(&self) -> bool {
-        self.segment.is_ours()
+        self.segment.is_this_process()
             // A server that is known to be gone takes nothing more. That it has just gone is not asked
             // here, on the way of every request: whoever waits for the answer finds out.
             && self.ended.load(Ordering::Relaxed) == RUNNING
@@ -351,7 +351,7 @@ impl ClientChannel {
     #[inline(always)]
     fn collect_at_once(&self, sequence: u64) -> Option<Held> {
         let came = self.is_usable() && self.responses.spin(self.ring.news_of(sequence));
-        if came { self.ring.collect(sequence) } else { None }
+        if came { self.ring.look_at_once(sequence) } else { None }
     }
 
     /// Waits for the answer to one request; when the deadline passes, the request is given up.
@@ -419,7 +419,8 @@ impl ClientChannel {
 
     /// Gives a request up, unless its answer is there or was collected.
     pub(super) fn cancel(&self, number: Number) -> bool {
-        let Some(sequence) = self.sequence(number).filter(|_| self.segment.is_ours()) else {
+        let Some(sequence) = self.sequence(number).filter(|_| self.segment.is_this_process())
+        else {
             return false;
         };
         let cancelled = self.ring.cancel(sequence);
@@ -459,7 +460,7 @@ impl ClientChannel {
     pub(super) fn await_response<T>(
         &self,
         deadline: &Deadline,
-        watch: &impl Watch,
+        watch: &impl WaitContext,
         cond: impl FnMut() -> Option<T>,
     ) -> std::result::Result<T, Unready> {
         self.responses.wait(&self.segment.semaphores.response_ready, deadline, watch, cond)
@@ -479,7 +480,7 @@ impl ClientChannel {
 
     #[inline(always)]
     pub(super) fn release(&self, held: &Held) {
-        if !self.segment.is_ours() {
+        if !self.segment.is_this_process() {
             return;
         }
         let concurrent = self.ring.is_concurrent();
@@ -490,7 +491,7 @@ impl ClientChannel {
         self.ring.release(held);
         failpoint!("release.before_post");
         // Its only waiter, a server that stops, looks again every slice.
-        hint(&self.segment.semaphores.response_consumed);
+        post_if_empty(&self.segment.semaphores.response_consumed);
         if concurrent {
             // A claim of another thread may wait for this space.
             wake(&self.segment.semaphores.space_available);
@@ -557,7 +558,7 @@ impl ClientChannel {
 
     /// The server's process is gone, another thread says: whoever waits looks.
     fn hear_of_death(&self) {
-        self.vigil.tell();
+        self.death_watch.tell();
         wake(&self.segment.semaphores.response_ready);
         wake(&self.segment.semaphores.space_available);
     }
@@ -603,7 +604,7 @@ impl ClientChannel {
     }
 
     fn close_as(&self, end: u64) {
-        if !self.segment.is_ours() {
+        if !self.segment.is_this_process() {
             return;
         }
         // Also of a connection that was left: whoever closes it closes it.
@@ -614,7 +615,7 @@ impl ClientChannel {
                 return;
             }
         }
-        self.vigil.end();
+        self.death_watch.end();
         self.ring.cancel_all();
         failpoint!("close.cancelled");
         self.segment.store(RESPONSE + oieb::READER_PID, 0);
@@ -628,7 +629,7 @@ impl ClientChannel {
     }
 }
 
-impl Watch for ClientChannel {
+impl WaitContext for ClientChannel {
     #[inline]
     fn peer(&self) -> Peer {
         match self.ended.load(Ordering::Relaxed) {
@@ -640,7 +641,7 @@ impl Watch for ClientChannel {
             {
                 self.ended(Peer::Closed)
             }
-            _ if self.vigil.was_told() => self.look_at_lock(),
+            _ if self.death_watch.was_told() => self.look_at_lock(),
             _ => Peer::Alive,
         }
     }
@@ -649,7 +650,7 @@ impl Watch for ClientChannel {
         // Who has waited for a slice may wait for long.
         let me = Weak::clone(&self.me);
         let tell = move || me.upgrade().iter().for_each(|channel| channel.hear_of_death());
-        self.vigil.ask(self.segment.load(REQUEST + oieb::READER_PID), tell);
+        self.death_watch.ask(self.segment.load(REQUEST + oieb::READER_PID), tell);
         self.look_at_lock()
     }
 

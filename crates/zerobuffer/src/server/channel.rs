@@ -4,14 +4,14 @@ use crate::atomics::{AtomicBool, Ordering};
 use crate::config::ServerConfig;
 use crate::error::Result;
 use crate::failpoint::failpoint;
-use crate::liveness::Role;
+use crate::link::named;
+use crate::link::named::Role;
+use crate::link::named::{Block, Segment};
 use crate::name::ChannelName;
 use crate::tenure::Wanted;
-use crate::v2::create::{self, create};
 use crate::v2::layout::{REQUEST, RESPONSE, oieb};
 use crate::v2::ring::{ServerRing, Take, Taken};
-use crate::v2::segment::{Block, Segment};
-use crate::wait::{Deadline, Peer, WaitStrategy, Waiter, Watch, wake};
+use crate::wait::{Deadline, Peer, WaitContext, WaitStrategy, Waiter, wake};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -41,8 +41,8 @@ impl ServerChannel {
         config: &ServerConfig,
         wanted: Wanted<'_>,
     ) -> Result<Self> {
-        let geometry = create::geometry(&config.buffer)?;
-        let segment = create(name, geometry, config, wanted)?;
+        let geometry = named::geometry(&config.buffer)?;
+        let segment = named::create(name, geometry, config, wanted)?;
         let ring =
             ServerRing::new(segment.control.clone(), segment.payload_words(), &segment.geometry);
         if config.workers > 1 {
@@ -148,7 +148,7 @@ impl ServerChannel {
 
 /// Is there a client to serve here? `Closed` when one has closed, `Died` when the segment is stale and
 /// this server holds both roles: then it is to be replaced.
-impl Watch for ServerChannel {
+impl WaitContext for ServerChannel {
     fn peer(&self) -> Peer {
         let closed = self.segment.load(REQUEST + oieb::WRITER_PID) == 0 && !self.segment.is_fresh();
         if closed { Peer::Closed } else { Peer::Alive }
@@ -178,7 +178,7 @@ impl Watch for ServerChannel {
 /// The client as a reader of answers.
 struct Reader<'s>(&'s ServerChannel);
 
-impl Watch for Reader<'_> {
+impl WaitContext for Reader<'_> {
     fn peer(&self) -> Peer {
         let pids = [REQUEST + oieb::WRITER_PID, RESPONSE + oieb::READER_PID];
         let closed = pids.into_iter().any(|pid| self.0.segment.load(pid) == 0);

@@ -9,7 +9,7 @@ use crate::failpoint::failpoint;
 use crate::name::ChannelName;
 use crate::tenure::Tenure;
 use crate::v2::ring::{Take, Taken};
-use crate::wait::{Deadline, Peer, Unready, Waiter, Watch, wake};
+use crate::wait::{Deadline, Peer, Unready, WaitContext, Waiter, wake};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -92,7 +92,7 @@ impl Acceptor {
     pub(super) fn next_at_once(&self) -> Option<Taken> {
         let channel = self.channel.as_ref()?;
         // A client's first request is not usual: with it come the client's metadata.
-        let usable = channel.segment.is_ours()
+        let usable = channel.segment.is_this_process()
             && channel.has_client_metadata()
             && !channel.poisoned.load(Ordering::Relaxed);
         if !usable || self.shared.is_stopping() || !self.waiter.spin(channel.ring.news()) {
@@ -196,7 +196,7 @@ struct Stoppable<'s> {
     shared: &'s Shared,
 }
 
-impl Watch for Stoppable<'_> {
+impl WaitContext for Stoppable<'_> {
     fn peer(&self) -> Peer {
         self.channel.peer()
     }

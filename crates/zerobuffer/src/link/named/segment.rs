@@ -1,16 +1,18 @@
 //! One segment with its semaphores: what creating and attaching have in common.
 
-use super::frame;
-use super::layout::{Geometry, MAX_METADATA, METADATA, REQUEST, RESPONSE, SIZE_AND_VERSION, oieb};
-use super::ring::Violation;
-use super::words::Words;
+use super::role::Role;
 use crate::atomics::Ordering;
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
-use crate::liveness::Role;
 use crate::memory::{MemoryProvider, SharedMemory, SharedMemoryView};
 use crate::name::ChannelName;
 use crate::sys::{self, Errno, Semaphore};
+use crate::v2::frame;
+use crate::v2::layout::{
+    Geometry, MAX_METADATA, METADATA, REQUEST, RESPONSE, SIZE_AND_VERSION, oieb,
+};
+use crate::v2::ring::Violation;
+use crate::v2::words::Words;
 
 /// Nobody posts where there is a token, so there never are more than a handful.
 const MANY_TOKENS: i32 = 1000;
@@ -110,11 +112,11 @@ impl Segment {
     /// `WrongProcess` in a forked child, which has neither the mapping nor the lock.
     #[inline]
     pub(crate) fn check_process(&self) -> Result<()> {
-        if self.is_ours() { Ok(()) } else { Err(Error::WrongProcess) }
+        if self.is_this_process() { Ok(()) } else { Err(Error::WrongProcess) }
     }
 
     #[inline]
-    pub(crate) fn is_ours(&self) -> bool {
+    pub(crate) fn is_this_process(&self) -> bool {
         self.fork_generation == sys::fork_generation()
     }
 
@@ -132,7 +134,7 @@ impl Segment {
     /// Whether no client has left a trace: section 6, "fresh".
     pub(crate) fn is_fresh(&self) -> bool {
         is_fresh(&self.control, &self.geometry)
-            && self.payload_words().at(super::layout::slot::STATE).load(Ordering::Acquire) == 0
+            && self.payload_words().at(crate::v2::layout::slot::STATE).load(Ordering::Acquire) == 0
     }
 
     /// The words that the server writes when it makes the segment and no more until it ends, in their
@@ -256,7 +258,7 @@ impl Segment {
     /// Gives the role back at once, even while guards keep the mapping, and with it the open file,
     /// alive. Nothing to do in a forked child: the lock is the parent's.
     pub(crate) fn resign(&self) {
-        if self.is_ours() {
+        if self.is_this_process() {
             let _ = self.role.resign(&self.memory);
         }
     }

@@ -7,12 +7,12 @@
 //! here: whoever gets it looks at the lock.
 
 use crate::atomics::{AtomicBool, Ordering};
-use crate::sys::{self, DeathNotice};
+use crate::sys::{self, Subscription};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// One connection's wish to be told.
 #[derive(Debug, Default)]
-pub(super) struct Vigil {
+pub(crate) struct DeathWatch {
     state: Mutex<State>,
     told: AtomicBool,
 }
@@ -23,41 +23,41 @@ enum State {
     #[default]
     New,
     /// As far as it is to be had. Kept for as long as it is wanted.
-    Asked(#[allow(dead_code)] Option<DeathNotice>),
+    Asked(#[allow(dead_code)] Option<Subscription>),
     Over,
 }
 
-impl Vigil {
+impl DeathWatch {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks once for `tell` to be called when the process `pid` ends.
-    pub(super) fn ask(&self, pid: u64, tell: impl FnOnce() + Send + 'static) {
+    pub(crate) fn ask(&self, pid: u64, tell: impl FnOnce() + Send + 'static) {
         let mut state = self.state();
         if matches!(*state, State::New) {
             // A server in this very process dies with it.
             let other = pid != u64::from(sys::process_id());
-            *state = State::Asked(other.then(|| DeathNotice::of(pid, tell)).flatten());
+            *state = State::Asked(other.then(|| Subscription::of(pid, tell)).flatten());
         }
     }
 
     /// Nobody is to be told any more.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         let former = std::mem::replace(&mut *self.state(), State::Over);
         // Ends the thread, if it was the last one: not under the lock.
         drop(former);
     }
 
     /// The process has ended.
-    pub(super) fn tell(&self) {
+    pub(crate) fn tell(&self) {
         // Relaxed: who wakes somebody afterwards has a fence between.
         self.told.store(true, Ordering::Relaxed);
     }
 
     /// Whether that was told since the last time.
     #[inline]
-    pub(super) fn was_told(&self) -> bool {
+    pub(crate) fn was_told(&self) -> bool {
         self.told.load(Ordering::Relaxed) && self.told.swap(false, Ordering::Relaxed)
     }
 }

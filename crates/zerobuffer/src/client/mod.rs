@@ -8,7 +8,6 @@ mod number;
 mod seal;
 mod shared;
 mod turns;
-mod vigil;
 
 pub use guards::{OwnedRequestBuffer, OwnedResponse, RequestBuffer, Response};
 pub use halves::{RequestSender, ResponseReceiver};
@@ -186,7 +185,7 @@ impl Client {
 
     /// Requests in flight: sent, and their bytes not back in the ring yet.
     pub fn in_flight(&self) -> usize {
-        if self.channel.segment.is_ours() {
+        if self.channel.segment.is_this_process() {
             // Responses given back on other threads wait for this one to take their bytes back.
             self.channel.ring().reclaim();
         }
@@ -287,7 +286,7 @@ impl Client {
     /// As [`send_request`](Self::send_request) and [`receive_response`](Self::receive_response).
     #[inline(always)]
     pub fn call(&mut self, data: &[u8], timeout: Duration) -> Result<Response<'_>> {
-        let held = match self.channel.call_at_once(data, Demand::warm(data.len() as u64)) {
+        let held = match self.channel.call_at_once(data, Demand::prefer_cached(data.len() as u64)) {
             Ok(held) => held,
             Err(sent) => self.call_slowly(data, sent, timeout)?,
         };
@@ -450,7 +449,7 @@ fn is_not_started(error: &Error) -> bool {
 }
 
 fn call(channel: &ClientChannel, data: &[u8], deadline: &Deadline) -> Result<Held> {
-    let number = channel.send_slowly(data, Demand::warm(data.len() as u64), deadline)?;
+    let number = channel.send_slowly(data, Demand::prefer_cached(data.len() as u64), deadline)?;
     channel.receive_for(number, deadline)
 }
 

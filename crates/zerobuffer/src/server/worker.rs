@@ -3,9 +3,9 @@
 use super::acceptor::Acceptor;
 use super::channel::ServerChannel;
 use super::guards::{Frame, status};
-use crate::crew::Crew;
 use crate::error::Error;
 use crate::handler::{HandlerOutcome, drop_quietly, panic_message};
+use crate::ready_threads::ReadyThreads;
 use crate::v2::ring::Taken;
 use crate::wait::Deadline;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,8 +16,12 @@ use std::time::Duration;
 /// The pause before another try to make a segment that could not be made.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Has each thread of `crew` run one of `handlers` on what `acceptor` takes.
-pub(super) fn start<H, O>(crew: Crew, acceptor: Acceptor, handlers: Vec<H>) -> Vec<JoinHandle<()>>
+/// Has each thread of `ready_threads` run one of `handlers` on what `acceptor` takes.
+pub(super) fn start<H, O>(
+    ready_threads: ReadyThreads,
+    acceptor: Acceptor,
+    handlers: Vec<H>,
+) -> Vec<JoinHandle<()>>
 where
     H: FnMut(&mut Frame<'_>) -> O + Send + 'static,
     O: HandlerOutcome,
@@ -25,10 +29,10 @@ where
     let is_alone = handlers.len() == 1;
     let mut handlers = handlers.into_iter();
     if is_alone && let Some(mut handler) = handlers.next() {
-        return crew.start([move || serve_alone(acceptor, &mut handler)]);
+        return ready_threads.start([move || serve_alone(acceptor, &mut handler)]);
     }
     let acceptor = Arc::new(Mutex::new(acceptor));
-    crew.start(handlers.map(|mut handler| {
+    ready_threads.start(handlers.map(|mut handler| {
         let acceptor = Arc::clone(&acceptor);
         move || serve_in_turn(&acceptor, &mut handler)
     }))

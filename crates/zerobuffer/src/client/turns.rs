@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// Threads that wait for answers: one leads, the others follow.
 #[derive(Debug, Default)]
-pub(super) struct Crowd {
+pub(super) struct LeaderFollowers {
     state: Mutex<CrowdState>,
     changed: Condvar,
 }
@@ -22,12 +22,12 @@ struct CrowdState {
     turn: u64,
 }
 
-impl Crowd {
+impl LeaderFollowers {
     fn lock(&self) -> MutexGuard<'_, CrowdState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// To be read before the look that precedes [`Crowd::follow`]: whatever comes after it ends the
+    /// To be read before the look that precedes [`LeaderFollowers::follow`]: whatever comes after it ends the
     /// sleep.
     pub(super) fn turn(&self) -> u64 {
         self.lock().turn
@@ -66,7 +66,7 @@ impl Crowd {
 
 /// One thread at a time, in the order in which they came, the others waiting with a deadline.
 #[derive(Debug, Default)]
-pub(super) struct Gate {
+pub(super) struct FairLock {
     queue: Mutex<Queue>,
     moved: Condvar,
 }
@@ -91,13 +91,13 @@ pub(super) enum Refused {
     Timeout,
 }
 
-impl Gate {
+impl FairLock {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until all who came before have left. What is returned must be given to
-    /// [`Gate::leave`].
+    /// [`FairLock::leave`].
     pub(super) fn enter(&self, deadline: &Deadline) -> std::result::Result<u64, Refused> {
         let mut queue = self.lock();
         if queue.closed {
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn the_gate_lets_threads_in_as_they_came_and_forgets_who_gave_up() {
-        let gate = Gate::default();
+        let gate = FairLock::default();
         let order = Mutex::new(Vec::new());
         let inside = gate.enter(&Deadline::after(Duration::ZERO)).unwrap();
         let refused = gate.enter(&Deadline::after(Duration::from_millis(1)));

@@ -3,7 +3,7 @@
 use super::channel::{Attached, ClientChannel, SEALED, end_error, timed_out};
 use super::lifeline::{Begun, Connected, Lifeline};
 use super::number::Number;
-use super::turns::{Crowd, Gate, Refused};
+use super::turns::{FairLock, LeaderFollowers, Refused};
 use super::{OwnedRequestBuffer, OwnedResponse, Reconnected, RequestLayout, is_not_started};
 use crate::closer::Closer;
 use crate::config::ClientConfig;
@@ -13,7 +13,7 @@ use crate::name::ChannelName;
 use crate::sys;
 use crate::v2::layout::Demand;
 use crate::v2::ring::Held;
-use crate::wait::{Deadline, Peer, Unready, WaitStrategy, Watch};
+use crate::wait::{Deadline, Peer, Unready, WaitContext, WaitStrategy};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -59,7 +59,7 @@ struct Inner {
     config: ClientConfig,
     connection: RwLock<Arc<Connection>>,
     /// Passed by the one thread that attaches to a new server.
-    reconnecting: Gate,
+    reconnecting: FairLock,
     /// For the thread inside: what a connection that was given up had in flight, while there is no new
     /// one.
     given_up: Mutex<Vec<LostRequest>>,
@@ -85,15 +85,20 @@ struct Connection {
     /// Waiting threads do not sleep as long as they have CPUs to themselves. If they do, and one of them takes
     /// the token of another one, that one looks again at its next slice.
     spins: bool,
-    senders: Gate,
-    receivers: Crowd,
+    senders: FairLock,
+    receivers: LeaderFollowers,
 }
 
 impl Connection {
     fn new(channel: Attached, config: &ClientConfig) -> Arc<Self> {
         channel.ring().set_concurrent();
         let spins = config.wait == WaitStrategy::Spin;
-        Arc::new(Self { channel, spins, senders: Gate::default(), receivers: Crowd::default() })
+        Arc::new(Self {
+            channel,
+            spins,
+            senders: FairLock::default(),
+            receivers: LeaderFollowers::default(),
+        })
     }
 
     /// Waits for this thread's turn to send `size` bytes.
@@ -128,7 +133,7 @@ pub(super) struct Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         // In a forked child nobody takes turns, and another thread may have held the gate's lock.
-        if self.connection.channel.segment.is_ours() {
+        if self.connection.channel.segment.is_this_process() {
             self.connection.senders.leave(self.ticket);
         }
     }
@@ -136,7 +141,7 @@ impl Drop for Turn {
 
 /// Gives a thread's turn back when dropped.
 struct Leave<'g> {
-    gate: &'g Gate,
+    gate: &'g FairLock,
     ticket: u64,
 }
 
@@ -161,7 +166,7 @@ impl SharedClient {
             name,
             config,
             connection,
-            reconnecting: Gate::default(),
+            reconnecting: FairLock::default(),
             given_up: Mutex::new(given_up),
             lost: Mutex::default(),
             life,
@@ -302,7 +307,7 @@ impl SharedClient {
     /// making it.
     fn was_replaced(&self, connection: &Arc<Connection>, deadline: &Deadline) -> bool {
         let channel = &connection.channel;
-        if !channel.segment.is_ours() || channel.has_ended_here() || !channel.is_sealed() {
+        if !channel.segment.is_this_process() || channel.has_ended_here() || !channel.is_sealed() {
             return false;
         }
         let gate = &self.inner.reconnecting;
@@ -665,10 +670,10 @@ fn wait<T>(
 /// The leader's view of the channel: it passes every wake-up on.
 struct Leader<'c> {
     channel: &'c ClientChannel,
-    crowd: &'c Crowd,
+    crowd: &'c LeaderFollowers,
 }
 
-impl Watch for Leader<'_> {
+impl WaitContext for Leader<'_> {
     fn peer(&self) -> Peer {
         self.channel.peer()
     }

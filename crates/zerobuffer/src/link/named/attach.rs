@@ -1,17 +1,17 @@
 //! The client's way to a segment (section 6, "client attach").
 
 use super::create::{foreign, open_error};
-use super::layout::{Geometry, METADATA, REQUEST, RESPONSE, SIZE_AND_VERSION, oieb, slot};
+use super::role::Role;
 use super::segment::{self, Segment, Semaphores};
-use super::words::Words;
 use crate::atomics::Ordering;
 use crate::config::ClientConfig;
 use crate::error::{Error, Medium, Result};
 use crate::failpoint::failpoint;
-use crate::liveness::Role;
 use crate::memory::{MemoryProvider, SharedMemory};
 use crate::name::ChannelName;
 use crate::sys::{self, Errno, Semaphore};
+use crate::v2::layout::{Geometry, METADATA, REQUEST, RESPONSE, SIZE_AND_VERSION, oieb, slot};
+use crate::v2::words::Words;
 use crate::wait::Deadline;
 use std::time::Duration;
 

@@ -9,11 +9,11 @@ pub use guards::{Frame, OwnedRequest, Request};
 
 use crate::closer::{Close, Closer};
 use crate::config::ServerConfig;
-use crate::crew::Crew;
 use crate::debug::debug_line;
 use crate::error::{Error, Result};
 use crate::handler::HandlerOutcome;
 use crate::name::ChannelName;
+use crate::ready_threads::ReadyThreads;
 use crate::sys;
 use crate::wait::Deadline;
 use acceptor::{Acceptor, Shared};
@@ -212,11 +212,12 @@ impl Server {
     {
         self.check_process()?;
         let handlers: Vec<H> = handlers.into_iter().collect();
-        let crew = Crew::gather(&format!("zerobuffer-{}", self.name), handlers.len())?;
+        let ready_threads =
+            ReadyThreads::gather(&format!("zerobuffer-{}", self.name), handlers.len())?;
         let acceptor = self.acceptor.take().ok_or(Error::InvalidState {
             reason: "the server was started or stopped before; create another one",
         })?;
-        self.threads = worker::start(crew, acceptor, handlers);
+        self.threads = worker::start(ready_threads, acceptor, handlers);
         Ok(())
     }
 

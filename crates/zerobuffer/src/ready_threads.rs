@@ -9,18 +9,18 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// Threads that wait for their jobs; dropped without jobs, they end.
 #[derive(Debug)]
-pub(crate) struct Crew {
+pub(crate) struct ReadyThreads {
     orders: Vec<Sender<Job>>,
     threads: Vec<JoinHandle<()>>,
 }
 
-impl Crew {
+impl ReadyThreads {
     /// Starts `count` threads.
     ///
     /// # Errors
     /// `System` if one cannot be made; those that were are gone again.
     pub(crate) fn gather(name: &str, count: usize) -> Result<Self> {
-        let mut crew = Self { orders: Vec::new(), threads: Vec::new() };
+        let mut ready_threads = Self { orders: Vec::new(), threads: Vec::new() };
         for _ in 0..count {
             let (order, ordered) = channel::<Job>();
             let thread = sys::spawn(name, move || {
@@ -28,10 +28,10 @@ impl Crew {
                     job();
                 }
             })?;
-            crew.orders.push(order);
-            crew.threads.push(thread);
+            ready_threads.orders.push(order);
+            ready_threads.threads.push(thread);
         }
-        Ok(crew)
+        Ok(ready_threads)
     }
 
     /// Gives each thread one of `jobs`.
@@ -47,7 +47,7 @@ impl Crew {
     }
 }
 
-impl Drop for Crew {
+impl Drop for ReadyThreads {
     fn drop(&mut self) {
         self.orders.clear();
         for thread in self.threads.drain(..) {

@@ -1,17 +1,17 @@
 //! The server's way to a segment: create, and take over from a predecessor that died (section 6).
 
-use super::layout::{Geometry, MAX_METADATA, METADATA, REQUEST, RESPONSE, UNIT, oieb};
+use super::role::Role;
 use super::segment::{Segment, Semaphores, semaphore_names, unlink_semaphores};
-use super::words::Words;
 use crate::atomics::Ordering;
 use crate::config::{BufferConfig, ServerConfig};
 use crate::error::{Error, Medium, Result};
 use crate::failpoint::failpoint;
-use crate::liveness::Role;
 use crate::memory::{MemoryProvider, SharedMemory};
 use crate::name::ChannelName;
 use crate::sys::{self, Errno, ObjectStat, Place, Semaphore};
 use crate::tenure::Wanted;
+use crate::v2::layout::{Geometry, MAX_METADATA, METADATA, REQUEST, RESPONSE, UNIT, oieb};
+use crate::v2::words::Words;
 
 /// Every turn but the last loses a race against another server, or cleans up after a dead one. Even
 /// eight servers that start at once need a handful of turns.

@@ -57,7 +57,7 @@ impl<'s> Frame<'s> {
     /// The bytes; empty in a forked child.
     #[inline]
     pub fn data(&self) -> &[u8] {
-        if self.home.segment.is_ours() {
+        if self.home.segment.is_this_process() {
             self.taken.data(&self.home.segment.payload, self.len)
         } else {
             &[]
@@ -67,7 +67,7 @@ impl<'s> Frame<'s> {
     /// The bytes, to be edited; empty in a forked child.
     #[inline]
     pub fn data_mut(&mut self) -> &mut [u8] {
-        if self.home.segment.is_ours() {
+        if self.home.segment.is_this_process() {
             self.taken.data_mut(&self.home.segment.payload, self.len)
         } else {
             &mut []
@@ -78,7 +78,7 @@ impl<'s> Frame<'s> {
     /// answered: for code that hands out their address, like a binding for another language. They are
     /// the holder's alone only while the frame lives. Empty in a forked child.
     pub fn memory(&self) -> SharedMemoryView {
-        match self.home.segment.is_ours() {
+        match self.home.segment.is_this_process() {
             true => self.home.segment.payload.window(self.taken.data_start(), self.len),
             false => SharedMemoryView::empty(),
         }
@@ -136,7 +136,7 @@ impl<'s> Frame<'s> {
     #[inline(always)]
     pub(super) fn publish(&mut self, status: u16) {
         self.answered = true;
-        if self.home.segment.is_ours() {
+        if self.home.segment.is_this_process() {
             self.home.answer(&self.taken, self.len, status);
         }
     }

@@ -130,7 +130,7 @@ macro_rules! request_buffer_methods {
             #[inline]
             pub fn data_mut(&mut self) -> &mut [u8] {
                 match &mut self.claim {
-                    Some(claim) if self.channel.segment.is_ours() => {
+                    Some(claim) if self.channel.segment.is_this_process() => {
                         claim.data_mut(&self.channel.segment.payload, self.len)
                     }
                     _ => &mut [],
@@ -142,7 +142,7 @@ macro_rules! request_buffer_methods {
             /// They are the holder's alone only until then. Empty in a forked child.
             pub fn memory(&self) -> SharedMemoryView {
                 match &self.claim {
-                    Some(claim) if self.channel.segment.is_ours() => {
+                    Some(claim) if self.channel.segment.is_this_process() => {
                         self.channel.segment.payload.window(claim.data_start(), self.len)
                     }
                     _ => SharedMemoryView::empty(),
@@ -266,7 +266,7 @@ macro_rules! response_methods {
             /// The answer's bytes, in shared memory; empty in a forked child.
             #[inline]
             pub fn data(&self) -> &[u8] {
-                if self.channel.segment.is_ours() {
+                if self.channel.segment.is_this_process() {
                     self.held.data(&self.channel.segment.payload)
                 } else {
                     &[]
@@ -278,7 +278,7 @@ macro_rules! response_methods {
             /// another language. They are the holder's alone only while the response lives. Empty in
             /// a forked child.
             pub fn memory(&self) -> SharedMemoryView {
-                match self.channel.segment.is_ours() {
+                match self.channel.segment.is_this_process() {
                     true => {
                         let payload = &self.channel.segment.payload;
                         payload.window(self.held.data_start(), self.held.len)

@@ -1,0 +1,14 @@
+//! A channel with names: the segment and its four semaphores in `/dev/shm`, and locks on the segment that say
+//! who lives.
+
+mod attach;
+mod create;
+mod death_watch;
+mod role;
+mod segment;
+
+pub(crate) use attach::attach;
+pub(crate) use create::{create, geometry};
+pub(crate) use death_watch::DeathWatch;
+pub(crate) use role::Role;
+pub(crate) use segment::{Block, Segment};
