@@ -16,12 +16,10 @@ const PYTHON: &str = "crates/zerobuffer-python/python/zerobuffer/_native.pyi";
 const PYTHON_TYPES: &str = "crates/zerobuffer-python/python/zerobuffer/types.py";
 
 /// Public types of Rust whose methods must all stand in the tables.
-const RUST_TYPES: [&str; 30] = [
+const RUST_TYPES: [&str; 28] = [
     "Closer",
     "Client",
     "SharedClient",
-    "RequestSender",
-    "ResponseReceiver",
     "RequestBuffer",
     "OwnedRequestBuffer",
     "Response",

@@ -186,8 +186,8 @@ mod wait;
 
 #[cfg(not(loom))]
 pub use client::{
-    Client, OwnedRequestBuffer, OwnedResponse, Reconnected, RequestBuffer, RequestLayout,
-    RequestSender, Response, ResponseReceiver, SharedClient,
+    Client, OwnedRequestBuffer, OwnedResponse, Reconnected, RequestBuffer, RequestLayout, Response,
+    SharedClient,
 };
 #[cfg(not(loom))]
 pub use closer::Closer;

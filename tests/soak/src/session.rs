@@ -5,7 +5,6 @@ use crate::delay::now;
 use crate::request::{HEAD, Op, Sent};
 use crate::tell::violation;
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::time::Duration;
 use zerobuffer::{Client, Error, ErrorKind, OwnedResponse, RequestLayout};
 
@@ -55,8 +54,7 @@ impl Session<'_> {
             5 => ("deadlines", Self::deadlines),
             6 => ("failures", Self::failures),
             7 => ("in place", Self::in_place),
-            8 => ("halves", Self::halves),
-            9 => ("largest", Self::largest),
+            8 | 9 => ("largest", Self::largest),
             _ => ("patience", Self::patience),
         };
         self.doing = doing;
@@ -340,49 +338,6 @@ impl Session<'_> {
             self.receive_next()?;
         }
         Ok(())
-    }
-
-    /// One thread sends, this one receives.
-    fn halves(&mut self) -> Ended {
-        let count = self.rng.u8(2..20);
-        let largest = self.client.max_request_size() / 4;
-        let (desk, mut rng) = (self.desk, self.rng.fork());
-        let in_flight = Mutex::new(std::mem::take(&mut self.in_flight));
-        self.began = now();
-        let (sender, receiver) = self.client.split();
-        let outcome = std::thread::scope(|scope| {
-            let sending = scope.spawn(|| -> Ended {
-                let sender = sender;
-                for _ in 0..count {
-                    let len = HEAD + rng.usize(0..largest);
-                    let sent = desk.request(Op::Edit, Duration::ZERO, len, &mut rng);
-                    let sequence = sender.send_request(&sent.bytes())?;
-                    in_flight.lock().expect("not poisoned").insert(sequence, sent);
-                }
-                Ok(())
-            });
-            for _ in 0..count {
-                let answer = match receiver.receive_response(LONG) {
-                    Ok(answer) => answer,
-                    Err(error) => {
-                        let _ = sending.join();
-                        return Err(error);
-                    }
-                };
-                // Its sender may be just about to enter it.
-                let sent = (0..10_000).find_map(|_| {
-                    let sent = in_flight.lock().expect("not poisoned").remove(&answer.sequence());
-                    if sent.is_none() {
-                        std::thread::sleep(Duration::from_micros(100));
-                    }
-                    sent
-                });
-                arrived(desk, sent, answer.sequence(), answer.data());
-            }
-            sending.join().expect("the sender does not panic")
-        });
-        self.in_flight = in_flight.into_inner().expect("not poisoned");
-        outcome
     }
 
     // ---- the server's end ----

@@ -2,7 +2,6 @@
 
 mod channel;
 mod guards;
-mod halves;
 mod lifeline;
 mod number;
 mod seal;
@@ -10,7 +9,6 @@ mod shared;
 mod turns;
 
 pub use guards::{OwnedRequestBuffer, OwnedResponse, RequestBuffer, Response};
-pub use halves::{RequestSender, ResponseReceiver};
 pub use shared::SharedClient;
 
 use crate::closer::Closer;
@@ -93,8 +91,7 @@ pub struct Reconnected {
 /// | send one request and wait for its answer | [`call`](Self::call) |
 /// | keep several in flight | [`send_request`](Self::send_request), [`receive_response`](Self::receive_response) |
 /// | write the request where the server will read it | [`acquire_request_buffer`](Self::acquire_request_buffer) |
-/// | send on one thread and receive on another | [`split`](Self::split) |
-/// | call from many threads at once | [`into_shared`](Self::into_shared) |
+/// | call from many threads at once, or send on one and receive on another | [`into_shared`](Self::into_shared) |
 ///
 /// Dropping it closes the channel in good order; a server then serves the next client.
 ///
@@ -152,8 +149,8 @@ impl Client {
         self.name.as_str()
     }
 
-    /// What closes this client from another thread: who waits in it, in its halves or in a
-    /// reconnection, comes back with [`Error::Closed`]. The channel is let go of when the client is
+    /// What closes this client from another thread: a thread that waits in it or in a
+    /// reconnection comes back with [`Error::Closed`]. The channel is let go of when the client is
     /// dropped.
     ///
     /// ```
@@ -328,28 +325,6 @@ impl Client {
     /// The server may be working on it all the same; its late answer is swallowed.
     pub fn cancel(&self, sequence: u64) -> bool {
         self.channel.cancel(Number::of_caller(sequence))
-    }
-
-    /// Two halves, for a thread that sends and another one that receives.
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// # use zerobuffer::{BufferConfig, Client, Frame, Server};
-    /// # let name = format!("doc-split-{}", std::process::id());
-    /// # let mut server = Server::create(&name, BufferConfig::new(0, 1 << 16))?;
-    /// # server.start(|frame: &mut Frame| frame.data_mut()[0] += 1)?;
-    /// # let mut client = Client::connect(&name, Duration::from_secs(5))?;
-    /// let (sender, receiver) = client.split();
-    /// let sum: u32 = std::thread::scope(|scope| {
-    ///     scope.spawn(move || (0..10).for_each(|n| drop(sender.send_request(&[n]).unwrap())));
-    ///     (0..10).map(|_| receiver.receive_response(Duration::from_secs(5)).unwrap().data()[0] as u32).sum()
-    /// });
-    /// assert_eq!(sum, 55);
-    /// # Ok::<(), zerobuffer::Error>(())
-    /// ```
-    pub fn split(&mut self) -> (RequestSender<'_>, ResponseReceiver<'_>) {
-        self.channel.ring().set_concurrent();
-        halves::split(&self.channel, self.config.send_timeout)
     }
 
     /// A client that many threads can call at once. Requests that are in flight stay so.

@@ -82,9 +82,9 @@ fn one_thread_sends_while_another_one_receives() {
     scene(|t| {
         // Small enough that the sender waits for space all the time.
         let server = t.server("payload=4096");
-        let mut client = t.client();
+        let client = t.client().into_shared();
+        let (sender, receiver) = (&client, &client);
         let seed = work::seed();
-        let (sender, receiver) = client.split();
         std::thread::scope(|scope| {
             scope.spawn(move || {
                 let mut rng = Rng(seed);
@@ -111,7 +111,6 @@ fn one_thread_sends_while_another_one_receives() {
             }
         });
         t.expect_few_tokens();
-        // Whole again afterwards.
         drop(client.call(&work::bytes(4000, 1), LONG).unwrap());
         drop(client);
         server.stop();

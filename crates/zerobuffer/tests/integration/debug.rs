@@ -42,13 +42,8 @@ fn a_server_a_client_and_what_they_hold_print_as_one_short_line() {
 fn movable_clients(t: &Scene) {
     let mut server = t.own_server(1 << 16);
     server.start(|frame: &mut Frame<'_>| is_a_line(frame, &["Frame", "len: 9"])).unwrap();
-    let mut client = t.client();
-    let (sender, receiver) = client.split();
-    is_a_line(&sender, &["RequestSender", t.name()]);
-    is_a_line(&receiver, &["ResponseReceiver", t.name()]);
-    sender.send_request(&[0; 9]).unwrap();
-    drop(receiver.receive_response(LONG).unwrap());
-    let client = client.into_shared();
+    let client = t.client().into_shared();
+    drop(client.call(&[0; 9], LONG).unwrap());
     is_a_line(&client, &["SharedClient", t.name()]);
     is_a_line(&client.closer(), &["Closer"]);
     drop(client);

@@ -206,9 +206,6 @@ fn check_handles(name: &str) {
             fails(client.receive_response_for(pending, LONG), wrong);
             fails(client.reconnect(LONG), wrong);
             assert!(!client.cancel(pending) && !client.is_server_connected());
-            let (left, right) = client.split();
-            fails(left.send_request(&[1]), wrong);
-            fails(right.receive_response(LONG), wrong);
             fails(shared.call(&[1], LONG), wrong);
             fails(shared.send_request(&[1]), wrong);
             fails(shared.reconnect(LONG), wrong);
