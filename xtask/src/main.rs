@@ -20,6 +20,7 @@ mod python_package;
 mod shm;
 mod soak;
 mod steps;
+mod texts;
 mod trust;
 
 use anyhow::Result;
@@ -38,7 +39,7 @@ struct Arguments {
 enum Task {
     /// Check and test everything, as CI does.
     Test,
-    /// Formatting, lints and documentation only.
+    /// Texts, formatting, lints and documentation only.
     Lint,
     /// The loom models of the ring and of waiting.
     Loom,
@@ -48,6 +49,8 @@ enum Task {
     Api,
     /// That what the documents show is run, and what a new user does first.
     Documents,
+    /// References to sections, and links, in all texts.
+    Texts,
     /// Make the C header anew from the sources of the C interface.
     Header,
     /// The tests against the deployed peer of version 1, which is installed under target/.
@@ -118,6 +121,7 @@ fn run(task: Task) -> Result<()> {
         Task::Native => native::test(),
         Task::Api => api::check(),
         Task::Documents => documents::test(),
+        Task::Texts => texts::check(),
         Task::Header => header::write(),
         Task::Interop => steps::interop(),
         Task::Csharp => csharp::test(),

@@ -3,7 +3,7 @@
 use crate::shm::Snapshot;
 use crate::{
     api, bench, csharp, documents, failpoints, header, hot_path, matrix, native, python,
-    python_existing, python_package, soak, trust,
+    python_existing, python_package, soak, texts, trust,
 };
 use anyhow::{Context, Result, ensure};
 use std::borrow::BorrowMut;
@@ -45,8 +45,9 @@ pub(crate) fn test() -> Result<()> {
     Ok(())
 }
 
-/// Formatting, lints and documentation.
+/// Texts, formatting, lints and documentation.
 pub(crate) fn lint() -> Result<()> {
+    texts::check()?;
     step("format", cargo("fmt --all --check"))?;
     let lints = "clippy --workspace --all-targets --all-features -- -D warnings";
     step("lints", cargo(lints))?;

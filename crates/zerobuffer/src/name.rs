@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 pub const MAX_NAME_LEN: usize = 200;
 
 /// A checked channel name: 1 to [`MAX_NAME_LEN`] bytes of `A–Z a–z 0–9 . _ -`, not starting with a
-/// dot (protocol v2, section 2).
+/// dot (protocol v2, section 3.1 "Grammar").
 ///
 /// Every object name is derived from a value of this type, so a name that has not been checked never
 /// reaches a system call.

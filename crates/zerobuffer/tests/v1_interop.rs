@@ -18,7 +18,7 @@ use zerobuffer::v1::{
 use zerobuffer::{BufferConfig, Error, ErrorKind};
 
 /// A Python reader deletes every lock file that nobody holds, and what it takes for orphaned (section
-/// 6.4): tests that look at leftovers run alone, all others together.
+/// 6.4 "Stale scan of the peers"): tests that look at leftovers run alone, all others together.
 static SCAN: RwLock<()> = RwLock::new(());
 
 fn together() -> RwLockReadGuard<'static, ()> {
@@ -813,7 +813,8 @@ fn s8_1_s12_3_objects_appear_and_vanish() {
     close_reader(reader, &name);
 }
 
-/// 8.4, section 6.4: their scan at start leaves our live buffers alone, also while ours come and go.
+/// Scenario 8.4, section 6.4 "Stale scan of the peers": their scan at start leaves our live
+/// buffers alone, also while ours come and go.
 #[test]
 fn s8_4_their_scan_leaves_our_live_buffers_alone() {
     let _scan = alone();

@@ -2,7 +2,8 @@
 //!
 //! The waiting side parks at once. The other side publishes at random moments around the one at which
 //! the waiter has taken an old token and looks a last time before it sleeps: there, and only there, the
-//! fences of WAKE and WAIT decide (protocol v2, section 7). A loss is seen without a clock: when WAKE has
+//! fences of WAKE and WAIT decide (protocol v2, section 7.4 "Why both
+//! fences"). A loss is seen without a clock: when WAKE has
 //! returned, a waiter that sleeps without a token while what it waits for is there will not be woken.
 //!
 //! On x86 this shows the waker's fence: a build without it (`--cfg zerobuffer_without_wake_fence`) must

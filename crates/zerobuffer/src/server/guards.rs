@@ -10,7 +10,7 @@ use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-/// Failure codes in an answer's status word (protocol v2, section 4).
+/// Failure codes in an answer's status word (protocol v2, section 5.5 "Status of an answer").
 pub(super) mod status {
     pub(crate) const OK: u16 = 0;
     pub(crate) const HANDLER_ERROR: u16 = 1;

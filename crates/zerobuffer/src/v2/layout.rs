@@ -1,5 +1,5 @@
-//! Where everything lies in a segment (protocol v2, sections 3 and 4). Pure arithmetic: no pointer,
-//! no system call.
+//! Where everything lies in a segment (protocol v2, section 4 "Memory layout" and section 5 "Frames"). Pure
+//! arithmetic: no pointer, no system call.
 
 use crate::error::{Error, Result};
 
@@ -207,7 +207,8 @@ pub(crate) struct Geometry {
 }
 
 impl Geometry {
-    /// The geometry of a segment with these block sizes; `None` if one breaks a rule of section 3.
+    /// The geometry of a segment with these block sizes; `None` if one breaks a rule of
+    /// section 4.3 "Geometry check".
     pub(crate) fn new(metadata_request: u64, metadata_response: u64, payload: u64) -> Option<Self> {
         let whole = |size: u64| size.is_multiple_of(UNIT);
         if !whole(metadata_request) || !whole(metadata_response) || !whole(payload) {

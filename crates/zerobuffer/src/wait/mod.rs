@@ -1,4 +1,4 @@
-//! Waiting for the peer, and waking it (protocol v2, section 5).
+//! Waiting for the peer, and waking it (protocol v2, section 7 "Waiting and waking").
 //!
 //! The state words are the truth, semaphores are hints: a waiter looks at the state first and last, a
 //! waker posts only when the semaphore is empty.

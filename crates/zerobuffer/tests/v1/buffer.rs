@@ -23,7 +23,7 @@ fn poll(reader: &Reader) -> Vec<u8> {
     reader.read_frame(Duration::ZERO).unwrap().data().to_vec()
 }
 
-/// Section 3 and scenario 12.2: sizes, offsets and initial values on the wire.
+/// Section 3 "Segment" and scenario 12.2: sizes, offsets and initial values on the wire.
 #[test]
 fn a_new_buffer_has_the_header_that_deployed_writers_expect() {
     let name = Unique::new("header");
@@ -33,7 +33,7 @@ fn a_new_buffer_has_the_header_that_deployed_writers_expect() {
     let pid = u64::from(std::process::id());
     assert_eq!(words[..6], [128 | 1 << 32, 128, 128, 0, 1024, 1024]);
     assert_eq!(words[6..], [0, 0, 0, 0, 0, pid, 0, 0, 0, 0]);
-    // Section 2: value and waiters, then 0x80 for shared, in 32 bytes.
+    // Section 2 "Objects": value and waiters, then 0x80 for shared, in 32 bytes.
     let semaphore = std::fs::read(crate::support::semaphore_path(&name, 'w')).unwrap();
     let mut expected = [0; 32];
     expected[8] = 0x80;
@@ -42,7 +42,7 @@ fn a_new_buffer_has_the_header_that_deployed_writers_expect() {
     assert!(reader.is_in_place());
 }
 
-/// Section 4, and scenarios 1.1 and 3.1 to 3.3.
+/// Section 4 "Metadata", and scenarios 1.1 and 3.1 to 3.3.
 #[test]
 fn metadata_is_written_once_and_read_whole() {
     let name = Unique::new("metadata");
@@ -246,7 +246,8 @@ fn r13_a_new_writer_continues_the_sequence() {
     assert!(frame.is_first() && reader.statistics().restarts == 1);
 }
 
-/// Rule R14, and section 5.3: an abandoned buffer costs neither space nor a sequence number.
+/// Rule R14, and section 5.3 "What we write": an abandoned buffer costs neither space nor a sequence
+/// number.
 #[test]
 fn r14_a_dropped_buffer_sends_nothing() {
     let name = Unique::new("abandoned");
@@ -910,7 +911,7 @@ fn a_writer_waits_for_its_reader_as_long_as_it_is_told() {
     });
 }
 
-/// Section 5.3, 6: equal positions stand in an empty ring and in a full one.
+/// Step 6 of section 5.3 "What we write": equal positions stand in an empty ring and in a full one.
 #[test]
 fn a_writer_is_drained_when_all_is_taken_even_if_it_is_held_and_never_while_the_ring_is_full() {
     let name = Unique::new("drain");

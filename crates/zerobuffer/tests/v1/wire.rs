@@ -28,8 +28,8 @@ fn is_locked(path: &str) -> bool {
     unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) != 0 }
 }
 
-/// Section 2: five objects; one family of peers locks under /tmp whatever TMPDIR says, the other one in
-/// TMPDIR. Both lock files are empty, and their folders are made.
+/// Section 2 "Objects": five objects; one family of peers locks under /tmp whatever TMPDIR says, the
+/// other one in TMPDIR. Both lock files are empty, and their folders are made.
 #[test]
 fn the_objects_have_the_names_that_peers_look_for() {
     let name = Unique::new("objects");
@@ -59,7 +59,7 @@ fn the_objects_have_the_names_that_peers_look_for() {
     std::fs::remove_dir_all(temporary).unwrap();
 }
 
-/// Section 3: size, version, both sizes, the reader's id and the reserved words are nobody's to change.
+/// Section 3 "Segment": size, version, both sizes, the reader's id and the reserved words never change.
 #[test]
 fn what_nobody_changes_stays_as_it_was_created() {
     let name = Unique::new("fixed");
@@ -83,8 +83,9 @@ fn what_nobody_changes_stays_as_it_was_created() {
     assert_eq!(fixed(), created);
 }
 
-/// Sections 3, 5 and 6.3: attaching and closing change the writer's id and nothing else, and post
-/// nothing. A dead writer's id is replaced, a live one's is not.
+/// Section 3 "Segment", section 5 "Frames and ring" and section 6.3 "Close": attaching and closing
+/// change the writer's id and nothing else, and post nothing. A dead writer's id is replaced, a live
+/// one's is not.
 #[test]
 fn a_writer_comes_and_goes_by_its_id_alone() {
     let name = Unique::new("writer-id");
@@ -106,8 +107,8 @@ fn a_writer_comes_and_goes_by_its_id_alone() {
     drop(reader);
 }
 
-/// Section 4: the length, then the bytes, at 128; what they take is counted with the length; they may
-/// fill the block; nothing is signalled.
+/// Section 4 "Metadata": the length, then the bytes, at 128; what they take is counted with the length;
+/// they may fill the block; nothing is signalled.
 #[test]
 fn metadata_lie_behind_their_length() {
     let name = Unique::new("metadata-bytes");
@@ -123,7 +124,7 @@ fn metadata_lie_behind_their_length() {
     assert_eq!(reader.metadata().unwrap().unwrap(), [7; 120]);
 }
 
-/// Section 4: length and bytes are there before the count is.
+/// Section 4 "Metadata": length and bytes are there before the count is.
 #[test]
 fn who_sees_the_metadatas_count_sees_their_bytes() {
     let name = Unique::new("metadata-order");
@@ -161,8 +162,8 @@ fn who_sees_the_metadatas_count_sees_their_bytes() {
     });
 }
 
-/// Section 5: one token for a frame, none for the marker before it; the positions and counts move when
-/// it is read, its space comes back, with one token, when it is released.
+/// Section 5 "Frames and ring": one token for a frame, none for the marker before it; the positions and
+/// counts move when it is read, its space comes back, with one token, when it is released.
 #[test]
 fn a_frame_moves_the_account_step_by_step() {
     let name = Unique::new("steps");
@@ -205,7 +206,7 @@ fn a_frame_moves_the_account_step_by_step() {
     assert_eq!(account(), ([1024, 200, 200, 7, 7], 0, 2));
 }
 
-/// Section 5.3: a wrap needs room for what it wastes as well.
+/// Section 5.3 "What we write": a wrap needs room for what it wastes as well.
 #[test]
 fn a_wrap_waits_for_its_waste_too() {
     let name = Unique::new("waste");
@@ -225,7 +226,7 @@ fn a_wrap_waits_for_its_waste_too() {
     drop(first);
 }
 
-/// Section 5.3: header, marker and account are written at the commit and not before.
+/// Section 5.3 "What we write": header, marker and account are written at the commit and not before.
 #[test]
 fn a_claim_shows_nothing_before_its_commit() {
     let name = Unique::new("claim");
@@ -244,7 +245,8 @@ fn a_claim_shows_nothing_before_its_commit() {
     assert_ne!(seen(), before);
 }
 
-/// Section 6.1: what a writer meets while a C++ reader makes its buffer, and what it makes of it.
+/// Section 6.1 "Create (reader)": what a writer sees while a C++ reader creates its buffer, and what
+/// the writer does about it.
 #[test]
 fn a_writer_waits_through_all_steps_of_a_deployed_readers_creation() {
     let name = Unique::new("half-made");
@@ -289,7 +291,7 @@ fn a_writer_waits_through_all_steps_of_a_deployed_readers_creation() {
     name.traces().iter().for_each(|path| std::fs::remove_file(path).unwrap());
 }
 
-/// Section 6.2: of the version the major number counts.
+/// Section 6.2 "Attach (writer)": only the major number of the version counts.
 #[test]
 fn other_minor_versions_are_attached_to() {
     let name = Unique::new("minor");
@@ -307,7 +309,7 @@ fn other_minor_versions_are_attached_to() {
     drop(reader);
 }
 
-/// Section 2: who sleeps is counted at 4, so that a peer of any language knows whom to wake.
+/// Section 2 "Objects": who sleeps is counted at 4, so that a peer of any language knows whom to wake.
 #[test]
 fn a_sleeper_stands_in_the_semaphores_file() {
     let name = Unique::new("sleeper");
@@ -328,8 +330,8 @@ fn a_sleeper_stands_in_the_semaphores_file() {
     assert_eq!(words(), [0, 0, 0x80]);
 }
 
-/// Section 7: a response bears its writer's own count, from 1 for each client, and its bytes are the
-/// handler's, with nothing before them; a request is given back after its handler.
+/// Section 7 "Duplex channels": a response bears its writer's own count, from 1 for each client, and
+/// its bytes are the handler's, with nothing before them; a request is given back after its handler.
 #[test]
 fn requests_and_responses_lie_in_their_rings_as_written() {
     let name = Unique::new("duplex-bytes");

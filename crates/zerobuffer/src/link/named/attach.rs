@@ -1,4 +1,4 @@
-//! The client's way to a segment (section 6, "client attach").
+//! The client's way to a segment (section 9.3 "Client: attach").
 
 use super::create::{foreign, open_error};
 use super::role::Role;

@@ -1,4 +1,5 @@
-//! The server's way to a segment: create, and take over from a predecessor that died (section 6).
+//! The server's way to a segment: create one (section 9.1 "Server: create"), or take over from a server that
+//! died (section 9.2 "Server: the name exists already").
 
 use super::role::Role;
 use super::segment::{Segment, Semaphores, semaphore_names, unlink_semaphores};

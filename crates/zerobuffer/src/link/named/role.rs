@@ -1,4 +1,4 @@
-//! Who is alive: role locks on a segment's file (protocol v2, section 6).
+//! Who is alive: role locks on a segment's file (protocol v2, section 8.1 "Role locks").
 //!
 //! Each side holds an open-file-description lock on one byte of the segment's file for life. The
 //! kernel gives it back when the process ends, however it ends; no pid can be mistaken, no namespace

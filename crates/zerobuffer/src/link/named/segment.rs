@@ -131,7 +131,7 @@ impl Segment {
         self.control.at(offset).store(value, Ordering::Release);
     }
 
-    /// Whether no client has left a trace: section 6, "fresh".
+    /// Whether no client has left a trace (section 9.3.1 "Fresh").
     pub(crate) fn is_fresh(&self) -> bool {
         is_fresh(&self.control, &self.geometry)
             && self.payload_words().at(crate::v2::layout::slot::STATE).load(Ordering::Acquire) == 0

@@ -1,4 +1,5 @@
-//! The algorithm: how slots of the one ring travel between client and server (protocol v2, section 4).
+//! The algorithm: how slots of the one ring travel between client and server (protocol v2, section 6
+//! "The ring, step by step").
 //!
 //! ```text
 //! client                                server
