@@ -43,7 +43,7 @@ impl Shared {
     pub(super) fn stop(&self) {
         self.segments.announce_end();
         if let Some(channel) = self.segments.current() {
-            wake(&channel.segment.semaphores.request_ready);
+            channel.ask_to_stop();
         }
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct ServerChannel {
     client_metadata: OnceLock<Vec<u8>>,
     /// The client broke the protocol: nothing more is taken from it.
     pub(super) poisoned: AtomicBool,
+    /// The server is to stop.
+    stopping: AtomicBool,
     metadata_len: usize,
 }
 
@@ -49,9 +51,14 @@ impl ServerChannel {
             ring.set_concurrent();
         }
         crate::trace::event!(channel = %name, bytes = geometry.total(), "created");
-        let poisoned = AtomicBool::new(false);
-        let metadata_len = config.metadata.len();
-        Ok(Self { segment, ring, client_metadata: OnceLock::new(), poisoned, metadata_len })
+        Ok(Self {
+            segment,
+            ring,
+            client_metadata: OnceLock::new(),
+            poisoned: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            metadata_len: config.metadata.len(),
+        })
     }
 
     /// Whether the client's metadata were copied.
@@ -86,6 +93,22 @@ impl ServerChannel {
         self.ring.answer(taken, len, status);
         failpoint!("answer.before_post");
         wake(&self.segment.semaphores.response_ready);
+    }
+
+    /// Asks the thread that takes requests to come back, and handlers to come to an end.
+    pub(super) fn ask_to_stop(&self) {
+        // Release: pairs with the Acquire in `is_wanted`.
+        self.stopping.store(true, Ordering::Release);
+        wake(&self.segment.semaphores.request_ready);
+    }
+
+    /// Whether somebody still waits for the response to `taken`: its client lives and has not cancelled
+    /// it, and the server is not being stopped.
+    pub(super) fn is_wanted(&self, taken: &Taken) -> bool {
+        // Acquire: pairs with the Release in `ask_to_stop`.
+        !self.stopping.load(Ordering::Acquire)
+            && !self.ring.is_cancelled(taken)
+            && self.is_client_connected()
     }
 
     /// Whether a client is attached at this moment.

@@ -133,6 +133,42 @@ impl<'s> Frame<'s> {
         self.home.client_metadata()
     }
 
+    /// Whether the response has become useless: the client has cancelled the request or its call's
+    /// timeout has passed, the client has closed or died, or the server is being stopped. Once true it
+    /// stays true.
+    ///
+    /// Ask between two pieces of long work, and return (or fail, it makes no difference) when it is
+    /// true: the thread is free for the next request, and `stop` does not wait for it in vain. It costs
+    /// a system call, some 300 ns. A response that is given all the same does no harm.
+    ///
+    /// ```
+    /// use std::sync::mpsc::channel;
+    /// use std::time::Duration;
+    /// use zerobuffer::{BufferConfig, Client, ErrorKind, Frame, Server};
+    ///
+    /// let name = format!("doc-cancelled-{}", std::process::id());
+    /// let mut server = Server::create(&name, BufferConfig::new(0, 1 << 16))?;
+    /// let (pieces, done) = channel();
+    /// server.start_mut(move |frame: &mut Frame| {
+    ///     let mut count = 0_u64;
+    ///     while !frame.cancelled() {
+    ///         count += 1; // a piece of long work
+    ///         std::thread::yield_now();
+    ///     }
+    ///     let _ = pieces.send(count);
+    /// })?;
+    ///
+    /// let mut client = Client::connect(&name, Duration::from_secs(5))?;
+    /// let error = client.call(b"a large picture", Duration::from_millis(20)).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Timeout);
+    /// assert!(done.recv().expect("the handler has stopped working") > 0);
+    /// # Ok::<(), zerobuffer::Error>(())
+    /// ```
+    pub fn cancelled(&self) -> bool {
+        // Nothing reaches the client from a forked child.
+        !self.home.segment.is_this_process() || !self.home.is_wanted(&self.taken)
+    }
+
     #[inline(always)]
     pub(super) fn publish(&mut self, status: u16) {
         self.answered = true;

@@ -13,6 +13,7 @@ mod peer;
 mod work;
 
 mod calls;
+mod cancelled;
 mod claims;
 mod closing;
 mod damage;

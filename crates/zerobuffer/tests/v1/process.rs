@@ -5,6 +5,7 @@ use crate::support::{
 };
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 use zerobuffer::v1::{Draft, DuplexClient, DuplexServer, Reader, Writer};
 use zerobuffer::{BufferConfig, Error, ErrorKind};
@@ -627,6 +628,31 @@ fn x4_clients_that_are_killed_do_not_disturb_the_next() {
     assert_eq!(client.call(b"z", LONG).unwrap().data(), [!b'z']);
     drop(client);
     server.finish();
+}
+
+#[test]
+fn a_handler_notices_that_its_client_was_killed() {
+    let name = Unique::new("duplex-cancelled");
+    let mut server = DuplexServer::create(&name, BufferConfig::new(64, 1 << 16)).unwrap();
+    let ((began, begun), (ended, end)) = (channel(), channel());
+    let handler = move |draft: &mut Draft| {
+        assert!(!draft.cancelled(), "its client waits");
+        began.send(()).unwrap();
+        while !draft.cancelled() {
+            std::thread::yield_now();
+        }
+        ended.send(()).unwrap();
+    };
+    server.start_mutable(handler).unwrap();
+    for _ in 0..3 {
+        let mut client = Peer::role("duplex-client", &[&name]);
+        client.expect("ready");
+        client.ask("send");
+        begun.recv_timeout(LONG).unwrap();
+        client.kill_and_bury();
+        end.recv_timeout(LONG).unwrap();
+    }
+    server.stop().unwrap();
 }
 
 fn idle_pair(name: &str) {

@@ -264,13 +264,17 @@ impl Drop for DuplexServer {
 pub struct Request<'s> {
     frame: &'s Frame<'s>,
     metadata: &'s [u8],
+    /// Where it came from.
+    requests: &'s Reader,
+    /// The process that sent it.
+    client: u64,
 }
 
 debug_line!(Request<'_>, "Request", |request| sequence: request.sequence(), len: request.len());
 
 impl<'s> Request<'s> {
-    pub(super) fn new(frame: &'s Frame<'s>, metadata: &'s [u8]) -> Self {
-        Self { frame, metadata }
+    pub(super) fn new(frame: &'s Frame<'s>, metadata: &'s [u8], requests: &'s Reader) -> Self {
+        Self { frame, metadata, requests, client: requests.writer_pid() }
     }
 
     /// The request's bytes, in shared memory.
@@ -296,6 +300,40 @@ impl<'s> Request<'s> {
     /// What the client has published about itself; empty if nothing.
     pub fn metadata(&self) -> &[u8] {
         self.metadata
+    }
+
+    /// Whether the response has become useless, because the client has closed or died. Version 1 cannot
+    /// cancel a single request; the in-place [`Frame::cancelled`](crate::Frame::cancelled) knows more.
+    ///
+    /// Ask between two pieces of long work: it costs a system call.
+    ///
+    /// ```
+    /// use std::sync::mpsc::channel;
+    /// use std::time::Duration;
+    /// use zerobuffer::{BufferConfig, v1};
+    ///
+    /// let name = format!("doc-v1-cancelled-{}", std::process::id());
+    /// let mut server = v1::DuplexServer::create(&name, BufferConfig::new(0, 1 << 16))?;
+    /// let (began, begun) = channel();
+    /// let (ended, end) = channel();
+    /// server.start_immutable(move |request: &v1::Request, reply: &mut v1::Reply| {
+    ///     let _ = began.send(());
+    ///     while !request.cancelled() {
+    ///         std::thread::yield_now(); // a piece of long work
+    ///     }
+    ///     let _ = ended.send(());
+    ///     reply.write(b"nobody reads this")
+    /// })?;
+    ///
+    /// let client = v1::DuplexClient::connect(&name, Duration::from_secs(5))?;
+    /// client.send_request(b"a large picture")?;
+    /// begun.recv().expect("the handler runs");
+    /// drop(client);
+    /// end.recv().expect("the handler has noticed");
+    /// # Ok::<(), zerobuffer::Error>(())
+    /// ```
+    pub fn cancelled(&self) -> bool {
+        self.requests.writer_pid() != self.client || !self.requests.is_writer_connected()
     }
 }
 
@@ -442,6 +480,11 @@ impl Draft<'_> {
     /// What the client has published about itself; empty if nothing.
     pub fn metadata(&self) -> &[u8] {
         self.request.metadata()
+    }
+
+    /// See [`Request::cancelled`].
+    pub fn cancelled(&self) -> bool {
+        self.request.cancelled()
     }
 }
 

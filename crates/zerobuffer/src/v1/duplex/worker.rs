@@ -326,7 +326,7 @@ impl Worker {
         let metadata = connection
             .metadata
             .get_or_insert_with(|| requests.metadata().ok().flatten().unwrap_or_default());
-        let request = Request::new(frame, metadata);
+        let request = Request::new(frame, metadata, requests);
         let mut reply =
             Reply::new(&mut connection.responses, requests, self.shared.requests.over());
         self.shared.count().requests += 1;

@@ -245,6 +245,13 @@ impl ServerRing {
         self.account(len);
     }
 
+    /// Whether the client has cancelled it meanwhile.
+    pub(crate) fn is_cancelled(&self, taken: &Taken) -> bool {
+        // Acquire: pairs with the Release in `ClientRing::cancel`.
+        let state = self.ring.state(taken.position).load(Ordering::Acquire);
+        state == Phase::Cancelled.of(taken.sequence)
+    }
+
     /// Publishes the answer: `len` bytes in place, and 0 or a failure code.
     #[inline(always)]
     pub(crate) fn answer(&self, taken: &Taken, len: u64, status: u16) {
