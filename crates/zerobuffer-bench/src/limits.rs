@@ -1,14 +1,27 @@
 //! L1 to L4: what the machine allows, measured by the same harness as everything else.
 
-use crate::harness::{Round, per_operation};
 use crate::machine::Pinned;
-use crate::peer::{Peer, Role};
+use crate::peer::{Peer, answer_until_told};
+use crate::plan::Round;
 use crate::shared::{Patience, Semaphores, Shared, Side};
+use crate::timing::per_operation;
 use crate::work::{self, FRAME};
 use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::hint::{black_box, spin_loop};
 use std::sync::atomic::{Ordering, fence};
+
+/// The peer's role in L1.
+pub(crate) const LINE: &str = "line";
+/// The peer's role in L2.
+pub(crate) const SEMAPHORES: &str = "semaphores";
+
+/// What the peer of L1 needs to know.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LineSpec {
+    fd: i32,
+    pause: Pause,
+}
 
 /// What one does between two looks at a line. What is fastest depends on the machine.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -34,7 +47,8 @@ pub(crate) fn line(round: &Round) -> Result<f64> {
 fn line_with(round: &Round, pause: Pause) -> Result<f64> {
     let seats = round.seats()?;
     let line = Line { memory: Shared::create(4096)?, pause };
-    let peer = Peer::start(Role::Line { fd: line.memory.fd(), pause }, seats.server)?;
+    let spec = LineSpec { fd: line.memory.fd(), pause };
+    let peer = Peer::start(LINE, &spec, seats.server)?;
     let _pinned = Pinned::to(seats.client)?;
     let mut value = 0;
     let ns = per_operation(round.budget, |count| {
@@ -52,7 +66,7 @@ fn line_with(round: &Round, pause: Pause) -> Result<f64> {
 
 /// One cache line: even numbers are the client's, odd ones the peer's answers.
 #[derive(Debug)]
-pub(crate) struct Line {
+struct Line {
     memory: Shared,
     pause: Pause,
 }
@@ -60,11 +74,13 @@ pub(crate) struct Line {
 /// Turns until a peer that does not answer is given up: seconds, not milliseconds.
 const HOPELESS: u64 = 1 << 33;
 
-impl Line {
-    pub(crate) fn inherit(fd: i32, pause: Pause) -> Result<Self> {
-        Ok(Self { memory: Shared::inherit(fd)?, pause })
-    }
+/// The peer's end of L1.
+pub(crate) fn serve_line(spec: LineSpec, cpu: usize) -> Result<()> {
+    let line = Line { memory: Shared::inherit(spec.fd)?, pause: spec.pause };
+    answer_until_told(cpu, move || line.answer())
+}
 
+impl Line {
     #[inline]
     fn round_trip(&self, value: u64) -> bool {
         let word = self.memory.word();
@@ -80,7 +96,7 @@ impl Line {
     }
 
     /// The peer's side, for ever.
-    pub(crate) fn answer(&self) {
+    fn answer(&self) {
         let word = self.memory.word();
         let mut expected = 2;
         loop {
@@ -106,7 +122,7 @@ impl Line {
 pub(crate) fn parked(round: &Round) -> Result<f64> {
     let seats = round.seats()?;
     let semaphores = Semaphores::create()?;
-    let peer = Peer::start(Role::Semaphores { fd: semaphores.fd() }, seats.server)?;
+    let peer = Peer::start(SEMAPHORES, &semaphores.fd(), seats.server)?;
     let _pinned = Pinned::to(seats.client)?;
     let ns = per_operation(round.budget, |count| {
         let patience = Patience::seconds(20);
@@ -120,23 +136,17 @@ pub(crate) fn parked(round: &Round) -> Result<f64> {
     ns
 }
 
-/// The peer's end of L2.
-pub(crate) struct Parked(Semaphores);
-
-impl Parked {
-    pub(crate) fn inherit(fd: i32) -> Result<Self> {
-        Ok(Self(Semaphores::inherit(fd)?))
-    }
-
-    /// The peer's side, for ever.
-    pub(crate) fn answer(&self) {
+/// The peer's end of L2, with the descriptor's number in the parent.
+pub(crate) fn serve_semaphores(fd: i32, cpu: usize) -> Result<()> {
+    let semaphores = Semaphores::inherit(fd)?;
+    answer_until_told(cpu, move || {
         loop {
             let patience = Patience::seconds(20);
-            while self.0.wait(Side::Ping, &patience) {
-                self.0.post(Side::Pong);
+            while semaphores.wait(Side::Ping, &patience) {
+                semaphores.post(Side::Pong);
             }
         }
-    }
+    })
 }
 
 /// L3: fill, invert and read one frame in process, on one thread, in the same kind of memory.

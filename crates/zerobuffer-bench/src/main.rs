@@ -4,18 +4,21 @@
 //! pair of its own whose ends are pinned to different CPUs. A round is compared with its own limit
 //! only, because machines change their mode between rounds.
 //!
-//! | file | holds |
+//! | file | holds, each importing from those below only |
 //! |---|---|
 //! | `cli` | the arguments |
-//! | `figures` | what is measured against what, and the targets |
-//! | `limits` | L1 to L4: what the hardware and the operating system allow |
+//! | `harness` | rounds: what a plan names, in turn |
+//! | `report/` | the output |
+//! | `figures/` | what is measured against what, and the targets |
+//! | `roles` | what the other process can be |
 //! | `systems/` | the same through zerobuffer's channels, and through what people would use instead |
-//! | `work` | what client and handler do with a frame |
+//! | `limits` | L1 to L4: what the hardware and the operating system allow |
 //! | `peer` | the other process |
+//! | `plan` | what a plan of measurements consists of |
+//! | `timing` | batches and histograms |
+//! | `work` | what client and handler do with a frame |
 //! | `shared` | memory that both processes map, for the limits |
-//! | `usage` | memory and CPU time of a process |
-//! | `harness` | rounds, batches and histograms |
-//! | `stats`, `machine`, `report` | arithmetic, the machine, the output |
+//! | `machine`, `usage`, `names`, `stats` | the machine, a process's memory and CPU time, names of objects, arithmetic |
 #![deny(unsafe_code)]
 
 mod cli;
@@ -23,11 +26,15 @@ mod figures;
 mod harness;
 mod limits;
 mod machine;
+mod names;
 mod peer;
+mod plan;
 mod report;
+mod roles;
 mod shared;
 mod stats;
 mod systems;
+mod timing;
 mod usage;
 mod work;
 
@@ -38,7 +45,7 @@ fn main() -> Result<()> {
     shared::give_memory_back();
     machine::raise_descriptor_limit();
     match cli::Args::parse() {
-        cli::Args { command: Some(cli::Command::Peer { spec }), .. } => peer::run(&spec),
+        cli::Args { command: Some(cli::Command::Peer { spec }), .. } => roles::run(&spec),
         cli::Args { command: Some(cli::Command::Step { count }), .. } => {
             systems::in_place::step(count)
         }

@@ -6,6 +6,8 @@ use std::ops::Range;
 
 /// Bytes of a picture of 1920 x 1080 pixels in RGB.
 pub(crate) const FRAME: usize = 1920 * 1080 * 3;
+pub(crate) const MIB: usize = 1 << 20;
+pub(crate) const GIB: usize = 1 << 30;
 
 /// What the server does with a frame.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]

@@ -1,6 +1,7 @@
 //! The table of the targets, for a document in Markdown.
 
-use super::{Figure, Report, plots};
+use super::data::{Figure, Report};
+use super::quantity::quantity;
 use anyhow::{Context, Result};
 use std::fmt::Write;
 use std::path::Path;
@@ -52,7 +53,7 @@ fn spaced(ids: &[&str]) -> String {
 }
 
 fn row(figure: &Figure) -> String {
-    let value = plots::quantity(figure.value.median, &figure.unit);
+    let value = quantity(figure.value.median, &figure.unit);
     let spread = figure.ratio_min.zip(figure.ratio_max);
     let ratio = figure.ratio.zip(spread);
     let ratio = ratio.map(|(ratio, (min, max))| format!("{ratio:.2} ({min:.2} … {max:.2})"));
@@ -71,7 +72,7 @@ fn row(figure: &Figure) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::report::tests::report;
+    use crate::report::data::tests::report;
 
     #[test]
     fn only_what_is_between_the_marks_changes() {

@@ -1,7 +1,8 @@
 //! One page with everything, which needs nothing else.
 
+use super::data::{Figure, Report};
 use super::plots::{self, Picture};
-use super::{Figure, Report};
+use super::quantity::quantity;
 use anyhow::{Context, Result};
 use std::fmt::Write;
 use std::path::Path;
@@ -92,7 +93,7 @@ impl Report {
         if let Some(p1) = find("P1") {
             parts.push(format!(
                 "A call of 8 bytes to another process and back takes {} (both sides spinning).",
-                plots::quantity(p1.value.median, "ns")
+                quantity(p1.value.median, "ns")
             ));
         }
         if let Some(times) = ratio("P8") {
@@ -144,7 +145,7 @@ fn row(figure: &Figure) -> String {
          <td data-name=\"target\">{}</td></tr>\n",
         escaped(&figure.id),
         escaped(&figure.name),
-        plots::quantity(figure.value.median, &figure.unit),
+        quantity(figure.value.median, &figure.unit),
         escaped(figure.limit_name.as_deref().unwrap_or_default()),
         ratio.unwrap_or_default(),
         target.unwrap_or_default(),

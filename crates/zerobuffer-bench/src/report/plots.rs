@@ -1,7 +1,8 @@
 //! The plots of the page. Lines carry their names at their ends instead of a legend, and titles say
 //! what is to be seen.
 
-use super::{Chart, Distribution, Report};
+use super::data::{Chart, Distribution, Report, Series};
+use super::quantity::quantity;
 use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -77,7 +78,7 @@ fn size_title(chart: &Chart) -> String {
 }
 
 fn flight_title(chart: &Chart) -> String {
-    let best = |series: &super::Series| {
+    let best = |series: &Series| {
         let best = series.points.iter().map(|point| point.value.median).fold(0.0, f64::max);
         quantity(best, &chart.unit)
     };
@@ -85,24 +86,6 @@ fn flight_title(chart: &Chart) -> String {
     let first = chart.series.first().map(best).unwrap_or_default();
     let other = named("iceoryx2").map(|best| format!(", and {best} of iceoryx2"));
     format!("Messages of 64 bytes: up to {first} in place{}", other.unwrap_or_default())
-}
-
-/// A number with its unit, as short as it can be read.
-pub(super) fn quantity(value: f64, unit: &str) -> String {
-    let steps: &[(f64, &str)] = match unit {
-        "ns" => &[(1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns")],
-        "bytes" => &[(1_073_741_824.0, "GiB"), (1_048_576.0, "MiB"), (1024.0, "KiB"), (1.0, "B")],
-        "GB/s" => &[(1.0, "GB/s")],
-        "requests/s" => &[(1e6, "M/s"), (1e3, "k/s"), (1.0, "/s")],
-        _ => &[(1.0, "")],
-    };
-    let smallest = steps.last().copied().unwrap_or((1.0, ""));
-    let found = steps.iter().copied().find(|(step, _)| value >= *step * 0.9995);
-    let (step, name) = found.unwrap_or(smallest);
-    let value = value / step;
-    let digits = if value >= 99.5 || (value - value.round()).abs() < 0.005 { 0 } else { 1 };
-    let suffix = if unit == "%" { "%" } else { name };
-    format!("{value:.digits$} {suffix}").trim_end().to_owned()
 }
 
 /// The colour of a system is the same in all pictures, and distinguishable for the colour-blind.
@@ -136,7 +119,7 @@ struct Spread {
 }
 
 fn curves(chart: &Chart) -> Vec<Curve> {
-    let curve = |series: &super::Series| Curve {
+    let curve = |series: &Series| Curve {
         name: series.name.clone(),
         points: series
             .points
@@ -458,12 +441,5 @@ mod tests {
         let placed = apart(&[100, 101, 103, 300], 19);
         assert!(placed.windows(2).all(|pair| pair[1] - pair[0] >= 18), "{placed:?}");
         assert_eq!(placed[3], 300);
-    }
-
-    #[test]
-    fn quantities_have_the_unit_that_fits() {
-        let texts = [(97.3, "ns"), (46_000.0, "ns"), (6_220_800.0, "bytes"), (8e6, "requests/s")];
-        let texts = texts.map(|(value, unit)| quantity(value, unit));
-        assert_eq!(texts, ["97.3 ns", "46 µs", "5.9 MiB", "8 M/s"]);
     }
 }

@@ -1,6 +1,7 @@
 //! The report as tables for a terminal.
 
-use super::{Chart, Distribution, Figure, Report, short};
+use super::data::{Chart, Distribution, Figure, Report};
+use super::quantity::short;
 use crate::machine::Machine;
 use crate::stats::Summary;
 use comfy_table::{CellAlignment, LineStyle, Row, Table, TableStyle};
@@ -104,4 +105,17 @@ fn table<R: Into<Row>>(header: &[&str], rows: impl Iterator<Item = R>, numbers: 
         }
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::report::data::tests::report;
+
+    #[test]
+    fn the_table_says_what_was_met_and_what_was_not_measured() {
+        let met = report(&[70.0], &[50.0]).to_string();
+        assert!(met.contains("≤ 1.5 met") && met.contains("1.400"), "{met}");
+        assert!(met.contains("Only one CPU") && met.contains("P7: needs two CPUs"), "{met}");
+        assert!(report(&[80.0], &[50.0]).to_string().contains("≤ 1.5 missed"));
+    }
 }

@@ -1,9 +1,9 @@
 //! Many channels between two processes: what each one costs while nothing is sent.
 
 use super::in_place::TIMEOUT;
-use super::unique_name;
-use crate::harness::Round;
-use crate::peer::{Peer, Role};
+use crate::names::unique_name;
+use crate::peer::{Peer, ready_until_told};
+use crate::plan::Round;
 use crate::usage::Usage;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,8 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 use zerobuffer::{BufferConfig, Client, Frame, Server, ServerConfig};
 
+/// The peer's role: it serves many channels, wherever the system has its threads run.
+pub(crate) const ROLE: &str = "channels";
 /// Bytes of each channel's ring.
 pub(crate) const PAYLOAD: usize = 64 << 10;
 
@@ -30,7 +32,7 @@ impl ServerSpec {
 }
 
 /// The servers' process.
-pub(crate) fn serve(spec: &ServerSpec, until_told: impl FnOnce() -> Result<()>) -> Result<()> {
+pub(crate) fn serve(spec: &ServerSpec) -> Result<()> {
     let serve = |index| -> Result<Server> {
         let config = ServerConfig::new(BufferConfig::new(0, PAYLOAD));
         let mut server = Server::create(&spec.name(index), config)?;
@@ -38,7 +40,7 @@ pub(crate) fn serve(spec: &ServerSpec, until_told: impl FnOnce() -> Result<()>) 
         Ok(server)
     };
     let servers: Vec<_> = (0..spec.count).map(serve).collect::<Result<_>>()?;
-    until_told()?;
+    ready_until_told()?;
     servers.into_iter().try_for_each(|mut server| Ok(server.stop()?))
 }
 
@@ -77,7 +79,7 @@ impl Growth {
 fn measure(round: &Round, count: usize) -> Result<Cost> {
     let spec = ServerSpec { prefix: unique_name("channels"), count };
     let before = Usage::of_this_process()?;
-    let peer = Peer::start(Role::Channels(spec.clone()), 0)?;
+    let peer = Peer::start(ROLE, &spec, 0)?;
     let connect = |index| -> Result<Client> {
         let mut client = Client::connect(&spec.name(index), TIMEOUT)?;
         ensure!(client.call(&[1; 100], TIMEOUT)?.len() == 100, "a wrong answer");

@@ -1,9 +1,10 @@
 //! Through iceoryx2's request-response service, used as its documentation recommends: memory is
 //! loaned and written in place on both sides, and both sides poll.
 
-use super::{Exchange, Leftovers, Load, Pipeline, unique_name};
+use super::exchange::{Exchange, Load, Pipeline};
 use crate::machine::{Pinned, Seats};
-use crate::peer::{Peer, Role};
+use crate::names::{Leftovers, unique_name};
+use crate::peer::{Peer, ready_until_told};
 use anyhow::{Context, Result, bail};
 use iceoryx2::pending_response::PendingResponse;
 use iceoryx2::port::client::Client;
@@ -17,6 +18,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 type Bytes = [u8];
 type Factory = PortFactory<ipc::Service, Bytes, (), Bytes, ()>;
 type Pending = PendingResponse<ipc::Service, Bytes, (), Bytes, ()>;
+
+/// The peer's role.
+pub(crate) const ROLE: &str = "iceoryx2";
 
 /// What the server's answer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,7 +53,7 @@ impl Service {
     pub(crate) fn open(seats: Seats, load: Load, answer: Answer) -> Result<Self> {
         let spec = ServerSpec { name: unique_name("iceoryx2"), load, answer };
         let _leftovers = Leftovers(spec.prefix());
-        let peer = Peer::start(Role::Iceoryx(spec.clone()), seats.server)?;
+        let peer = Peer::start(ROLE, &spec, seats.server)?;
         let client = spec.service()?.client_builder().initial_max_slice_len(load.len).create()?;
         Ok(Self { client, peer, len: load.len, sent: VecDeque::new(), _leftovers })
     }
@@ -128,11 +132,7 @@ impl ServerSpec {
 }
 
 /// The server's process.
-pub(crate) fn serve(
-    spec: &ServerSpec,
-    cpu: usize,
-    until_told: impl FnOnce() -> Result<()>,
-) -> Result<()> {
+pub(crate) fn serve(spec: &ServerSpec, cpu: usize) -> Result<()> {
     let _pinned = Pinned::to(cpu)?;
     let stop = AtomicBool::new(false);
     let (created, is_created) = std::sync::mpsc::channel();
@@ -144,7 +144,7 @@ pub(crate) fn serve(
             created.send(())?;
             answer(&server, spec, &stop)
         });
-        let told = is_created.recv().context("iceoryx2's server").and_then(|()| until_told());
+        let told = is_created.recv().context("iceoryx2's server").and_then(|()| ready_until_told());
         stop.store(true, Ordering::Relaxed);
         server.join().expect("the answering thread does not panic")?;
         told

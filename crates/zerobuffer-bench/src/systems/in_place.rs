@@ -1,10 +1,12 @@
 //! Through an in-place channel, and what only such a channel can show.
 
-use super::{Exchange, Load, Pipeline, unique_name};
-use crate::harness::{Round, per_operation};
+use super::exchange::{self, Exchange, Load, Pipeline};
 use crate::machine::{Pinned, Seats};
-use crate::peer::{Peer, Role};
+use crate::names::unique_name;
+use crate::peer::{Peer, ready_until_told};
+use crate::plan::Round;
 use crate::stats::Summary;
+use crate::timing::per_operation;
 use crate::work::{FRAME, Work};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,8 @@ use zerobuffer::{
     BufferConfig, Client, ClientConfig, Error, Frame, Pages, Server, ServerConfig, WaitStrategy,
 };
 
+/// The peer's role.
+pub(crate) const ROLE: &str = "in-place";
 /// For every call; far beyond what any of them takes.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 /// A ring for exactly one picture in flight.
@@ -118,24 +122,20 @@ impl ServerSpec {
     }
 }
 
-/// The server's process: `until_told` says that it is ready and comes back when it shall end.
-pub(crate) fn serve(
-    spec: &ServerSpec,
-    cpu: usize,
-    until_told: impl FnOnce() -> Result<()>,
-) -> Result<()> {
+/// The server's process.
+pub(crate) fn serve(spec: &ServerSpec, cpu: usize) -> Result<()> {
     // Before pinning: the library looks at how many CPUs it may use.
     let mut server = spec.create()?;
     let _pinned = Pinned::to(cpu)?;
     let stop = AtomicBool::new(false);
     if !spec.pull {
         start(&mut server, spec.work)?;
-        until_told()?;
+        ready_until_told()?;
         return Ok(server.stop()?);
     }
     std::thread::scope(|scope| {
         let puller = scope.spawn(|| pull(server, spec.work, &stop));
-        let told = until_told();
+        let told = ready_until_told();
         stop.store(true, Ordering::Relaxed);
         puller.join().expect("the pulling thread does not panic")?;
         told
@@ -183,7 +183,7 @@ impl Channel {
     }
 
     fn connect(seats: Seats, len: usize, spec: &ServerSpec) -> Result<Self> {
-        let peer = Peer::start(Role::InPlace(spec.clone()), seats.server)?;
+        let peer = Peer::start(ROLE, spec, seats.server)?;
         let config = ClientConfig::new().wait(spec.wait.strategy()).pages(spec.pages.pages());
         let client = Client::connect_with(&spec.name, TIMEOUT, config)?;
         Ok(Self { client, peer, len, sent: VecDeque::new() })
@@ -240,7 +240,7 @@ impl Pipeline for Channel {
 pub(crate) fn frame_with_pages(round: &Round, pages: PageChoice) -> Result<f64> {
     let load = Load::picture(Work::Invert);
     let spec = ServerSpec { pages, ..ServerSpec::for_load(load, Wait::Spin) };
-    super::frame_ns(round, load, |seats, load| Channel::connect(seats, load.len, &spec))
+    exchange::frame_ns(round, load, |seats, load| Channel::connect(seats, load.len, &spec))
 }
 
 /// The first picture through a new channel, inverted: the median of as many channels as there is time
@@ -255,7 +255,7 @@ pub(crate) fn first_frame_ns(round: &Round, pages: PageChoice) -> Result<f64> {
         let mut channel = Channel::connect(seats, load.len, &spec)?;
         let _pinned = Pinned::to(seats.client)?;
         let first = Instant::now();
-        std::hint::black_box(super::frame(&mut channel, 1)?);
+        std::hint::black_box(exchange::frame(&mut channel, 1)?);
         times.push(first.elapsed().as_nanos() as f64);
     }
     Ok(Summary::of(&times).context("no channel was opened")?.median)
@@ -269,7 +269,7 @@ pub(crate) fn pipelined_with_workers(
 ) -> Result<f64> {
     let load = Load { in_flight, ..Load::echo(64) };
     let spec = ServerSpec { workers, ..ServerSpec::for_load(load, Wait::Default) };
-    super::pipelined(round, load, |seats, load| Channel::connect(seats, load.len, &spec))
+    exchange::pipelined(round, load, |seats, load| Channel::connect(seats, load.len, &spec))
 }
 
 /// A checked call with eight bytes, the simplest way to use a channel.
@@ -319,7 +319,7 @@ fn untouched_with(round: &Round, len: usize, spec: &ServerSpec) -> Result<f64> {
 /// A picture inverted, in a ring with room for two and a wrap marker.
 pub(crate) fn frame_inverted_roomy(round: &Round) -> Result<f64> {
     let spec = ServerSpec::new(ROOMY_RING, Wait::Spin, Work::Invert);
-    super::frame_ns(round, Load::picture(Work::Invert), |seats, load| {
+    exchange::frame_ns(round, Load::picture(Work::Invert), |seats, load| {
         Channel::connect(seats, load.len, &spec)
     })
 }

@@ -1,9 +1,9 @@
 //! Round trips between two programs in other languages: our own peers of `tests/interop`, and what
 //! Python offers.
 
-use super::{Leftovers, Unavailable, unique_name};
-use crate::harness::Round;
 use crate::machine::pin_process;
+use crate::names::{Leftovers, unique_name};
+use crate::plan::{Round, Unavailable};
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};

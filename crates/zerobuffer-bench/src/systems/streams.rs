@@ -1,15 +1,39 @@
 //! Through a Unix socket and through two pipes, both blocking, as most programs use them. Messages
 //! have a length that both ends know, so there is no header: nothing is spared to make them fast.
 
-use super::{Exchange, Load, Pipeline, unique_name};
+use super::exchange::{Exchange, Load, Pipeline};
 use crate::machine::Seats;
-use crate::peer::{Peer, Role};
+use crate::names::unique_name;
+use crate::peer::{Peer, answer_until_told};
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+
+/// The role of a peer that listens at a Unix socket.
+pub(crate) const SOCKET: &str = "socket";
+/// The role of a peer that answers through pipes.
+pub(crate) const PIPES: &str = "pipes";
+
+/// What the socket's server needs to know.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SocketSpec {
+    /// Abstract.
+    name: String,
+    load: Load,
+}
+
+/// What the pipes' server needs to know: the parent's ends of the pipes, by their numbers there.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct PipeSpec {
+    parent: u32,
+    requests: i32,
+    responses: i32,
+    load: Load,
+}
 
 /// A client with its server process, and the client's buffer.
 pub(crate) struct Stream<W, R> {
@@ -28,7 +52,8 @@ impl Socket {
     pub(crate) fn open(seats: Seats, load: Load) -> Result<Self> {
         // Abstract: there is no file to remove.
         let name = unique_name("socket");
-        let peer = Peer::start(Role::Socket { name: name.clone(), load }, seats.server)?;
+        let spec = SocketSpec { name: name.clone(), load };
+        let peer = Peer::start(SOCKET, &spec, seats.server)?;
         let stream = UnixStream::connect_addr(&SocketAddr::from_abstract_name(&name)?)?;
         let requests = stream.try_clone()?;
         Ok(Self { requests, responses: stream, peer, buffer: vec![0; load.len] })
@@ -39,13 +64,13 @@ impl Pipes {
     pub(crate) fn open(seats: Seats, load: Load) -> Result<Self> {
         let (their_requests, requests) = std::io::pipe()?;
         let (responses, their_responses) = std::io::pipe()?;
-        let role = Role::Pipes {
+        let spec = PipeSpec {
             parent: std::process::id(),
             requests: their_requests.as_raw_fd(),
             responses: their_responses.as_raw_fd(),
             load,
         };
-        let peer = Peer::start(role, seats.server)?;
+        let peer = Peer::start(PIPES, &spec, seats.server)?;
         Ok(Self { requests, responses, peer, buffer: vec![0; load.len] })
     }
 }
@@ -77,26 +102,27 @@ impl<W: Write, R: Read> Pipeline for Stream<W, R> {
     }
 }
 
-/// The socket's server: where to answer one client.
-pub(crate) fn listen(name: &str) -> Result<UnixListener> {
-    Ok(UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)?)
+/// The socket's server, for one client.
+pub(crate) fn serve_socket(spec: SocketSpec, cpu: usize) -> Result<()> {
+    let name = SocketAddr::from_abstract_name(&spec.name)?;
+    let listener = UnixListener::bind_addr(&name)?;
+    answer_until_told(cpu, move || -> Result<()> {
+        let (stream, _) = listener.accept()?;
+        answer(&stream, &stream, spec.load)
+    })
 }
 
-pub(crate) fn answer_socket(listener: &UnixListener, load: Load) -> Result<()> {
-    let (stream, _) = listener.accept()?;
-    answer(&stream, &stream, load)
+/// The pipes' server.
+pub(crate) fn serve_pipes(spec: PipeSpec, cpu: usize) -> Result<()> {
+    let path = |fd| format!("/proc/{}/fd/{fd}", spec.parent);
+    let requests = File::open(path(spec.requests)).context("open the pipe of requests")?;
+    let responses = File::options().write(true).open(path(spec.responses));
+    let responses = responses.context("open the pipe of responses")?;
+    answer_until_told(cpu, move || answer(requests, responses, spec.load))
 }
 
-/// The pipes' server: the parent's ends of the pipes, by their numbers there.
-pub(crate) fn open_pipes(parent: u32, requests: i32, responses: i32) -> Result<(File, File)> {
-    let path = |fd| format!("/proc/{parent}/fd/{fd}");
-    let requests = File::open(path(requests)).context("open the pipe of requests")?;
-    let responses = File::options().write(true).open(path(responses));
-    Ok((requests, responses.context("open the pipe of responses")?))
-}
-
-/// Answers until the client is gone.
-pub(crate) fn answer(mut requests: impl Read, mut responses: impl Write, load: Load) -> Result<()> {
+/// Answers until the client has exited.
+fn answer(mut requests: impl Read, mut responses: impl Write, load: Load) -> Result<()> {
     let mut buffer = vec![0; load.len];
     loop {
         requests.read_exact(&mut buffer)?;

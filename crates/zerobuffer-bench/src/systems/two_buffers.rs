@@ -1,16 +1,20 @@
 //! Through the project's own channel of two buffers (protocol version 1), whose mutable server edits
 //! a copy of the request in the response buffer.
 
+use super::exchange::{Exchange, Load, Pipeline};
 use super::in_place::{METADATA, TIMEOUT};
-use super::{Exchange, Load, Pipeline, unique_name};
-use crate::harness::Round;
 use crate::machine::{Pinned, Seats};
-use crate::peer::{Peer, Role};
+use crate::names::unique_name;
+use crate::peer::{Peer, ready_until_told};
+use crate::plan::Round;
 use crate::work::{FRAME, Work};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use zerobuffer::{BufferConfig, WaitStrategy, v1};
+
+/// The peer's role.
+pub(crate) const ROLE: &str = "two-buffers";
 
 /// What a peer needs to know to be a server of two buffers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -38,16 +42,12 @@ impl TwoBufferSpec {
 }
 
 /// The server's process.
-pub(crate) fn serve(
-    spec: &TwoBufferSpec,
-    cpu: usize,
-    until_told: impl FnOnce() -> Result<()>,
-) -> Result<()> {
+pub(crate) fn serve(spec: &TwoBufferSpec, cpu: usize) -> Result<()> {
     let mut server = spec.create(0)?;
     let _pinned = Pinned::to(cpu)?;
     let work = spec.load.work;
     server.start_mutable(move |draft: &mut v1::Draft<'_>| work.on(draft.data_mut()))?;
-    until_told()?;
+    ready_until_told()?;
     Ok(server.stop()?)
 }
 
@@ -62,7 +62,7 @@ pub(crate) struct Channel {
 impl Channel {
     pub(crate) fn open(seats: Seats, load: Load) -> Result<Self> {
         let spec = TwoBufferSpec::new(load);
-        let peer = Peer::start(Role::TwoBuffers(spec.clone()), seats.server)?;
+        let peer = Peer::start(ROLE, &spec, seats.server)?;
         // The client keeps no more in flight than fill half of it.
         let responses = BufferConfig::new(0, 2 * load.in_flight * slot(load.len));
         let config =

@@ -2,13 +2,19 @@
 //! when it is needed, so that this program builds and runs where it is not installed.
 #![allow(unsafe_code)]
 
-use super::{Exchange, Load, Unavailable, unique_name};
-use crate::machine::Seats;
-use crate::peer::{Peer, Role};
+use super::exchange::{Exchange, Load};
+use crate::machine::{Pinned, Seats};
+use crate::names::unique_name;
+use crate::peer::{Peer, answer_until_told};
+use crate::plan::Unavailable;
 use anyhow::{Context as _, Result, ensure};
 use libloading::Library;
+use serde::{Deserialize, Serialize};
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::io::Error;
+
+/// The peer's role.
+pub(crate) const ROLE: &str = "zeromq";
 
 const REQUESTS: c_int = 3;
 const REPLIES: c_int = 4;
@@ -182,8 +188,9 @@ impl Requester {
         let mut socket = Socket::new(REQUESTS)?;
         // Abstract: there is no file to remove.
         let endpoint = format!("ipc://@{}", unique_name("zeromq"));
-        let peer = Peer::start(Role::ZeroMq { endpoint: endpoint.clone(), load }, seats.server)?;
-        socket.connect(&endpoint)?;
+        let spec = ServerSpec { endpoint, load };
+        let peer = Peer::start(ROLE, &spec, seats.server)?;
+        socket.connect(&spec.endpoint)?;
         Ok(Self { socket, peer, len: load.len })
     }
 }
@@ -206,21 +213,36 @@ impl Exchange for Requester {
     }
 }
 
+/// What a peer needs to know to be ZeroMQ's server.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ServerSpec {
+    endpoint: String,
+    load: Load,
+}
+
+/// The server's process.
+pub(crate) fn serve(spec: &ServerSpec, cpu: usize) -> Result<()> {
+    // Before it binds: its own threads inherit the CPU.
+    let _pinned = Pinned::to(cpu)?;
+    let mut replier = Replier::bind(&spec.endpoint, spec.load)?;
+    answer_until_told(cpu, move || replier.answer())
+}
+
 /// The server's end.
-pub(crate) struct Replier {
+struct Replier {
     socket: Socket,
     load: Load,
 }
 
 impl Replier {
-    pub(crate) fn bind(endpoint: &str, load: Load) -> Result<Self> {
+    fn bind(endpoint: &str, load: Load) -> Result<Self> {
         let mut socket = Socket::new(REPLIES)?;
         socket.bind(endpoint).context("bind ZeroMQ's server")?;
         Ok(Self { socket, load })
     }
 
     /// Answers each message with itself, edited, for ever.
-    pub(crate) fn answer(&mut self) -> Result<()> {
+    fn answer(&mut self) -> Result<()> {
         let work = self.load.work;
         loop {
             let mut message = self.socket.receive()?;
