@@ -102,6 +102,7 @@ pub struct ServerConfig {
     pub(crate) mode: u32,
     pub(crate) wait: WaitStrategy,
     pub(crate) workers: usize,
+    pub(crate) max_concurrent: usize,
     pub(crate) metadata: Vec<u8>,
     pub(crate) stop_timeout: Duration,
     pub(crate) pages: Pages,
@@ -114,6 +115,7 @@ impl Default for ServerConfig {
             mode: 0o600,
             wait: WaitStrategy::default(),
             workers: 1,
+            max_concurrent: usize::MAX,
             metadata: Vec::new(),
             stop_timeout: Duration::from_secs(2),
             pages: Pages::default(),
@@ -144,6 +146,13 @@ impl ServerConfig {
     /// more, answers may overtake each other.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
+        self
+    }
+
+    /// How many tasks of [`Server::start_async`](crate::Server::start_async) may be under way at the same
+    /// time; further requests wait in the ring, not started. Default: as many as the ring holds.
+    pub fn max_concurrent(mut self, tasks: usize) -> Self {
+        self.max_concurrent = tasks;
         self
     }
 

@@ -1,6 +1,7 @@
 //! Takes requests from one client after the other.
 
 use super::channel::ServerChannel;
+use super::tasks::Places;
 use crate::atomics::Ordering;
 use crate::closer::Close;
 use crate::config::ServerConfig;
@@ -20,6 +21,8 @@ const PAUSE: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) segments: Tenure<Arc<ServerChannel>>,
+    /// Of async handlers.
+    pub(super) places: Arc<Places>,
     /// Why the background threads gave up.
     failure: Mutex<Option<Error>>,
 }
@@ -45,6 +48,7 @@ impl Shared {
         if let Some(channel) = self.segments.current() {
             channel.ask_to_stop();
         }
+        self.places.notify();
     }
 }
 
@@ -72,7 +76,8 @@ impl Acceptor {
     pub(super) fn create(name: ChannelName, config: ServerConfig) -> Result<Self> {
         let channel = Arc::new(ServerChannel::create(&name, &config, &|| true)?);
         let segments = Tenure::new(Arc::clone(&channel));
-        let shared = Arc::new(Shared { segments, failure: Mutex::new(None) });
+        let shared =
+            Arc::new(Shared { segments, places: Arc::default(), failure: Mutex::new(None) });
         Ok(Self { name, waiter: Waiter::new(config.wait), config, channel: Some(channel), shared })
     }
 

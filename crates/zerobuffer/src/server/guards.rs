@@ -1,6 +1,7 @@
 //! What a server holds in its hands: a frame to edit, a request to answer.
 
 use super::channel::ServerChannel;
+use super::tasks::keep_for_panic;
 use crate::debug::debug_line;
 use crate::error::{Error, Result};
 use crate::memory::SharedMemoryView;
@@ -52,6 +53,14 @@ impl<'s> Frame<'s> {
     #[inline]
     pub(super) fn new(channel: &'s Arc<ServerChannel>, taken: Taken) -> Self {
         Self { len: taken.len, home: Home::Borrowed(channel), taken, answered: false }
+    }
+
+    /// The same frame, free of the borrow; to be moved out of a guard that is forgotten right after.
+    fn transfer(&mut self) -> Frame<'static> {
+        // Answers are published by any thread from now on.
+        self.home.ring.set_concurrent();
+        let home = Home::Kept(Arc::clone(&self.home));
+        Frame { home, taken: self.taken.transfer(), len: self.len, answered: false }
     }
 
     /// The bytes; empty in a forked child.
@@ -189,6 +198,11 @@ impl<'s> Frame<'s> {
         data.copy_from_slice(&message.as_bytes()[..fits]);
         self.publish(status);
     }
+
+    #[cold]
+    fn publish_dropped(&mut self) {
+        self.publish_failure(status::DROPPED, "the request was dropped unanswered");
+    }
 }
 
 /// A request that was taken with [`Server::receive`](super::Server::receive), to be answered.
@@ -212,17 +226,8 @@ impl<'s> Request<'s> {
     /// The same request, free of the server's borrow: it may move to any thread, and be answered after
     /// others that came later. Nothing is copied.
     pub fn into_owned(self) -> OwnedRequest {
-        // Answers are published by any thread from now on.
-        self.frame.home.ring.set_concurrent();
         let mut this = ManuallyDrop::new(self);
-        let home = Home::Kept(Arc::clone(&this.frame.home));
-        let frame = Frame {
-            home,
-            taken: this.frame.taken.transfer(),
-            len: this.frame.len,
-            answered: false,
-        };
-        OwnedRequest { frame }
+        OwnedRequest { frame: this.frame.transfer() }
     }
 }
 
@@ -235,6 +240,12 @@ debug_line!(OwnedRequest, "OwnedRequest", |request|
     sequence: request.sequence(),
     len: request.len()
 );
+
+impl OwnedRequest {
+    pub(super) fn new(channel: &Arc<ServerChannel>, taken: Taken) -> Self {
+        Self { frame: Frame::new(channel, taken).transfer() }
+    }
+}
 
 macro_rules! request_methods {
     ([$($lifetime:lifetime)?] $type:ty => $frame:ty) => {
@@ -267,18 +278,27 @@ macro_rules! request_methods {
                 &mut self.frame
             }
         }
-
-        impl $(<$lifetime>)? Drop for $type {
-            #[inline]
-            fn drop(&mut self) {
-                if !self.frame.answered {
-                    let message = "the request was dropped unanswered";
-                    self.frame.publish_failure(status::DROPPED, message);
-                }
-            }
-        }
     };
 }
 
 request_methods!(['s] Request<'s> => Frame<'s>);
 request_methods!([] OwnedRequest => Frame<'static>);
+
+impl Drop for Request<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.frame.answered {
+            self.frame.publish_dropped();
+        }
+    }
+}
+
+impl Drop for OwnedRequest {
+    fn drop(&mut self) {
+        if !self.frame.answered
+            && let Some(mut frame) = keep_for_panic(self.frame.transfer())
+        {
+            frame.publish_dropped();
+        }
+    }
+}

@@ -3,6 +3,7 @@
 mod acceptor;
 mod channel;
 mod guards;
+mod tasks;
 mod worker;
 
 pub use guards::{Frame, OwnedRequest, Request};
@@ -15,8 +16,11 @@ use crate::handler::HandlerOutcome;
 use crate::name::ChannelName;
 use crate::ready_threads::ReadyThreads;
 use crate::sys;
+use crate::v2::ring::Taken;
 use crate::wait::Deadline;
 use acceptor::{Acceptor, Shared};
+use channel::ServerChannel;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -58,6 +62,7 @@ pub struct Server {
     acceptor: Option<Acceptor>,
     shared: Arc<Shared>,
     workers: usize,
+    max_concurrent: usize,
     stop_timeout: Duration,
     threads: Vec<JoinHandle<()>>,
     stopped: bool,
@@ -83,13 +88,22 @@ impl Server {
             let asked = config.workers as u64;
             return Err(Error::BadConfig { what: "workers", asked, allowed: "1 to 1024" });
         }
+        if config.max_concurrent == 0 {
+            return Err(Error::BadConfig {
+                what: "max_concurrent",
+                asked: 0,
+                allowed: "1 or more",
+            });
+        }
         let (workers, stop_timeout) = (config.workers, config.stop_timeout);
+        let max_concurrent = config.max_concurrent;
         let acceptor = Acceptor::create(ChannelName::new(name)?, config)?;
         Ok(Self {
             name: acceptor.name().clone(),
             shared: Arc::clone(&acceptor.shared),
             acceptor: Some(acceptor),
             workers,
+            max_concurrent,
             stop_timeout,
             threads: Vec::new(),
             stopped: false,
@@ -204,20 +218,84 @@ impl Server {
         self.start_all((0..self.workers).map(make))
     }
 
+    /// As [`start`](Self::start), for a handler that awaits something: each request is a task of its own on
+    /// the caller's executor, and any number of them are under way at the same time. For handlers that
+    /// only compute, `start` is faster and simpler.
+    ///
+    /// One background thread takes the requests, whatever [`ServerConfig::workers`] says, calls `handler`
+    /// with each, and gives the future that it returns to `spawn`. The handler ends its request with
+    /// [`respond`](OwnedRequest::respond) or [`fail`](OwnedRequest::fail), in whatever order. It needs no
+    /// particular runtime:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use zerobuffer::{BufferConfig, Client, OwnedRequest, Server};
+    ///
+    /// let name = format!("doc-start-async-{}", std::process::id());
+    /// let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build()?;
+    /// let handle = runtime.handle().clone();
+    ///
+    /// let mut server = Server::create(&name, BufferConfig::new(0, 1 << 16))?;
+    /// server.start_async(
+    ///     move |task| handle.spawn(task),
+    ///     |mut request: OwnedRequest| async move {
+    ///         tokio::time::sleep(Duration::from_millis(1)).await; // a query to a database
+    ///         request.data_mut().make_ascii_uppercase();
+    ///         request.respond();
+    ///     },
+    /// )?;
+    ///
+    /// let mut client = Client::connect(&name, Duration::from_secs(5))?;
+    /// assert_eq!(client.call(b"hello", Duration::from_secs(5))?.data(), b"HELLO");
+    /// server.stop()?; // before its runtime
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// | | the client gets |
+    /// |---|---|
+    /// | a task that ends, or is dropped by its executor, without having responded | [`Error::HandlerFailed`] with status 3, at once |
+    /// | a panic of the handler or its task, which ends that task and nothing else | [`Error::HandlerFailed`] with status 2 and the panic's message |
+    /// | a task that is still under way when the server stops | its response, if that comes within [`ServerConfig::stop_timeout`]; otherwise [`Error::PeerClosed`], in doubt |
+    ///
+    /// What is under way is bounded by the ring, in which each request keeps its place, and by
+    /// [`ServerConfig::max_concurrent`]. Tasks of a client that has died go on until they have ended, and
+    /// keep that client's memory: let long ones ask for [`cancelled`](Frame::cancelled).
+    /// [`stop`](Self::stop) and drop block the calling thread while tasks are under way; on a runtime of one
+    /// thread call them outside of it.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_async<S, R, H, F>(&mut self, spawn: S, handler: H) -> Result<()>
+    where
+        S: FnMut(Pin<Box<dyn Future<Output = ()> + Send>>) -> R + Send + 'static,
+        H: FnMut(OwnedRequest) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (shared, max) = (Arc::clone(&self.shared), self.max_concurrent);
+        self.start_works(vec![tasks::spawner(shared, max, spawn, handler)])
+    }
+
     /// Starts a thread with each of `handlers`, of which there are as many as workers.
     fn start_all<H, O>(&mut self, handlers: impl IntoIterator<Item = H>) -> Result<()>
     where
         H: FnMut(&mut Frame<'_>) -> O + Send + 'static,
         O: HandlerOutcome,
     {
+        self.start_works(handlers.into_iter().map(worker::handling).collect())
+    }
+
+    /// Starts a thread that does each of `works` with the requests.
+    fn start_works<W>(&mut self, works: Vec<W>) -> Result<()>
+    where
+        W: FnMut(&Arc<ServerChannel>, Taken) + Send + 'static,
+    {
         self.check_process()?;
-        let handlers: Vec<H> = handlers.into_iter().collect();
         let ready_threads =
-            ReadyThreads::gather(&format!("zerobuffer-{}", self.name), handlers.len())?;
+            ReadyThreads::gather(&format!("zerobuffer-{}", self.name), works.len())?;
         let acceptor = self.acceptor.take().ok_or(Error::InvalidState {
             reason: "the server was started or stopped before; create another one",
         })?;
-        self.threads = worker::start(ready_threads, acceptor, handlers);
+        self.threads = worker::start(ready_threads, acceptor, works);
         Ok(())
     }
 

@@ -16,41 +16,49 @@ use std::time::Duration;
 /// The pause before another try to make a segment that could not be made.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Has each thread of `ready_threads` run one of `handlers` on what `acceptor` takes.
-pub(super) fn start<H, O>(
+/// Has each thread of `ready_threads` do one of `works` with what `acceptor` takes.
+pub(super) fn start<W>(
     ready_threads: ReadyThreads,
     acceptor: Acceptor,
-    handlers: Vec<H>,
+    works: Vec<W>,
 ) -> Vec<JoinHandle<()>>
+where
+    W: FnMut(&Arc<ServerChannel>, Taken) + Send + 'static,
+{
+    let is_alone = works.len() == 1;
+    let mut works = works.into_iter();
+    if is_alone && let Some(work) = works.next() {
+        return ready_threads.start([move || serve_alone(acceptor, work)]);
+    }
+    let acceptor = Arc::new(Mutex::new(acceptor));
+    ready_threads.start(works.map(|work| {
+        let acceptor = Arc::clone(&acceptor);
+        move || serve_in_turn(&acceptor, work)
+    }))
+}
+
+/// The work of a handler that runs on the thread that takes its requests.
+pub(super) fn handling<H, O>(
+    mut handler: H,
+) -> impl FnMut(&Arc<ServerChannel>, Taken) + Send + 'static
 where
     H: FnMut(&mut Frame<'_>) -> O + Send + 'static,
     O: HandlerOutcome,
 {
-    let is_alone = handlers.len() == 1;
-    let mut handlers = handlers.into_iter();
-    if is_alone && let Some(mut handler) = handlers.next() {
-        return ready_threads.start([move || serve_alone(acceptor, &mut handler)]);
-    }
-    let acceptor = Arc::new(Mutex::new(acceptor));
-    ready_threads.start(handlers.map(|mut handler| {
-        let acceptor = Arc::clone(&acceptor);
-        move || serve_in_turn(&acceptor, &mut handler)
-    }))
+    #[inline(always)]
+    move |channel, taken| handle(channel, taken, &mut handler)
 }
 
 /// One thread that takes and handles, without locks.
-fn serve_alone<O: HandlerOutcome>(
-    mut acceptor: Acceptor,
-    handler: &mut impl FnMut(&mut Frame<'_>) -> O,
-) {
+fn serve_alone(mut acceptor: Acceptor, mut work: impl FnMut(&Arc<ServerChannel>, Taken)) {
     loop {
         if let (Some(taken), Some(channel)) = (acceptor.next_at_once(), acceptor.channel()) {
-            handle(channel, taken, handler);
+            work(channel, taken);
             continue;
         }
         let taken = acceptor.next(&Deadline::after(Duration::MAX));
         match (taken, acceptor.channel()) {
-            (Ok(taken), Some(channel)) => handle(channel, taken, handler),
+            (Ok(taken), Some(channel)) => work(channel, taken),
             (Ok(_), None) => {}
             (Err(error), _) => {
                 if !carries_on(&acceptor, error) {
@@ -63,10 +71,7 @@ fn serve_alone<O: HandlerOutcome>(
 
 /// One of several threads: whoever has the acceptor waits for the next request, passes the acceptor
 /// on, and handles what it has taken.
-fn serve_in_turn<O: HandlerOutcome>(
-    acceptor: &Mutex<Acceptor>,
-    handler: &mut impl FnMut(&mut Frame<'_>) -> O,
-) {
+fn serve_in_turn(acceptor: &Mutex<Acceptor>, mut work: impl FnMut(&Arc<ServerChannel>, Taken)) {
     loop {
         let mut turn = acceptor.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = match turn.next_at_once() {
@@ -77,7 +82,7 @@ fn serve_in_turn<O: HandlerOutcome>(
             (Ok(taken), Some(channel)) => {
                 let channel = Arc::clone(channel);
                 drop(turn);
-                handle(&channel, taken, handler);
+                work(&channel, taken);
             }
             (Ok(_), None) => {}
             (Err(error), _) => {

@@ -35,6 +35,7 @@ mod restart;
 mod signals;
 mod sizes;
 mod stop;
+mod tasks;
 mod threads;
 
 /// Not a test: the way into a child process. Returns at once where no peer is asked for.
