@@ -10,7 +10,7 @@ use zerobuffer::{
     BufferConfig, Client, ClientConfig, Error, ErrorKind, Frame, Server, ServerConfig,
     WaitStrategy, v1,
 };
-use zerobuffer_trust::{names, not_run, unique, with_mount};
+use zerobuffer_test_support::{entry, names, not_run, unique, with_mount};
 
 const LONG: Duration = Duration::from_secs(60);
 /// The variable that makes this program a child of one of its tests: a role and a name.
@@ -35,10 +35,10 @@ fn check_calls(client: &mut Client, count: usize) {
     }
 }
 
-/// Not a test: what a child process of a test does.
-#[test]
-fn child_entry() {
-    let Ok(description) = std::env::var(VARIABLE) else { return };
+entry!(VARIABLE, child_main);
+
+/// What a child process of a test does.
+fn child_main(description: &str) {
     let (role, name) = description.split_once(' ').expect("a role and a name");
     match role {
         "serve" => {
@@ -53,7 +53,6 @@ fn child_entry() {
         "no-streams" => without_standard_streams(name),
         role => panic!("{role}"),
     }
-    std::process::exit(0);
 }
 
 fn child(program: &[&str], role: &str, name: &str) -> Command {
@@ -61,10 +60,7 @@ fn child(program: &[&str], role: &str, name: &str) -> Command {
     let words = program.iter().map(|word| (*word).into()).chain([own.into_os_string()]);
     let words: Vec<std::ffi::OsString> = words.collect();
     let mut command = Command::new(&words[0]);
-    command
-        .args(&words[1..])
-        .args(["--exact", "child_entry", "--nocapture", "--test-threads=1"])
-        .env(VARIABLE, format!("{role} {name}"));
+    command.args(&words[1..]).env(VARIABLE, format!("{role} {name}"));
     command
 }
 
@@ -146,7 +142,7 @@ fn one_gibibyte_goes_there_and_back_in_place() {
     let name = unique("gib");
     let mut server = match Server::create(&name, BufferConfig::new(0, SIZE + 64)) {
         Err(error) if error.kind() == ErrorKind::NoSpace => {
-            return not_run(&format!("1 GiB of payload: {error}"));
+            return not_run("1 GiB of payload", &error.to_string());
         }
         server => server.expect("a server starts"),
     };
@@ -205,7 +201,7 @@ fn one_thousand_channels_live_in_one_process() {
     }
     if limit.rlim_max < 3 * COUNT as u64 {
         let max = limit.rlim_max;
-        return not_run(&format!("1,000 channels in one process: {max} descriptors are allowed"));
+        return not_run("1,000 channels in one process", &format!("{max} descriptors are allowed"));
     }
     let name = unique("thousand");
     let channel = |n: usize| format!("{name}-{n}z");
@@ -293,10 +289,10 @@ fn no_wait_looks_at_the_clock_that_can_be_set() {
             let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             let _ = std::fs::remove_file(&trace);
             assert!(why.contains("ptrace"), "{why}");
-            return not_run(&format!("CLOCK_REALTIME is not used: strace may not trace ({why})"));
+            return not_run("CLOCK_REALTIME is not used", &format!("strace may not trace: {why}"));
         }
         Err(error) => {
-            return not_run(&format!("CLOCK_REALTIME is not used: no strace ({error})"));
+            return not_run("CLOCK_REALTIME is not used", &format!("no strace: {error}"));
         }
     }
     let traced = std::fs::read_to_string(&trace).expect("strace has written it");

@@ -18,7 +18,7 @@ use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use zerobuffer::{BufferConfig, Client, ClientConfig, Error, Server, ServerConfig, WaitStrategy};
-use zerobuffer_trust::{Rng, seed, unique};
+use zerobuffer_test_support::{Rng, seed, unique};
 
 const LONG: Duration = Duration::from_secs(60);
 /// What this build is expected to do.

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use zerobuffer::faults::{Fault, Struck, with_fault};
 use zerobuffer::{Error, ErrorKind};
-use zerobuffer_trust::{Census, names, unique, with_mount};
+use zerobuffer_test_support::{Census, names, unique, with_mount};
 
 /// For what succeeds at once on an idle machine.
 const LONG: Duration = Duration::from_secs(20);
@@ -45,9 +45,10 @@ impl Run<'_> {
     }
 
     fn census(&self) -> Census {
+        let census = Census::of_library(self.name);
         match self.beside {
-            true => Census::take_beside(self.name),
-            false => Census::take(self.name),
+            true => census.without_pidfds(),
+            false => census,
         }
     }
 

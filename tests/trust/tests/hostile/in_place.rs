@@ -1,12 +1,12 @@
 //! Victims of the in-place channel.
 
-use crate::victim::{Account, LONG, await_command, flag_at, invert, read, say, strategy};
+use crate::victim::{Account, LONG, await_command, flag_at, invert, read, strategy};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use zerobuffer::{
     BufferConfig, Client, ClientConfig, Error, ErrorKind, Frame, Server, ServerConfig,
 };
-use zerobuffer_trust::Rng;
+use zerobuffer_test_support::{Rng, say};
 
 const PAYLOAD: usize = 16 << 10;
 

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
-use zerobuffer_trust::Rng;
+use zerobuffer_test_support::Rng;
 
 /// Writes into everything of the channel `name` until the time comes, calling `look` now and then.
 /// Returns how many words were written.

@@ -1,10 +1,10 @@
 //! Victims of version 1.
 
-use crate::victim::{Account, LONG, await_command, flag_at, invert, read, say, strategy};
+use crate::victim::{Account, LONG, await_command, flag_at, invert, read, strategy};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use zerobuffer::{BufferConfig, Error, ErrorKind, v1};
-use zerobuffer_trust::Rng;
+use zerobuffer_test_support::{Rng, say};
 
 fn buffer() -> BufferConfig {
     BufferConfig::new(256, 8 << 10)

@@ -1,13 +1,12 @@
 //! What both kinds of victims have in common.
 
-use crate::{MARK, in_place, two_buffers};
+use crate::{in_place, two_buffers};
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use zerobuffer::{Error, ErrorKind, WaitStrategy};
-use zerobuffer_trust::{Census, Rng};
+use zerobuffer_test_support::{Census, Rng, say};
 
 /// For what succeeds at once on an idle machine.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
@@ -25,7 +24,7 @@ pub(crate) fn run(description: &str) {
         hook(panic);
         std::process::abort();
     }));
-    let before = Census::take(name);
+    let before = Census::of_process("/dev/shm");
     let said = match (role, kind) {
         ("server", "in-place") => in_place::serve(name, seed),
         ("client", "in-place") => in_place::call(name, seed),
@@ -34,15 +33,8 @@ pub(crate) fn run(description: &str) {
         _ => panic!("{description}"),
     };
     // Names of the other side are there still; descriptors, mappings and threads are counted.
-    before.without_names().check_unchanged(|| Census::take(name).without_names(), role);
+    before.check_unchanged(|| Census::of_process("/dev/shm"), role);
     say(&format!("unchanged {said}"));
-    std::process::exit(0);
-}
-
-pub(crate) fn say(line: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(format!("\n{MARK}{line}\n").as_bytes());
-    let _ = out.flush();
 }
 
 /// Waits for a command from the test; the end of the input is one, too.

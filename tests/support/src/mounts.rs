@@ -4,7 +4,7 @@ use crate::not_run;
 use std::ffi::CString;
 use std::io::{Error, Result};
 
-/// Runs `body` on a thread with a new file system, empty and of these `options`, at `place`; says that
+/// Runs `body` on a thread with a new file system, empty and of these `options`, at `place`; notes that
 /// `what` was not tested where nothing may be mounted.
 ///
 /// # Panics
@@ -18,7 +18,7 @@ pub fn with_mount(
     let what = what.to_owned();
     let thread = std::thread::spawn(move || match mount(place, options) {
         Ok(()) => body(),
-        Err(error) => not_run(&format!("{what}: no right to mount ({error})")),
+        Err(error) => not_run(&what, &format!("no right to mount: {error}")),
     });
     thread.join().expect("it holds there");
 }
