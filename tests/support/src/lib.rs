@@ -9,6 +9,7 @@ mod names;
 mod not_run;
 mod peer;
 mod random;
+mod sleeper;
 
 pub use census::Census;
 pub use entry::{again, run_if_asked};
@@ -17,6 +18,7 @@ pub use names::{folders, names, traces, unique};
 pub use not_run::not_run;
 pub use peer::{Peer, commands, isolation, no_isolation, say};
 pub use random::{Rng, seed};
+pub use sleeper::Sleeper;
 
 use std::time::{Duration, Instant};
 

@@ -243,14 +243,14 @@ impl Peer {
     }
 
     /// Ends cleanly: the peer drops all it has, and must be as it was before its first call:
-    /// descriptors, threads, mappings. Returns what it says about that.
+    /// descriptors, threads, mappings.
     ///
     /// # Panics
     /// If anything is left.
     #[track_caller]
-    pub fn stop(mut self) -> String {
+    pub fn stop(mut self) {
         self.say("stop");
-        self.stopped()
+        self.stopped();
     }
 
     /// After "stop" was said.
@@ -258,10 +258,9 @@ impl Peer {
     /// # Panics
     /// If anything is left.
     #[track_caller]
-    pub fn stopped(mut self) -> String {
-        let said = self.expect("unchanged");
+    pub fn stopped(mut self) {
+        self.expect("unchanged");
         self.finish();
-        said
     }
 }
 

@@ -15,7 +15,7 @@ fn one_thousand_requests_in_flight_are_all_answered() {
         let mut rng = Rng(work::seed());
         let sent: Vec<_> = (0..1000)
             .map(|_| {
-                let (len, seed) = (rng.below(900), rng.next());
+                let (len, seed) = (rng.below(900), rng.next_word());
                 (client.send_request(&work::bytes(len, seed)).unwrap(), len, seed)
             })
             .collect();
@@ -55,7 +55,7 @@ fn four_workers_overtake_each_other_and_every_answer_finds_its_request() {
         let mut rng = Rng(work::seed());
         let mut waiting = HashMap::new();
         for _ in 0..2000 {
-            let request = op(Op::Edit, rng.next(), 9 + rng.below(500));
+            let request = op(Op::Edit, rng.next_word(), 9 + rng.below(500));
             waiting.insert(client.send_request(&request).unwrap(), request);
             if waiting.len() > 30 {
                 let nth = rng.below(waiting.len());
@@ -89,13 +89,13 @@ fn one_thread_sends_while_another_one_receives() {
             scope.spawn(move || {
                 let mut rng = Rng(seed);
                 for _ in 0..3000 {
-                    let (len, seed) = (rng.below(2000), rng.next());
+                    let (len, seed) = (rng.below(2000), rng.next_word());
                     sender.send_request(&work::bytes(len, seed)).unwrap();
                 }
             });
             let mut rng = Rng(seed);
             for n in 1..=3000 {
-                let (len, seed) = (rng.below(2000), rng.next());
+                let (len, seed) = (rng.below(2000), rng.next_word());
                 let answer = match n % 2 {
                     0 => receiver.receive_response(LONG).unwrap(),
                     // Waits for a request that may not have been sent yet.
@@ -146,7 +146,7 @@ fn eight_threads(wait: &'static str) {
                 scope.spawn(move || {
                     let mut rng = Rng(seed + thread);
                     for _ in 0..calls {
-                        let (len, seed) = (rng.below(1500), rng.next());
+                        let (len, seed) = (rng.below(1500), rng.next_word());
                         let data = work::bytes(len, seed);
                         let answer = client
                             .call_with(

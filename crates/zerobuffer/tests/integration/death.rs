@@ -407,7 +407,7 @@ fn servers_killed_at_random_moments_never_answer_wrongly() {
             let delay = Duration::from_micros(rng.below(15_000) as u64);
             let killer = kill_after(&server, delay);
             let end = loop {
-                let request = op(Op::Edit, rng.next(), rng.below(30_000));
+                let request = op(Op::Edit, rng.next_word(), rng.below(30_000));
                 match client.call(&request, LONG) {
                     Ok(answer) => assert_eq!(answer.data(), edited(&request)),
                     Err(error) => break error,

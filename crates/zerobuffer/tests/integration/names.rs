@@ -257,9 +257,7 @@ fn a_pair_goes_on_when_its_names_are_removed_and_the_server_then_makes_new_ones(
         let server = t.server("payload=4096");
         let mut client = t.client();
         works(&mut client);
-        names(t.name())
-            .iter()
-            .for_each(|name| fs::remove_file(format!("/dev/shm/{name}")).unwrap());
+        names(t.name()).iter().for_each(|path| fs::remove_file(path).unwrap());
         for _ in 0..30 {
             works(&mut client);
             std::thread::sleep(Duration::from_millis(5));
@@ -272,9 +270,7 @@ fn a_pair_goes_on_when_its_names_are_removed_and_the_server_then_makes_new_ones(
 
         // With nobody attached, too.
         drop(Client::connect(t.name(), SOON).unwrap());
-        names(t.name())
-            .iter()
-            .for_each(|name| fs::remove_file(format!("/dev/shm/{name}")).unwrap());
+        names(t.name()).iter().for_each(|path| fs::remove_file(path).unwrap());
         let mut client = Client::connect(t.name(), SOON).unwrap();
         works(&mut client);
         drop(client);
@@ -290,7 +286,6 @@ fn an_idle_server_makes_anew_whatever_of_its_objects_is_lost() {
         assert_eq!(all.len(), 5);
         for replaced in [false, true] {
             for lost in &all {
-                let path = format!("/dev/shm/{lost}");
                 let inode = || fs::metadata(segment(t.name())).map_or(0, |found| found.ino());
                 // The server has replaced what the latest client has used, and is idle.
                 let mut client = Client::connect(t.name(), LONG).unwrap();
@@ -299,10 +294,10 @@ fn an_idle_server_makes_anew_whatever_of_its_objects_is_lost() {
                 drop(client);
                 eventually("an idle server", || ![0, old].contains(&inode()));
                 eventually("all names", || names(t.name()) == all);
-                let bytes = fs::read(&path).unwrap();
-                fs::remove_file(&path).unwrap();
+                let bytes = fs::read(lost).unwrap();
+                fs::remove_file(lost).unwrap();
                 if replaced {
-                    fs::write(&path, bytes).unwrap();
+                    fs::write(lost, bytes).unwrap();
                 }
                 // A client may come before the server has seen it, and wait for nobody.
                 eventually("service", || {
@@ -322,9 +317,7 @@ fn a_server_whose_names_went_to_another_one_touches_nothing_of_it() {
         let mut old = t.server("payload=4096");
         let mut client = t.client();
         works(&mut client);
-        names(t.name())
-            .iter()
-            .for_each(|name| fs::remove_file(format!("/dev/shm/{name}")).unwrap());
+        names(t.name()).iter().for_each(|path| fs::remove_file(path).unwrap());
         let new = t.server("payload=4096 metadata=new");
         works(&mut client);
         drop(client);

@@ -1,13 +1,11 @@
 //! The other side: what a child process of a test does.
 //!
 //! It is described by `key=value` words, obeys commands on its standard input, answers each with one
-//! line that starts with [`MARK`], and ends with its input.
+//! line, and ends with its input.
 
-use crate::harness::names;
-use crate::work::{self, Rng};
+use crate::work;
 use std::collections::HashMap;
 use std::fmt::Debug;
-use std::io::Write as _;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
@@ -16,11 +14,11 @@ use zerobuffer::{
     BufferConfig, Client, ClientConfig, Error, Frame, OwnedResponse, RequestLayout, Server,
     ServerConfig, WaitStrategy,
 };
+pub(crate) use zerobuffer_test_support::say;
+use zerobuffer_test_support::{Census, Rng, commands};
 
 /// The variable that makes this binary a peer.
 pub(crate) const VARIABLE: &str = "ZEROBUFFER_TEST_PEER";
-/// What a peer's own lines begin with.
-pub(crate) const MARK: &str = "@@ ";
 
 /// What a handler of the kind `ops` does with a request: its first byte, an argument of 8 bytes after it.
 #[derive(Debug, Clone, Copy)]
@@ -66,13 +64,6 @@ pub(crate) fn edited(request: &[u8]) -> Vec<u8> {
     answer
 }
 
-pub(crate) fn say(line: &str) {
-    let mut out = std::io::stdout().lock();
-    // In one piece, and flushed: the next thing may be a kill.
-    let _ = out.write_all(format!("{MARK}{line}\n").as_bytes());
-    let _ = out.flush();
-}
-
 /// The peer's life.
 ///
 /// | key | |
@@ -104,18 +95,14 @@ pub(crate) fn run(description: &str) {
         start_storm();
     }
     arm(&words);
-    let before = Census::take(&words.get::<String>("name"));
-    let before = Census { stormy: words.find("alarm") == Some(1), ..before };
+    let before = Census::of_process(&words.get::<String>("name"));
     match words.get::<String>("role").as_str() {
         "server" => serve(&words, before),
         "client" => converse(&words, before),
         "racer" => crate::races::racer(&words),
         "forker" => crate::fork::forker(&words),
-        "full" => crate::resources::on_a_small_disk(&words),
         role => panic!("no role {role}"),
     }
-    // Not by returning: what the test harness prints would only confuse.
-    std::process::exit(0);
 }
 
 /// Arms a step of the library, if there is a `point`.
@@ -163,54 +150,12 @@ pub(crate) fn strategy(name: &str) -> WaitStrategy {
     }
 }
 
-/// What a process has of the operating system.
-#[derive(Debug)]
-struct Census {
-    descriptors: usize,
-    threads: usize,
-    mappings: Vec<String>,
-    /// The thread that sends signals opens and closes descriptors: nothing can be counted.
-    stormy: bool,
-}
-
-impl Census {
-    fn take(name: &str) -> Self {
-        let count = |path: &str| std::fs::read_dir(path).expect("/proc").count();
-        let maps = std::fs::read_to_string("/proc/self/maps").expect("/proc");
-        Self {
-            descriptors: count("/proc/self/fd"),
-            threads: count("/proc/self/task"),
-            mappings: maps.lines().filter(|line| line.contains(name)).map(str::to_owned).collect(),
-            stormy: false,
-        }
+/// Says whether everything is as before.
+fn compare(before: &Census, name: &str) {
+    match before.changes(|| Census::of_process(name)) {
+        None => say("unchanged"),
+        Some(changes) => say(&format!("changed: {changes}")),
     }
-
-    /// Whether there is `now` what there was, and no more. Fewer threads are fine: one of the test harness may
-    /// have been about to end when they were counted first.
-    fn is_all_of(&self, now: &Self) -> bool {
-        let same = self.descriptors == now.descriptors && self.mappings == now.mappings;
-        self.stormy || (same && now.threads <= self.threads)
-    }
-
-    /// Says whether everything is as before; threads may take a moment to be gone from /proc.
-    fn compare(&self, name: &str) {
-        let mut now = Self::take(name);
-        for _ in 0..200 {
-            if self.is_all_of(&now) {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-            now = Self::take(name);
-        }
-        match self.is_all_of(&now) {
-            true => say("unchanged"),
-            false => say(&format!("changed: {self:?} is now {now:?}")),
-        }
-    }
-}
-
-fn commands() -> impl Iterator<Item = String> {
-    std::io::stdin().lines().map_while(Result::ok)
 }
 
 // ---- server ----
@@ -259,7 +204,7 @@ fn serve(words: &Words, before: Census) {
                 let stopped = server.stop();
                 drop(server);
                 return match stopped {
-                    Ok(()) => before.compare(&name),
+                    Ok(()) => compare(&before, &name),
                     Err(error) => say(&format!("failed {:?} {error}", error.kind())),
                 };
             }
@@ -411,9 +356,8 @@ fn converse(words: &Words, before: Census) {
             "stop" => {
                 held.clear();
                 drop(client);
-                return before.compare(&name);
+                return compare(&before, &name);
             }
-            "names" => Ok(names(&name).join(" ")),
             "arm" => {
                 arm(&words);
                 Ok(String::new())
@@ -482,7 +426,7 @@ fn client_config(words: &Words) -> ClientConfig {
 fn calls(client: &mut Client, count: usize, largest: usize, seed: u64) -> Result<String, Error> {
     let mut rng = Rng(seed);
     for _ in 0..count {
-        let (len, seed) = (rng.below(largest + 1), rng.next());
+        let (len, seed) = (rng.below(largest + 1), rng.next_word());
         let mut buffer = client.acquire_request_buffer_with(len, RequestLayout::new())?;
         buffer.data_mut().copy_from_slice(&work::bytes(len, seed));
         let sequence = buffer.commit()?;

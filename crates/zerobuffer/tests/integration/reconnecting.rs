@@ -6,13 +6,14 @@ use crate::work;
 use std::collections::HashSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 use zerobuffer::{
     BufferConfig, Client, ClientConfig, Error, ErrorKind, Frame, Reconnected, RequestLayout,
     RequestState, Result, Server,
 };
+use zerobuffer_test_support::Sleeper;
 
 fn counting(t: &Scene) -> Server {
     let mut server = Server::create(t.name(), BufferConfig::new(0, 1 << 16)).unwrap();
@@ -196,13 +197,13 @@ fn a_close_is_not_undone_by_a_call_or_a_reconnection_under_way() {
             let server = Server::create(t.name(), BufferConfig::new(0, 1 << 16)).unwrap();
             let config = ClientConfig::new().resend_not_started(true);
             let client = t.client_with(config).into_shared();
-            let began = AtomicU64::new(0);
+            let sleepers: [Sleeper; 4] = Default::default();
             std::thread::scope(|scope| {
                 let threads: Vec<_> = (0..4)
                     .map(|number| {
-                        let (client, began) = (&client, &began);
+                        let (client, sleepers) = (&client, &sleepers);
                         scope.spawn(move || {
-                            began.fetch_add(1, Ordering::Relaxed);
+                            sleepers[usize::from(number)].enters();
                             match number {
                                 0 => client.reconnect(LONG).map(drop),
                                 _ => client.call(&[number], LONG).map(drop),
@@ -210,7 +211,7 @@ fn a_close_is_not_undone_by_a_call_or_a_reconnection_under_way() {
                         })
                     })
                     .collect();
-                eventually("all began", || began.load(Ordering::Relaxed) == 4);
+                sleepers.iter().for_each(Sleeper::expect_sleep);
                 drop(server);
                 std::thread::sleep(Duration::from_millis(round));
                 client.close();

@@ -1,46 +1,30 @@
 //! Memory that is not there, and objects of other users.
 
-use crate::harness::{LONG, fails, names, scene};
-use crate::peer::{Words, say};
+use crate::harness::{LONG, Scene, fails, names, not_run, scene};
 use crate::work;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use zerobuffer::{BufferConfig, Client, Error, ErrorKind, Frame, Server, ServerConfig};
-
-fn am_root() -> bool {
-    // SAFETY: geteuid has no preconditions.
-    let root = unsafe { libc::geteuid() } == 0;
-    if !root {
-        println!("skipped: needs root");
-    }
-    root
-}
+use zerobuffer_test_support::with_mount;
 
 #[test]
 fn a_server_that_asks_for_more_memory_than_there_is_leaves_nothing_behind() {
     scene(|t| {
-        let mut peer = t.peer("role=full");
-        let said = peer.hear();
-        assert!(said == "fine" || said.starts_with("skipped"), "{said}");
-        println!("{said}");
+        let name = t.name().to_owned();
+        with_mount("a /dev/shm of 8 MiB", "/dev/shm", "size=8m", move || on_a_small_disk(&name));
     });
 }
 
-/// In a file system of 8 MiB of its own under /dev/shm.
-pub(crate) fn on_a_small_disk(words: &Words) {
+fn on_a_small_disk(name: &str) {
     const MIB: usize = 1 << 20;
-    let name: String = words.get("name");
-    if let Err(error) = mount_small_disk() {
-        return say(&format!("skipped: {error}"));
-    }
-    let create = |payload| Server::create(&name, BufferConfig::new(0, payload));
+    let create = |payload| Server::create(name, BufferConfig::new(0, payload));
     for payload in [8 * MIB, 9 * MIB, 20 * MIB, 200 << 30] {
         let error = fails(create(payload), ErrorKind::NoSpace);
         let enough = matches!(error, Error::NoSpace { needed, .. } if needed > payload as u64);
         assert!(enough, "{error:?}");
-        assert_eq!(names(&name), [""; 0]);
+        assert_eq!(names(name), [""; 0]);
     }
     // A failed try does not fill the disk meanwhile, to the loss of others.
     let done = &AtomicBool::new(false);
@@ -66,12 +50,12 @@ pub(crate) fn on_a_small_disk(words: &Words) {
     if let Some(error) = server.take() {
         assert_eq!(error.kind(), ErrorKind::NoSpace, "{error:?}");
     }
-    assert_eq!(names(&name), [""; 0]);
+    assert_eq!(names(name), [""; 0]);
 
     // Pages are reserved: whoever fills the disk later does no harm.
     let mut server = create(4 * MIB).unwrap();
     server.start(|frame: &mut Frame<'_>| work::edit(frame.data_mut())).unwrap();
-    let mut client = Client::connect(&name, LONG).unwrap();
+    let mut client = Client::connect(name, LONG).unwrap();
     let filled = fs::write("/dev/shm/filler", vec![1; 8 * MIB]);
     assert!(filled.is_err() && free() == 0);
     let len = client.max_request_size();
@@ -79,39 +63,16 @@ pub(crate) fn on_a_small_disk(words: &Words) {
     drop(client);
     // The next segment takes the place of the old one, or waits for whoever fills that first.
     fs::write("/dev/shm/filler2", vec![1; 8 * MIB]).unwrap_err();
-    if let Err(error) = Client::connect(&name, Duration::from_millis(100)) {
+    if let Err(error) = Client::connect(name, Duration::from_millis(100)) {
         assert_eq!(error.kind(), ErrorKind::NotRunning, "{error:?}");
     }
     assert!(server.is_running());
     fs::remove_file("/dev/shm/filler").unwrap();
     fs::remove_file("/dev/shm/filler2").unwrap();
-    let mut client = Client::connect(&name, LONG).unwrap();
+    let mut client = Client::connect(name, LONG).unwrap();
     work::check(client.call(&work::bytes(len, 2), LONG).unwrap().data(), len, 2);
     drop((client, server));
-    assert_eq!(names(&name), [""; 0]);
-    say("fine");
-}
-
-fn mount_small_disk() -> std::io::Result<()> {
-    let check = |result: i32| match result {
-        0 => Ok(()),
-        _ => Err(std::io::Error::last_os_error()),
-    };
-    // SAFETY: all strings are NUL-terminated; the calls have no other memory effects. In a mount
-    // namespace of its own the mount is seen by this process only.
-    unsafe {
-        check(libc::unshare(libc::CLONE_NEWNS))?;
-        let (root, shm, tmpfs) = (c"/".as_ptr(), c"/dev/shm".as_ptr(), c"tmpfs".as_ptr());
-        let nothing = std::ptr::null();
-        check(libc::mount(
-            nothing,
-            root,
-            nothing,
-            libc::MS_REC | libc::MS_PRIVATE,
-            nothing.cast(),
-        ))?;
-        check(libc::mount(tmpfs, shm, tmpfs, 0, c"size=8m".as_ptr().cast()))
-    }
+    assert_eq!(names(name), [""; 0]);
 }
 
 fn free() -> u64 {
@@ -123,12 +84,18 @@ fn free() -> u64 {
     }
 }
 
+/// Runs `body` where it can become another user, or says that `what` was not tested.
+fn as_root(what: &str, body: impl FnOnce(&Scene) + Send + 'static) {
+    // SAFETY: geteuid has no preconditions.
+    match unsafe { libc::geteuid() } {
+        0 => scene(body),
+        _ => not_run(what, "needs root"),
+    }
+}
+
 #[test]
 fn another_users_channel_is_closed_by_default() {
-    scene(|t| {
-        if !am_root() {
-            return;
-        }
+    as_root("channels of the default mode, as another user", |t| {
         let server = t.server("");
         let mut stranger = t.peer("role=client uid=65534");
         stranger.expect("ready");
@@ -152,10 +119,7 @@ fn another_users_channel_is_closed_by_default() {
 
 #[test]
 fn a_channel_of_a_wider_mode_serves_other_users_that_trust_its_owner() {
-    scene(|t| {
-        if !am_root() {
-            return;
-        }
+    as_root("channels of a wider mode, as another user", |t| {
         let server = t.server("mode=666");
         let mut stranger = t.peer("role=client uid=65534");
         stranger.expect("ready");
@@ -176,10 +140,7 @@ fn a_channel_of_a_wider_mode_serves_other_users_that_trust_its_owner() {
 
 #[test]
 fn a_semaphore_of_another_user_is_left_alone() {
-    scene(|t| {
-        if !am_root() {
-            return;
-        }
+    as_root("semaphores of another user", |t| {
         let path = format!("/dev/shm/sem.sem-space-available-{}", t.name());
         fs::write(&path, [0; 32]).unwrap();
         std::os::unix::fs::chown(&path, Some(65_534), None).unwrap();
@@ -199,7 +160,7 @@ fn the_objects_have_the_mode_that_was_asked_for_whatever_the_umask_is() {
             let files = names(t.name());
             assert_eq!(files.len(), 5, "{files:?}");
             for file in files {
-                let stat = fs::metadata(format!("/dev/shm/{file}")).unwrap();
+                let stat = fs::metadata(&file).unwrap();
                 assert_eq!(stat.mode() & 0o777, expected, "{file}");
             }
             server.stop();

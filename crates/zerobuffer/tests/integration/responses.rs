@@ -15,7 +15,7 @@ fn responses_are_given_back_in_any_order_and_from_any_thread() {
         for turn in 0..30 {
             let mut held = Vec::new();
             let needed = loop {
-                let (len, seed) = (rng.below(3000), rng.next());
+                let (len, seed) = (rng.below(3000), rng.next_word());
                 match client.send_request(&work::bytes(len, seed)) {
                     Ok(sequence) => {
                         let answer = client.receive_response_for(sequence, LONG).unwrap();
@@ -82,7 +82,7 @@ fn the_bytes_of_a_held_response_never_change() {
         let mut rng = Rng(work::seed());
         let mut held = Vec::new();
         for _ in 0..2000 {
-            let (len, seed) = (rng.below(900), rng.next());
+            let (len, seed) = (rng.below(900), rng.next_word());
             let sequence = match client.send_request(&work::bytes(len, seed)) {
                 Ok(sequence) => sequence,
                 // The oldest slot is the one that is held: nothing behind it can be used again.

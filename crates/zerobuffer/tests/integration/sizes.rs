@@ -126,7 +126,7 @@ fn pipeline(client: &Client, ring: usize, count: usize, seed: u64) {
     while sent < count || !waiting.is_empty() {
         let may_send = sent < count && waiting.len() < 100;
         if may_send && (waiting.is_empty() || rng.below(3) > 0) {
-            let (len, seed) = (length(&mut rng, client.max_request_size(), ring), rng.next());
+            let (len, seed) = (length(&mut rng, client.max_request_size(), ring), rng.next_word());
             // No time to wait: draining the ring takes several tries, with markers left in between.
             match send(client, len, seed, &mut rng) {
                 Ok(sequence) => {

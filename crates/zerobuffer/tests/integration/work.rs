@@ -1,34 +1,6 @@
 //! What requests hold and what handlers make of them: everything that can be recomputed.
 
-/// A small generator of random numbers, the same everywhere for the same seed (splitmix64).
-#[derive(Debug, Clone)]
-pub(crate) struct Rng(pub(crate) u64);
-
-impl Rng {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    /// A number from 0 to `bound`, exclusive.
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-}
-
-/// A new seed, or the one in `ZEROBUFFER_TEST_SEED`; printed, so that a failure can be replayed.
-pub(crate) fn seed() -> u64 {
-    let given = std::env::var("ZEROBUFFER_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = given.unwrap_or_else(|| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        now.map_or(1, |now| now.as_nanos() as u64)
-    });
-    println!("replay with ZEROBUFFER_TEST_SEED={seed}");
-    seed
-}
+pub(crate) use zerobuffer_test_support::{Rng, seed};
 
 /// How many times as long the random tests are to run: `ZEROBUFFER_TEST_FACTOR`, or once.
 pub(crate) fn factor() -> u32 {
@@ -40,7 +12,7 @@ pub(crate) fn bytes(len: usize, seed: u64) -> Vec<u8> {
     let mut rng = Rng(seed);
     let mut data = vec![0; len];
     for chunk in data.chunks_mut(8) {
-        let word = rng.next().to_le_bytes();
+        let word = rng.next_word().to_le_bytes();
         chunk.copy_from_slice(&word[..chunk.len()]);
     }
     data

@@ -51,8 +51,10 @@ fn torment(kind: &str) {
     // Left alone, the channel is right again; the client says what it has met.
     client.say("settle");
     println!("{kind}: the client met {}", client.expect("settled"));
-    client.stop();
-    println!("{kind}: the server met {}", server.stop());
+    client.ask("stop", "unchanged");
+    client.finish();
+    println!("{kind}: the server met {}", server.ask("stop", "unchanged"));
+    server.finish();
     assert_eq!(names(&name), [""; 0], "left behind");
 }
 
