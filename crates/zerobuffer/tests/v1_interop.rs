@@ -42,19 +42,19 @@ fn python(role: &str, arguments: &[&str]) -> Peer {
 
 fn their_writer(name: &str) -> Peer {
     let mut peer = python("writer", &[name]);
-    assert_eq!(peer.ask("connect"), "ok");
+    assert_eq!(peer.reply("connect"), "ok");
     peer
 }
 
 fn their_reader(name: &str, metadata: usize, payload: usize) -> Peer {
     let mut peer = python("reader", &[name, &metadata.to_string(), &payload.to_string()]);
-    assert_eq!(peer.ask("create"), "ok");
+    assert_eq!(peer.reply("create"), "ok");
     peer
 }
 
 /// Closes their reader; it leaves its two semaphores and nothing else (rule L5, a fault of the peer).
 fn close_reader(mut peer: Peer, name: &Unique) {
-    assert_eq!(peer.ask("close"), "ok");
+    assert_eq!(peer.reply("close"), "ok");
     assert_eq!(name.traces().len(), 2, "{:?}", name.traces());
     assert_eq!(name.remove_python_semaphores(), 2);
 }
@@ -89,11 +89,11 @@ fn s1_1_metadata_and_a_frame_our_writer_their_reader() {
     let name = Unique::new("s1-1a");
     let mut reader = their_reader(&name, 1024, 10240);
     let mut writer = our_writer(&name);
-    assert_eq!(reader.ask("metadata"), "none");
+    assert_eq!(reader.reply("metadata"), "none");
     writer.set_metadata(&[b'm'; 100]).unwrap();
     write(&mut writer, 1024).unwrap();
-    assert_eq!(reader.ask("read"), "1 1024 good");
-    assert_eq!(reader.ask("metadata"), "m".repeat(100));
+    assert_eq!(reader.reply("read"), "1 1024 good");
+    assert_eq!(reader.reply("metadata"), "m".repeat(100));
     drop(writer);
     close_reader(reader, &name);
 }
@@ -104,11 +104,11 @@ fn s1_1_metadata_and_a_frame_their_writer_our_reader() {
     let name = Unique::new("s1-1b");
     let reader = our_reader(&name, 1024, 10240);
     let mut writer = their_writer(&name);
-    assert_eq!(writer.ask(&format!("metadata {}", "m".repeat(100))), "ok");
-    assert_eq!(writer.ask("write 1024"), "1");
+    assert_eq!(writer.reply(&format!("metadata {}", "m".repeat(100))), "ok");
+    assert_eq!(writer.reply("write 1024"), "1");
     assert_eq!(read(&reader), (1, 1024));
     assert_eq!(reader.metadata().unwrap().unwrap(), [b'm'; 100]);
-    assert_eq!(writer.ask("close"), "ok");
+    assert_eq!(writer.reply("close"), "ok");
     assert_eq!(reader.read_frame(LONG).unwrap_err().kind(), ErrorKind::PeerClosed);
 }
 
@@ -123,7 +123,7 @@ fn s1_2_s1_5_frames_of_several_sizes_our_writer_their_reader() {
     }
     assert_eq!(tokens(&name, 'w'), 4, "scenario 4.2");
     for (index, size) in [100, 1024, 10240, 1].into_iter().enumerate() {
-        assert_eq!(reader.ask("read"), format!("{} {size} good", index + 1));
+        assert_eq!(reader.reply("read"), format!("{} {size} good", index + 1));
     }
     drop(writer);
     close_reader(reader, &name);
@@ -136,7 +136,7 @@ fn s1_2_s1_5_frames_of_several_sizes_their_writer_our_reader() {
     let reader = our_reader(&name, 64, 64 << 10);
     let mut writer = their_writer(&name);
     for size in [100, 1024, 10240, 1] {
-        writer.ask(&format!("write {size}"));
+        writer.reply(&format!("write {size}"));
     }
     assert_eq!(tokens(&name, 'w'), 4, "scenario 4.2");
     for (index, size) in [100, 1024, 10240, 1].into_iter().enumerate() {
@@ -156,7 +156,7 @@ fn s1_3_s4_10_a_full_ring_our_writer_their_reader() {
     assert_eq!(write(&mut writer, 1008).unwrap_err().kind(), ErrorKind::Full);
     let error = Writer::connect(&name, Duration::ZERO).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Busy);
-    assert_eq!(reader.ask("read"), "1 1008 good");
+    assert_eq!(reader.reply("read"), "1 1008 good");
     assert_eq!(write(&mut writer, 1008).unwrap(), 11);
     drop(writer);
     close_reader(reader, &name);
@@ -168,14 +168,14 @@ fn s1_3_s4_10_a_full_ring_their_writer_our_reader() {
     let name = Unique::new("s1-3b");
     let reader = our_reader(&name, 64, 10240);
     let mut writer = their_writer(&name);
-    writer.ask("timeout 0.1");
-    assert_eq!(writer.ask("fill 1008"), "10 BufferFullException");
+    writer.reply("timeout 0.1");
+    assert_eq!(writer.reply("fill 1008"), "10 BufferFullException");
     let mut second = python("writer", &[&name]);
     // Our buffer stays theirs: the second one gives up after its ten seconds; it is not waited for.
-    second.tell("connect");
+    second.say("connect");
     assert_eq!(read(&reader), (1, 1008));
-    assert_eq!(writer.ask("write 1008"), "11");
-    assert_eq!(peek(&name, field::WRITER_PID), u64::from(writer.pid()));
+    assert_eq!(writer.reply("write 1008"), "11");
+    assert_eq!(peek(&name, field::WRITER_PID), writer.pid() as u64);
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn s1_4_a_frame_written_in_place_our_writer_their_reader() {
     let mut buffer = writer.acquire(4096).unwrap();
     buffer.data_mut().copy_from_slice(&pattern(1, 4096));
     buffer.commit().unwrap();
-    assert_eq!(reader.ask("read"), "1 4096 good");
+    assert_eq!(reader.reply("read"), "1 4096 good");
     drop(writer);
     close_reader(reader, &name);
 }
@@ -200,7 +200,7 @@ fn s1_4_a_frame_written_in_place_their_writer_our_reader() {
     let name = Unique::new("s1-4b");
     let reader = our_reader(&name, 64, 10240);
     let mut writer = their_writer(&name);
-    assert_eq!(writer.ask("acquire 4096"), "1");
+    assert_eq!(writer.reply("acquire 4096"), "1");
     assert_eq!(read(&reader), (1, 4096));
 }
 
@@ -213,7 +213,7 @@ fn s1_6_s4_5_a_slow_reader_our_writer_their_reader() {
     std::thread::scope(|scope| {
         scope.spawn(move || (0..100).for_each(|_| assert!(write(&mut writer, 400).is_ok())));
         for sequence in 1..=100 {
-            assert_eq!(reader.ask("read"), format!("{sequence} 400 good"));
+            assert_eq!(reader.reply("read"), format!("{sequence} 400 good"));
             std::thread::sleep(Duration::from_millis(5));
         }
     });
@@ -226,7 +226,7 @@ fn s1_6_s4_5_a_slow_reader_their_writer_our_reader() {
     let name = Unique::new("s1-6b");
     let reader = our_reader(&name, 64, 1024);
     let mut writer = their_writer(&name);
-    writer.tell("many 100 400");
+    writer.say("many 100 400");
     for sequence in 1..=100 {
         assert_eq!(read(&reader), (sequence, 400));
         std::thread::sleep(Duration::from_millis(5));
@@ -240,7 +240,7 @@ fn s1_7_five_thousand_frames_our_writer_their_reader() {
     let name = Unique::new("s1-7a");
     let mut reader = their_reader(&name, 64, 10240);
     let mut writer = our_writer(&name);
-    reader.tell("many 5000");
+    reader.say("many 5000");
     for _ in 0..5000 {
         write(&mut writer, 1024).unwrap();
     }
@@ -258,7 +258,7 @@ fn s1_7_five_thousand_frames_their_writer_our_reader() {
     let name = Unique::new("s1-7b");
     let reader = our_reader(&name, 64, 10240);
     let mut writer = their_writer(&name);
-    writer.tell("many 5000 1024");
+    writer.say("many 5000 1024");
     for sequence in 1..=5000 {
         assert_eq!(read(&reader), (sequence, 1024));
     }
@@ -275,7 +275,7 @@ fn s4_9_ten_thousand_frames_our_writer_their_reader() {
     let name = Unique::new("s4-9a");
     let mut reader = their_reader(&name, 64, 1 << 20);
     let mut writer = our_writer(&name);
-    reader.tell("many 10000");
+    reader.say("many 10000");
     for _ in 0..10000 {
         write(&mut writer, 1024).unwrap();
     }
@@ -290,7 +290,7 @@ fn s4_9_ten_thousand_frames_their_writer_our_reader() {
     let name = Unique::new("s4-9b");
     let reader = our_reader(&name, 64, 1 << 20);
     let mut writer = their_writer(&name);
-    writer.tell("many 10000 1024");
+    writer.say("many 10000 1024");
     for sequence in 1..=10000 {
         assert_eq!(read(&reader), (sequence, 1024));
     }
@@ -307,8 +307,8 @@ fn s2_1_s10_4_a_killed_writer_our_writer_their_reader() {
     // What a kill leaves: a dead process's id.
     poke(&name, field::WRITER_PID, 1 << 30);
     drop(writer);
-    assert_eq!(reader.ask("read"), "1 100 good");
-    assert_eq!(reader.ask("read 0.2").split(' ').next(), Some("!WriterDeadException"));
+    assert_eq!(reader.reply("read"), "1 100 good");
+    assert_eq!(reader.reply("read 0.2").split(' ').next(), Some("!WriterDeadException"));
     close_reader(reader, &name);
 }
 
@@ -318,8 +318,8 @@ fn s2_1_s10_4_a_killed_writer_their_writer_our_reader() {
     let name = Unique::new("s2-1b");
     let reader = our_reader(&name, 64, 10240);
     let mut writer = their_writer(&name);
-    writer.ask("write 100");
-    writer.kill();
+    writer.reply("write 100");
+    writer.kill_unburied();
     assert_eq!(read(&reader), (1, 100));
     let start = Instant::now();
     assert_eq!(reader.read_frame(LONG).unwrap_err().kind(), ErrorKind::PeerDied);
@@ -337,7 +337,7 @@ fn s2_2_s10_3_a_killed_reader_with_a_full_ring_our_writer_their_reader() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             until("a full ring", || peek(&name, field::FREE) == 0);
-            reader.kill();
+            reader.kill_unburied();
         });
         let error = loop {
             if let Err(error) = write(&mut writer, 1008) {
@@ -356,17 +356,17 @@ fn s2_2_s10_3_a_killed_reader_with_a_full_ring_their_writer_our_reader() {
     let name = Unique::new("s2-2b");
     let reader = our_reader(&name, 64, 10240);
     let mut writer = their_writer(&name);
-    writer.ask("timeout 0.3");
-    assert_eq!(writer.ask("fill 1008"), "10 BufferFullException");
+    writer.reply("timeout 0.3");
+    assert_eq!(writer.reply("fill 1008"), "10 BufferFullException");
     poke(&name, field::READER_PID, 1 << 30);
-    assert!(writer.ask("write 1008").starts_with("!ReaderDeadException"));
+    assert!(writer.reply("write 1008").starts_with("!ReaderDeadException"));
     drop(reader);
     // And a reader that closes in good order.
     let reader = our_reader(&name, 64, 10240);
     let mut writer = their_writer(&name);
-    writer.ask("write 100");
+    writer.reply("write 100");
     drop(reader);
-    assert!(writer.ask("write 100").starts_with("!ReaderDeadException"));
+    assert!(writer.reply("write 100").starts_with("!ReaderDeadException"));
 }
 
 /// Their reader crashes with their writer attached; ours replaces it, and their writer reconnects.
@@ -376,16 +376,16 @@ fn s2_3_s8_4_our_replacement_of_their_crashed_reader() {
     let name = Unique::new("s2-3a");
     let mut reader = their_reader(&name, 64, 10240);
     let mut writer = their_writer(&name);
-    writer.ask("write 100");
-    assert_eq!(reader.ask("read"), "1 100 good");
-    reader.kill();
+    writer.reply("write 100");
+    assert_eq!(reader.reply("read"), "1 100 good");
+    reader.kill_unburied();
     let replacement = our_reader(&name, 64, 10240);
     // Their writer does not notice that it writes to nobody.
-    assert_eq!(writer.ask("write 100"), "2");
+    assert_eq!(writer.reply("write 100"), "2");
     assert!(replacement.read_frame(Duration::from_millis(50)).is_err());
-    writer.ask("close");
-    assert_eq!(writer.ask("connect"), "ok");
-    assert_eq!(writer.ask("write 100"), "1");
+    writer.reply("close");
+    assert_eq!(writer.reply("connect"), "ok");
+    assert_eq!(writer.reply("write 100"), "1");
     assert_eq!(read(&replacement), (1, 100));
 }
 
@@ -397,7 +397,7 @@ fn s2_3_our_writer_notices_a_replaced_reader() {
     let mut reader = their_reader(&name, 64, 10240);
     let mut writer = our_writer(&name);
     write(&mut writer, 100).unwrap();
-    reader.kill();
+    reader.kill_unburied();
     let replacement = our_reader(&name, 64, 10240);
     let start = Instant::now();
     until("the notice", || matches!(write(&mut writer, 100), Err(Error::PeerDied { .. })));
@@ -427,14 +427,14 @@ fn l10_their_replacement_of_our_crashed_reader() {
         std::fs::write(format!("/tmp/zerobuffer/{}.lock", &*name), "").unwrap();
         let mut replacement = python("reader", &[&name, "64", "10240"]);
         if writer_stays {
-            assert!(replacement.ask("create").contains("already exists"));
+            assert!(replacement.reply("create").contains("already exists"));
             drop(writer);
-            assert!(replacement.ask("create").contains("already exists"));
+            assert!(replacement.reply("create").contains("already exists"));
             // Ours does not mind.
             drop(our_reader(&name, 64, 10240));
             assert!(name.traces().is_empty());
         } else {
-            assert_eq!(replacement.ask("create"), "ok");
+            assert_eq!(replacement.reply("create"), "ok");
             close_reader(replacement, &name);
         }
     }
@@ -447,9 +447,9 @@ fn s2_4_a_second_writer_is_refused_both_ways() {
     let reader = our_reader(&name, 64, 10240);
     let mut theirs = their_writer(&name);
     assert_eq!(Writer::connect(&name, Duration::ZERO).unwrap_err().kind(), ErrorKind::Busy);
-    theirs.ask("close");
+    theirs.reply("close");
     let ours = our_writer(&name);
-    theirs.tell("connect");
+    theirs.say("connect");
     std::thread::sleep(Duration::from_millis(100));
     assert_eq!(peek(&name, field::WRITER_PID), u64::from(std::process::id()));
     drop(ours);
@@ -470,11 +470,11 @@ fn s3_metadata_rules_our_writer_their_reader() {
     writer.set_metadata(b"once").unwrap();
     // 3.1, by this writer and by the next one of either kind.
     assert_eq!(writer.set_metadata(b"x").unwrap_err().kind(), ErrorKind::MetadataAlreadyWritten);
-    assert_eq!(reader.ask("metadata"), "once");
+    assert_eq!(reader.reply("metadata"), "once");
     drop(writer);
     let mut theirs = their_writer(&name);
-    assert!(theirs.ask("metadata x").starts_with("!MetadataAlreadyWrittenException"));
-    theirs.ask("close");
+    assert!(theirs.reply("metadata x").starts_with("!MetadataAlreadyWrittenException"));
+    theirs.reply("close");
     close_reader(reader, &name);
 }
 
@@ -484,18 +484,18 @@ fn s3_metadata_rules_their_writer_our_reader() {
     let name = Unique::new("s3b");
     let reader = our_reader(&name, 100, 10240);
     let mut writer = their_writer(&name);
-    assert!(writer.ask(&format!("metadata {}", "m".repeat(121))).starts_with("!ZeroBuffer"));
-    assert_eq!(writer.ask("metadata once"), "ok");
-    assert!(writer.ask("metadata x").starts_with("!MetadataAlreadyWrittenException"));
+    assert!(writer.reply(&format!("metadata {}", "m".repeat(121))).starts_with("!ZeroBuffer"));
+    assert_eq!(writer.reply("metadata once"), "ok");
+    assert!(writer.reply("metadata x").starts_with("!MetadataAlreadyWrittenException"));
     assert_eq!(reader.metadata().unwrap().unwrap(), b"once");
-    writer.ask("close");
+    writer.reply("close");
     let mut ours = our_writer(&name);
     assert_eq!(ours.set_metadata(b"x").unwrap_err().kind(), ErrorKind::MetadataAlreadyWritten);
     drop((ours, reader));
     // 3.3: they accept no bytes; our reader returns none.
     let reader = our_reader(&name, 100, 10240);
-    assert_eq!(writer.ask("connect"), "ok");
-    assert_eq!(writer.ask("metadata"), "ok");
+    assert_eq!(writer.reply("connect"), "ok");
+    assert_eq!(writer.reply("metadata"), "ok");
     assert_eq!(reader.metadata().unwrap().unwrap(), b"");
 }
 
@@ -508,7 +508,7 @@ fn s4_1_large_small_large_both_ways() {
     let mut writer = our_writer(&name);
     for (index, size) in sizes.into_iter().enumerate() {
         write(&mut writer, size).unwrap();
-        assert_eq!(reader.ask("read"), format!("{} {size} good", index + 1));
+        assert_eq!(reader.reply("read"), format!("{} {size} good", index + 1));
     }
     drop(writer);
     close_reader(reader, &name);
@@ -517,7 +517,7 @@ fn s4_1_large_small_large_both_ways() {
     let reader = our_reader(&name, 64, 10240);
     let mut writer = their_writer(&name);
     for (index, size) in sizes.into_iter().enumerate() {
-        writer.ask(&format!("write {size}"));
+        writer.reply(&format!("write {size}"));
         assert_eq!(read(&reader), (index as u64 + 1, size));
     }
 }
@@ -529,8 +529,8 @@ fn s4_3_no_metadata_block_their_writer_our_reader() {
     let name = Unique::new("s4-3");
     let reader = our_reader(&name, 0, 10240);
     let mut writer = their_writer(&name);
-    assert!(writer.ask("metadata x").starts_with("!ZeroBufferException"));
-    assert_eq!(writer.ask("write 100"), "1");
+    assert!(writer.reply("metadata x").starts_with("!ZeroBufferException"));
+    assert_eq!(writer.reply("write 100"), "1");
     assert_eq!(read(&reader), (1, 100));
 }
 
@@ -544,16 +544,16 @@ fn s4_4_s4_7_a_minimal_ring_both_ways() {
     assert_eq!(peek(&name, field::FREE), 64 - 17);
     assert!(matches!(write(&mut writer, 49), Err(Error::TooLarge { max: 48, .. })));
     assert_eq!(writer.write_frame(&[]).unwrap_err().kind(), ErrorKind::EmptyFrame);
-    assert_eq!(reader.ask("read"), "1 1 good");
+    assert_eq!(reader.reply("read"), "1 1 good");
     drop(writer);
     close_reader(reader, &name);
 
     let name = Unique::new("s4-4b");
     let reader = our_reader(&name, 64, 64);
     let mut writer = their_writer(&name);
-    assert_eq!(writer.ask("write 1"), "1");
-    assert!(writer.ask("write 49").starts_with("!FrameTooLargeException"));
-    assert!(writer.ask("write 0").starts_with("!InvalidFrameSizeException"));
+    assert_eq!(writer.reply("write 1"), "1");
+    assert!(writer.reply("write 49").starts_with("!FrameTooLargeException"));
+    assert!(writer.reply("write 0").starts_with("!InvalidFrameSizeException"));
     assert_eq!(read(&reader), (1, 1));
 }
 
@@ -567,15 +567,15 @@ fn s4_6_exact_fit_our_writer_their_reader() {
     for sequence in 1..=5 {
         write(&mut writer, 10224).unwrap();
         assert_eq!(peek(&name, field::WRITE_POS), 0, "rule R3");
-        assert_eq!(reader.ask("read"), format!("{sequence} 10224 good"));
+        assert_eq!(reader.reply("read"), format!("{sequence} 10224 good"));
     }
     drop(writer);
     // A Python writer that comes after ours finds a position that it can work with.
     let mut theirs = their_writer(&name);
-    assert_eq!(theirs.ask("write 100"), "1");
-    theirs.ask("close");
+    assert_eq!(theirs.reply("write 100"), "1");
+    theirs.reply("close");
     // Its sequence starts at 1 again, on which their reader fails (rule R13, a fault of the peer).
-    assert!(reader.ask("read").starts_with("!SequenceError"));
+    assert!(reader.reply("read").starts_with("!SequenceError"));
     close_reader(reader, &name);
 }
 
@@ -588,16 +588,16 @@ fn s4_6_r3_exact_fit_their_writer_our_reader() {
     let reader = our_reader(&name, 64, 10240);
     let mut writer = their_writer(&name);
     for sequence in 1..=3 {
-        assert_eq!(writer.ask("acquire 10224"), sequence.to_string());
+        assert_eq!(writer.reply("acquire 10224"), sequence.to_string());
         assert_eq!(read(&reader), (sequence, 10224));
     }
-    assert_eq!(writer.ask("write 10224"), "4");
+    assert_eq!(writer.reply("write 10224"), "4");
     assert_eq!(peek(&name, field::WRITE_POS), 10240);
     assert_eq!(read(&reader), (4, 10224));
     for _ in 0..2 {
-        assert!(writer.ask("write 100").starts_with("!ValueError Invalid write range"));
+        assert!(writer.reply("write 100").starts_with("!ValueError Invalid write range"));
     }
-    writer.ask("close");
+    writer.reply("close");
     // Rule R4: our writer takes their position at the end for the beginning, and goes on.
     let mut ours = our_writer(&name);
     assert_eq!(write(&mut ours, 100).unwrap(), 5);
@@ -611,12 +611,12 @@ fn s4_8_r2_a_frame_that_never_fits_both_ways() {
     let name = Unique::new("s4-8");
     let reader = our_reader(&name, 64, 10240);
     let mut writer = their_writer(&name);
-    writer.ask("timeout 0.2");
-    writer.ask("write 6144");
+    writer.reply("timeout 0.2");
+    writer.reply("write 6144");
     assert_eq!(read(&reader), (1, 6144));
     // One stale token, and then its timeout.
-    assert!(writer.ask("write 7168").starts_with("!BufferFullException"));
-    writer.ask("close");
+    assert!(writer.reply("write 7168").starts_with("!BufferFullException"));
+    writer.reply("close");
     let mut ours = our_writer(&name);
     let error = write(&mut ours, 7168).unwrap_err();
     assert!(matches!(error, Error::WouldNeverFit { asked: 7168, max: 6144 }), "{error}");
@@ -635,7 +635,7 @@ fn s4_11_two_readers_for_one_name() {
     close_reader(theirs, &name);
     let ours = our_reader(&name, 64, 10240);
     let mut theirs = python("reader", &[&name, "64", "10240"]);
-    assert!(theirs.ask("create").starts_with("!ZeroBufferException"));
+    assert!(theirs.reply("create").starts_with("!ZeroBufferException"));
     assert!(ours.is_in_place(), "their try has not touched ours");
     let mut writer = our_writer(&name);
     write(&mut writer, 10).unwrap();
@@ -649,11 +649,11 @@ fn s4_12_a_writer_before_its_reader_both_ways() {
     let error = Writer::connect(&name, Duration::ZERO).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotRunning);
     let mut theirs = python("writer", &[&name]);
-    theirs.tell("connect");
+    theirs.say("connect");
     std::thread::sleep(Duration::from_millis(200));
     let reader = our_reader(&name, 64, 10240);
     theirs.expect("ok");
-    theirs.ask("close");
+    theirs.reply("close");
     drop(reader);
     std::thread::scope(|scope| {
         let ours = scope.spawn(|| our_writer(&name));
@@ -673,7 +673,7 @@ fn s5_1_a_corrupted_header_is_refused() {
     poke(&name, field::SIZE_AND_VERSION, 64 | 1 << 32);
     assert_eq!(Writer::connect(&name, Duration::ZERO).unwrap_err().kind(), ErrorKind::Incompatible);
     let mut theirs = python("writer", &[&name]);
-    theirs.tell("connect");
+    theirs.say("connect");
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(peek(&name, field::WRITER_PID), 0);
     poke(&name, field::SIZE_AND_VERSION, good);
@@ -691,9 +691,9 @@ fn s5_5_a_wrap_lies_alike_in_shared_memory() {
     };
     let reader = our_reader(&name, 64, 1024);
     let mut theirs = their_writer(&name);
-    theirs.ask("write 908");
+    theirs.reply("write 908");
     assert_eq!(read(&reader), (1, 908));
-    theirs.ask("write 200");
+    theirs.reply("write 200");
     let (marker, header) = (ring(&name, 924, 16), ring(&name, 0, 16));
     let found = account(&name);
     assert_eq!(read(&reader), (2, 200));
@@ -721,13 +721,13 @@ fn s5_7_the_longest_frame_of_a_large_ring_both_ways() {
     assert_eq!(writer.max_frame_size(), size - 16);
     assert_eq!(write(&mut writer, size - 15).unwrap_err().kind(), ErrorKind::TooLarge);
     write(&mut writer, size - 16).unwrap();
-    assert_eq!(reader.ask("read"), format!("1 {} good", size - 16));
+    assert_eq!(reader.reply("read"), format!("1 {} good", size - 16));
     drop(writer);
     close_reader(reader, &name);
     let reader = our_reader(&name, 64, size);
     let mut writer = their_writer(&name);
-    assert!(writer.ask(&format!("write {}", size - 15)).starts_with("!FrameTooLarge"));
-    assert_eq!(writer.ask(&format!("write {}", size - 16)), "1");
+    assert!(writer.reply(&format!("write {}", size - 15)).starts_with("!FrameTooLarge"));
+    assert_eq!(writer.reply(&format!("write {}", size - 16)), "1");
     assert_eq!(read(&reader), (1, size - 16));
 }
 
@@ -738,7 +738,7 @@ fn s6_1_a_sequence_gap_is_detected_both_ways() {
     let name = Unique::new("s6-1a");
     let reader = our_reader(&name, 64, 10240);
     let mut writer = their_writer(&name);
-    writer.ask("write 100");
+    writer.reply("write 100");
     poke(&name, 192 + 8, 4);
     let error = reader.read_frame(LONG).unwrap_err();
     assert!(matches!(error, Error::SequenceGap { expected: 1, found: 4 }), "{error}");
@@ -748,7 +748,7 @@ fn s6_1_a_sequence_gap_is_detected_both_ways() {
     let mut writer = our_writer(&name);
     write(&mut writer, 100).unwrap();
     poke(&name, 192 + 8, 4);
-    assert!(reader.ask("read").starts_with("!SequenceError"));
+    assert!(reader.reply("read").starts_with("!SequenceError"));
     drop(writer);
     close_reader(reader, &name);
 }
@@ -763,14 +763,14 @@ fn s6_2_s6_4_a_burst_before_the_reader_wakes_both_ways() {
         write(&mut writer, 1024).unwrap();
     }
     assert_eq!(tokens(&name, 'w'), 50);
-    assert!(reader.ask("many 50").parse::<f64>().is_ok());
+    assert!(reader.reply("many 50").parse::<f64>().is_ok());
     drop(writer);
     close_reader(reader, &name);
     let name = Unique::new("s6-2b");
     let reader = our_reader(&name, 64, 64 << 10);
     let mut writer = their_writer(&name);
-    writer.ask("many 50 1024");
-    writer.ask("close");
+    writer.reply("many 50 1024");
+    writer.reply("close");
     for sequence in 1..=50 {
         assert_eq!(read(&reader), (sequence, 1024));
     }
@@ -786,7 +786,7 @@ fn s7_4_sizes_from_one_byte_to_ten_mebibytes_both_ways() {
     let mut writer = our_writer(&name);
     for size in sizes {
         let sequence = write(&mut writer, size).unwrap();
-        assert_eq!(reader.ask("read"), format!("{sequence} {size} good"));
+        assert_eq!(reader.reply("read"), format!("{sequence} {size} good"));
     }
     drop(writer);
     close_reader(reader, &name);
@@ -794,7 +794,7 @@ fn s7_4_sizes_from_one_byte_to_ten_mebibytes_both_ways() {
     let reader = our_reader(&name, 64, 32 << 20);
     let mut writer = their_writer(&name);
     for (index, size) in sizes.into_iter().enumerate() {
-        writer.ask(&format!("write {size}"));
+        writer.reply(&format!("write {size}"));
         assert_eq!(read(&reader), (index as u64 + 1, size));
     }
 }
@@ -835,8 +835,8 @@ fn s8_4_their_scan_leaves_our_live_buffers_alone() {
         });
         let stopping = crate::support::StopAtEnd(&stop);
         for _ in 0..200 {
-            assert_eq!(scanner.ask("create"), "ok");
-            assert_eq!(scanner.ask("close"), "ok");
+            assert_eq!(scanner.reply("create"), "ok");
+            assert_eq!(scanner.reply("close"), "ok");
         }
         drop(stopping);
     });
@@ -851,7 +851,7 @@ fn s11_5_their_writer_keeps_connecting_while_our_readers_come_and_go() {
     let _scan = together();
     let name = Unique::new("s11-5");
     let mut writer = python("writer", &[&name]);
-    writer.tell("keep_connecting 1.5");
+    writer.say("keep_connecting 1.5");
     let start = Instant::now();
     while start.elapsed() < Duration::from_millis(1600) {
         let reader = our_reader(&name, 64, 4096);
@@ -870,10 +870,10 @@ fn s11_1_create_and_destroy_with_their_writer() {
     let mut writer = python("writer", &[&name]);
     for _ in 0..200 {
         let reader = our_reader(&name, 64, 4096);
-        assert_eq!(writer.ask("connect"), "ok");
-        writer.ask("write 10");
+        assert_eq!(writer.reply("connect"), "ok");
+        writer.reply("write 10");
         assert_eq!(read(&reader), (1, 10));
-        writer.ask("close");
+        writer.reply("close");
         drop(reader);
         assert!(name.traces().is_empty());
     }
@@ -892,13 +892,13 @@ fn s12_1_s12_2_header_fields_are_alike() {
     let mut reader = their_reader(&name, 100, 1000);
     theirs.push(words(&name));
     let mut writer = their_writer(&name);
-    writer.ask("metadata hello");
+    writer.reply("metadata hello");
     theirs.push(words(&name));
-    writer.ask("write 100");
+    writer.reply("write 100");
     theirs.push(words(&name));
-    reader.ask("read");
+    reader.reply("read");
     theirs.push(words(&name));
-    writer.ask("close");
+    writer.reply("close");
     close_reader(reader, &name);
 
     let mut ours = Vec::new();
@@ -924,15 +924,15 @@ fn s12_4_s8_3_names_of_every_kind_both_ways() {
     for name in [long, uuid, format!("{}.dotted.name", &*unique)] {
         let reader = our_reader(&name, 64, 1024);
         let mut writer = their_writer(&name);
-        writer.ask("write 10");
+        writer.reply("write 10");
         assert_eq!(read(&reader), (1, 10));
         drop((reader, writer));
         let mut reader = their_reader(&name, 64, 1024);
         let mut writer = our_writer(&name);
         write(&mut writer, 10).unwrap();
-        assert_eq!(reader.ask("read"), "1 10 good");
+        assert_eq!(reader.reply("read"), "1 10 good");
         drop(writer);
-        reader.ask("close");
+        reader.reply("close");
         assert_eq!(unique.remove_python_semaphores(), 2);
     }
 }
@@ -950,14 +950,14 @@ fn r1_short_tails_are_avoided_our_writer_their_reader() {
         let to_end = 1024 - peek(&name, field::WRITE_POS) as usize;
         if to_end > 16 + rest && write(&mut writer, to_end - 16 - rest).is_ok() {
             count += 1;
-            assert!(reader.ask("read").ends_with("good"), "rest {rest}");
+            assert!(reader.reply("read").ends_with("good"), "rest {rest}");
             let left = 1024 - peek(&name, field::WRITE_POS);
             assert!(left >= 16, "rest {rest} left {left}");
             wraps += u64::from(writer.statistics().wraps > wraps);
         }
         write(&mut writer, 300).unwrap();
         count += 1;
-        assert!(reader.ask("read").ends_with("good"));
+        assert!(reader.reply("read").ends_with("good"));
     }
     assert!(count > 15);
     drop(writer);
@@ -974,13 +974,13 @@ fn r1_short_tails_are_passed_their_writer_our_reader() {
         let reader = our_reader(&name, 64, 1024);
         let mut writer = their_writer(&name);
         for lap in 0..3 {
-            writer.ask("write 100");
+            writer.reply("write 100");
             assert_eq!(read(&reader).1, 100);
-            writer.ask(&format!("tail {rest}"));
+            writer.reply(&format!("tail {rest}"));
             assert_eq!(1024 - peek(&name, field::WRITE_POS), rest, "lap {lap}");
             read(&reader);
         }
-        writer.ask("write 50");
+        writer.reply("write 50");
         read(&reader);
         assert_eq!(peek(&name, field::FREE), 1024);
         // Rule R9, a fault of the peer: it counts a marker that it has not written.
@@ -989,11 +989,11 @@ fn r1_short_tails_are_passed_their_writer_our_reader() {
     let name = Unique::new("r1c");
     let mut reader = their_reader(&name, 64, 1024);
     let mut writer = their_writer(&name);
-    writer.ask("tail 8");
-    assert!(reader.ask("read").ends_with("good"));
-    writer.ask("write 50");
-    assert!(reader.ask("read").starts_with('!'), "a fault of the peer");
-    writer.ask("close");
+    writer.reply("tail 8");
+    assert!(reader.reply("read").ends_with("good"));
+    writer.reply("write 50");
+    assert!(reader.reply("read").starts_with('!'), "a fault of the peer");
+    writer.reply("close");
     close_reader(reader, &name);
 }
 
@@ -1007,7 +1007,7 @@ fn mixed_sizes_around_half_of_the_ring_both_ways() {
     let mut writer = our_writer(&name);
     for size in &sizes {
         let sequence = write(&mut writer, *size).unwrap();
-        assert_eq!(reader.ask("read"), format!("{sequence} {size} good"));
+        assert_eq!(reader.reply("read"), format!("{sequence} {size} good"));
     }
     drop(writer);
     close_reader(reader, &name);
@@ -1015,7 +1015,7 @@ fn mixed_sizes_around_half_of_the_ring_both_ways() {
     let reader = our_reader(&name, 64, 4096);
     let mut writer = their_writer(&name);
     for (index, size) in sizes.iter().enumerate() {
-        let heard = writer.ask(&format!("write {size}"));
+        let heard = writer.reply(&format!("write {size}"));
         // An exact fit that meets a drained ring would end it (rule R3); none is among these.
         assert_eq!(heard, (index + 1).to_string());
         assert_eq!(read(&reader), (index as u64 + 1, *size));
@@ -1030,7 +1030,7 @@ fn r12_a_crowd_of_space_tokens_both_ways() {
     let reader = our_reader(&name, 64, 10240);
     let mut writer = their_writer(&name);
     set_tokens(&name, 'r', i32::MAX as u32);
-    writer.ask("many 5 100");
+    writer.reply("many 5 100");
     (1..=5).for_each(|sequence| assert_eq!(read(&reader), (sequence, 100)));
     assert_eq!(tokens(&name, 'r'), i32::MAX as u32, "our reader adds nothing");
     drop(reader);
@@ -1040,7 +1040,7 @@ fn r12_a_crowd_of_space_tokens_both_ways() {
     set_tokens(&name, 'r', i32::MAX as u32);
     for sequence in 1..=50 {
         write(&mut writer, 1000).unwrap();
-        assert_eq!(reader.ask("read"), format!("{sequence} 1000 good"));
+        assert_eq!(reader.reply("read"), format!("{sequence} 1000 good"));
     }
     drop(writer);
     close_reader(reader, &name);
@@ -1057,7 +1057,7 @@ fn l5_leftover_semaphores_with_tokens_are_replaced() {
         write(&mut writer, 10).unwrap();
     }
     drop(writer);
-    reader.ask("close");
+    reader.reply("close");
     assert_eq!(tokens(&name, 'w'), 3, "their tokens outlive their buffer");
     let ours = our_reader(&name, 64, 10240);
     assert_eq!((tokens(&name, 'w'), tokens(&name, 'r')), (0, 0));
@@ -1065,7 +1065,7 @@ fn l5_leftover_semaphores_with_tokens_are_replaced() {
     assert_eq!(error.kind(), ErrorKind::NotConnectedYet);
     drop(ours);
     assert!(name.traces().is_empty(), "ours removes what theirs has left");
-    assert_eq!(reader.ask("create"), "ok");
+    assert_eq!(reader.reply("create"), "ok");
     close_reader(reader, &name);
 }
 
@@ -1076,16 +1076,16 @@ fn r6_frames_held_out_of_order_their_writer_our_reader() {
     let name = Unique::new("r6a");
     let reader = our_reader(&name, 64, 1024);
     let mut writer = their_writer(&name);
-    writer.ask("timeout 0.1");
+    writer.reply("timeout 0.1");
     // Not by `write`, whose exact fits are the end of it (rule R3).
-    writer.ask("acquire 496");
-    writer.ask("acquire 496");
+    writer.reply("acquire 496");
+    writer.reply("acquire 496");
     let first = reader.read_frame(LONG).unwrap();
     drop(reader.read_frame(LONG).unwrap());
-    assert!(writer.ask("acquire 496").starts_with("!BufferFullException"));
+    assert!(writer.reply("acquire 496").starts_with("!BufferFullException"));
     assert!(first.data() == pattern(1, 496));
     drop(first);
-    assert_eq!(writer.ask("acquire 496"), "3");
+    assert_eq!(writer.reply("acquire 496"), "3");
     assert_eq!(read(&reader), (3, 496));
 }
 
@@ -1100,10 +1100,10 @@ fn r7_their_reader_leaks_the_space_of_a_held_frame() {
     writer.set_write_timeout(Duration::from_millis(100));
     write(&mut writer, 496).unwrap();
     write(&mut writer, 496).unwrap();
-    reader.ask("hold");
-    reader.ask("hold");
-    reader.ask("release 0");
-    reader.ask("release 0");
+    reader.reply("hold");
+    reader.reply("hold");
+    reader.reply("release 0");
+    reader.reply("release 0");
     assert_eq!(peek(&name, field::FREE), 512);
     assert_eq!(write(&mut writer, 496).unwrap(), 3);
     assert_eq!(write(&mut writer, 496).unwrap_err().kind(), ErrorKind::Full);
@@ -1127,7 +1127,7 @@ fn r13_a_writer_after_a_writer_both_ways() {
         // In turn: two stay unread for the next writer to find, and all are read.
         let reads = if round % 2 == 0 { 1 } else { 5 };
         for _ in 0..reads {
-            assert!(reader.ask("read").ends_with("good"), "round {round}");
+            assert!(reader.reply("read").ends_with("good"), "round {round}");
         }
     }
     close_reader(reader, &name);
@@ -1136,10 +1136,10 @@ fn r13_a_writer_after_a_writer_both_ways() {
     let mut writer = their_writer(&name);
     for round in 0..5 {
         if round > 0 {
-            assert_eq!(writer.ask("connect"), "ok");
+            assert_eq!(writer.reply("connect"), "ok");
         }
-        writer.ask("many 3 100");
-        writer.ask("close");
+        writer.reply("many 3 100");
+        writer.reply("close");
         for sequence in 1..=3 {
             let frame = reader.read_frame(LONG).unwrap();
             assert_eq!((frame.sequence(), frame.is_first()), (sequence, sequence == 1));
@@ -1155,7 +1155,7 @@ fn t5_no_writer_yet_is_told_apart() {
     let _scan = together();
     let name = Unique::new("t5");
     let mut theirs = their_reader(&name, 64, 1024);
-    assert!(theirs.ask("read 0.05").starts_with("!WriterDeadException"));
+    assert!(theirs.reply("read 0.05").starts_with("!WriterDeadException"));
     close_reader(theirs, &name);
     let ours = our_reader(&name, 64, 1024);
     let error = ours.read_frame(Duration::from_millis(50)).unwrap_err();
@@ -1174,13 +1174,13 @@ fn our_server(channel: &str) -> DuplexServer {
 
 fn their_client(channel: &str) -> Peer {
     let mut peer = python("client", &[channel]);
-    assert_eq!(peer.ask("connect"), "ok");
+    assert_eq!(peer.reply("connect"), "ok");
     peer
 }
 
 /// Their client closes: its response buffer's semaphores stay (rule L5).
 fn close_client(mut peer: Peer, channel: &Unique) {
-    assert_eq!(peer.ask("close"), "ok");
+    assert_eq!(peer.reply("close"), "ok");
     assert_eq!(channel.remove_response_semaphores(), 2);
 }
 
@@ -1193,7 +1193,7 @@ impl Unique {
 }
 
 fn stop_server(mut peer: Peer, channel: &Unique) {
-    assert_eq!(peer.ask("stop"), "ok");
+    assert_eq!(peer.reply("stop"), "ok");
     assert_eq!(channel.remove_python_semaphores(), 2);
 }
 
@@ -1203,11 +1203,11 @@ fn s13_1_s13_7_echoes_and_zero_copy_their_client_our_server() {
     let name = Unique::new("s13-1a");
     let mut server = our_server(&name);
     let mut client = their_client(&name);
-    until("the connection", || client.ask("connected") == "True");
+    until("the connection", || client.reply("connected") == "True");
     for size in [1, 1024, 102_400] {
-        assert_eq!(client.ask(&format!("echo {size}")), "good");
+        assert_eq!(client.reply(&format!("echo {size}")), "good");
     }
-    assert_eq!(client.ask("zero_copy in-place"), "4 in-place");
+    assert_eq!(client.reply("zero_copy in-place"), "4 in-place");
     close_client(client, &name);
     server.stop().unwrap();
 }
@@ -1240,7 +1240,7 @@ fn s13_2_s13_3_requests_in_flight_keep_their_order_both_ways() {
     let server = our_server(&name);
     let mut client = their_client(&name);
     for _ in 0..20 {
-        assert_eq!(client.ask("pipeline 20"), "in order");
+        assert_eq!(client.reply("pipeline 20"), "in order");
     }
     close_client(client, &name);
     drop(server);
@@ -1270,7 +1270,7 @@ fn s13_4_a_slow_handler_both_ways() {
     let mut client = their_client(&name);
     let start = Instant::now();
     for sequence in 1..=3 {
-        assert_eq!(client.ask("call slow"), format!("{sequence} slow"));
+        assert_eq!(client.reply("call slow"), format!("{sequence} slow"));
     }
     assert!(start.elapsed() >= Duration::from_millis(300));
     close_client(client, &name);
@@ -1312,16 +1312,16 @@ fn s13_5_s13_10_our_server_stops_their_client_notices() {
     let name = Unique::new("s13-10");
     let mut server = our_server(&name);
     let mut client = their_client(&name);
-    assert_eq!(client.ask("call one"), "1 one");
+    assert_eq!(client.reply("call one"), "1 one");
     server.stop().unwrap();
-    assert_eq!(client.ask("connected"), "False");
-    assert!(client.ask("send two").starts_with("!ReaderDeadException"));
-    assert!(client.ask("receive 100").starts_with("!WriterDeadException"));
+    assert_eq!(client.reply("connected"), "False");
+    assert!(client.reply("send two").starts_with("!ReaderDeadException"));
+    assert!(client.reply("receive 100").starts_with("!WriterDeadException"));
     close_client(client, &name);
     // The name is free again.
     let server = our_server(&name);
     let mut client = their_client(&name);
-    assert_eq!(client.ask("call again"), "1 again");
+    assert_eq!(client.reply("call again"), "1 again");
     close_client(client, &name);
     drop(server);
 }
@@ -1335,7 +1335,7 @@ fn s13_8_xor_both_ways() {
         .start_mutable(|draft: &mut Draft| draft.data_mut().iter_mut().for_each(|byte| *byte ^= 1))
         .unwrap();
     let mut client = their_client(&name);
-    assert_eq!(client.ask("call abc"), "1 `cb");
+    assert_eq!(client.reply("call abc"), "1 `cb");
     close_client(client, &name);
     drop(server);
     let name = Unique::new("s13-8b");
@@ -1354,21 +1354,21 @@ fn s13_9_x4_clients_die_and_close_on_our_server() {
     let name = Unique::new("s13-9");
     let server = our_server(&name);
     let mut client = their_client(&name);
-    assert_eq!(client.ask("call one"), "1 one");
-    client.ask("send left-behind");
+    assert_eq!(client.reply("call one"), "1 one");
+    client.reply("send left-behind");
     client.kill_and_bury();
     // Its response buffer stays, with its lock unlocked; their next client replaces it once our server
     // has let go of it (rule L10), which takes milliseconds.
     until("the notice", || !server.is_client_connected());
     let mut client = their_client(&name);
-    assert_eq!(client.ask("call two"), "1 two");
+    assert_eq!(client.reply("call two"), "1 two");
     close_client(client, &name);
     let ours = DuplexClient::connect(&name, LONG).unwrap();
     assert_eq!(ours.call(b"three", LONG).unwrap().data(), b"three");
     drop(ours);
     let mut client = their_client(&name);
     for count in 1..=100 {
-        assert_eq!(client.ask("call four"), format!("{count} four"));
+        assert_eq!(client.reply("call four"), format!("{count} four"));
     }
     close_client(client, &name);
     assert!(server.is_running());
@@ -1389,8 +1389,8 @@ fn x4_a_second_client_on_their_server() {
     let error = DuplexClient::connect(&name, Duration::from_millis(300)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotRunning);
     // It ends by itself when its read times out without a client.
-    until("the end of their server", || server.ask("running") == "False");
-    assert_eq!(server.ask("stop"), "ok");
+    until("the end of their server", || server.reply("running") == "False");
+    assert_eq!(server.reply("stop"), "ok");
     assert_eq!(name.remove_python_semaphores(), 2);
     assert!(name.traces().is_empty());
 }
@@ -1445,20 +1445,20 @@ fn x1_a_failing_handler_of_our_server() {
     let mut server = DuplexServer::create(&name, config).unwrap();
     server.start_immutable(handler).unwrap();
     let mut client = their_client(&name);
-    assert_eq!(client.ask("call one"), "1 one");
-    assert_eq!(client.ask("call fail"), "2 ERROR it said so");
-    assert_eq!(client.ask("call three"), "3 three");
+    assert_eq!(client.reply("call one"), "1 one");
+    assert_eq!(client.reply("call fail"), "2 ERROR it said so");
+    assert_eq!(client.reply("call three"), "3 three");
     close_client(client, &name);
     drop(server);
     let mut server = DuplexServer::create(&name, BufferConfig::default()).unwrap();
     server.start_immutable(handler).unwrap();
     let mut client = their_client(&name);
-    assert_eq!(client.ask("call one"), "1 one");
-    assert!(client.ask("call fail").starts_with("!WriterDeadException"));
-    assert!(client.ask("call three").starts_with("!ReaderDeadException"));
+    assert_eq!(client.reply("call one"), "1 one");
+    assert!(client.reply("call fail").starts_with("!WriterDeadException"));
+    assert!(client.reply("call three").starts_with("!ReaderDeadException"));
     close_client(client, &name);
     let mut client = their_client(&name);
-    assert_eq!(client.ask("call again"), "1 again");
+    assert_eq!(client.reply("call again"), "1 again");
     close_client(client, &name);
     drop(server);
 }
@@ -1477,17 +1477,17 @@ fn twenty_thousand_frames_between_all_pairs_and_their_rates() {
     let name = Unique::new("rate-theirs");
     let mut reader = their_reader(&name, 64, RING);
     let mut writer = their_writer(&name);
-    reader.tell(&format!("many {FRAMES}"));
-    writer.ask(&format!("many {FRAMES} {SIZE}"));
+    reader.say(&format!("many {FRAMES}"));
+    writer.reply(&format!("many {FRAMES} {SIZE}"));
     let theirs = rate(reader.hear().parse().unwrap());
-    writer.ask("close");
+    writer.reply("close");
     close_reader(reader, &name);
 
     let name = Unique::new("rate-mixed");
     let reader = our_reader(&name, 64, RING);
     let mut writer = their_writer(&name);
     let start = Instant::now();
-    writer.tell(&format!("many {FRAMES} {SIZE}"));
+    writer.say(&format!("many {FRAMES} {SIZE}"));
     (0..FRAMES).for_each(|_| drop(reader.read_frame(LONG).unwrap()));
     let mixed = rate(start.elapsed().as_secs_f64());
     drop((reader, writer));
@@ -1495,7 +1495,7 @@ fn twenty_thousand_frames_between_all_pairs_and_their_rates() {
     let name = Unique::new("rate-ours");
     let reader = our_reader(&name, 64, RING);
     let count = FRAMES.to_string();
-    let writer = Peer::role_of("our_writer_process", &[&name, &count, &SIZE.to_string()]);
+    let writer = support::peer("writer", &[&name, &count, &SIZE.to_string()]);
     reader.wait_for_writer(LONG).unwrap();
     let start = Instant::now();
     for sequence in 1..=FRAMES {
@@ -1521,9 +1521,9 @@ fn three_thousand_round_trips_of_both_pairs_and_their_rates() {
     let server = python("server", &[&name, "echo"]);
     until("their server", || zerobuffer::v1::is_duplex_server_running(&name).unwrap());
     let mut client = their_client(&name);
-    client.ask("call warm-up");
-    let theirs = rate(client.ask(&format!("rounds {ROUNDS} 1024")).parse().unwrap());
-    client.ask("close");
+    client.reply("call warm-up");
+    let theirs = rate(client.reply(&format!("rounds {ROUNDS} 1024")).parse().unwrap());
+    client.reply("close");
     drop(server);
     name.remove_python_semaphores();
     let _ = zerobuffer::v1::remove_leftovers(&format!("{}_request", &*name));
@@ -1544,12 +1544,12 @@ fn three_thousand_round_trips_of_both_pairs_and_their_rates() {
     );
 }
 
-/// Not a test: our writer as a process of its own.
-#[test]
-fn our_writer_process() {
-    let Ok(arguments) = std::env::var("ZEROBUFFER_TEST_ARGUMENTS") else { return };
-    let arguments: Vec<&str> = arguments.lines().collect();
-    let [name, frames, size] = arguments.as_slice() else { panic!("{arguments:?}") };
+zerobuffer_test_support::entry!(support::VARIABLE, our_writer_process);
+
+/// Our writer as a process of its own.
+fn our_writer_process(description: &str) {
+    let words: Vec<&str> = description.lines().collect();
+    let [_, name, frames, size] = words.as_slice() else { panic!("{description:?}") };
     let mut writer = our_writer(name);
     let bytes = vec![3; size.parse().unwrap()];
     for _ in 0..frames.parse::<u64>().unwrap() {

@@ -14,7 +14,7 @@ mod sleeper;
 pub use census::Census;
 pub use entry::{again, run_if_asked};
 pub use mounts::with_mount;
-pub use names::{folders, names, traces, unique};
+pub use names::{lock_folders, names, traces, unique};
 pub use not_run::not_run;
 pub use peer::{Peer, commands, isolation, no_isolation, say};
 pub use random::{Rng, seed};

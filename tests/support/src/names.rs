@@ -11,17 +11,16 @@ pub fn unique(what: &str) -> String {
     format!("zbt-{what}-{}n{count}z", std::process::id())
 }
 
-/// Where the library makes files: shared memory, and version 1's lock files.
-pub fn folders() -> [String; 3] {
+/// Where version 1's lock files are: C++ and Python look in the first one, C# in the other.
+pub fn lock_folders() -> [String; 2] {
     let temporary = std::env::var("TMPDIR").unwrap_or_else(|_| "/tmp".to_owned());
-    let locks = format!("{temporary}/zerobuffer/locks");
-    ["/dev/shm".to_owned(), "/tmp/zerobuffer".to_owned(), locks]
+    ["/tmp/zerobuffer".to_owned(), format!("{temporary}/zerobuffer/locks")]
 }
 
 /// The paths of all files with `name` in their own name, in shared memory and among the lock files.
 pub fn names(name: &str) -> Vec<String> {
     let mut names = Vec::new();
-    for folder in folders() {
+    for folder in ["/dev/shm".to_owned()].into_iter().chain(lock_folders()) {
         let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
         let files = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
         names.extend(

@@ -3,15 +3,14 @@
 //! Rules and sections are those of `docs/protocol-v1.md`; scenarios bear the numbers that they have among
 //! the deployed peers' own.
 
-use crate::support::{
-    LONG, SOON, StopAtEnd, Unique, field, lock_folders, peek, poke, ring, set_tokens, tokens,
-};
+use crate::support::{LONG, SOON, StopAtEnd, Unique, field, peek, poke, ring, set_tokens, tokens};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use zerobuffer::memory::{HeapMemory, MemoryProvider, SharedMemory};
 use zerobuffer::v1::{self, Liveness, Reader, ReaderConfig, Writer, WriterConfig};
 use zerobuffer::{BufferConfig, Error, ErrorKind};
+use zerobuffer_test_support::lock_folders;
 
 fn pair(name: &str, metadata: usize, payload: usize) -> (Reader, Writer) {
     let reader = Reader::create(name, BufferConfig::new(metadata, payload)).unwrap();

@@ -11,3 +11,5 @@ mod messages;
 mod process;
 mod support;
 mod wire;
+
+zerobuffer_test_support::entry!(support::VARIABLE, process::child);

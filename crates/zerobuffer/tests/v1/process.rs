@@ -1,22 +1,18 @@
 //! Two real processes: the stress, kills at any moment, forks, signals.
 
-use crate::support::{
-    LONG, Pattern, Peer, Random, SOON, Unique, answer, field, order, peek, poke, until,
-};
-use std::process::Command;
+use crate::support::{LONG, Pattern, SOON, Unique, field, peek, peer, poke, until};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 use zerobuffer::v1::{Draft, DuplexClient, DuplexServer, Reader, Writer};
 use zerobuffer::{BufferConfig, Error, ErrorKind};
+use zerobuffer_test_support::{Rng, commands, say, with_mount};
 
-/// Not a test: the other process of the tests below, when they start this program again.
-#[test]
-fn child_process() {
-    let Ok(role) = std::env::var("ZEROBUFFER_TEST_ROLE") else { return };
-    let arguments = std::env::var("ZEROBUFFER_TEST_ARGUMENTS").unwrap();
+/// The other process of the tests below, when they start this program again.
+pub(crate) fn child(description: &str) {
+    let (role, arguments) = description.split_once('\n').unwrap();
     let arguments: Vec<&str> = arguments.lines().collect();
-    match (role.as_str(), arguments.as_slice()) {
+    match (role, arguments.as_slice()) {
         ("stress-writer", [name, seed, frames]) => {
             stress_writer(name, seed.parse().unwrap(), frames.parse().unwrap());
         }
@@ -40,13 +36,13 @@ const STRESS_RING: usize = 10240;
 const STRESS_SEED: u64 = 0x5eed;
 
 /// Lengths from 1 byte to half of the ring, the same in both processes.
-fn stress_len(random: &mut Random) -> usize {
-    1 + random.below(STRESS_RING as u64 / 2 - 24) as usize
+fn stress_len(random: &mut Rng) -> usize {
+    1 + random.below(STRESS_RING / 2 - 24)
 }
 
 fn stress_writer(name: &str, seed: u64, frames: u64) {
     let pattern = Pattern::new(STRESS_RING);
-    let mut random = Random::new(seed);
+    let mut random = Rng(seed);
     let mut writer = Writer::connect(name, LONG).unwrap();
     for sequence in 1..=frames {
         let len = stress_len(&mut random);
@@ -61,9 +57,9 @@ fn a_million_frames_of_random_sizes_lose_nothing() {
     let name = Unique::new("stress");
     let reader = Reader::create(&name, BufferConfig::new(0, STRESS_RING)).unwrap();
     let seed = STRESS_SEED.to_string();
-    let peer = Peer::role("stress-writer", &[&name, &seed, &frames.to_string()]);
+    let peer = peer("stress-writer", &[&name, &seed, &frames.to_string()]);
     let pattern = Pattern::new(STRESS_RING);
-    let mut random = Random::new(STRESS_SEED);
+    let mut random = Rng(STRESS_SEED);
     reader.wait_for_writer(LONG).unwrap();
     let start = Instant::now();
     for sequence in 1..=frames {
@@ -93,9 +89,9 @@ fn a_million_frames_of_random_sizes_lose_nothing() {
 fn a_slow_reader_loses_nothing() {
     let name = Unique::new("slow");
     let reader = Reader::create(&name, BufferConfig::new(0, STRESS_RING)).unwrap();
-    let peer = Peer::role("stress-writer", &[&name, "77", "100"]);
+    let peer = peer("stress-writer", &[&name, "77", "100"]);
     let pattern = Pattern::new(STRESS_RING);
-    let mut random = Random::new(77);
+    let mut random = Rng(77);
     for sequence in 1..=100 {
         let frame = reader.read_frame(LONG).unwrap();
         assert!(frame.data() == pattern.frame(sequence, stress_len(&mut random)));
@@ -106,16 +102,16 @@ fn a_slow_reader_loses_nothing() {
 
 fn writer_by_order(name: &str) {
     let mut writer = Writer::connect(name, LONG).unwrap();
-    answer("ready");
-    while let Some(order) = order() {
+    say("ready");
+    for order in commands() {
         match order.split_once(' ') {
             Some(("write", len)) => {
                 let result = writer.write_frame(&vec![5; len.parse().unwrap()]);
-                answer(&result.map_or_else(|e| format!("{:?}", e.kind()), |n| n.to_string()));
+                say(&result.map_or_else(|e| format!("{:?}", e.kind()), |n| n.to_string()));
             }
             // Fills the ring and stays in the call that waits for room.
             Some(("fill", len)) => {
-                answer("filling");
+                say("filling");
                 writer.set_write_timeout(Duration::MAX);
                 let bytes = vec![5; len.parse().unwrap()];
                 let error = loop {
@@ -123,7 +119,7 @@ fn writer_by_order(name: &str) {
                         break error;
                     }
                 };
-                answer(&format!("{:?}", error.kind()));
+                say(&format!("{:?}", error.kind()));
             }
             _ => panic!("{order}"),
         }
@@ -132,12 +128,12 @@ fn writer_by_order(name: &str) {
 
 fn reader_by_order(name: &str, payload: usize) {
     let reader = Reader::create(name, BufferConfig::new(64, payload)).unwrap();
-    answer("ready");
-    while let Some(order) = order() {
+    say("ready");
+    for order in commands() {
         match order.as_str() {
             "read" => match reader.read_frame(LONG) {
-                Ok(frame) => answer(&frame.sequence().to_string()),
-                Err(error) => answer(&format!("{:?}", error.kind())),
+                Ok(frame) => say(&frame.sequence().to_string()),
+                Err(error) => say(&format!("{:?}", error.kind())),
             },
             _ => panic!("{order}"),
         }
@@ -150,11 +146,11 @@ fn reader_by_order(name: &str, payload: usize) {
 fn t6_a_killed_writer_is_noticed_and_its_frames_are_read_first() {
     let name = Unique::new("killed-writer");
     let reader = Reader::create(&name, BufferConfig::new(0, 10240)).unwrap();
-    let mut peer = Peer::role("writer", &[&name]);
+    let mut peer = peer("writer", &[&name]);
     peer.expect("ready");
-    assert_eq!(peer.ask("write 100"), "1");
-    assert_eq!(peer.ask("write 200"), "2");
-    peer.kill();
+    assert_eq!(peer.reply("write 100"), "1");
+    assert_eq!(peer.reply("write 200"), "2");
+    peer.kill_unburied();
     assert_eq!(reader.read_frame(LONG).unwrap().len(), 100);
     assert_eq!(reader.read_frame(LONG).unwrap().len(), 200);
     let start = Instant::now();
@@ -172,9 +168,9 @@ fn t6_a_killed_writer_is_noticed_and_its_frames_are_read_first() {
 fn t6_a_polling_reader_notices_a_killed_writer() {
     let name = Unique::new("polling");
     let reader = Reader::create(&name, BufferConfig::new(0, 10240)).unwrap();
-    let mut peer = Peer::role("writer", &[&name]);
+    let mut peer = peer("writer", &[&name]);
     peer.expect("ready");
-    peer.kill();
+    peer.kill_unburied();
     let start = Instant::now();
     until("the notice", || {
         reader.read_frame(Duration::ZERO).unwrap_err().kind() == ErrorKind::PeerDied
@@ -186,14 +182,14 @@ fn t6_a_polling_reader_notices_a_killed_writer() {
 #[test]
 fn a_killed_reader_ends_a_blocked_write() {
     let name = Unique::new("killed-reader");
-    let mut reader = Peer::role("reader", &[&name, "10240"]);
+    let mut reader = peer("reader", &[&name, "10240"]);
     reader.expect("ready");
-    let mut writer = Peer::role("writer", &[&name]);
+    let mut writer = peer("writer", &[&name]);
     writer.expect("ready");
-    writer.tell("fill 1000");
+    writer.say("fill 1000");
     writer.expect("filling");
     until("a full ring", || peek(&name, field::FREE) < 1016);
-    reader.kill();
+    reader.kill_unburied();
     let start = Instant::now();
     writer.expect("PeerDied");
     assert!(start.elapsed() < SOON);
@@ -207,13 +203,13 @@ fn a_killed_reader_ends_a_blocked_write() {
 #[test]
 fn a_replacement_reader_takes_over_and_the_old_writer_learns_of_it() {
     let name = Unique::new("replacement");
-    let mut first = Peer::role("reader", &[&name, "10240"]);
+    let mut first = peer("reader", &[&name, "10240"]);
     first.expect("ready");
     let mut writer = Writer::connect(&name, LONG).unwrap();
     writer.write_frame(b"one").unwrap();
-    assert_eq!(first.ask("read"), "1");
-    first.kill();
-    let mut second = Peer::role("reader", &[&name, "10240"]);
+    assert_eq!(first.reply("read"), "1");
+    first.kill_unburied();
+    let mut second = peer("reader", &[&name, "10240"]);
     second.expect("ready");
     let start = Instant::now();
     until("the notice", || matches!(writer.write_frame(b"x"), Err(Error::PeerDied { .. })));
@@ -221,18 +217,18 @@ fn a_replacement_reader_takes_over_and_the_old_writer_learns_of_it() {
     drop(writer);
     let mut writer = Writer::connect(&name, LONG).unwrap();
     assert_eq!(writer.write_frame(b"fresh").unwrap(), 1);
-    assert_eq!(second.ask("read"), "1");
+    assert_eq!(second.reply("read"), "1");
     drop(writer);
     second.finish();
 }
 
 fn restless_writer(name: &str) {
-    let mut random = Random::new(u64::from(std::process::id()));
+    let mut random = Rng(u64::from(std::process::id()));
     let mut writer = Writer::connect(name, LONG).unwrap();
-    answer("ready");
+    say("ready");
     let pattern = Pattern::new(4096);
     loop {
-        let len = 1 + random.below(400) as usize;
+        let len = 1 + random.below(400);
         let sequence = writer.next_sequence();
         writer.write_frame(pattern.frame(sequence, len)).unwrap();
     }
@@ -250,7 +246,7 @@ fn writers_killed_at_any_moment_leave_whole_frames() {
         let reader = Reader::create(&name, BufferConfig::new(0, 2048)).unwrap();
         let mut expected = 1;
         for _ in 0..2 {
-            let mut peer = Peer::role("restless-writer", &[&name]);
+            let mut peer = peer("restless-writer", &[&name]);
             peer.expect("ready");
             let deadline = Instant::now() + Duration::from_micros(round * 150);
             let mut killed = false;
@@ -264,7 +260,7 @@ fn writers_killed_at_any_moment_leave_whole_frames() {
                     Err(error) => break error,
                 }
                 if !killed && Instant::now() > deadline {
-                    peer.kill();
+                    peer.kill_unburied();
                     killed = true;
                 }
             };
@@ -279,7 +275,7 @@ fn writers_killed_at_any_moment_leave_whole_frames() {
 }
 
 fn restless_reader(name: &str) {
-    answer("ready");
+    say("ready");
     loop {
         match Reader::create(name, BufferConfig::new(64, 4096)) {
             Ok(reader) => drop(reader.read_frame(Duration::from_micros(200))),
@@ -295,12 +291,12 @@ fn restless_reader(name: &str) {
 fn readers_killed_at_any_moment_need_no_cleaning() {
     for round in 0..60 {
         let name = Unique::new("kill-readers");
-        let mut peer = Peer::role("restless-reader", &[&name]);
+        let mut peer = peer("restless-reader", &[&name]);
         peer.expect("ready");
         std::thread::sleep(Duration::from_micros(500 + round * 97));
-        peer.kill();
+        peer.kill_unburied();
         if std::fs::exists(format!("/dev/shm/{}", &*name)).unwrap() {
-            assert_eq!(peek(&name, field::READER_PID), u64::from(peer.pid()));
+            assert_eq!(peek(&name, field::READER_PID), peer.pid() as u64);
         }
         let reader = Reader::create(&name, BufferConfig::new(64, 4096)).unwrap();
         let mut writer = Writer::connect(&name, Duration::ZERO).unwrap();
@@ -323,18 +319,18 @@ fn fork_sleeper() -> i32 {
 
 fn forking_reader(name: &str) {
     let _reader = Reader::create(name, BufferConfig::new(64, 4096)).unwrap();
-    answer(&fork_sleeper().to_string());
-    while order().is_some() {}
+    say(&fork_sleeper().to_string());
+    commands().for_each(drop);
 }
 
 /// Rules L15 and P5: a forked child that lives on keeps neither the lock nor the buffer alive.
 #[test]
 fn l15_a_forked_child_does_not_keep_the_buffer_alive() {
     let name = Unique::new("forked");
-    let mut parent = Peer::role("forking-reader", &[&name]);
+    let mut parent = peer("forking-reader", &[&name]);
     let sleeper: i32 = parent.hear().parse().unwrap();
     let mut writer = Writer::connect(&name, LONG).unwrap();
-    parent.kill();
+    parent.kill_unburied();
     until("the notice", || matches!(writer.write_frame(b"x"), Err(Error::PeerDied { .. })));
     drop(writer);
     let reader = Reader::create(&name, BufferConfig::new(64, 4096)).unwrap();
@@ -378,14 +374,14 @@ fn forking_tester(name: &str) {
     assert!(reader.is_in_place());
     assert_eq!(reader.read_frame(LONG).unwrap().data(), b"two");
     writer.write_frame(b"three").unwrap();
-    answer("good");
+    say("good");
 }
 
 /// Rule P5: in a forked child every handle says so, and its drop touches nothing.
 #[test]
 fn p5_handles_in_a_forked_child_touch_nothing() {
     let name = Unique::new("fork-tester");
-    let mut peer = Peer::role("forking-tester", &[&name]);
+    let mut peer = peer("forking-tester", &[&name]);
     peer.expect("good");
     peer.finish();
 }
@@ -405,7 +401,7 @@ fn forking_looker(name: &str) {
         stuck
     });
     assert_eq!(stuck, None, "the child of this fork waited for a thread that it has not");
-    answer("good");
+    say("good");
 }
 
 /// How a forked child ends that drops the reader: by SIGALRM if it has to wait.
@@ -431,7 +427,7 @@ fn fork_and_drop(reader: &Reader) -> i32 {
 #[test]
 fn p5_a_forked_child_waits_for_no_lock_of_its_parent() {
     let name = Unique::new("fork-looker");
-    let mut peer = Peer::role("forking-looker", &[&name]);
+    let mut peer = peer("forking-looker", &[&name]);
     peer.expect("good");
     peer.finish();
 }
@@ -462,14 +458,14 @@ fn signalled_reader(name: &str) {
     assert_eq!(writer.write_frame(&vec![1; 4 << 20]).unwrap_err().kind(), ErrorKind::Full);
     let took = start.elapsed();
     assert!(took >= Duration::from_millis(300) && took < SOON, "{took:?}");
-    answer("good");
+    say("good");
 }
 
 /// Rule T2: an interrupted wait is no timeout.
 #[test]
 fn t2_signals_are_not_taken_for_timeouts() {
     let name = Unique::new("signals");
-    let mut peer = Peer::role("signalled-reader", &[&name]);
+    let mut peer = peer("signalled-reader", &[&name]);
     peer.expect("good");
     peer.finish();
 }
@@ -486,63 +482,30 @@ fn short_of_space(name: &str) {
     let whole = (4 << 20) + 192;
     assert!(matches!(error, Error::NoSpace { needed, .. } if needed == whole), "{error}");
     drop(Reader::create(name, BufferConfig::new(64, 1 << 16)).unwrap());
-    answer("good");
+    say("good");
 }
 
 /// Rule L16 and scenario 7.1: too little memory is an error, at once, with nothing left behind.
 #[test]
 fn l16_too_little_memory_is_an_error_and_no_signal() {
     let name = Unique::new("no-space");
-    let mut peer = Peer::role("short-of-space", &[&name]);
+    let mut peer = peer("short-of-space", &[&name]);
     peer.expect("good");
     assert!(name.traces().is_empty());
     peer.finish();
 }
 
-/// Rule L16 on a small file system, where root may mount one: the same, by ENOSPC.
+/// Rule L16 on a small file system, where one may be mounted: the same, by ENOSPC.
 #[test]
 fn l16_a_full_dev_shm_is_an_error_and_no_signal() {
-    let name = Unique::new("small-shm");
-    let program = std::env::current_exe().unwrap();
-    let script = format!(
-        "mount -t tmpfs -o size=1m none /dev/shm && exec '{}' --exact \
-         process::in_a_small_dev_shm --nocapture",
-        program.display()
-    );
-    let mut command = Command::new("unshare");
-    command.args(["-m", "sh", "-c", &script]).env("ZEROBUFFER_TEST_ARGUMENTS", &*name);
-    match command.output() {
-        Ok(output) if output.status.success() => {}
-        // Not root, or no unshare: the test above has shown the same by a limit.
-        Ok(output) if String::from_utf8_lossy(&output.stderr).contains("ermi") => {
-            not_run("no right to mount");
-        }
-        Ok(output) => panic!("{}", String::from_utf8_lossy(&output.stdout)),
-        Err(error) => not_run(&error.to_string()),
-    }
-}
-
-/// Says so; `cargo xtask test` repeats it at its end.
-fn not_run(why: &str) {
-    let line = format!("not run: a full /dev/shm by mounting a small one ({why})");
-    println!("{line}");
-    if let Some(list) = std::env::var_os("ZEROBUFFER_NOT_RUN") {
-        use std::io::Write as _;
-        let file = std::fs::File::options().create(true).append(true).open(list);
-        let _ = file.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
-    }
-}
-
-/// Not a test by itself: run by the test above, where /dev/shm has 1 MiB.
-#[test]
-fn in_a_small_dev_shm() {
-    let Ok(name) = std::env::var("ZEROBUFFER_TEST_ARGUMENTS") else { return };
-    let before = std::fs::read_dir("/dev/shm").unwrap().count();
-    let error = Reader::create(&name, BufferConfig::new(64, 4 << 20)).unwrap_err();
-    assert!(matches!(error, Error::NoSpace { .. }), "{error}");
-    assert_eq!(std::fs::read_dir("/dev/shm").unwrap().count(), before);
-    drop(Reader::create(&name, BufferConfig::new(64, 1 << 16)).unwrap());
-    assert_eq!(std::fs::read_dir("/dev/shm").unwrap().count(), before);
+    with_mount("a full /dev/shm of version 1", "/dev/shm", "size=1m", || {
+        let name = Unique::new("small-shm");
+        let error = Reader::create(&name, BufferConfig::new(64, 4 << 20)).unwrap_err();
+        assert!(matches!(error, Error::NoSpace { .. }), "{error}");
+        assert_eq!(std::fs::read_dir("/dev/shm").unwrap().count(), 0);
+        drop(Reader::create(&name, BufferConfig::new(64, 1 << 16)).unwrap());
+        assert_eq!(std::fs::read_dir("/dev/shm").unwrap().count(), 0);
+    });
 }
 
 fn duplex_server(name: &str) {
@@ -555,21 +518,21 @@ fn duplex_server(name: &str) {
             draft.data_mut().iter_mut().for_each(|byte| *byte ^= 0xff);
         })
         .unwrap();
-    answer("ready");
-    while order().is_some() {}
+    say("ready");
+    commands().for_each(drop);
 }
 
 fn duplex_client(name: &str) {
     let client = DuplexClient::connect(name, LONG).unwrap();
-    answer("ready");
-    while let Some(order) = order() {
+    say("ready");
+    for order in commands() {
         match order.as_str() {
             "call" => {
                 let response = client.call(b"abc", LONG).unwrap();
                 assert_eq!(response.data(), [b'a' ^ 0xff, b'b' ^ 0xff, b'c' ^ 0xff]);
-                answer(&response.sequence().to_string());
+                say(&response.sequence().to_string());
             }
-            "send" => answer(&client.send_request(b"left behind").unwrap().to_string()),
+            "send" => say(&client.send_request(b"left behind").unwrap().to_string()),
             _ => panic!("{order}"),
         }
     }
@@ -580,7 +543,7 @@ fn duplex_client(name: &str) {
 #[test]
 fn a_server_that_dies_in_its_handler_is_noticed_and_replaced() {
     let name = Unique::new("duplex-kill");
-    let mut server = Peer::role("duplex-server", &[&name]);
+    let mut server = peer("duplex-server", &[&name]);
     server.expect("ready");
     let client = DuplexClient::connect(&name, LONG).unwrap();
     for round in 0..1000_u32 {
@@ -596,9 +559,9 @@ fn a_server_that_dies_in_its_handler_is_noticed_and_replaced() {
     // Well before the call would have given up.
     assert!(start.elapsed() < SOON);
     assert!(!client.is_server_connected());
-    server.kill();
+    server.kill_unburied();
     drop(client);
-    let mut server = Peer::role("duplex-server", &[&name]);
+    let mut server = peer("duplex-server", &[&name]);
     server.expect("ready");
     let client = DuplexClient::connect(&name, LONG).unwrap();
     assert_eq!(client.call(b"x", LONG).unwrap().data(), [!b'x']);
@@ -611,17 +574,17 @@ fn a_server_that_dies_in_its_handler_is_noticed_and_replaced() {
 #[test]
 fn x4_clients_that_are_killed_do_not_disturb_the_next() {
     let name = Unique::new("duplex-clients");
-    let mut server = Peer::role("duplex-server", &[&name]);
+    let mut server = peer("duplex-server", &[&name]);
     server.expect("ready");
     for round in 0..5 {
-        let mut client = Peer::role("duplex-client", &[&name]);
+        let mut client = peer("duplex-client", &[&name]);
         client.expect("ready");
-        client.ask("call");
-        client.ask("call");
+        client.reply("call");
+        client.reply("call");
         if round % 2 == 0 {
-            client.ask("send");
+            client.reply("send");
         }
-        client.kill();
+        client.kill_unburied();
     }
     // One killed with its requests unread: the server is in a handler.
     let client = DuplexClient::connect(&name, LONG).unwrap();
@@ -645,9 +608,9 @@ fn a_handler_notices_that_its_client_was_killed() {
     };
     server.start_mutable(handler).unwrap();
     for _ in 0..3 {
-        let mut client = Peer::role("duplex-client", &[&name]);
+        let mut client = peer("duplex-client", &[&name]);
         client.expect("ready");
-        client.ask("send");
+        client.reply("send");
         begun.recv_timeout(LONG).unwrap();
         client.kill_and_bury();
         end.recv_timeout(LONG).unwrap();
@@ -676,7 +639,7 @@ fn idle_pair(name: &str) {
     let idle = |what: &str| {
         let before = cpu();
         std::thread::sleep(Duration::from_secs(1));
-        answer(&format!("{what} {}", cpu() - before));
+        say(&format!("{what} {}", cpu() - before));
     };
     let server = server();
     idle("alone");
@@ -692,7 +655,7 @@ fn idle_pair(name: &str) {
 #[test]
 fn an_idle_server_uses_little_cpu() {
     let name = Unique::new("idle");
-    let mut peer = Peer::role("idle-pair", &[&name]);
+    let mut peer = peer("idle-pair", &[&name]);
     for state in ["alone", "connected", "left"] {
         let heard = peer.hear();
         let (what, micros) = heard.split_once(' ').unwrap();
@@ -708,7 +671,7 @@ fn an_idle_server_uses_little_cpu() {
 #[test]
 fn x4_a_first_request_that_was_left_behind_is_not_answered_to_the_next_client() {
     let name = Unique::new("duplex-stopped");
-    let mut server = Peer::role("duplex-server", &[&name]);
+    let mut server = peer("duplex-server", &[&name]);
     server.expect("ready");
     for _ in 0..3 {
         let first = DuplexClient::connect(&name, LONG).unwrap();
@@ -730,9 +693,9 @@ fn x4_a_first_request_that_was_left_behind_is_not_answered_to_the_next_client() 
 #[test]
 fn p1_a_zombie_does_not_keep_its_name() {
     let name = Unique::new("zombie");
-    let mut peer = Peer::role("reader", &[&name, "4096"]);
+    let mut peer = peer("reader", &[&name, "4096"]);
     peer.expect("ready");
-    peer.kill();
+    peer.kill_unburied();
     let reader = Reader::create(&name, BufferConfig::new(64, 4096)).unwrap();
     assert!(reader.is_in_place());
     // A leftover that bears our own id is from an earlier life, as in a restarted container.

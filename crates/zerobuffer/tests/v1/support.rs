@@ -2,14 +2,11 @@
 //! processes.
 #![allow(dead_code)]
 
-use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::FileExt;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
-
-/// Long enough for a busy machine.
-pub(crate) const LONG: Duration = Duration::from_secs(20);
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+pub(crate) use zerobuffer_test_support::{LONG, Peer, eventually as until};
+use zerobuffer_test_support::{again, names, unique};
 
 /// Well before what would take [`LONG`], and late enough for a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(5);
@@ -19,25 +16,12 @@ pub(crate) struct Unique(String);
 
 impl Unique {
     pub(crate) fn new(tag: &str) -> Self {
-        static COUNTER: AtomicU32 = AtomicU32::new(0);
-        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-        Self(format!("zbt-{tag}-{}-{count}", std::process::id()))
+        Self(unique(tag))
     }
 
     /// All files whose name holds this one.
     pub(crate) fn traces(&self) -> Vec<String> {
-        lock_folders()
-            .into_iter()
-            .chain(["/dev/shm".to_owned()])
-            .flat_map(|folder| {
-                let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
-                entries
-                    .map(|entry| entry.file_name().to_string_lossy().into_owned())
-                    .filter(|file| file.contains(&self.0))
-                    .map(|file| format!("{folder}/{file}"))
-                    .collect::<Vec<_>>()
-            })
-            .collect()
+        names(&self.0)
     }
 
     /// Those of them that are shared memory.
@@ -71,11 +55,6 @@ impl Drop for Unique {
             assert!(traces.is_empty(), "left behind: {traces:?}");
         }
     }
-}
-
-pub(crate) fn lock_folders() -> [String; 2] {
-    let temporary = std::env::var("TMPDIR").unwrap_or_else(|_| "/tmp".to_owned());
-    ["/tmp/zerobuffer".to_owned(), format!("{temporary}/zerobuffer/locks")]
 }
 
 /// The fields of the header, by their offsets.
@@ -136,15 +115,6 @@ pub(crate) fn set_tokens(name: &str, which: char, value: u32) {
     file.write_all_at(&value.to_le_bytes(), 0).unwrap();
 }
 
-/// Waits for a condition.
-pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < LONG, "{what} did not come");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
 /// Sets a flag when it goes, also when its test fails: a thread that waits for it ends then.
 pub(crate) struct StopAtEnd<'f>(pub(crate) &'f std::sync::atomic::AtomicBool);
 
@@ -173,139 +143,10 @@ impl Pattern {
     }
 }
 
-/// A sequence of numbers that two processes can repeat.
-pub(crate) struct Random(u64);
+/// The variable that makes this program another process: its role and arguments, a line each.
+pub(crate) const VARIABLE: &str = "ZEROBUFFER_TEST_ROLE";
 
-impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed | 1)
-    }
-
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
-
-/// A second process that takes orders on its standard input and answers on its standard output, one
-/// line each. It is killed when it goes.
-pub(crate) struct Peer {
-    child: Child,
-    orders: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Peer {
-    pub(crate) fn spawn(command: &mut Command) -> Self {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let orders = child.stdin.take();
-        let answers = BufReader::new(child.stdout.take().unwrap());
-        Self { child, orders, answers }
-    }
-
-    /// This test program itself, in the role of `role`.
-    pub(crate) fn role(role: &str, arguments: &[&str]) -> Self {
-        Self::start("process::child_process", role, arguments)
-    }
-
-    /// This test program itself, in the role of a test that does nothing without arguments.
-    pub(crate) fn role_of(test: &str, arguments: &[&str]) -> Self {
-        Self::start(test, "", arguments)
-    }
-
-    fn start(test: &str, role: &str, arguments: &[&str]) -> Self {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args([test, "--exact", "--nocapture"]);
-        command.env("ZEROBUFFER_TEST_ROLE", role);
-        command.env("ZEROBUFFER_TEST_ARGUMENTS", arguments.join("\n"));
-        Self::spawn(&mut command)
-    }
-
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    pub(crate) fn tell(&mut self, order: &str) {
-        let orders = self.orders.as_mut().expect("still open");
-        writeln!(orders, "{order}").unwrap();
-        orders.flush().unwrap();
-    }
-
-    /// The next answer; lines of the test harness are passed over.
-    pub(crate) fn hear(&mut self) -> String {
-        loop {
-            let mut line = String::new();
-            let read = self.answers.read_line(&mut line).unwrap();
-            assert!(read > 0, "the peer has ended: {:?}", self.child.wait());
-            if let Some((_, answer)) = line.split_once("> ") {
-                return answer.trim_end().to_owned();
-            }
-        }
-    }
-
-    pub(crate) fn expect(&mut self, answer: &str) {
-        let heard = self.hear();
-        assert_eq!(heard, answer);
-    }
-
-    pub(crate) fn ask(&mut self, order: &str) -> String {
-        self.tell(order);
-        self.hear()
-    }
-
-    pub(crate) fn signal(&self, signal: i32) {
-        // SAFETY: the process is our child, and not waited for yet.
-        assert_eq!(unsafe { libc::kill(self.pid() as i32, signal) }, 0);
-    }
-
-    /// Kills it, and leaves it unburied: a zombie.
-    pub(crate) fn kill(&mut self) {
-        self.child.kill().unwrap();
-        // SAFETY: an all-zero siginfo is valid, and the call fills it.
-        let waited = unsafe {
-            let mut info: libc::siginfo_t = std::mem::zeroed();
-            libc::waitid(libc::P_PID, self.pid(), &mut info, libc::WEXITED | libc::WNOWAIT)
-        };
-        assert_eq!(waited, 0);
-    }
-
-    /// Kills it, and buries it: deployed peers take a zombie for alive.
-    pub(crate) fn kill_and_bury(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    /// Lets it finish by itself.
-    pub(crate) fn finish(mut self) {
-        self.orders = None;
-        let status = self.child.wait().unwrap();
-        assert!(status.success(), "{status}");
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// For a child process: the next order; `None` once the parent has gone.
-pub(crate) fn order() -> Option<String> {
-    let mut line = String::new();
-    let read = std::io::stdin().read_line(&mut line).unwrap();
-    (read > 0).then(|| line.trim_end().to_owned())
-}
-
-/// For a child process: an answer. The harness may have begun a line.
-pub(crate) fn answer(text: &str) {
-    let mut out = std::io::stdout();
-    writeln!(out, "\n> {text}").unwrap();
-    out.flush().unwrap();
+/// This test program itself, in the role of `role`.
+pub(crate) fn peer(role: &str, arguments: &[&str]) -> Peer {
+    Peer::spawn(&mut again(VARIABLE, &[&[role], arguments].concat().join("\n")))
 }

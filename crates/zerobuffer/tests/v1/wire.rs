@@ -2,15 +2,15 @@
 //! put there. `Section` means `docs/protocol-v1.md`.
 
 use crate::support::{
-    LONG, Peer, StopAtEnd, Unique, field, peek, poke, ring, semaphore_path, tokens, until,
+    LONG, Peer, StopAtEnd, Unique, VARIABLE, field, peek, poke, ring, semaphore_path, tokens, until,
 };
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use zerobuffer::v1::{DuplexClient, DuplexServer, Reader, ReaderConfig, Reply, Request, Writer};
 use zerobuffer::{BufferConfig, Error, ErrorKind, WaitStrategy};
+use zerobuffer_test_support::again;
 
 fn pair(name: &str, metadata: usize, payload: usize) -> (Reader, Writer) {
     let reader = Reader::create(name, BufferConfig::new(metadata, payload)).unwrap();
@@ -34,10 +34,7 @@ fn is_locked(path: &str) -> bool {
 fn the_objects_have_the_names_that_peers_look_for() {
     let name = Unique::new("objects");
     let temporary = std::env::temp_dir().join(format!("{}-temporary", &*name));
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["process::child_process", "--exact", "--nocapture"]);
-    command.env("ZEROBUFFER_TEST_ROLE", "reader");
-    command.env("ZEROBUFFER_TEST_ARGUMENTS", format!("{}\n4096", &*name));
+    let mut command = again(VARIABLE, &format!("reader\n{}\n4096", &*name));
     std::fs::create_dir(&temporary).unwrap();
     let mut reader = Peer::spawn(command.env("TMPDIR", &temporary));
     reader.expect("ready");
