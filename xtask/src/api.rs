@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 
 const TABLES: &str = "docs/api.md";
 const RUST: &str = "crates/zerobuffer/src";
+const ERRORS: &str = "crates/zerobuffer/src/error/table.rs";
 const HEADER: &str = "crates/zerobuffer-ffi/include/zerobuffer.h";
 const CPP: &str = "bindings/cpp/include/zerobuffer";
 const CSHARP: &str = "bindings/csharp/ZeroBuffer";
 const PYTHON: &str = "crates/zerobuffer-python/python/zerobuffer/_native.pyi";
+const PYTHON_ERRORS: &str = "crates/zerobuffer-python/python/zerobuffer/exceptions.py";
 const PYTHON_TYPES: &str = "crates/zerobuffer-python/python/zerobuffer/types.py";
 
 /// Public types of Rust whose methods must all stand in the tables.
@@ -161,32 +163,51 @@ fn unlisted(rust: &Offer, header: &str, listed: &BTreeSet<String>) -> Result<Vec
     Ok(left.into_iter().map(|item| format!("{item} is not listed")).collect())
 }
 
-/// Kinds of errors: the same names and numbers in Rust, C, C++ and C#.
+/// Kinds of errors: each row of the library's table has its constant or class in every language.
 fn errors(header: &str) -> Result<Vec<String>> {
-    let rust = read(&format!("{RUST}/error.rs"))?;
+    let table = read(ERRORS)?;
     let cpp = read(&format!("{CPP}/error.hpp"))?;
-    let csharp: String = sources(CSHARP, "cs")?.concat();
-    let kind = Regex::new(r"(?m)^    (\w+) = (\d+),$")?;
+    let csharp = sources(CSHARP, "cs")?.concat();
+    let python = read(PYTHON_ERRORS)?;
+    missing_errors(&table, header, &cpp, &csharp, &python)
+}
+
+fn missing_errors(
+    table: &str,
+    header: &str,
+    cpp: &str,
+    csharp: &str,
+    python: &str,
+) -> Result<Vec<String>> {
+    let row = Regex::new(r"(?m)^    (\w+) = (\d+) \{")?;
     let mut wrong = Vec::new();
     let mut kinds = 0;
-    for found in kind.captures_iter(&rust) {
+    for found in row.captures_iter(table) {
         kinds += 1;
         let (name, number) = (&found[1], &found[2]);
         let constant = format!("ZB_{}", upper_snake(name));
         if !header.contains(&format!("#define {constant} {number}\n")) {
             wrong.push(format!("the header does not have {constant} {number}"));
         }
-        if !cpp.contains(&format!("{name} = {constant},")) {
-            wrong.push(format!("C++ does not have {name} = {constant}"));
+        if !cpp.contains(&format!("    X({name}, {constant}, ")) {
+            wrong.push(format!("C++ does not have {name} with {constant}"));
         }
-        if !cpp.contains(&format!("case ErrorKind::{name}: throw ")) {
-            wrong.push(format!("C++ has no class for {name}"));
-        }
-        if !csharp.contains(&format!("{name} = {number}")) {
+        if !csharp.contains(&format!("        {name} = {number},")) {
             wrong.push(format!("C# does not have {name} = {number}"));
         }
+        if !csharp.contains(&format!("case ErrorKind.{name}: return new ")) {
+            wrong.push(format!("C# has no exception for {name}"));
+        }
+        let class = match name {
+            "SequenceGap" => "SequenceError",
+            "MetadataAlreadyWritten" => "MetadataAlreadyWrittenException",
+            name => name,
+        };
+        if !python.contains(&format!("\nclass {class}(")) {
+            wrong.push(format!("Python has no class {class} for {name}"));
+        }
     }
-    ensure!(kinds >= 30, "only {kinds} kinds of errors are found in Rust's source");
+    ensure!(kinds >= 30, "only {kinds} kinds of errors are found in {ERRORS}");
     Ok(wrong)
 }
 
@@ -297,4 +318,18 @@ fn files(folder: &str, extension: &str) -> Result<Vec<PathBuf>> {
 fn read(file: &str) -> Result<String> {
     let path: &Path = &root().join(file);
     std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_that_a_language_lacks_is_told_for_each_language() {
+        let table = read(ERRORS).unwrap() + "    Unheard = 999 {} => (\"\");\n";
+        let missing = missing_errors(&table, "", "", "", "").unwrap();
+        let about_it: Vec<_> = missing.iter().filter(|text| text.contains("Unheard")).collect();
+        assert_eq!(about_it.len(), 4, "{about_it:?}");
+        assert!(missing.contains(&"the header does not have ZB_UNHEARD 999".to_owned()));
+    }
 }

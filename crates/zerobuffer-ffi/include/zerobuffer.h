@@ -200,7 +200,7 @@ typedef struct zb_error {
    */
   uint64_t allowed;
   /**
-   * `ZB_FULL`: requests sent and not given back yet.
+   * `ZB_FULL`: requests sent and not released yet.
    */
   uint64_t in_flight;
   /**
@@ -627,7 +627,7 @@ typedef struct zb_writer_config {
 #define ZB_BAD_NAME 1
 
 /**
- * A parameter or a configuration value is not possible; a null pointer is one such.
+ * A parameter or a configuration value lies outside of what is allowed; a null pointer is one such.
  */
 #define ZB_BAD_CONFIG 2
 
@@ -652,17 +652,17 @@ typedef struct zb_writer_config {
 #define ZB_PERMISSION_DENIED 6
 
 /**
- * An object of that name exists, but is not ours or not what it should be.
+ * An object of that name exists, but has another owner or is of another kind.
  */
 #define ZB_FOREIGN_OBJECT 7
 
 /**
- * The segment speaks another protocol or version.
+ * The segment has another protocol version.
  */
 #define ZB_INCOMPATIBLE 8
 
 /**
- * There is not enough shared memory.
+ * There is not enough memory, or not enough of another resource, to create an object.
  */
 #define ZB_NO_SPACE 9
 
@@ -687,7 +687,7 @@ typedef struct zb_writer_config {
 #define ZB_PEER_DIED 13
 
 /**
- * The peer closed the channel in good order.
+ * The peer closed the channel cleanly.
  */
 #define ZB_PEER_CLOSED 14
 
@@ -707,7 +707,7 @@ typedef struct zb_writer_config {
 #define ZB_WRONG_PROCESS 17
 
 /**
- * No request with that sequence number is waiting for an answer.
+ * No request with that sequence number is waiting for a response.
  */
 #define ZB_UNKNOWN_SEQUENCE 18
 
@@ -737,12 +737,12 @@ typedef struct zb_writer_config {
 #define ZB_UNSUPPORTED 23
 
 /**
- * The object was shut down on this side, by another thread maybe: see `zb_client_shutdown`.
+ * The object was shut down on this side, possibly by another thread: see `zb_client_shutdown`.
  */
 #define ZB_CLOSED 24
 
 /**
- * Version 1: a frame of this length can not be placed at the ring's present position.
+ * Version 1: no frame of this length can ever be placed at the ring's present position.
  */
 #define ZB_WOULD_NEVER_FIT 100
 
@@ -767,12 +767,12 @@ typedef struct zb_writer_config {
 #define ZB_EMPTY_FRAME 104
 
 /**
- * Version 1: answers can no longer be matched with requests.
+ * Version 1: responses can no longer be matched with requests.
  */
 #define ZB_DESYNCHRONISED 105
 
 /**
- * Version 1: a former writer's last sequence number cannot be made out.
+ * Version 1: the last sequence number of a previous writer cannot be determined.
  */
 #define ZB_SEQUENCE_UNKNOWN 106
 

@@ -4,6 +4,7 @@ use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyModule};
+use std::borrow::Cow;
 use std::time::Duration;
 use zerobuffer::{Error, LostRequest, RequestState};
 
@@ -74,7 +75,7 @@ fn build(py: Python<'_>, error: &Error, side: Side) -> PyResult<PyErr> {
 fn class<'py>(py: Python<'py>, error: &Error, side: Side) -> PyResult<Bound<'py, PyAny>> {
     let module = module(py)?;
     let error = error.facts();
-    let class = module.getattr(class_name(error, side))?;
+    let class = module.getattr(&*class_name(error, side))?;
     let is_end = matches!(error, Error::PeerDied { .. } | Error::PeerClosed { .. });
     let existing = match side {
         Side::Duplex => return Ok(class),
@@ -91,43 +92,16 @@ fn module(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
     Ok(MODULE.get_or_try_init(py, import)?.bind(py))
 }
 
-fn class_name(error: &Error, side: Side) -> &'static str {
-    match (error, side) {
+/// The class of an error's kind: mostly it has the kind's name.
+fn class_name(error: &Error, side: Side) -> Cow<'static, str> {
+    let name = match (error, side) {
         (Error::PeerDied { .. } | Error::PeerClosed { .. }, Side::Reader) => "WriterDeadException",
         (Error::PeerDied { .. } | Error::PeerClosed { .. }, Side::Writer) => "ReaderDeadException",
-        (Error::BadName { .. }, _) => "BadName",
-        (Error::BadConfig { .. }, _) => "BadConfig",
-        (Error::NotRunning { .. }, _) => "NotRunning",
-        (Error::Busy { .. }, _) => "Busy",
-        (Error::AlreadyRunning { .. }, _) => "AlreadyRunning",
-        (Error::PermissionDenied { .. }, _) => "PermissionDenied",
-        (Error::ForeignObject { .. }, _) => "ForeignObject",
-        (Error::Incompatible { .. }, _) => "Incompatible",
-        (Error::NoSpace { .. }, _) => "NoSpace",
-        (Error::Timeout { .. }, _) => "Timeout",
-        (Error::Full { .. }, _) => "Full",
-        (Error::TooLarge { .. }, _) => "TooLarge",
-        (Error::PeerDied { .. }, _) => "PeerDied",
-        (Error::PeerClosed { .. }, _) => "PeerClosed",
-        (Error::HandlerFailed { .. }, _) => "HandlerFailed",
-        (Error::ProtocolViolation { .. }, _) => "ProtocolViolation",
-        (Error::WrongProcess, _) => "WrongProcess",
-        (Error::UnknownSequence { .. }, _) => "UnknownSequence",
-        (Error::ClaimOpen, _) => "ClaimOpen",
-        (Error::SequenceExhausted, _) => "SequenceExhausted",
-        (Error::InvalidState { .. }, _) => "InvalidState",
-        (Error::System { .. }, _) => "System",
-        (Error::Unsupported { .. }, _) => "Unsupported",
-        (Error::Closed, _) => "Closed",
-        (Error::WouldNeverFit { .. }, _) => "WouldNeverFit",
-        (Error::NotConnectedYet { .. }, _) => "NotConnectedYet",
         (Error::SequenceGap { .. }, _) => "SequenceError",
         (Error::MetadataAlreadyWritten, _) => "MetadataAlreadyWrittenException",
-        (Error::EmptyFrame, _) => "EmptyFrame",
-        (Error::Desynchronised { .. }, _) => "Desynchronised",
-        (Error::SequenceUnknown { .. }, _) => "SequenceUnknown",
-        _ => "ZeroBufferException",
-    }
+        (error, _) => return Cow::Owned(format!("{:?}", error.kind())),
+    };
+    Cow::Borrowed(name)
 }
 
 type Facts<'py> = Vec<(&'static str, Bound<'py, PyAny>)>;
@@ -143,7 +117,9 @@ fn facts<'py>(py: Python<'py>, error: &Error) -> PyResult<Facts<'py>> {
         Error::BadConfig { what, asked, allowed } => facts![what, asked, allowed],
         Error::NotRunning { name, found, .. } => facts![name, found],
         Error::Busy { name, .. } | Error::AlreadyRunning { name, .. } => facts![name],
-        Error::PermissionDenied { object, operation } => facts![object, operation],
+        Error::PermissionDenied { object, operation, owner, mode } => {
+            facts![object, operation, owner, mode]
+        }
         Error::ForeignObject { object, uid, reason } => facts![object, uid, reason],
         Error::Incompatible { object, field, found, expected } => {
             facts![object, field, found, expected]

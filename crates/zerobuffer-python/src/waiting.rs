@@ -90,7 +90,7 @@ pub(crate) fn strategy(name: &str) -> PyResult<WaitStrategy> {
         "park" => Ok(WaitStrategy::Park),
         "spin" => Ok(WaitStrategy::Spin),
         _ => Err(PyValueError::new_err(format!(
-            "wait of {name:?} is not possible: allowed is 'default', 'park' and 'spin'"
+            "wait is {name:?}; allowed: 'default', 'park', 'spin'"
         ))),
     }
 }

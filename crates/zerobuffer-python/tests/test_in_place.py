@@ -390,7 +390,7 @@ def test_names_and_configurations_are_checked(name):
     with pytest.raises(zerobuffer.BadConfig) as workers:
         Server(name, SMALL, workers=0)
     assert (workers.value.what, workers.value.asked) == ("workers", 0)
-    with pytest.raises(ValueError, match="'default', 'park' and 'spin'"):
+    with pytest.raises(ValueError, match="'default', 'park', 'spin'"):
         Server(name, SMALL, wait="sleep")
     with Server(name, SMALL) as server, Client(name, LONG):
         with pytest.raises(zerobuffer.AlreadyRunning):

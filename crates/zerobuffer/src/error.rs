@@ -1,12 +1,18 @@
 //! The one error type of the library: what was asked, what was found, and what to do.
 
+mod table;
+mod text;
+
+pub use table::ErrorKind;
+pub(crate) use text::{OTHER_OWNER, UNEXPECTED_OWNER, shortened};
+
 use std::fmt;
 use std::time::Duration;
 
 /// The result of every fallible call of this library.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What is known of a request whose server is gone.
+/// What is known of a request whose server has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RequestState {
@@ -26,7 +32,7 @@ impl fmt::Display for RequestState {
     }
 }
 
-/// A request and what is known of it, as a peer's end leaves it.
+/// A request that a peer left unanswered when it ended, and what is known of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LostRequest {
     /// The sequence number that the commit returned.
@@ -35,7 +41,7 @@ pub struct LostRequest {
     pub state: RequestState,
 }
 
-/// What a name stands for, and so who is at its two ends.
+/// What a name stands for, and with it what its two sides are called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Medium {
@@ -76,7 +82,7 @@ impl fmt::Display for Medium {
 ///
 /// Match on [`Error::kind`] to decide, on the variant to learn the facts, and print the error to tell
 /// a person what to do.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub enum Error {
     /// The channel name breaks the grammar of [`ChannelName`](crate::ChannelName).
@@ -124,8 +130,12 @@ pub enum Error {
         object: String,
         /// What was attempted.
         operation: &'static str,
+        /// The user id of the object's owner; `None` where there is no object yet, or it cannot be examined.
+        owner: Option<u32>,
+        /// The object's mode, such as `0o600`.
+        mode: Option<u32>,
     },
-    /// An object of that name exists, but is not ours or not what it should be; it was left alone.
+    /// An object of that name exists, but has another owner or is of another kind; it was left alone.
     ForeignObject {
         /// The object's name.
         object: String,
@@ -134,7 +144,7 @@ pub enum Error {
         /// Why it was refused.
         reason: &'static str,
     },
-    /// The segment speaks another protocol or version.
+    /// The segment has another protocol version.
     Incompatible {
         /// The segment's name.
         object: String,
@@ -145,14 +155,13 @@ pub enum Error {
         /// What this library understands.
         expected: u64,
     },
-    /// An object could not be made for want of memory, of files, or of the permission to make one so
-    /// large.
+    /// There is not enough memory, or not enough of another resource, to create an object.
     NoSpace {
         /// The object's name.
         object: String,
         /// Bytes that it needs.
         needed: u64,
-        /// What there is not enough of, and what to do.
+        /// What is short, and what to do.
         reason: &'static str,
     },
     /// The deadline passed.
@@ -168,7 +177,7 @@ pub enum Error {
         needed: u64,
         /// Ring bytes free.
         free: u64,
-        /// Requests sent and not given back yet.
+        /// Requests that were sent and whose slots are not released yet.
         in_flight: u64,
     },
     /// A request that can never fit this ring, or a length beyond the buffer that was acquired.
@@ -185,7 +194,7 @@ pub enum Error {
         /// The request that the failed call was about, if it was about one.
         request: Option<LostRequest>,
     },
-    /// The peer closed the channel in good order.
+    /// The peer closed the channel cleanly.
     PeerClosed {
         /// The request that the failed call was about, if it was about one.
         request: Option<LostRequest>,
@@ -201,7 +210,7 @@ pub enum Error {
     },
     /// The peer broke the protocol; the channel cannot be used any more.
     ProtocolViolation {
-        /// The field that gave it away.
+        /// The field with the impossible value.
         field: &'static str,
         /// The value seen in it.
         observed: u64,
@@ -210,7 +219,7 @@ pub enum Error {
     },
     /// The handle was made before a `fork` and is used in the child.
     WrongProcess,
-    /// No request with that sequence number is waiting for an answer.
+    /// No request with that sequence number is waiting for a response.
     UnknownSequence {
         /// The number asked for.
         sequence: u64,
@@ -238,7 +247,7 @@ pub enum Error {
         /// What was asked.
         what: &'static str,
     },
-    /// The object was closed on this side, by another thread maybe: see [`Closer`](crate::Closer).
+    /// The object was closed on this side, possibly by another thread: see [`Closer`](crate::Closer).
     Closed,
     /// Version 1: at the ring's present position a frame of this length can never be placed, even when
     /// everything is released. Frames of at most half of the ring (minus 24 bytes) are never refused.
@@ -264,92 +273,23 @@ pub enum Error {
     MetadataAlreadyWritten,
     /// Version 1: a frame has at least one byte.
     EmptyFrame,
-    /// Version 1: answers can no longer be matched with requests; connect again.
+    /// Version 1: responses can no longer be matched with requests; connect again.
     Desynchronised {
-        /// What showed it.
+        /// How it was noticed.
         reason: &'static str,
     },
-    /// Version 1: a former writer used the buffer and its last sequence number cannot be made out.
+    /// Version 1: a previous writer used the buffer, and its last sequence number cannot be determined.
     SequenceUnknown {
         /// The buffer.
         name: String,
     },
-    /// Version 1: another error, with what is behind it. Its kind is the other error's.
+    /// Version 1: another error, with its cause. Its kind is the other error's.
     Explained {
         /// The error with the facts, see [`Error::facts`].
         error: Box<Error>,
         /// What it is printed as.
         message: String,
     },
-}
-
-/// The kinds of [`Error`], for decisions; the number is stable across releases and languages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-#[repr(i32)]
-pub enum ErrorKind {
-    /// See [`Error::BadName`].
-    BadName = 1,
-    /// See [`Error::BadConfig`].
-    BadConfig = 2,
-    /// See [`Error::NotRunning`].
-    NotRunning = 3,
-    /// See [`Error::Busy`].
-    Busy = 4,
-    /// See [`Error::AlreadyRunning`].
-    AlreadyRunning = 5,
-    /// See [`Error::PermissionDenied`].
-    PermissionDenied = 6,
-    /// See [`Error::ForeignObject`].
-    ForeignObject = 7,
-    /// See [`Error::Incompatible`].
-    Incompatible = 8,
-    /// See [`Error::NoSpace`].
-    NoSpace = 9,
-    /// See [`Error::Timeout`].
-    Timeout = 10,
-    /// See [`Error::Full`].
-    Full = 11,
-    /// See [`Error::TooLarge`].
-    TooLarge = 12,
-    /// See [`Error::PeerDied`].
-    PeerDied = 13,
-    /// See [`Error::PeerClosed`].
-    PeerClosed = 14,
-    /// See [`Error::HandlerFailed`].
-    HandlerFailed = 15,
-    /// See [`Error::ProtocolViolation`].
-    ProtocolViolation = 16,
-    /// See [`Error::WrongProcess`].
-    WrongProcess = 17,
-    /// See [`Error::UnknownSequence`].
-    UnknownSequence = 18,
-    /// See [`Error::ClaimOpen`].
-    ClaimOpen = 19,
-    /// See [`Error::SequenceExhausted`].
-    SequenceExhausted = 20,
-    /// See [`Error::InvalidState`].
-    InvalidState = 21,
-    /// See [`Error::System`].
-    System = 22,
-    /// See [`Error::Unsupported`].
-    Unsupported = 23,
-    /// See [`Error::Closed`].
-    Closed = 24,
-    /// See [`Error::WouldNeverFit`].
-    WouldNeverFit = 100,
-    /// See [`Error::NotConnectedYet`].
-    NotConnectedYet = 101,
-    /// See [`Error::SequenceGap`].
-    SequenceGap = 102,
-    /// See [`Error::MetadataAlreadyWritten`].
-    MetadataAlreadyWritten = 103,
-    /// See [`Error::EmptyFrame`].
-    EmptyFrame = 104,
-    /// See [`Error::Desynchronised`].
-    Desynchronised = 105,
-    /// See [`Error::SequenceUnknown`].
-    SequenceUnknown = 106,
 }
 
 impl ErrorKind {
@@ -370,43 +310,10 @@ impl Error {
     /// assert_eq!(error.kind(), ErrorKind::NotRunning);
     /// ```
     pub fn kind(&self) -> ErrorKind {
-        match self {
-            Self::BadName { .. } => ErrorKind::BadName,
-            Self::BadConfig { .. } => ErrorKind::BadConfig,
-            Self::NotRunning { .. } => ErrorKind::NotRunning,
-            Self::Busy { .. } => ErrorKind::Busy,
-            Self::AlreadyRunning { .. } => ErrorKind::AlreadyRunning,
-            Self::PermissionDenied { .. } => ErrorKind::PermissionDenied,
-            Self::ForeignObject { .. } => ErrorKind::ForeignObject,
-            Self::Incompatible { .. } => ErrorKind::Incompatible,
-            Self::NoSpace { .. } => ErrorKind::NoSpace,
-            Self::Timeout { .. } => ErrorKind::Timeout,
-            Self::Full { .. } => ErrorKind::Full,
-            Self::TooLarge { .. } => ErrorKind::TooLarge,
-            Self::PeerDied { .. } => ErrorKind::PeerDied,
-            Self::PeerClosed { .. } => ErrorKind::PeerClosed,
-            Self::HandlerFailed { .. } => ErrorKind::HandlerFailed,
-            Self::ProtocolViolation { .. } => ErrorKind::ProtocolViolation,
-            Self::WrongProcess => ErrorKind::WrongProcess,
-            Self::UnknownSequence { .. } => ErrorKind::UnknownSequence,
-            Self::ClaimOpen => ErrorKind::ClaimOpen,
-            Self::SequenceExhausted => ErrorKind::SequenceExhausted,
-            Self::InvalidState { .. } => ErrorKind::InvalidState,
-            Self::System { .. } => ErrorKind::System,
-            Self::Unsupported { .. } => ErrorKind::Unsupported,
-            Self::Closed => ErrorKind::Closed,
-            Self::WouldNeverFit { .. } => ErrorKind::WouldNeverFit,
-            Self::NotConnectedYet { .. } => ErrorKind::NotConnectedYet,
-            Self::SequenceGap { .. } => ErrorKind::SequenceGap,
-            Self::MetadataAlreadyWritten => ErrorKind::MetadataAlreadyWritten,
-            Self::EmptyFrame => ErrorKind::EmptyFrame,
-            Self::Desynchronised { .. } => ErrorKind::Desynchronised,
-            Self::SequenceUnknown { .. } => ErrorKind::SequenceUnknown,
-            Self::Explained { error, .. } => error.kind(),
-        }
+        table::kind(self)
     }
 
-    /// The request that a peer's end left unanswered, if this error is about one.
+    /// The request that a peer left unanswered when it ended, if this error is about one.
     pub fn lost_request(&self) -> Option<LostRequest> {
         match self.facts() {
             Self::PeerDied { request } | Self::PeerClosed { request } => *request,
@@ -436,164 +343,13 @@ impl Error {
         }
     }
 
-    /// The same error, with what is behind it.
+    /// The same error, with its cause.
     pub(crate) fn explained(self, message: String) -> Self {
         Self::Explained { error: Box::new(self), message }
     }
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::BadName { name, reason } => write!(f, "bad name {name:?}: {reason}"),
-            Self::BadConfig { what, asked, allowed } => {
-                write!(f, "{what} of {asked} is not possible: allowed is {allowed}")
-            }
-            Self::NotRunning { medium, name, found } => {
-                let owner = medium.owner();
-                write!(f, "no {owner} for {medium} {name:?}: {found}; start one, or wait longer")
-            }
-            Self::Busy { medium, name } => {
-                let guest = medium.guest();
-                write!(
-                    f,
-                    "{medium} {name:?} already has a {guest}; close it, or use another {medium} for each \
-                     {guest}"
-                )
-            }
-            Self::AlreadyRunning { medium, name } => write!(
-                f,
-                "{medium} {name:?} already has a {}; stop it, or choose another name",
-                medium.owner()
-            ),
-            Self::PermissionDenied { object, operation } => write!(
-                f,
-                "no permission to {operation} {object}; run as its owner, or have the server widen its mode"
-            ),
-            Self::ForeignObject { object, uid, reason } => write!(
-                f,
-                "{object} (owner uid {uid}) is not used: {reason}; remove it if it is yours to \
-                 remove, expect its owner if you trust them, or choose another name"
-            ),
-            Self::Incompatible { object, field, found, expected } => write!(
-                f,
-                "{object} does not speak this protocol version: {field} is {found}, expected {expected}"
-            ),
-            Self::NoSpace { object, needed, reason } => {
-                write!(f, "no space for {object} ({needed} bytes): {reason}")
-            }
-            _ => self.fmt_use(f),
-        }
-    }
-}
-
-impl Error {
-    /// What goes wrong with a channel that exists.
-    fn fmt_use(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Timeout { waited, what } => write!(f, "timeout after {waited:?}: {what}"),
-            Self::Full { needed, free, in_flight } => write!(
-                f,
-                "the ring is full: {needed} bytes needed, {free} free, {in_flight} frames in flight; have \
-                 them read and released, or make the payload larger"
-            ),
-            Self::TooLarge { what, asked, max } => {
-                write!(f, "{what} of {asked} bytes is too large: at most {max} bytes fit")
-            }
-            Self::PeerDied { request } => write_end(f, "the peer process died", request),
-            Self::PeerClosed { request } => write_end(f, "the peer has closed", request),
-            Self::HandlerFailed { sequence, status, message } => {
-                // The peer's text must not move a terminal's cursor.
-                let shown = message.replace(|c: char| c.is_control() && c != '\n' && c != '\t', "\u{fffd}");
-                write!(f, "the handler failed on request {sequence} (status {status}): {shown}")
-            }
-            Self::ProtocolViolation { field, observed, allowed } => write!(
-                f,
-                "the peer broke the protocol: {field} is {observed}, allowed is {allowed}; nothing more \
-                 is exchanged with it, connect anew to a peer that you trust"
-            ),
-            Self::WrongProcess => f.write_str(
-                "this handle belongs to the parent process; open one of your own after the fork",
-            ),
-            Self::UnknownSequence { sequence } => {
-                write!(f, "no request {sequence} is waiting for an answer")
-            }
-            Self::ClaimOpen => {
-                f.write_str("a request buffer is open already; commit or drop it first")
-            }
-            Self::SequenceExhausted => {
-                f.write_str("all sequence numbers of this connection are used; reconnect")
-            }
-            Self::InvalidState { reason } => f.write_str(reason),
-            Self::System { operation, object, errno } => {
-                let reason = std::io::Error::from_raw_os_error(*errno);
-                write!(f, "{operation} failed on {object}: {reason}{}", what_helps(operation, *errno))
-            }
-            Self::Unsupported { what } => write!(f, "not supported here: {what}"),
-            Self::Closed => f.write_str(
-                "it was closed on this side; make another one, or reconnect if it is a shared client",
-            ),
-            _ => self.fmt_version_1(f),
-        }
-    }
-
-    /// What only version 1 knows; everything else was said before.
-    fn fmt_version_1(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::WouldNeverFit { asked, max } => write!(
-                f,
-                "a frame of {asked} bytes can never be placed at the ring's present position (at most \
-                 {max} can); keep frames below half of the ring, or make the payload larger"
-            ),
-            Self::NotConnectedYet { waited } => {
-                write!(f, "no writer has attached within {waited:?}; start one, or wait longer")
-            }
-            Self::SequenceGap { expected, found } => write!(
-                f,
-                "frame {expected} is missing, frame {found} came instead; make the buffer anew"
-            ),
-            Self::MetadataAlreadyWritten => {
-                f.write_str("metadata was written before; it is written once")
-            }
-            Self::EmptyFrame => f.write_str("a version 1 frame has at least one byte"),
-            Self::Desynchronised { reason } => {
-                write!(f, "answers can no longer be matched with requests: {reason}; connect again")
-            }
-            Self::SequenceUnknown { name } => write!(
-                f,
-                "a former writer used buffer {name:?} and its last sequence number cannot be made out; \
-                 restart the reader, or allow the writer to start again at 1"
-            ),
-            Self::Explained { message, .. } => f.write_str(message),
-            other => write!(f, "{:?}", other.kind()),
-        }
-    }
-}
-
-fn write_end(f: &mut fmt::Formatter<'_>, what: &str, request: &Option<LostRequest>) -> fmt::Result {
-    match request {
-        Some(LostRequest { sequence, state }) => write!(f, "{what}; request {sequence} is {state}"),
-        None => write!(f, "{what}; connect again to reach its successor"),
-    }
-}
-
 impl std::error::Error for Error {}
 
-/// What helps against a shortage that the system's own words do not explain.
-fn what_helps(operation: &str, errno: i32) -> &'static str {
-    match errno {
-        libc::EMFILE => {
-            "; this process may have no more descriptors (see `ulimit -n`): close channels, or have \
-             the limit raised"
-        }
-        libc::ENFILE => "; the system may have no more open files: have fs.file-max raised",
-        libc::ENOMEM => {
-            "; this process may have no more memory (see `ulimit -v`) or mappings (vm.max_map_count): \
-             close channels, or have the limit raised"
-        }
-        libc::EAGAIN if operation == "start the thread" => {
-            "; there may be too many threads (see `ulimit -u`): end some, or try again"
-        }
-        _ => "",
-    }
-}
+#[cfg(all(test, not(loom)))]
+mod tests;

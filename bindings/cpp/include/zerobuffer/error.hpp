@@ -13,39 +13,45 @@
 namespace zerobuffer {
 inline namespace abi1 {
 
+// Every kind of error: its name, its number, its class, and the base of that class.
+#define ZEROBUFFER_ERRORS(X) \
+    X(BadName, ZB_BAD_NAME, BadName, Error) \
+    X(BadConfig, ZB_BAD_CONFIG, BadConfig, Error) \
+    X(NotRunning, ZB_NOT_RUNNING, NotRunning, Error) \
+    X(Busy, ZB_BUSY, Busy, Error) \
+    X(AlreadyRunning, ZB_ALREADY_RUNNING, AlreadyRunning, Error) \
+    X(PermissionDenied, ZB_PERMISSION_DENIED, PermissionDenied, Error) \
+    X(ForeignObject, ZB_FOREIGN_OBJECT, ForeignObject, Error) \
+    X(Incompatible, ZB_INCOMPATIBLE, Incompatible, Error) \
+    X(NoSpace, ZB_NO_SPACE, NoSpace, Error) \
+    X(Timeout, ZB_TIMEOUT, Timeout, Error) \
+    X(Full, ZB_FULL, Full, Error) \
+    X(TooLarge, ZB_TOO_LARGE, TooLarge, Error) \
+    X(PeerDied, ZB_PEER_DIED, PeerDied, PeerGone) \
+    X(PeerClosed, ZB_PEER_CLOSED, PeerClosed, PeerGone) \
+    X(HandlerFailed, ZB_HANDLER_FAILED, HandlerFailed, Error) \
+    X(ProtocolViolation, ZB_PROTOCOL_VIOLATION, ProtocolViolation, Error) \
+    X(WrongProcess, ZB_WRONG_PROCESS, WrongProcess, Error) \
+    X(UnknownSequence, ZB_UNKNOWN_SEQUENCE, UnknownSequence, Error) \
+    X(ClaimOpen, ZB_CLAIM_OPEN, ClaimOpen, Error) \
+    X(SequenceExhausted, ZB_SEQUENCE_EXHAUSTED, SequenceExhausted, Error) \
+    X(InvalidState, ZB_INVALID_STATE, InvalidState, Error) \
+    X(System, ZB_SYSTEM, SystemError, Error) \
+    X(Unsupported, ZB_UNSUPPORTED, Unsupported, Error) \
+    X(Closed, ZB_CLOSED, Closed, Error) \
+    X(WouldNeverFit, ZB_WOULD_NEVER_FIT, WouldNeverFit, Error) \
+    X(NotConnectedYet, ZB_NOT_CONNECTED_YET, NotConnectedYet, Error) \
+    X(SequenceGap, ZB_SEQUENCE_GAP, SequenceGap, Error) \
+    X(MetadataAlreadyWritten, ZB_METADATA_ALREADY_WRITTEN, MetadataAlreadyWritten, Error) \
+    X(EmptyFrame, ZB_EMPTY_FRAME, EmptyFrame, Error) \
+    X(Desynchronised, ZB_DESYNCHRONISED, Desynchronised, Error) \
+    X(SequenceUnknown, ZB_SEQUENCE_UNKNOWN, SequenceUnknown, Error)
+
 /// What went wrong, for decisions. The numbers are those of the C interface and of all other languages.
 enum class ErrorKind : std::int32_t {
-    BadName = ZB_BAD_NAME,
-    BadConfig = ZB_BAD_CONFIG,
-    NotRunning = ZB_NOT_RUNNING,
-    Busy = ZB_BUSY,
-    AlreadyRunning = ZB_ALREADY_RUNNING,
-    PermissionDenied = ZB_PERMISSION_DENIED,
-    ForeignObject = ZB_FOREIGN_OBJECT,
-    Incompatible = ZB_INCOMPATIBLE,
-    NoSpace = ZB_NO_SPACE,
-    Timeout = ZB_TIMEOUT,
-    Full = ZB_FULL,
-    TooLarge = ZB_TOO_LARGE,
-    PeerDied = ZB_PEER_DIED,
-    PeerClosed = ZB_PEER_CLOSED,
-    HandlerFailed = ZB_HANDLER_FAILED,
-    ProtocolViolation = ZB_PROTOCOL_VIOLATION,
-    WrongProcess = ZB_WRONG_PROCESS,
-    UnknownSequence = ZB_UNKNOWN_SEQUENCE,
-    ClaimOpen = ZB_CLAIM_OPEN,
-    SequenceExhausted = ZB_SEQUENCE_EXHAUSTED,
-    InvalidState = ZB_INVALID_STATE,
-    System = ZB_SYSTEM,
-    Unsupported = ZB_UNSUPPORTED,
-    Closed = ZB_CLOSED,
-    WouldNeverFit = ZB_WOULD_NEVER_FIT,
-    NotConnectedYet = ZB_NOT_CONNECTED_YET,
-    SequenceGap = ZB_SEQUENCE_GAP,
-    MetadataAlreadyWritten = ZB_METADATA_ALREADY_WRITTEN,
-    EmptyFrame = ZB_EMPTY_FRAME,
-    Desynchronised = ZB_DESYNCHRONISED,
-    SequenceUnknown = ZB_SEQUENCE_UNKNOWN,
+#define ZEROBUFFER_KIND(Kind, number, Class, Base) Kind = number,
+    ZEROBUFFER_ERRORS(ZEROBUFFER_KIND)
+#undef ZEROBUFFER_KIND
 };
 
 /// What is known of a request whose server is gone.
@@ -119,80 +125,23 @@ public:
 };
 
 // A class of its own for each kind, so that what nobody catches is printed with a name that people know.
-#define ZEROBUFFER_ERROR(Name, Base) \
-    class Name final : public Base { \
+#define ZEROBUFFER_CLASS(Kind, number, Class, Base) \
+    class Class final : public Base { \
     public: \
-        explicit Name(const Error &error) : Base(error) {} \
+        explicit Class(const Error &error) : Base(error) {} \
     };
-ZEROBUFFER_ERROR(BadName, Error)
-ZEROBUFFER_ERROR(BadConfig, Error)
-ZEROBUFFER_ERROR(NotRunning, Error)
-ZEROBUFFER_ERROR(Busy, Error)
-ZEROBUFFER_ERROR(AlreadyRunning, Error)
-ZEROBUFFER_ERROR(PermissionDenied, Error)
-ZEROBUFFER_ERROR(ForeignObject, Error)
-ZEROBUFFER_ERROR(Incompatible, Error)
-ZEROBUFFER_ERROR(NoSpace, Error)
-ZEROBUFFER_ERROR(Timeout, Error)
-ZEROBUFFER_ERROR(Full, Error)
-ZEROBUFFER_ERROR(TooLarge, Error)
-ZEROBUFFER_ERROR(PeerDied, PeerGone)
-ZEROBUFFER_ERROR(PeerClosed, PeerGone)
-ZEROBUFFER_ERROR(HandlerFailed, Error)
-ZEROBUFFER_ERROR(ProtocolViolation, Error)
-ZEROBUFFER_ERROR(WrongProcess, Error)
-ZEROBUFFER_ERROR(UnknownSequence, Error)
-ZEROBUFFER_ERROR(ClaimOpen, Error)
-ZEROBUFFER_ERROR(SequenceExhausted, Error)
-ZEROBUFFER_ERROR(InvalidState, Error)
-ZEROBUFFER_ERROR(SystemError, Error)
-ZEROBUFFER_ERROR(Unsupported, Error)
-ZEROBUFFER_ERROR(Closed, Error)
-ZEROBUFFER_ERROR(WouldNeverFit, Error)
-ZEROBUFFER_ERROR(NotConnectedYet, Error)
-ZEROBUFFER_ERROR(SequenceGap, Error)
-ZEROBUFFER_ERROR(MetadataAlreadyWritten, Error)
-ZEROBUFFER_ERROR(EmptyFrame, Error)
-ZEROBUFFER_ERROR(Desynchronised, Error)
-ZEROBUFFER_ERROR(SequenceUnknown, Error)
-#undef ZEROBUFFER_ERROR
+ZEROBUFFER_ERRORS(ZEROBUFFER_CLASS)
+#undef ZEROBUFFER_CLASS
 
 inline void Error::raise() const {
     switch (kind_) {
-    case ErrorKind::BadName: throw BadName(*this);
-    case ErrorKind::BadConfig: throw BadConfig(*this);
-    case ErrorKind::NotRunning: throw NotRunning(*this);
-    case ErrorKind::Busy: throw Busy(*this);
-    case ErrorKind::AlreadyRunning: throw AlreadyRunning(*this);
-    case ErrorKind::PermissionDenied: throw PermissionDenied(*this);
-    case ErrorKind::ForeignObject: throw ForeignObject(*this);
-    case ErrorKind::Incompatible: throw Incompatible(*this);
-    case ErrorKind::NoSpace: throw NoSpace(*this);
-    case ErrorKind::Timeout: throw Timeout(*this);
-    case ErrorKind::Full: throw Full(*this);
-    case ErrorKind::TooLarge: throw TooLarge(*this);
-    case ErrorKind::PeerDied: throw PeerDied(*this);
-    case ErrorKind::PeerClosed: throw PeerClosed(*this);
-    case ErrorKind::HandlerFailed: throw HandlerFailed(*this);
-    case ErrorKind::ProtocolViolation: throw ProtocolViolation(*this);
-    case ErrorKind::WrongProcess: throw WrongProcess(*this);
-    case ErrorKind::UnknownSequence: throw UnknownSequence(*this);
-    case ErrorKind::ClaimOpen: throw ClaimOpen(*this);
-    case ErrorKind::SequenceExhausted: throw SequenceExhausted(*this);
-    case ErrorKind::InvalidState: throw InvalidState(*this);
-    case ErrorKind::System: throw SystemError(*this);
-    case ErrorKind::Unsupported: throw Unsupported(*this);
-    case ErrorKind::Closed: throw Closed(*this);
-    case ErrorKind::WouldNeverFit: throw WouldNeverFit(*this);
-    case ErrorKind::NotConnectedYet: throw NotConnectedYet(*this);
-    case ErrorKind::SequenceGap: throw SequenceGap(*this);
-    case ErrorKind::MetadataAlreadyWritten: throw MetadataAlreadyWritten(*this);
-    case ErrorKind::EmptyFrame: throw EmptyFrame(*this);
-    case ErrorKind::Desynchronised: throw Desynchronised(*this);
-    case ErrorKind::SequenceUnknown: throw SequenceUnknown(*this);
+#define ZEROBUFFER_THROW(Kind, number, Class, Base) case ErrorKind::Kind: throw Class(*this);
+        ZEROBUFFER_ERRORS(ZEROBUFFER_THROW)
+#undef ZEROBUFFER_THROW
     }
     throw *this; // of a newer library
 }
+#undef ZEROBUFFER_ERRORS
 
 /// A value or an `Error`: what functions return whose name begins with `try_`.
 template <class T>

@@ -20,7 +20,7 @@ fn bad_options_end_with_2_and_say_which() {
         (vec!["serve", "x", "--filter", "xor"], "--key"),
         (vec!["serve", "x", "--filter", "xor", "--key", "xyz"], "hexadecimal"),
         (vec!["serve", "x", "--filter", "echo", "--payload", "many"], "64MiB"),
-        (vec!["serve", "x", "--filter", "echo", "--payload", "0"], "payload size of 0"),
+        (vec!["serve", "x", "--filter", "echo", "--payload", "0"], "payload size is 0"),
         (vec!["serve", "x", "--filter", "echo", "--workers", "0"], "--workers"),
         (vec!["call", "x", "--out", "y"], "--image"),
         (call(&["--image", "y"]), "cannot be used with"),
@@ -32,7 +32,7 @@ fn bad_options_end_with_2_and_say_which() {
         (vec!["writer", "x", "--delay-ms", "soon"], "milliseconds"),
         (vec!["writer", "x", "-m", "a", "--metadata-file", "b"], "cannot be used with"),
         (vec!["reader", "x", "--verify", "all"], "sequential"),
-        (vec!["reader", "x", "--buffer-size", "0"], "payload size of 0"),
+        (vec!["reader", "x", "--buffer-size", "0"], "payload size is 0"),
         (vec!["relay", "x"], "OUTPUT"),
         (vec!["relay", "x", "y", "--transform", "reverse"], "invert"),
     ];

@@ -174,6 +174,9 @@ class PermissionDenied(ZeroBufferException):
     code = 6
     object: str
     operation: str
+    owner: Optional[int]
+    """The user id of the object's owner, if there is an object that can be examined."""
+    mode: Optional[int]
 
 
 class ForeignObject(ZeroBufferException):

@@ -5,7 +5,7 @@ use super::number::Number;
 use super::seal::Sealed;
 use crate::atomics::{AtomicBool, AtomicU64, Ordering};
 use crate::config::ClientConfig;
-use crate::error::{Error, LostRequest, RequestState, Result};
+use crate::error::{Error, LostRequest, RequestState, Result, shortened};
 use crate::failpoint::failpoint;
 use crate::link::named::DeathWatch;
 use crate::link::named::Role;
@@ -472,7 +472,9 @@ impl ClientChannel {
             return Ok(held);
         }
         let text = held.data(&self.segment.payload);
-        let message = String::from_utf8_lossy(&text[..text.len().min(MAX_MESSAGE)]).into_owned();
+        // Of a hostile peer's text no more is examined than is kept.
+        let text = String::from_utf8_lossy(&text[..text.len().min(MAX_MESSAGE + 1)]);
+        let message = shortened(&text, MAX_MESSAGE).into_owned();
         self.release(&held);
         let sequence = self.number_of(&held).for_caller();
         Err(Error::HandlerFailed { sequence, status: held.status, message })

@@ -3,7 +3,7 @@
 use super::channel::ServerChannel;
 use super::tasks::keep_for_panic;
 use crate::debug::debug_line;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shortened};
 use crate::memory::SharedMemoryView;
 use crate::v2::ring::Taken;
 use std::marker::PhantomData;
@@ -186,13 +186,10 @@ impl<'s> Frame<'s> {
         }
     }
 
-    /// Answers with a failure: as much of `message` as fits the slot.
+    /// Answers with a failure: as much of `message` as fits the slot, with a mark if it was cut.
     pub(super) fn publish_failure(&mut self, status: u16, message: &str) {
-        let mut len = message.len().min(self.capacity());
-        while !message.is_char_boundary(len) {
-            len -= 1;
-        }
-        self.len = len as u64;
+        let message = shortened(message, self.capacity());
+        self.len = message.len() as u64;
         let data = self.data_mut();
         let fits = data.len();
         data.copy_from_slice(&message.as_bytes()[..fits]);

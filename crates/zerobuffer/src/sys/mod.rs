@@ -65,7 +65,9 @@ impl Errno {
     pub(crate) fn on(self, operation: &'static str, object: &str) -> Error {
         match self {
             Self(libc::EACCES | libc::EPERM) => {
-                Error::PermissionDenied { object: object.to_owned(), operation }
+                let found = found(object);
+                let (owner, mode) = (found.map(|found| found.uid), found.map(|found| found.mode));
+                Error::PermissionDenied { object: object.to_owned(), operation, owner, mode }
             }
             Self(libc::ENOSYS) => Error::Unsupported {
                 what: "shared-memory channels need 64-bit little-endian Linux with glibc",
@@ -77,6 +79,23 @@ impl Errno {
             Self(errno) => Error::System { operation, object: object.to_owned(), errno },
         }
     }
+}
+
+/// What the name of an object in an error stands for: shared memory, a semaphore, or a path.
+#[cfg(not(loom))]
+fn found(object: &str) -> Option<ObjectStat> {
+    match object.strip_prefix('/') {
+        Some(name) if !name.contains('/') => {
+            let found = stat_object(object).ok().flatten();
+            found.or_else(|| Semaphore::stat(object).ok().flatten())
+        }
+        _ => stat_path(object).ok().flatten(),
+    }
+}
+
+#[cfg(loom)]
+fn found(_: &str) -> Option<ObjectStat> {
+    None
 }
 
 /// Which file a name or a descriptor stands for.
@@ -94,6 +113,8 @@ pub(crate) struct ObjectStat {
     /// Bytes that have memory or disk of their own already; less than the size where there are holes.
     pub(crate) reserved: u64,
     pub(crate) uid: u32,
+    /// The permission bits.
+    pub(crate) mode: u32,
     pub(crate) regular: bool,
 }
 

@@ -6,7 +6,7 @@ use super::liveness::PeerWatch;
 use super::ring::{Used, WriterRing, last_sequence};
 use super::segment::{Home, NamedSemaphore, Segment, foreign, open_error};
 use super::words::Oieb;
-use crate::error::{Error, Medium, Result};
+use crate::error::{Error, Medium, Result, UNEXPECTED_OWNER};
 use crate::memory::{MemoryProvider, SharedMemory};
 use crate::name::BufferName;
 use crate::sys::{self, Errno};
@@ -136,7 +136,7 @@ fn named_home(name: &BufferName, owner: u32) -> Attempt<(Home, Geometry)> {
     };
     let stat = memory.stat()?;
     if stat.uid != owner {
-        return Err(foreign(&object, stat.uid, "its owner is not the one expected").into());
+        return Err(foreign(&object, stat.uid, UNEXPECTED_OWNER).into());
     }
     if stat.size == 0 {
         return Err(not_running(name, "its segment is being made"));

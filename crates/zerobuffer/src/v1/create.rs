@@ -5,7 +5,7 @@ use super::liveness::{Liveness, PeerWatch};
 use super::locks::{self, Locks};
 use super::segment::{Home, NamedSemaphore, Segment, foreign, open_error, unlink_semaphore};
 use super::words::Oieb;
-use crate::error::{Error, Medium, Result};
+use crate::error::{Error, Medium, OTHER_OWNER, Result};
 use crate::memory::{MemoryProvider, SharedMemory, SharedMemoryView};
 use crate::name::BufferName;
 use crate::sys::{self, Errno, Place, Semaphore};
@@ -117,7 +117,7 @@ fn clear_leftover(plan: &Plan<'_>, locks: &Locks) -> Result<()> {
     };
     let stat = memory.stat()?;
     if stat.uid != sys::effective_uid() {
-        return Err(foreign(&object, stat.uid, "another user owns it"));
+        return Err(foreign(&object, stat.uid, OTHER_OWNER));
     }
     if !stat.regular {
         return Err(foreign(&object, stat.uid, "it is not a shared-memory segment"));

@@ -3,7 +3,7 @@
 use super::frame;
 use super::layout::{Geometry, OIEB, SIZE_AND_VERSION, oieb};
 use super::words::{Headers, Oieb};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, UNEXPECTED_OWNER};
 use crate::memory::{MemoryProvider, SharedMemory, SharedMemoryView};
 use crate::name::BufferName;
 use crate::sys::{self, Errno, Place, Semaphore};
@@ -53,7 +53,7 @@ impl NamedSemaphore {
         };
         let stat = file.stat().map_err(|errno| errno.on("look at", &object))?;
         if stat.uid != owner {
-            return Err(foreign(&object, stat.uid, "its owner is not the one expected"));
+            return Err(foreign(&object, stat.uid, UNEXPECTED_OWNER));
         }
         if !Semaphore::is_semaphore(&stat) {
             return Err(foreign(&object, stat.uid, "it is not a semaphore"));

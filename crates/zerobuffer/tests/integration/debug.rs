@@ -114,10 +114,19 @@ fn memory_prints_as_one_short_line() {
     });
 }
 
+/// As `fn main() -> Result<()>` prints them: with the advice.
 #[test]
-fn errors_print_as_one_short_line() {
+fn errors_print_as_one_line_with_kind_name_and_advice() {
     scene(|t| {
-        is_a_line(&Client::connect(t.name(), std::time::Duration::ZERO).unwrap_err(), &[t.name()]);
-        is_a_line(&Server::create("a/b", BufferConfig::new(0, 64)).unwrap_err(), &["BadName"]);
+        let error = Client::connect(t.name(), std::time::Duration::ZERO).unwrap_err();
+        let line = format!("{error:?}");
+        assert!(!line.contains('\n'), "{line}");
+        for word in ["NotRunning: ", t.name(), "start one, or wait longer"] {
+            assert!(line.contains(word), "no {word:?} in {line}");
+        }
+        is_a_line(
+            &Server::create("a/b", BufferConfig::new(0, 64)).unwrap_err(),
+            &["BadName", "a/b"],
+        );
     });
 }

@@ -44,7 +44,7 @@ fn an_error_of_the_handler_reaches_the_client_with_its_message() {
             }
             error => panic!("{error:?}"),
         }
-        // Cut to the capacity of 32 bytes, between characters.
+        // Cut to the capacity of 32 bytes, between characters, and marked as cut.
         let mut request = vec![Op::Fail as u8, 0, 0, 0, 0, 0, 0, 0, 0];
         request.extend("ä".repeat(11).as_bytes());
         let (_, message) = failure(call_with(&client, &request, RequestLayout::new()));
@@ -52,7 +52,7 @@ fn an_error_of_the_handler_reaches_the_client_with_its_message() {
         let mut request = vec![Op::Fail as u8, 0, 0, 0, 0, 0, 0, 0, 0];
         request.extend([0xff; 23]);
         let (_, message) = failure(call_with(&client, &request, RequestLayout::new()));
-        assert_eq!(message, "\u{fffd}".repeat(10), "3 bytes each, 32 at the most");
+        assert_eq!(message, "\u{fffd}".repeat(9) + "…", "3 bytes each, 32 at the most");
         still_serves(t, &mut client);
         drop(client);
         server.stop();

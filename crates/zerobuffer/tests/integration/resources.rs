@@ -102,7 +102,9 @@ fn another_users_channel_is_closed_by_default() {
         let start = Instant::now();
         for owner in ["", "owner=0"] {
             let said = stranger.ask(&format!("connect ms=20000 {owner}"), "err PermissionDenied");
-            assert!(said.contains("_duplex"), "{said}");
+            for word in ["_duplex", "owner: user 0", "mode 0600", "set a wider `mode`"] {
+                assert!(said.contains(word), "no {word:?} in: {said}");
+            }
         }
         assert!(start.elapsed() < LONG, "is not waited for");
         // A stranger's server of the same name.
@@ -123,7 +125,8 @@ fn a_channel_of_a_wider_mode_serves_other_users_that_trust_its_owner() {
         let server = t.server("mode=666");
         let mut stranger = t.peer("role=client uid=65534");
         stranger.expect("ready");
-        stranger.ask("connect", "err ForeignObject");
+        let said = stranger.ask("connect", "err ForeignObject");
+        assert!(said.contains("set `owner` to 0"), "{said}");
         stranger.ask("connect owner=1", "err ForeignObject");
         stranger.ask("connect owner=0", "ok");
         stranger.ask("call len=30000 seed=1", "ok");

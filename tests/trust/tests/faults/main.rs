@@ -88,7 +88,7 @@ impl Run<'_> {
                 !operation.is_empty() && object.contains(self.name) && *errno == fault.errno
                     || object.contains("zerobuffer")
             }
-            Error::PermissionDenied { object, operation } => {
+            Error::PermissionDenied { object, operation, .. } => {
                 !operation.is_empty()
                     && (object.contains(self.name) || object.contains("zerobuffer"))
             }

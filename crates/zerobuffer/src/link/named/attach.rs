@@ -5,7 +5,7 @@ use super::role::Role;
 use super::segment::{self, Segment, Semaphores};
 use crate::atomics::Ordering;
 use crate::config::ClientConfig;
-use crate::error::{Error, Medium, Result};
+use crate::error::{Error, Medium, Result, UNEXPECTED_OWNER};
 use crate::failpoint::failpoint;
 use crate::memory::{MemoryProvider, SharedMemory};
 use crate::name::ChannelName;
@@ -146,7 +146,7 @@ fn open_segment(
     };
     let stat = memory.stat()?;
     if stat.uid != owner {
-        return Err(foreign(&object, stat.uid, "its owner is not the one expected").into());
+        return Err(foreign(&object, stat.uid, UNEXPECTED_OWNER).into());
     }
     if !stat.regular {
         return Err(foreign(&object, stat.uid, "it is not a shared-memory segment").into());
@@ -256,7 +256,7 @@ fn open_semaphore(object: &str, owner: u32) -> Result<Semaphore> {
     })?;
     let stat = file.stat().map_err(|errno| errno.on("look at", object))?;
     if stat.uid != owner {
-        return Err(foreign(object, stat.uid, "its owner is not the one expected"));
+        return Err(foreign(object, stat.uid, UNEXPECTED_OWNER));
     }
     if !Semaphore::is_semaphore(&stat) {
         return Err(foreign(object, stat.uid, "it is not a semaphore"));

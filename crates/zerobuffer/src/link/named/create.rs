@@ -5,7 +5,7 @@ use super::role::Role;
 use super::segment::{Segment, Semaphores, semaphore_names, unlink_semaphores};
 use crate::atomics::Ordering;
 use crate::config::{BufferConfig, ServerConfig};
-use crate::error::{Error, Medium, Result};
+use crate::error::{Error, Medium, OTHER_OWNER, Result};
 use crate::failpoint::failpoint;
 use crate::memory::{MemoryProvider, SharedMemory};
 use crate::name::ChannelName;
@@ -99,7 +99,7 @@ fn clear_leftover(name: &ChannelName, object: &str) -> Result<()> {
             let found = sys::stat_object(object).ok().flatten();
             return Err(match found {
                 Some(stat) if stat.uid != sys::effective_uid() => {
-                    foreign(object, stat.uid, "another user owns it")
+                    foreign(object, stat.uid, OTHER_OWNER)
                 }
                 found => open_error(errno, object, found),
             });
@@ -107,7 +107,7 @@ fn clear_leftover(name: &ChannelName, object: &str) -> Result<()> {
     };
     let stat = memory.stat()?;
     if stat.uid != sys::effective_uid() {
-        return Err(foreign(object, stat.uid, "another user owns it"));
+        return Err(foreign(object, stat.uid, OTHER_OWNER));
     }
     if !stat.regular {
         return Err(foreign(object, stat.uid, "it is not a shared-memory segment"));
@@ -199,7 +199,7 @@ fn unlink_leftover_semaphores(name: &ChannelName) -> Result<()> {
             continue;
         };
         if stat.uid != sys::effective_uid() {
-            return Err(foreign(&semaphore, stat.uid, "another user owns it"));
+            return Err(foreign(&semaphore, stat.uid, OTHER_OWNER));
         }
         if !Semaphore::is_semaphore(&stat) {
             return Err(foreign(&semaphore, stat.uid, "it is not a semaphore"));

@@ -385,6 +385,7 @@ pub(super) fn object_stat(stat: &libc::stat) -> ObjectStat {
         // In units of 512 bytes, whatever the file system's own are.
         reserved: (stat.st_blocks as u64).saturating_mul(512),
         uid: stat.st_uid,
+        mode: stat.st_mode & 0o7777,
         regular: stat.st_mode & libc::S_IFMT == libc::S_IFREG,
     }
 }

@@ -1,0 +1,75 @@
+use super::{
+    Error, ErrorKind, LostRequest, OTHER_OWNER, RequestState, UNEXPECTED_OWNER, shortened,
+};
+
+fn says(error: &Error, words: &[&str]) {
+    let text = error.to_string();
+    words.iter().for_each(|word| assert!(text.contains(word), "no {word:?} in: {text}"));
+}
+
+fn object() -> String {
+    "/camera_duplex".to_owned()
+}
+
+#[test]
+fn debug_is_the_kind_and_the_whole_message_in_one_line() {
+    let error = Error::BadConfig { what: "workers", asked: 0, allowed: "1 to 1024" };
+    assert_eq!(format!("{error:?}"), "BadConfig: workers is 0; allowed: 1 to 1024");
+    let message = "first\nsecond".to_owned();
+    let error = Error::HandlerFailed { sequence: 1, status: 1, message };
+    assert!(!format!("{error:?}").contains('\n'), "{error:?}");
+    assert!(error.to_string().contains("first\nsecond"));
+    let error = Error::System { operation: "map", object: object(), errno: 12 };
+    assert!(format!("{error:?}").contains("ulimit -v"), "{error:?}");
+    let explained = Error::ClaimOpen.explained("because".to_owned());
+    assert_eq!(format!("{explained:?}"), "ClaimOpen: because");
+}
+
+#[test]
+fn a_refused_object_is_named_with_its_owner_its_mode_and_what_to_set() {
+    let refused =
+        |owner, mode| Error::PermissionDenied { object: object(), operation: "open", owner, mode };
+    let words = ["open /camera_duplex", "owner: user 1000", "mode 0600", "`mode`", "0660"];
+    says(&refused(Some(1000), Some(0o600)), &words);
+    says(&refused(None, None), &["open /camera_duplex", "its owner", "`mode`"]);
+    let foreign = |reason| Error::ForeignObject { object: object(), uid: 1000, reason };
+    says(&foreign(UNEXPECTED_OWNER), &["owner: user 1000", "set `owner` to 1000"]);
+    says(&foreign(OTHER_OWNER), &["have user 1000 remove it", "choose another name"]);
+    says(&foreign("it is not a semaphore"), &["remove it if it is yours"]);
+}
+
+#[test]
+fn what_is_too_large_says_what_to_do() {
+    let large = |what| Error::TooLarge { what, asked: 100, max: 64 };
+    says(&large("a request"), &["100 bytes", "at most 64", "larger payload size"]);
+    says(&large("metadata"), &["larger metadata size"]);
+    says(&large("a resized response"), &["response capacity"]);
+    says(&large("a window into the view"), &["ask for less"]);
+}
+
+#[test]
+fn the_end_of_a_peer_says_what_became_of_the_request() {
+    let request = |state| Some(LostRequest { sequence: 7, state });
+    let error = Error::PeerDied { request: request(RequestState::NotStarted) };
+    says(&error, &["request 7 is not started", "safe to send again"]);
+    let error = Error::PeerClosed { request: request(RequestState::InDoubt) };
+    says(&error, &["request 7 is in doubt"]);
+    says(&Error::PeerDied { request: None }, &["connect again"]);
+}
+
+#[test]
+fn numbers_are_the_ones_of_the_table() {
+    assert_eq!(ErrorKind::BadName.code(), 1);
+    assert_eq!(ErrorKind::SequenceUnknown.code(), 106);
+    assert_eq!(Error::MetadataAlreadyWritten.kind().code(), 103);
+}
+
+#[test]
+fn a_text_that_was_cut_has_a_mark() {
+    assert_eq!(shortened("whole", 5), "whole");
+    assert_eq!(shortened("too long", 6), "too…");
+    assert_eq!(shortened("äöüä", 7), "äö…");
+    assert_eq!(shortened("äöü", 2), "ä");
+    assert_eq!(shortened("äöü", 1), "");
+    assert_eq!(shortened("x", 0), "");
+}
