@@ -1,3 +1,4 @@
-//! How the two ends of one segment of version 2 find, wake and watch each other.
+//! How the two ends of one segment find, wake and watch each other.
 
 pub(crate) mod named;
+pub(crate) mod segment;

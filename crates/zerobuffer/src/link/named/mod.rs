@@ -11,4 +11,4 @@ pub(crate) use attach::attach;
 pub(crate) use create::{create, geometry};
 pub(crate) use death_watch::DeathWatch;
 pub(crate) use role::Role;
-pub(crate) use segment::{Block, Segment};
+pub(crate) use segment::Segment;
