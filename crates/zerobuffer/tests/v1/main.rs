@@ -1,5 +1,5 @@
 //! Version 1 from outside: one process, two processes, duplex channels. The tables of
-//! `docs/testing-v1.md` say which test shows which rule.
+//! `docs/testing.md` say which test shows which rule.
 #![allow(clippy::disallowed_methods)]
 
 mod buffer;
