@@ -1,6 +1,8 @@
 //! What handlers return, in both protocol versions.
 
+use std::any::Any;
 use std::fmt::Display;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What a handler returns: nothing, or a `Result` whose error is the client's.
 pub trait HandlerOutcome {
@@ -23,17 +25,50 @@ impl<E: Display> HandlerOutcome for std::result::Result<(), E> {
     }
 }
 
+/// Why a handler failed, with the message for the client.
+pub(crate) enum Failure {
+    Error(String),
+    Panic(String),
+}
+
+/// Runs `piece`, a handler or a part of one. After a panic nobody sees what it has left behind: it is not
+/// delivered.
+///
+/// # Errors
+/// The message of its panic.
+#[inline(always)]
+pub(crate) fn catch<T>(piece: impl FnOnce() -> T) -> std::result::Result<T, String> {
+    catch_unwind(AssertUnwindSafe(piece)).map_err(message_of_panic)
+}
+
+/// As [`catch`], for the whole of a handler.
+#[inline(always)]
+pub(crate) fn run<O: HandlerOutcome>(
+    handler: impl FnOnce() -> O,
+) -> std::result::Result<(), Failure> {
+    match catch(|| handler().into_result()) {
+        Ok(outcome) => outcome.map_err(Failure::Error),
+        Err(message) => Err(Failure::Panic(message)),
+    }
+}
+
+#[cold]
+fn message_of_panic(panic: Box<dyn Any + Send>) -> String {
+    let message = panic_message(&*panic).to_owned();
+    drop_quietly(panic);
+    message
+}
+
 /// Drops what a handler panicked with. Should that panic in turn, the thread lives on all the same.
-pub(crate) fn drop_quietly(panic: Box<dyn std::any::Any + Send>) {
-    let drop_it = std::panic::AssertUnwindSafe(|| drop(panic));
-    if let Err(again) = std::panic::catch_unwind(drop_it) {
+fn drop_quietly(panic: Box<dyn Any + Send>) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
         // Somebody means it.
         std::mem::forget(again);
     }
 }
 
 /// The message in a handler's panic.
-pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
         .copied()

@@ -4,8 +4,21 @@
 //! end must stay: nothing that was under way may come to stand under the name afterwards. So a
 //! replacement, from the removal of the old thing to the moment when the new one is known here, is one
 //! step that the end waits for; and it notices, from inside of long work, that nobody wants it any more.
+//!
+//! Nor may anything be taken out of it once its end has been told to others. Threads that take do so
+//! without a lock, so each says when it is [`Away`], in a handler, and the end waits for all that are not:
+//!
+//! ```text
+//! a thread that takes                      the end
+//! 1 come back (store)                      3 announce it (store)
+//!   fence(SeqCst)                            fence(SeqCst)
+//! 2 check that it goes on                  4 see whether the thread is away
+//! ```
+//!
+//! One of the two fences comes first. If it is the thread's, 4 sees that it is back, and waits until it has
+//! ended, or is away with what it has taken. If it is the end's, 2 sees the end, and takes nothing.
 
-use crate::atomics::{AtomicBool, Ordering};
+use crate::atomics::{AtomicBool, Ordering, fence};
 use crate::error::{Error, Result};
 #[cfg(loom)]
 use loom::sync::{Mutex, MutexGuard};
@@ -57,6 +70,8 @@ impl<T: Clone> Tenure<T> {
     pub(crate) fn announce_end(&self) {
         // Release: pairs with the Acquire in `is_over`.
         self.over.store(true, Ordering::Release);
+        // Between this store and the load in `Away::is_away`: see the top of this file.
+        fence(Ordering::SeqCst);
     }
 
     /// Replaces what there is. `make` gets the old thing, if there is one, removes it, and makes a new one
@@ -86,6 +101,38 @@ impl<T: Clone> Tenure<T> {
         self.announce_end();
         let _replacing = lock(&self.replacing);
         lock(&self.current).take()
+    }
+}
+
+/// Whether a thread is away from the thing: in a handler, which may take any time. In a line of its own.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(crate) struct Away(AtomicBool);
+
+impl Away {
+    /// A thread that has not come yet.
+    pub(crate) fn new() -> Self {
+        Self(AtomicBool::new(false))
+    }
+
+    /// The thread has taken something, and goes away with it.
+    #[inline(always)]
+    pub(crate) fn go(&self) {
+        // Release: pairs with the Acquire in `is_away`: that it was taken is seen.
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// The thread comes back. A SeqCst fence must follow before it checks [`Tenure::is_over`], which it must
+    /// do before it takes something: that of WAKE, after its response, will do.
+    #[inline(always)]
+    pub(crate) fn come_back(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    /// After [`Tenure::announce_end`]: if this is true, the thread takes nothing any more.
+    pub(crate) fn is_away(&self) -> bool {
+        // Acquire: pairs with the Release in `go`.
+        self.0.load(Ordering::Acquire)
     }
 }
 
@@ -146,6 +193,62 @@ mod models {
     #[test]
     fn nothing_stands_under_the_name_after_the_end() {
         replace_against(Tenure::end);
+    }
+
+    /// One thread takes, in a loop as workers have it; the end is told how much was taken. Nothing may be
+    /// taken after that.
+    fn take_against(
+        fence_of_worker: bool,
+        end: impl Fn(&Tenure<()>) + Sync + Send + Copy + 'static,
+    ) {
+        loom::model(move || {
+            let tenure = Arc::new(Tenure::new(()));
+            let (away, taken) = (Arc::new(Away::new()), Arc::new(AtomicU64::new(0)));
+            let finished = Arc::new(AtomicBool::new(false));
+            let worker = {
+                let (tenure, away) = (Arc::clone(&tenure), Arc::clone(&away));
+                let (taken, finished) = (Arc::clone(&taken), Arc::clone(&finished));
+                thread::spawn(move || {
+                    for request in 1..=2 {
+                        if tenure.is_over() {
+                            break;
+                        }
+                        taken.store(request, Ordering::Relaxed);
+                        away.go();
+                        away.come_back();
+                        if fence_of_worker {
+                            fence(Ordering::SeqCst);
+                        }
+                    }
+                    finished.store(true, Ordering::Release);
+                })
+            };
+            end(&tenure);
+            while !finished.load(Ordering::Acquire) && !away.is_away() {
+                thread::yield_now();
+            }
+            let told = taken.load(Ordering::Relaxed);
+            worker.join().unwrap();
+            assert_eq!(taken.load(Ordering::Relaxed), told, "taken after the end");
+        });
+    }
+
+    #[test]
+    fn nothing_is_taken_after_its_end_was_told() {
+        take_against(true, Tenure::announce_end);
+    }
+
+    /// The controls: without either fence.
+    #[test]
+    #[should_panic(expected = "taken after the end")]
+    fn a_thread_that_comes_back_without_a_fence_takes_after_the_end() {
+        take_against(false, Tenure::announce_end);
+    }
+
+    #[test]
+    #[should_panic(expected = "taken after the end")]
+    fn an_end_without_a_fence_is_missed() {
+        take_against(true, |tenure| tenure.over.store(true, Ordering::Release));
     }
 
     /// The control: an end that does not wait for what is under way.

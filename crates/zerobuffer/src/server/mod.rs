@@ -14,19 +14,16 @@ use crate::debug::debug_line;
 use crate::error::{Error, Result};
 use crate::handler::HandlerOutcome;
 use crate::name::ChannelName;
-use crate::ready_threads::ReadyThreads;
+use crate::ready_threads::{LOOK, ReadyThreads, Workers};
 use crate::sys;
+use crate::tenure::Away;
 use crate::v2::ring::Taken;
 use crate::wait::Deadline;
 use acceptor::{Acceptor, Shared};
 use channel::ServerChannel;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
-
-/// Between two looks at whether what was taken is answered, when a server stops.
-const LOOK: Duration = Duration::from_micros(200);
 
 /// A server of one channel: it creates the channel, and serves one client after the other.
 ///
@@ -61,10 +58,10 @@ pub struct Server {
     /// `None` once the background threads have it, or after the end.
     acceptor: Option<Acceptor>,
     shared: Arc<Shared>,
-    workers: usize,
+    worker_count: usize,
     max_concurrent: usize,
     stop_timeout: Duration,
-    threads: Vec<JoinHandle<()>>,
+    workers: Workers,
     stopped: bool,
     fork_generation: u32,
 }
@@ -102,10 +99,10 @@ impl Server {
             name: acceptor.name().clone(),
             shared: Arc::clone(&acceptor.shared),
             acceptor: Some(acceptor),
-            workers,
+            worker_count: workers,
             max_concurrent,
             stop_timeout,
-            threads: Vec::new(),
+            workers: Workers::default(),
             stopped: false,
             fork_generation: sys::fork_generation(),
         })
@@ -132,11 +129,11 @@ impl Server {
         H: Fn(&mut Frame<'_>) -> O + Send + Sync + 'static,
         O: HandlerOutcome,
     {
-        if self.workers == 1 {
+        if self.worker_count == 1 {
             return self.start_all([handler]);
         }
         let handler = Arc::new(handler);
-        self.start_all((0..self.workers).map(|_| {
+        self.start_all((0..self.worker_count).map(|_| {
             let handler = Arc::clone(&handler);
             move |frame: &mut Frame<'_>| handler(frame)
         }))
@@ -173,10 +170,10 @@ impl Server {
         H: FnMut(&mut Frame<'_>) -> O + Send + 'static,
         O: HandlerOutcome,
     {
-        if self.workers != 1 {
+        if self.worker_count != 1 {
             return Err(Error::BadConfig {
                 what: "workers",
-                asked: self.workers as u64,
+                asked: self.worker_count as u64,
                 allowed: "1 with one handler that has state; start_each makes one for each worker",
             });
         }
@@ -215,7 +212,7 @@ impl Server {
         H: FnMut(&mut Frame<'_>) -> O + Send + 'static,
         O: HandlerOutcome,
     {
-        self.start_all((0..self.workers).map(make))
+        self.start_all((0..self.worker_count).map(make))
     }
 
     /// As [`start`](Self::start), for a handler that awaits something: each request is a task of its own on
@@ -287,7 +284,7 @@ impl Server {
     /// Starts a thread that does each of `works` with the requests.
     fn start_works<W>(&mut self, works: Vec<W>) -> Result<()>
     where
-        W: FnMut(&Arc<ServerChannel>, Taken) + Send + 'static,
+        W: FnMut(&Arc<ServerChannel>, Taken, &Away) + Send + 'static,
     {
         self.check_process()?;
         let ready_threads =
@@ -295,7 +292,7 @@ impl Server {
         let acceptor = self.acceptor.take().ok_or(Error::InvalidState {
             reason: "the server was started or stopped before; create another one",
         })?;
-        self.threads = worker::start(ready_threads, acceptor, works);
+        self.workers = worker::start(ready_threads, acceptor, works);
         Ok(())
     }
 
@@ -309,7 +306,7 @@ impl Server {
     /// Whether background threads are serving. False before [`start`](Self::start), after
     /// [`stop`](Self::stop), and if the server had to give up (`stop` then says why).
     pub fn is_running(&self) -> bool {
-        !self.shared.is_stopping() && self.threads.iter().any(|thread| !thread.is_finished())
+        !self.shared.is_stopping() && self.workers.are_running()
     }
 
     /// Whether a client is attached at this moment.
@@ -393,12 +390,12 @@ impl Server {
         self.check_process()?;
         if std::mem::replace(&mut self.stopped, true) {
             // If a handler has stopped its own server, nobody has waited for that handler.
-            self.join(&Deadline::after(self.stop_timeout));
+            self.workers.join(&Deadline::after(self.stop_timeout));
             return Ok(());
         }
         self.shared.stop();
         let deadline = Deadline::after(self.stop_timeout);
-        let in_own_hands = self.join(&deadline);
+        let in_own_hands = self.workers.join(&deadline);
         self.acceptor = None;
         let channel = self.shared.segments.end();
         let closed = match channel {
@@ -415,22 +412,6 @@ impl Server {
             Some(error) => Err(error),
             None => closed,
         }
-    }
-
-    /// Waits for the threads; one whose handler does not come back is left to itself. This very thread, if its
-    /// handler is what ends the server, stays for the next call. How many such there are.
-    fn join(&mut self, deadline: &Deadline) -> u64 {
-        let (own, others): (Vec<_>, Vec<_>) = self.threads.drain(..).partition(sys::is_this_thread);
-        self.threads = own;
-        for thread in others {
-            while !thread.is_finished() && !deadline.left().is_zero() {
-                crate::sys::sleep(LOOK);
-            }
-            if thread.is_finished() {
-                crate::sys::join(thread);
-            }
-        }
-        self.threads.len() as u64
     }
 
     #[inline]

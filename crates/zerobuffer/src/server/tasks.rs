@@ -3,11 +3,12 @@
 use super::acceptor::Shared;
 use super::channel::ServerChannel;
 use super::guards::{Frame, OwnedRequest, status};
-use crate::handler::{drop_quietly, panic_message};
+use crate::atomics::{Ordering, fence};
+use crate::handler::catch;
+use crate::tenure::Away;
 use crate::v2::ring::Taken;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
@@ -22,17 +23,19 @@ pub(super) fn spawner<S, R, H, F>(
     max_concurrent: usize,
     mut spawn: S,
     mut handler: H,
-) -> impl FnMut(&Arc<ServerChannel>, Taken) + Send + 'static
+) -> impl FnMut(&Arc<ServerChannel>, Taken, &Away) + Send + 'static
 where
     S: FnMut(Task) -> R + Send + 'static,
     H: FnMut(OwnedRequest) -> F + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    move |channel, taken| {
+    move |channel, taken, away| {
         let request = OwnedRequest::new(channel, taken);
         let place = Place::take(&shared.places);
         // An executor that panics has dropped the task, and with it the request.
         guarded(|| drop(spawn(Box::pin(task(handler(request), place)))));
+        away.come_back();
+        fence(Ordering::SeqCst);
         shared.places.wait_for_one(max_concurrent, || shared.is_stopping());
     }
 }
@@ -68,16 +71,14 @@ pub(super) fn keep_for_panic(frame: Frame<'static>) -> Option<Frame<'static>> {
 /// client with the panic's message.
 fn guarded<T>(piece: impl FnOnce() -> T) -> Option<T> {
     let outer = DROPPED.replace(Some(Vec::new()));
-    let outcome = catch_unwind(AssertUnwindSafe(piece));
+    let outcome = catch(piece);
     let dropped = DROPPED.replace(outer).unwrap_or_default();
-    let message = match &outcome {
-        Ok(_) => "the handler panicked",
-        Err(panic) => panic_message(&**panic),
-    };
+    // A panic that the handler has caught itself has taken its message with it.
+    let message = outcome.as_ref().err().map_or("the handler panicked", String::as_str);
     for mut frame in dropped {
         frame.publish_failure(status::HANDLER_PANIC, message);
     }
-    outcome.map_err(drop_quietly).ok()
+    outcome.ok()
 }
 
 /// Counts the tasks that run.

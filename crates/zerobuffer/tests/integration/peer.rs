@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 use zerobuffer::{
-    BufferConfig, Client, ClientConfig, Error, Frame, OwnedResponse, RequestLayout, Server,
-    ServerConfig, WaitStrategy,
+    BufferConfig, Client, ClientConfig, Error, Frame, OwnedRequest, OwnedResponse, RequestLayout,
+    Server, ServerConfig, WaitStrategy,
 };
 pub(crate) use zerobuffer_test_support::say;
 use zerobuffer_test_support::{Census, Rng, commands};
@@ -76,7 +76,7 @@ pub(crate) fn edited(request: &[u8]) -> Vec<u8> {
 /// | quiet | 1: no messages about panics |
 /// | point, signal, skip | the step of the library (feature `failpoints`) at which it signals itself |
 ///
-/// and for a server: payload, block, metadata, workers, wait, mode, stop (ms), handler (f, ops, keep, none).
+/// and for a server: payload, block, metadata, workers, wait, mode, stop (ms), handler (f, ops, keep, task, none).
 /// What a client is made of it learns with the command `connect`.
 pub(crate) fn run(description: &str) {
     let words = Words::new(description);
@@ -105,12 +105,40 @@ pub(crate) fn run(description: &str) {
     }
 }
 
-/// Arms a step of the library, if there is a `point`.
+/// Arms a step of the library, if there is a `point`. With SIGUSR1 the thread that reaches it says `held`, and
+/// goes on when the process gets SIGUSR2.
 #[cfg(feature = "failpoints")]
 fn arm(words: &Words) {
     if let Some(point) = words.find::<String>("point") {
         let signal = words.find("signal").unwrap_or(libc::SIGKILL);
+        if signal == libc::SIGUSR1 {
+            hold_at(signal, libc::SIGUSR2);
+        }
         zerobuffer::failpoints::arm(&point, signal, words.find("skip").unwrap_or(0));
+    }
+}
+
+/// Has a thread that gets `hold` wait there until some thread gets `release`.
+#[cfg(feature = "failpoints")]
+fn hold_at(hold: libc::c_int, release: libc::c_int) {
+    static HELD: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+    extern "C" fn held(_: libc::c_int) {
+        let line = b"@@ held\n";
+        // SAFETY: write and usleep are async-signal-safe, and the line is as long as it is said to be.
+        unsafe {
+            libc::write(1, line.as_ptr().cast(), line.len());
+            while HELD.load(Ordering::Acquire) {
+                libc::usleep(500);
+            }
+        }
+    }
+    extern "C" fn released(_: libc::c_int) {
+        HELD.store(false, Ordering::Release);
+    }
+    HELD.store(true, Ordering::Release);
+    for (signal, action) in [(hold, held as extern "C" fn(_)), (release, released)] {
+        // SAFETY: both handlers do what is async-signal-safe only.
+        unsafe { libc::signal(signal, action as libc::sighandler_t) };
     }
 }
 
@@ -192,6 +220,11 @@ fn serve(words: &Words, before: Census) {
         "keep" => server.start(|_: &mut Frame<'_>| {
             CALLS.fetch_add(1, Ordering::Relaxed);
         }),
+        "task" => {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            let spawn = move |task| runtime.block_on(task);
+            server.start_async(spawn, |request: OwnedRequest| async move { request.respond() })
+        }
         // Alive, but takes nothing.
         "none" => Ok(()),
         handler => panic!("no handler {handler}"),

@@ -8,15 +8,15 @@ use crate::debug::debug_line;
 use crate::error::{Error, Result};
 use crate::handler::HandlerOutcome;
 use crate::name::BufferName;
-use crate::ready_threads::ReadyThreads;
+use crate::ready_threads::{ReadyThreads, Workers};
 use crate::sys;
+use crate::tenure::Away;
 use crate::v1::reader::{Frame, Reader};
 use crate::v1::ring::Claim;
 use crate::v1::writer::Writer;
 use crate::wait::Deadline;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Between two looks at the request buffer while a response waits for room.
@@ -68,7 +68,7 @@ pub struct DuplexServer {
     /// `None` once the background thread has it, or after the end.
     worker: Option<Worker>,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    workers: Workers,
     stop_timeout: Duration,
     fork_generation: u32,
 }
@@ -95,7 +95,7 @@ impl DuplexServer {
             channel: channel.to_owned(),
             worker: Some(worker),
             shared,
-            thread: None,
+            workers: Workers::default(),
             stop_timeout,
             fork_generation: sys::fork_generation(),
         })
@@ -171,7 +171,12 @@ impl DuplexServer {
         let worker = self.worker.take().ok_or(Error::InvalidState {
             reason: "the server was started or stopped before; create another one",
         })?;
-        self.thread = ready_threads.start([move || worker.serve(handler)]).pop();
+        let serve = move |away: &Away| {
+            // No client is told that a request was not started: there is nothing to wait for past the end.
+            away.go();
+            worker.serve(handler);
+        };
+        self.workers = ready_threads.start([serve]);
         Ok(())
     }
 
@@ -184,8 +189,7 @@ impl DuplexServer {
     /// Whether the background thread is serving. False before it is started, after
     /// [`stop`](Self::stop), and if the server had to give up (`stop` then says why).
     pub fn is_running(&self) -> bool {
-        !self.shared.is_stopping()
-            && self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+        !self.shared.is_stopping() && self.workers.are_running()
     }
 
     /// Whether a client's response buffer is attached to at this moment.
@@ -226,16 +230,7 @@ impl DuplexServer {
         self.check_process()?;
         self.shared.requests.announce_end();
         self.worker = None;
-        // A handler that ends its own server does not wait for itself.
-        if let Some(thread) = self.thread.take_if(|thread| !sys::is_this_thread(thread)) {
-            let deadline = Deadline::after(self.stop_timeout);
-            while !thread.is_finished() && !deadline.left().is_zero() {
-                crate::sys::sleep(Duration::from_micros(200));
-            }
-            if thread.is_finished() {
-                crate::sys::join(thread);
-            }
-        }
+        self.workers.join(&Deadline::after(self.stop_timeout));
         // Last: a client sees the end of the responses before that of the requests. Not left to the
         // thread, whose handler may not come back.
         if let Some(requests) = self.shared.requests.end() {

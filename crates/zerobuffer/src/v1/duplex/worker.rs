@@ -4,7 +4,7 @@ use super::config::DuplexServerConfig;
 use super::server::{DuplexServerStatistics, Reply, Request};
 use crate::closer::Close;
 use crate::error::{Error, Result};
-use crate::handler::{drop_quietly, panic_message};
+use crate::handler::catch;
 use crate::name::BufferName;
 use crate::tenure::Tenure;
 use crate::v1::WriterConfig;
@@ -12,7 +12,6 @@ use crate::v1::liveness::Pace;
 use crate::v1::reader::{Frame, Reader};
 use crate::v1::writer::Writer;
 use crate::wait::Deadline;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -331,13 +330,7 @@ impl Worker {
             Reply::new(&mut connection.responses, requests, self.shared.requests.over());
         self.shared.count().requests += 1;
         // After a panic nothing is sent of what the handler left behind.
-        let outcome = catch_unwind(AssertUnwindSafe(|| handler(&request, &mut reply)))
-            .unwrap_or_else(|panic| {
-                let message = panic_message(&*panic).to_owned();
-                drop_quietly(panic);
-                Err(message)
-            });
-        let outcome = match outcome {
+        let outcome = match catch(|| handler(&request, &mut reply)).and_then(|done| done) {
             Ok(()) if !reply.is_written() => Err("the handler has sent nothing".to_owned()),
             outcome => outcome,
         };
@@ -362,11 +355,5 @@ impl Worker {
 /// Writes the configured response to a failure; false if there is none that can be sent.
 fn write_failure(config: &DuplexServerConfig, reply: &mut Reply<'_>, message: &str) -> bool {
     let Some(response) = &config.failure_response else { return false };
-    match catch_unwind(AssertUnwindSafe(|| response(message))) {
-        Ok(bytes) => reply.write(&bytes).is_ok(),
-        Err(panic) => {
-            drop_quietly(panic);
-            false
-        }
-    }
+    catch(|| response(message)).is_ok_and(|bytes| reply.write(&bytes).is_ok())
 }

@@ -3,12 +3,12 @@
 
 use super::clients::LIVES;
 use super::servers::{AT_WORK, CREATE, RETIRE, STOP};
-use super::stopping;
+use super::{armed, stopping};
 use crate::death::next_client_is_served;
 use crate::harness::{LONG, Peer, Scene, eventually, fails, scene};
 use crate::peer::{Op, edited, op};
 use std::time::Duration;
-use zerobuffer::{BufferConfig, Client, ErrorKind, Server};
+use zerobuffer::{BufferConfig, Client, ErrorKind, RequestState, Server};
 
 const SHORT: Duration = Duration::from_millis(30);
 
@@ -138,6 +138,37 @@ fn a_server_stopped_at_each_step_of_stopping_stops_in_the_end() {
             server.go_on();
             server.stopped();
             fails(client.receive_response(LONG), ErrorKind::PeerClosed);
+        }
+    });
+}
+
+/// A thread that is off the CPU for longer than the server waits for handlers, between its last check that
+/// the server goes on and its take. The client must not be told that the request was not started: it
+/// would send it again, and it would run twice.
+#[test]
+fn a_thread_held_while_it_takes_a_request_is_waited_for() {
+    scene(|t| {
+        for (handler, workers) in [("keep", 1), ("keep", 3), ("task", 1)] {
+            let description = format!("handler={handler} workers={workers} stop=20 wait=park");
+            let mut server = t.server(&description);
+            let client = t.client();
+            let step = armed(("take.before_count", 0), libc::SIGUSR1);
+            server.ask(&format!("arm {step}"), "armed");
+            let sequence = client.send_request(b"once").unwrap();
+            server.expect("held");
+            server.say("stop");
+            // Many times the stop timeout, in which nothing may be said of the request.
+            let told = client.receive_response(Duration::from_millis(400));
+            fails(told, ErrorKind::Timeout);
+            server.signal(libc::SIGUSR2);
+            match client.receive_response_for(sequence, LONG) {
+                Ok(response) => assert_eq!(response.data(), b"once"),
+                Err(error) => {
+                    let lost = error.lost_request().expect("about this request");
+                    assert_eq!(lost.state, RequestState::InDoubt, "{error}");
+                }
+            }
+            server.stopped();
         }
     });
 }
