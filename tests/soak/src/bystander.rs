@@ -42,7 +42,7 @@ fn use_channel(name: &str, report: &Report) -> zerobuffer::Result<()> {
 
 /// Path, inode, mode, owner and size of each of a channel's objects.
 fn objects(name: &str) -> Vec<(PathBuf, u64, u32, u32, u64)> {
-    let mut objects: Vec<_> = crate::census::names(name)
+    let mut objects: Vec<_> = crate::objects::names(name)
         .into_iter()
         .filter_map(|file| {
             let path = PathBuf::from("/dev/shm").join(file);

@@ -1,7 +1,7 @@
 //! Many threads that call through one connection.
 
-use crate::client::{Desk, LONG};
 use crate::delay::now;
+use crate::desk::{Desk, LONG};
 use crate::request::{HEAD, Op};
 use crate::tell::violation;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,9 +1,9 @@
 //! One channel, its two processes, and what happens to them when.
 
 use crate::board::Board;
-use crate::census;
-use crate::client;
 use crate::delay::now;
+use crate::desk;
+use crate::objects;
 use crate::process::Process;
 use crate::report::Report;
 use crate::tell::News;
@@ -101,7 +101,7 @@ impl<'p> Lane<'p> {
         self.await_answers();
         self.stop(Side::Client);
         self.stop(Side::Server);
-        let left = census::names(&self.name);
+        let left = objects::names(&self.name);
         if !left.is_empty() {
             self.violation(&format!("left in /dev/shm: {left:?}"));
         }
@@ -253,7 +253,7 @@ impl<'p> Lane<'p> {
             Side::Client => self.board.end_client(now()),
         }
         // A client that has no server tries for as long as one call may take.
-        let (news, oddly) = process.stop(client::LONG * 2);
+        let (news, oddly) = process.stop(desk::LONG * 2);
         if oddly.is_none() && !news.contains(&News::Unchanged) {
             self.violation(&format!("the {side:?} ended without a word: {news:?}"));
         }
@@ -300,12 +300,12 @@ impl<'p> Lane<'p> {
                 self.violation(&format!("the {side:?} ended by itself: {end}"));
             }
         }
-        if let Some((file, tokens)) = census::fullest_semaphore(&self.name)
+        if let Some((file, tokens)) = objects::fullest_semaphore(&self.name)
             && tokens > 2
         {
             self.violation(&format!("{tokens} tokens in {file}"));
         }
-        let names = census::names(&self.name);
+        let names = objects::names(&self.name);
         if names.len() > 5 {
             self.violation(&format!("more names than a channel has: {names:?}"));
         }

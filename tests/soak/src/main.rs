@@ -35,12 +35,13 @@
 
 mod board;
 mod bystander;
-mod census;
 mod client;
 mod crowd;
 mod delay;
+mod desk;
 mod lane;
 mod notice;
+mod objects;
 mod process;
 mod report;
 mod request;
@@ -53,6 +54,7 @@ use clap::{Args, Parser, Subcommand};
 use report::Report;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use zerobuffer_test_support::Census;
 
 /// Kills the processes of some channels at random, and checks everything that the survivors see.
 #[derive(Parser)]
@@ -109,7 +111,7 @@ fn soak(run: &Run) -> Result<()> {
     println!("replay the plan with --seed {seed} --kills {} --lanes {}", run.kills, run.lanes);
     let report = Report::new(seed);
     let folder = tempfile::tempdir()?;
-    let before = census::Census::take(&lane::common_name());
+    let before = Census::of_process(&lane::common_name());
     let start = Instant::now();
     std::thread::scope(|scope| {
         let bystander = scope.spawn(|| bystander::watch(&report));
@@ -138,7 +140,7 @@ fn soak(run: &Run) -> Result<()> {
         }
         let _ = bystander.join();
     });
-    if let Some(changes) = before.changes(&lane::common_name()) {
+    if let Some(changes) = before.changes(|| Census::of_process(&lane::common_name())) {
         report.violation(&format!("the controller has leaked: {changes}"));
     }
     let summary = report.summary(start.elapsed());

@@ -1,7 +1,6 @@
 //! The server process.
 
 use crate::board::Board;
-use crate::census::Census;
 use crate::request::{self, Op};
 use crate::tell::{News, violation};
 use anyhow::Result;
@@ -9,6 +8,7 @@ use clap::Args;
 use std::path::PathBuf;
 use std::sync::Arc;
 use zerobuffer::{BufferConfig, Frame, Server, ServerConfig, WaitStrategy};
+use zerobuffer_test_support::Census;
 
 /// What a server process is told to be.
 #[derive(Args, Debug)]
@@ -50,7 +50,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let board = Arc::new(Board::open(&options.board)?);
     // The first thread makes mappings that stay.
     let _ = std::thread::spawn(|| {}).join();
-    let before = Census::take(&options.channel);
+    let before = Census::of_process(&options.channel);
     let config = ServerConfig::new(BufferConfig::new(256, options.payload))
         .workers(options.workers)
         .wait(strategy(&options.wait))
@@ -76,7 +76,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         violation(format!("server {life} cannot stop: {error:?}"));
     }
     drop(server);
-    match before.changes(&options.channel) {
+    match before.changes(|| Census::of_process(&options.channel)) {
         Some(changes) => violation(format!("server {life} has leaked: {changes}")),
         None => News::Unchanged.tell(),
     }

@@ -1,7 +1,7 @@
 //! One thread that calls in every way that the library has.
 
-use crate::client::{Desk, LONG};
 use crate::delay::now;
+use crate::desk::{Desk, LONG};
 use crate::request::{HEAD, Op, Sent};
 use crate::tell::violation;
 use std::collections::HashMap;
