@@ -1,7 +1,7 @@
 //! What each language offers, against the tables of `docs/api.md`: every name that stands there is in
 //! its sources, and what Rust and C have stands there.
 
-use crate::steps::root;
+use crate::run::root;
 use anyhow::{Context, Result, bail, ensure};
 use regex::Regex;
 use std::collections::{BTreeMap, BTreeSet};

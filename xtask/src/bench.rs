@@ -1,7 +1,7 @@
 //! The benchmark with everything that it can be compared with.
 
 use crate::packages::apt_install;
-use crate::steps::{cargo, root, step};
+use crate::run::{cargo, root, step};
 use crate::{matrix, python};
 use anyhow::Result;
 

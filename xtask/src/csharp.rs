@@ -1,7 +1,7 @@
 //! The C# binding: built and packed with the .NET SDK, and tested on .NET.
 
 use crate::dotnet;
-use crate::steps::{cargo, root, step};
+use crate::run::{cargo, root, step};
 use anyhow::{Context, Result, ensure};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! What the documents show is run: which test runs the examples of each document, and what a new user
 //! does first.
 
-use crate::steps::{cargo, root, step};
+use crate::run::{cargo, root, step};
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

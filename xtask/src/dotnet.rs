@@ -1,7 +1,7 @@
 //! The .NET SDK that builds and tests the C# binding. It comes from npm, and lies under target/: nothing is installed.
 
 use crate::packages::apt_install;
-use crate::steps::{root, step};
+use crate::run::{root, step};
 use anyhow::{Context, Result, ensure};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;

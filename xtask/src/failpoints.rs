@@ -1,7 +1,7 @@
 //! The steps of the protocol at which tests kill and stop processes: that they are all tested, and that
 //! a release holds none of them.
 
-use crate::steps::{cargo, root, step};
+use crate::run::{cargo, root, step};
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
 

@@ -1,8 +1,7 @@
 //! The fuzzer: whatever bytes a peer leaves in shared memory (`tests/fuzz`).
 
 use crate::packages::apt_install;
-use crate::steps::step;
-use crate::trust::{has_nightly, not_run, together};
+use crate::run::{has_nightly, not_run, step, together};
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
 use std::process::Command;
@@ -53,7 +52,7 @@ fn build() -> Result<()> {
         .args(["--target", &host(), "--target-dir", "target/fuzz"])
         .env("RUSTFLAGS", format!("{COVERAGE}{sanitizer}"));
     if !sanitized {
-        not_run("fuzzing under AddressSanitizer (no nightly toolchain)")?;
+        not_run("fuzzing under AddressSanitizer", "no nightly toolchain")?;
     }
     step("fuzzer: build", cargo)
 }

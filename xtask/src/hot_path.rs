@@ -3,7 +3,7 @@
 
 use crate::native;
 use crate::packages::apt_install;
-use crate::steps::{cargo, root, step};
+use crate::run::{cargo, root, step};
 use anyhow::{Context, Result, ensure};
 use std::process::Command;
 

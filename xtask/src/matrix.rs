@@ -3,7 +3,7 @@
 use crate::csharp;
 use crate::native;
 use crate::python_package;
-use crate::steps::{cargo, root, step};
+use crate::run::{cargo, root, step};
 use anyhow::Result;
 
 /// A language's peer, as a server and as a client.

@@ -1,7 +1,7 @@
 //! Every line of the ring, of waiting and liveness, of clients and servers, broken in each way that `cargo mutants` knows: does
 //! a test notice? It takes hours, so it is no part of a full run.
 
-use crate::steps::{cargo, step};
+use crate::run::{cargo, step};
 use anyhow::{Result, ensure};
 use std::process::Command;
 

@@ -1,7 +1,8 @@
 //! The C interface and the C++ binding: built, installed, and tested as their users have them.
 
+use crate::native_tools::{compiler, folder, pkg_config};
 use crate::packages::apt_install;
-use crate::steps::{cargo, root, step};
+use crate::run::{cargo, root, step};
 use crate::{native_documents, python};
 use anyhow::{Context, Result, ensure};
 use std::io::{BufRead, BufReader, Write};
@@ -82,13 +83,6 @@ fn prepare() -> Result<()> {
     Ok(())
 }
 
-/// A folder of ours under target/.
-pub(crate) fn folder(name: &str) -> Result<PathBuf> {
-    let path = root().join("target/cpp").join(name);
-    std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
-    Ok(path)
-}
-
 /// Configures and builds a CMake project.
 fn configure(source: &Path, build: &Path, options: &[&str]) -> Result<()> {
     let name = source.file_name().unwrap_or_default().to_string_lossy();
@@ -154,17 +148,6 @@ fn test_c(prefix: &Path) -> Result<()> {
     })
 }
 
-/// The compiler of a language, as strict as a careful user has it.
-pub(crate) fn compiler(language: &str) -> Command {
-    let (compiler, standard) = match language {
-        "c" => ("gcc", "-std=c11"),
-        _ => ("g++", "-std=c++20"),
-    };
-    let mut command = Command::new(compiler);
-    command.args([standard, "-Wall", "-Wextra"]);
-    command
-}
-
 /// The C++ tests with several threads, in a program that ThreadSanitizer has nothing against.
 fn thread_sanitizer(prefix: &Path) -> Result<()> {
     let program = folder("tsan")?.join("test");
@@ -196,17 +179,6 @@ fn refuses_older_languages(prefix: &Path) -> Result<()> {
         "compiled as C++17:\n{text}"
     );
     Ok(())
-}
-
-/// What pkg-config says of the installed library.
-pub(crate) fn pkg_config(prefix: &Path) -> Result<Vec<String>> {
-    let mut command = Command::new("pkg-config");
-    command.args(["--cflags", "--libs", "zerobuffer"]);
-    command.env("PKG_CONFIG_PATH", prefix.join("lib/pkgconfig"));
-    let output = command.output().context("pkg-config cannot be started")?;
-    let errors = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "pkg-config does not find zerobuffer: {errors}");
-    Ok(String::from_utf8_lossy(&output.stdout).split_whitespace().map(str::to_owned).collect())
 }
 
 /// The example project, which finds the installed package, as two processes.

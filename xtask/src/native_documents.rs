@@ -5,8 +5,8 @@
 //! `<!-- in FILE -->`: that program of `bindings/cpp/tests/around` has a line `SNIPPET` for it. A CMake snippet
 //! is a whole `CMakeLists.txt`, and commands for the shell are run in a fresh clone.
 
-use crate::native::{compiler, folder, pkg_config};
-use crate::steps::{root, step};
+use crate::native_tools::{compiler, folder, pkg_config};
+use crate::run::{root, step};
 use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -2,7 +2,7 @@
 //! against.
 
 use crate::packages::apt_install;
-use crate::steps::root;
+use crate::run::root;
 use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -3,7 +3,7 @@
 
 use crate::python::{run, v1_venv, venv};
 use crate::python_package::{Wheels, built, package, wheels};
-use crate::steps::{root, step};
+use crate::run::{root, step};
 use anyhow::Result;
 use std::path::Path;
 use std::process::Command;

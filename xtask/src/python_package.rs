@@ -1,7 +1,7 @@
 //! The Python package: built, tested, and packed.
 
 use crate::python::{v1_venv, venv};
-use crate::steps::{root, step};
+use crate::run::{root, step};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::process::Command;

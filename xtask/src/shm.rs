@@ -1,12 +1,15 @@
 //! Shared memory must be after the tests as it was before.
 
+use crate::run::not_run;
 use anyhow::{Context, Result, ensure};
-use nix::mount::{MsFlags, mount, umount};
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{SigHandler, Signal, signal};
 use std::collections::BTreeSet;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 /// Where the library makes files.
@@ -24,6 +27,10 @@ impl Snapshot {
     /// folders of their own from here on, so that other programs may do what they like meanwhile.
     pub(crate) fn take() -> Result<Self> {
         let private = nix::unistd::geteuid().is_root() && own_folders();
+        if !private {
+            let why = "no right to mount; a run that is interrupted may leave objects there";
+            not_run("/dev/shm and /tmp/zerobuffer for the tests alone", why)?;
+        }
         Ok(Self { names: names()?, private })
     }
 
@@ -50,16 +57,33 @@ impl Snapshot {
     }
 }
 
-impl Drop for Snapshot {
-    fn drop(&mut self) {
-        if self.private {
-            for folder in FOLDERS {
-                let _ = umount(folder);
-            }
-            // Only if it was made for the mount: a folder that is in use is not empty.
-            let _ = std::fs::remove_dir(FOLDERS[1]);
-        }
+/// Marks the process that runs the steps.
+const INSIDE: &str = "ZEROBUFFER_XTASK_INSIDE";
+
+/// Runs this program again, and ends as that one does; returns at once there. The first one is not ended by
+/// Ctrl-C, which ends everything that the second one has started: it removes what that leaves, or says so. What
+/// is mounted goes with the processes that see it.
+pub(crate) fn outlive_interruption() -> Result<()> {
+    if std::env::var_os(INSIDE).is_some() {
+        return Ok(());
     }
+    extern "C" fn go_on(_: i32) {}
+    let existed = Path::new(FOLDERS[1]).exists();
+    let before = names()?;
+    // SAFETY: the handler does nothing, and a new program begins without it.
+    unsafe { signal(Signal::SIGINT, SigHandler::Handler(go_on)) }?;
+    let mut again = Command::new(std::env::current_exe()?);
+    let status = again.args(std::env::args_os().skip(1)).env(INSIDE, "1").status()?;
+    if !existed {
+        // Made for a mount: a folder that is in use is not empty.
+        let _ = std::fs::remove_dir(FOLDERS[1]);
+    }
+    if status.code().is_none() {
+        let mut left: Vec<_> = names()?.difference(&before).cloned().collect();
+        left.retain(|name| is_ours(name));
+        eprintln!("interrupted ({status}); in shared memory since then: {left:?}");
+    }
+    std::process::exit(status.code().unwrap_or(1));
 }
 
 /// Mounts empty folders over [`FOLDERS`], for this process and its children only. False if the system
@@ -71,7 +95,7 @@ fn own_folders() -> bool {
         unshare(CloneFlags::CLONE_NEWNS).and_then(|()| mount(none, "/", none, private, none));
     let empty = |folder: &str| {
         if std::fs::create_dir(folder).is_ok() {
-            // For every user, as the library makes it: an interrupted run leaves it.
+            // For every user, as the library makes it.
             let _ = std::fs::set_permissions(folder, Permissions::from_mode(0o1777));
         }
         let mode = Some("mode=1777");

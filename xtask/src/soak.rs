@@ -1,6 +1,6 @@
 //! Random kills with restarts, as a program of their own (`tests/soak`).
 
-use crate::steps::{cargo, step};
+use crate::run::{cargo, step};
 use anyhow::Result;
 
 /// As many kills as there is time for in a full run.

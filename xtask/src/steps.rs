@@ -1,21 +1,28 @@
 //! The steps of `cargo xtask test`, in their order.
 
-use crate::shm::Snapshot;
+use crate::run::{cargo, forget_not_run, print_not_run, step, with_cfg};
+use crate::shm::{Snapshot, outlive_interruption};
 use crate::{
     api, bench, csharp, documents, failpoints, header, hot_path, matrix, native, python,
     python_existing, python_package, soak, texts, trust,
 };
-use anyhow::{Context, Result, ensure};
-use std::borrow::BorrowMut;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use anyhow::Result;
 use std::time::Instant;
 
-/// Everything.
+/// Everything, and a summary of what could not be run here.
 pub(crate) fn test() -> Result<()> {
+    outlive_interruption()?;
     let start = Instant::now();
+    forget_not_run();
     let shm = Snapshot::take()?;
-    let _ = std::fs::remove_file(not_run());
+    let outcome = all().and_then(|()| shm.check_unchanged());
+    print_not_run();
+    outcome?;
+    println!("everything else passed in {} s", start.elapsed().as_secs());
+    Ok(())
+}
+
+fn all() -> Result<()> {
     lint()?;
     header::check()?;
     api::check()?;
@@ -38,11 +45,7 @@ pub(crate) fn test() -> Result<()> {
     unsupported()?;
     trust::test()?;
     hot_path::hot_path()?;
-    benchmark()?;
-    shm.check_unchanged()?;
-    print!("{}", std::fs::read_to_string(not_run()).unwrap_or_default());
-    println!("everything passed in {} s", start.elapsed().as_secs());
-    Ok(())
+    benchmark()
 }
 
 /// Texts, formatting, lints and documentation.
@@ -79,40 +82,4 @@ fn benchmark() -> Result<()> {
     step("the benchmark's own tests", cargo("test --release -p zerobuffer-bench"))?;
     let options = ["--quick", "--json", "target/bench.json", "--html", "target/bench.html"];
     bench::bench(&options.map(str::to_owned))
-}
-
-/// A cargo command with a `--cfg` of its own, and so with a target folder of its own.
-pub(crate) fn with_cfg(cfg: &str, arguments: &str) -> Command {
-    let mut command = cargo(arguments);
-    command
-        .env("RUSTFLAGS", format!("--cfg {cfg}"))
-        .env("CARGO_TARGET_DIR", format!("target/{cfg}"));
-    command
-}
-
-pub(crate) fn cargo(arguments: &str) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(arguments.split(' ')).env("ZEROBUFFER_NOT_RUN", not_run());
-    command
-}
-
-/// Where tests note what they could not do here, to be repeated at the end of the run.
-fn not_run() -> PathBuf {
-    root().join("target/not-run.txt")
-}
-
-/// The repository's own folder.
-pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the repository's folder")
-}
-
-/// Runs one step, and fails with its name.
-pub(crate) fn step(name: &str, mut command: impl BorrowMut<Command>) -> Result<()> {
-    let command = command.borrow_mut();
-    println!("\n=== {name}: {command:?}");
-    let start = Instant::now();
-    let status = command.status().with_context(|| format!("{name}: cannot be started"))?;
-    ensure!(status.success(), "{name} failed ({status})");
-    println!("=== {name}: passed in {:.1} s", start.elapsed().as_secs_f64());
-    Ok(())
 }

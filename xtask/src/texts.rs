@@ -1,7 +1,7 @@
 //! What holds for every text of the repository, code and documents alike: a reference to a section of a protocol
 //! names one that exists, and a link leads somewhere.
 
-use crate::steps::root;
+use crate::run::root;
 use anyhow::{Context, Result, ensure};
 use regex::Regex;
 use std::collections::BTreeMap;
@@ -43,7 +43,10 @@ fn texts() -> Result<BTreeMap<String, String>> {
     let listed = String::from_utf8(listed.stdout)?;
     let is_text = |file: &&str| {
         let kind = Path::new(file).extension().and_then(|kind| kind.to_str());
-        kind.is_some_and(|kind| KINDS.contains(&kind)) && root().join(file).exists()
+        // This file's own tests are full of wrong references.
+        *file != file!()
+            && kind.is_some_and(|kind| KINDS.contains(&kind))
+            && root().join(file).exists()
     };
     let read = |file: &str| {
         let text = std::fs::read_to_string(root().join(file)).with_context(|| file.to_owned())?;

@@ -3,13 +3,9 @@
 
 use crate::fuzz;
 use crate::packages::apt_install;
-use crate::steps::{cargo, step, with_cfg};
-use anyhow::{Result, ensure};
-use std::fs::File;
-use std::io::Write;
-use std::path::Path;
-use std::process::{Child, Command};
-use std::time::Instant;
+use crate::run::{cargo, has_nightly, not_run, step, together, with_cfg};
+use anyhow::Result;
+use std::process::Command;
 
 /// Everything of this module.
 pub(crate) fn test() -> Result<()> {
@@ -43,7 +39,7 @@ fn faults_and_hostile() -> Result<()> {
     commands.push(plain);
     together("system calls that fail, and hostile peers", commands)?;
     if !sanitized {
-        return not_run("hostile peers under AddressSanitizer (no nightly toolchain)");
+        return not_run("hostile peers under AddressSanitizer", "no nightly toolchain");
     }
     let mut asan = Command::new("rustup");
     // With a target of its own, build scripts are left unsanitized.
@@ -65,38 +61,5 @@ fn litmus() -> Result<()> {
         command.env("ZEROBUFFER_LITMUS_MESSAGES", "10000000");
         step(name, command)?;
     }
-    Ok(())
-}
-
-/// Says what cannot be tested here, now and at the end of the run.
-pub(crate) fn not_run(what: &str) -> Result<()> {
-    println!("not run: {what}");
-    let list = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/not-run.txt");
-    let mut list = File::options().create(true).append(true).open(list)?;
-    writeln!(list, "not run: {what}")?;
-    Ok(())
-}
-
-pub(crate) fn has_nightly() -> bool {
-    let nightly = Command::new("rustup").args(["run", "nightly", "cargo", "--version"]).output();
-    nightly.is_ok_and(|output| output.status.success())
-}
-
-/// Runs several commands at the same time, and fails if one does.
-pub(crate) fn together(name: &str, commands: impl IntoIterator<Item = Command>) -> Result<()> {
-    let start = Instant::now();
-    let start_one = |mut command: Command| {
-        println!("=== {name}: {command:?}");
-        command.spawn()
-    };
-    let children: Vec<Child> =
-        commands.into_iter().map(start_one).collect::<std::io::Result<_>>()?;
-    // All of them are waited for, also if one has failed: none is left behind.
-    let ended: Vec<_> = children.into_iter().map(|mut child| child.wait()).collect();
-    for status in ended {
-        let status = status?;
-        ensure!(status.success(), "{name} failed ({status})");
-    }
-    println!("=== {name}: passed in {:.1} s", start.elapsed().as_secs_f64());
     Ok(())
 }
