@@ -376,6 +376,13 @@ impl ClientChannel {
         }
     }
 
+    /// From now on the response to this request goes to the caller that asks for it by its number alone, or
+    /// to any caller again. True if that is a change.
+    pub(super) fn set_addressed(&self, number: Number, addressed: bool) -> bool {
+        let sequence = self.sequence(number).filter(|_| self.ring.is_concurrent());
+        sequence.is_some_and(|sequence| self.ring.set_addressed(sequence, addressed))
+    }
+
     /// What there is to say about a request, if it is no longer waiting.
     pub(super) fn look(&self, number: Number) -> Option<Looked> {
         let Some(sequence) = self.sequence(number) else { return Some(Ok(Look::Unknown)) };
@@ -504,7 +511,8 @@ impl ClientChannel {
     /// The oldest request that the server's end left behind, if any: whoever gives it up reports it, so
     /// several threads report it once.
     fn next_lost(&self) -> Option<LostRequest> {
-        let mut pending = self.ring.pending().map(|sequence| self.number(sequence));
+        let for_any = self.ring.pending().filter(|n| !self.ring.awaits_addressee(*n));
+        let mut pending = for_any.map(|sequence| self.number(sequence));
         pending.find(|number| self.cancel(*number)).map(|number| self.fate_after_death(number))
     }
 

@@ -256,7 +256,8 @@ impl SharedClient {
     ) -> Result<OwnedResponse> {
         let deadline = Deadline::after(timeout);
         loop {
-            let (connection, sent) = self.send(size, layout, content, &deadline)?;
+            let (connection, sent) =
+                self.send(size, layout, content, Reply::ToCaller, &deadline)?;
             let outcome = sent.and_then(|number| receive(&connection, number, &deadline));
             match outcome {
                 Ok(held) => return Ok(OwnedResponse::new(Arc::clone(&connection.channel), held)),
@@ -281,10 +282,12 @@ impl SharedClient {
         size: usize,
         layout: RequestLayout,
         content: &mut Content<'_, impl FnMut(&mut [u8])>,
+        reply: Reply,
         deadline: &Deadline,
     ) -> Result<(Arc<Connection>, Result<Number>)> {
         let demand = layout.demand(size)?;
-        self.on_current(deadline, |connection| send(connection, size, demand, content, deadline))
+        let send = |connection: &Arc<_>| send(connection, size, demand, content, reply, deadline);
+        self.on_current(deadline, send)
     }
 
     /// Runs `send` on the connection of the moment; and again if it sent nothing because another thread
@@ -333,7 +336,7 @@ impl SharedClient {
     pub fn send_request_within(&self, data: &[u8], timeout: Duration) -> Result<u64> {
         let (layout, deadline) = (RequestLayout::default(), Deadline::after(timeout));
         let mut content = Content::Copy::<fn(&mut [u8])>(data);
-        let (_, sent) = self.send(data.len(), layout, &mut content, &deadline)?;
+        let (_, sent) = self.send(data.len(), layout, &mut content, Reply::ToAny, &deadline)?;
         sent.map(Number::for_caller)
     }
 
@@ -377,9 +380,9 @@ impl SharedClient {
         acquired
     }
 
-    /// As [`Client::receive_response`](super::Client::receive_response). With several threads each
-    /// answer goes to one of those that can have it: do not ask for any answer on one thread and for a
-    /// certain one on another.
+    /// As [`Client::receive_response`](super::Client::receive_response), for any thread. Never returns
+    /// the response to a request that [`call`](Self::call) has sent, or that another thread waits for by
+    /// its number: those go to their callers.
     ///
     /// # Errors
     /// The same.
@@ -404,8 +407,15 @@ impl SharedClient {
         if let Some(held) = channel.receive_at_once(number) {
             return Ok(OwnedResponse::new(Arc::clone(channel), held));
         }
+        let was_for_anybody = channel.set_addressed(number, true);
         let held = match wait(&connection, &deadline, || channel.look(number)) {
-            Err(Unready::Timeout) => return Err(timed_out(timeout)),
+            Err(Unready::Timeout) => {
+                if was_for_anybody && channel.set_addressed(number, false) {
+                    // A thread that takes any response may have passed it over.
+                    connection.receivers.notify();
+                }
+                return Err(timed_out(timeout));
+            }
             waited => channel.settle(number, &deadline, waited)?,
         };
         Ok(OwnedResponse::new(Arc::clone(channel), held))
@@ -571,6 +581,15 @@ impl SharedClient {
     }
 }
 
+/// Which thread the response to a request goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reply {
+    /// The one that asks for it by its number.
+    ToCaller,
+    /// Also one that asks for any.
+    ToAny,
+}
+
 /// What a request is to hold.
 enum Content<'d, F> {
     Copy(&'d [u8]),
@@ -596,11 +615,15 @@ fn send(
     size: usize,
     demand: Demand,
     content: &mut Content<'_, impl FnMut(&mut [u8])>,
+    reply: Reply,
     deadline: &Deadline,
 ) -> Result<Number> {
     let channel = &*connection.channel;
     let _turn = Leave { gate: &connection.senders, ticket: connection.take_turn(size, deadline)? };
-    let claim = channel.claim(demand, deadline)?;
+    let mut claim = channel.claim(demand, deadline)?;
+    if reply == Reply::ToCaller {
+        claim = claim.addressed();
+    }
     let mut open = OpenClaim { channel, claim: Some(claim) };
     if let Some(claim) = &mut open.claim {
         content.write(connection, claim.data_mut(&channel.segment.payload, size as u64));
@@ -629,6 +652,7 @@ fn receive(connection: &Connection, number: Number, deadline: &Deadline) -> Resu
     match channel.receive_at_once(number) {
         Some(held) => Ok(held),
         None => {
+            channel.set_addressed(number, true);
             let waited = wait(connection, deadline, || channel.look(number));
             channel.settle(number, deadline, waited)
         }

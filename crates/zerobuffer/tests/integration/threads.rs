@@ -1,6 +1,6 @@
 //! Several threads of one client at the same time: nothing is lost between them.
 
-use crate::harness::{LONG, scene};
+use crate::harness::{LONG, eventually, scene};
 use crate::work;
 use std::hint::spin_loop;
 use std::sync::Mutex;
@@ -153,5 +153,43 @@ fn a_panic_while_a_request_is_filled_leaves_the_client_as_it_was() {
         assert!(std::panic::catch_unwind(panics).is_err());
         assert_eq!(client.in_flight(), 0);
         assert_eq!(client.call(&[7; 100], LONG).unwrap().data(), [7; 100]);
+    });
+}
+
+/// Two threads call and one takes whatever comes: each of them gets what is its own, also of what the
+/// server's end leaves.
+#[test]
+fn a_thread_that_takes_any_response_takes_none_of_a_call() {
+    scene(|t| {
+        let server = echo(t.name());
+        let client = t.client().into_shared();
+        let rounds = 20_000 * work::factor();
+        std::thread::scope(|scope| {
+            for thread in [1, 2] {
+                let client = &client;
+                scope.spawn(move || {
+                    for _ in 0..rounds {
+                        assert_eq!(client.call(&[thread; 8], LONG).unwrap().data(), [thread; 8]);
+                    }
+                });
+            }
+            for _ in 0..rounds {
+                client.send_request(&[3; 8]).unwrap();
+                assert_eq!(client.receive_response(LONG).unwrap().data(), [3; 8]);
+            }
+        });
+        drop(server);
+        let silent = Server::create(t.name(), BufferConfig::new(0, 1 << 16)).unwrap();
+        client.reconnect(LONG).unwrap();
+        let sent = client.send_request(&[3; 8]).unwrap();
+        std::thread::scope(|scope| {
+            let call = scope.spawn(|| client.call(&[1; 8], LONG).unwrap_err());
+            eventually("the call is sent", || client.in_flight() == 2);
+            drop(silent);
+            let error = client.receive_response(LONG).unwrap_err();
+            assert_eq!(error.lost_request().map(|lost| lost.sequence), Some(sent));
+            assert_eq!(client.receive_response(LONG).unwrap_err().lost_request(), None);
+            assert_eq!(call.join().unwrap().lost_request().unwrap().sequence, sent + 1);
+        });
     });
 }

@@ -62,6 +62,8 @@ struct Marker {
 pub(crate) struct Claim {
     place: Place,
     permit: SendPermit,
+    /// The answer goes to the one who asks for it by its sequence, and to nobody else.
+    addressed: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -75,6 +77,12 @@ struct Place {
 }
 
 impl Claim {
+    /// The same place, for a request whose answer is not for those who take any.
+    #[inline]
+    pub(crate) fn addressed(self) -> Self {
+        Self { addressed: true, ..self }
+    }
+
     /// Where the data goes, from the start of the ring.
     #[inline]
     pub(crate) fn data_start(&self) -> u64 {
@@ -223,7 +231,7 @@ impl ClientRing {
             None => self.place(&permit, demand),
         };
         match placed {
-            Ok(Ok(place)) => Ok(ClaimStep::Ready(Claim { place, permit })),
+            Ok(Ok(place)) => Ok(ClaimStep::Ready(Claim { place, permit, addressed: false })),
             unplaced => {
                 self.permit.put(permit);
                 unplaced.map(|step| step.expect_err("placed above"))
@@ -279,7 +287,7 @@ impl ClientRing {
         let concurrent = self.is_concurrent();
         let permit = self.permit.take(concurrent)?;
         match self.place_at_once(&permit, demand, concurrent) {
-            Some(place) => Some(Claim { place, permit }),
+            Some(place) => Some(Claim { place, permit, addressed: false }),
             None => {
                 self.permit.put(permit);
                 None
@@ -339,12 +347,12 @@ impl ClientRing {
     pub(crate) fn commit(&self, claim: Claim, len: u64) -> u64 {
         debug_assert!(len <= claim.capacity());
         let sequence = self.next.load(Ordering::Relaxed);
-        let Claim { place: Place { position, shape, alignment, wraps }, permit } = claim;
+        let Claim { place: Place { position, shape, alignment, wraps }, permit, addressed } = claim;
         if wraps {
             self.publish_marker(&permit, sequence);
         }
         let (next_position, free) = self.advance(&permit, position, shape.len(), sequence + 1);
-        self.table.entry(sequence).enter(sequence, position, shape, alignment);
+        self.table.entry(sequence).enter(sequence, position, shape, alignment, addressed);
         // Release: pairs with the Acquire of a receiving thread, which then finds the entry. Before
         // the publication, so that its answer is never looked for in vain.
         self.next.store(sequence + 1, Ordering::Release);
@@ -602,7 +610,11 @@ impl ClientRing {
                 // answered by now if answers come in order: then they are received in order, too.
                 (sequence, oldest_pending, looked_twice) = (waiting, None, true);
             }
-            match self.look(sequence)? {
+            let looked = match self.awaits_addressee(sequence) {
+                true => Look::Waiting,
+                false => self.look(sequence)?,
+            };
+            match looked {
                 Look::Ready(held) => {
                     self.scan_from.store(oldest_pending.unwrap_or(sequence + 1), Ordering::Relaxed);
                     return Ok(Some(held));
@@ -616,10 +628,22 @@ impl ClientRing {
         Ok(None)
     }
 
-    /// Whether a pending request is waiting no more.
+    /// From now on the answer to `sequence` goes to the one who asks for it by its sequence alone; or to
+    /// anybody again. True if that is a change.
+    pub(crate) fn set_addressed(&self, sequence: u64, addressed: bool) -> bool {
+        self.table.entry(sequence).set_addressed(sequence, addressed)
+    }
+
+    /// Whether the answer to `sequence`, which is not collected, has an addressee.
+    pub(crate) fn awaits_addressee(&self, sequence: u64) -> bool {
+        self.table.entry(sequence).awaits_addressee(sequence)
+    }
+
+    /// Whether a pending request without an addressee is waiting no more.
     fn has_news(&self, sequence: u64) -> bool {
         let entry = self.table.entry(sequence);
-        entry.status(sequence) == Some(SlotStatus::Pending)
+        !entry.awaits_addressee(sequence)
+            && entry.status(sequence) == Some(SlotStatus::Pending)
             && self.state_of(sequence, entry.position()) != Phase::Request.of(sequence)
     }
 
@@ -671,11 +695,9 @@ impl ClientRing {
         let exchanged =
             state.compare_exchange(request, cancelled, Ordering::AcqRel, Ordering::Acquire);
         failpoint!("cancel.after_state");
-        // If the answer was faster it is there to be collected.
-        entry.set(
-            sequence,
-            if exchanged.is_ok() { SlotStatus::Abandoned } else { SlotStatus::Pending },
-        );
+        // If the answer was faster it is there to be collected, by its addressee if it has one.
+        let to = if exchanged.is_ok() { SlotStatus::Abandoned } else { SlotStatus::Pending };
+        entry.change(sequence, SlotStatus::Cancelling, to, concurrent);
         exchanged.is_ok()
     }
 

@@ -355,6 +355,37 @@ fn an_answer_that_a_cancel_leaves_is_not_unknown_to_who_waits_for_it() {
     });
 }
 
+/// One thread waits for a certain answer, which a second one may be cancelling, while a third one takes any:
+/// it goes to the first one, or to nobody.
+#[test]
+fn an_addressed_answer_goes_to_its_addressee_alone() {
+    check(|| addressee_beside_a_receive_of_any(true));
+}
+
+fn addressee_beside_a_receive_of_any(addressed: bool) {
+    let world = World::new(64);
+    world.client.set_concurrent();
+    assert_eq!(world.send(8), 1);
+    world.client.set_addressed(1, addressed);
+    world.serve();
+    let canceller = {
+        let world = Arc::clone(&world);
+        thread::spawn(move || world.client.cancel(1))
+    };
+    let any = {
+        let world = Arc::clone(&world);
+        thread::spawn(move || world.client.next_ready().expect("a conforming server"))
+    };
+    let _held = world.collect(1);
+    assert!(!canceller.join().unwrap() && any.join().unwrap().is_none());
+}
+
+#[test]
+#[should_panic]
+fn control_without_an_addressee_anybody_takes_the_answer() {
+    check(|| addressee_beside_a_receive_of_any(false));
+}
+
 /// Both sides sleep until the other one wakes them: the ring and the semaphores together.
 #[test]
 fn a_round_trip_in_which_both_sides_sleep() {

@@ -32,9 +32,12 @@ impl SlotStatus {
         }
         [Self::Pending, Self::Held, Self::Returned, Self::Abandoned, Self::Cancelling]
             .into_iter()
-            .find(|fate| *fate as u64 == word & 0xff)
+            .find(|fate| *fate as u64 == word & 0xff & !ADDRESSED)
     }
 }
+
+/// Beside the status: the answer has an addressee, and a search for any answer passes it over.
+const ADDRESSED: u64 = 0x80;
 
 /// One request's record.
 #[derive(Debug)]
@@ -49,12 +52,20 @@ pub(super) struct Entry {
 impl Entry {
     /// Enters a request. Called by the one who commits, while nobody knows of the sequence yet.
     #[inline]
-    pub(super) fn enter(&self, sequence: u64, position: u64, shape: SlotShape, alignment: u64) {
+    pub(super) fn enter(
+        &self,
+        sequence: u64,
+        position: u64,
+        shape: SlotShape,
+        alignment: u64,
+        addressed: bool,
+    ) {
         let shape = SlotShape { status: alignment.trailing_zeros() as u16, ..shape };
         self.position.store(position, Ordering::Relaxed);
         self.shape.store(shape.to_word(), Ordering::Relaxed);
         // Release: pairs with the Acquire in `fate`, which makes position and shape visible.
-        self.fate.store(SlotStatus::Pending.of(sequence), Ordering::Release);
+        let mark = if addressed { ADDRESSED } else { 0 };
+        self.fate.store(SlotStatus::Pending.of(sequence) | mark, Ordering::Release);
     }
 
     /// The fate of `sequence`; `None` if this entry is about another request by now.
@@ -68,7 +79,33 @@ impl Entry {
     #[inline]
     pub(super) fn is(&self, sequence: u64, fate: SlotStatus) -> bool {
         // Acquire: as in `fate`. A number of more than 56 bits would look like a smaller one.
-        self.fate.load(Ordering::Acquire) == fate.of(sequence) && sequence <= MAX_SEQUENCE
+        self.fate.load(Ordering::Acquire) & !ADDRESSED == fate.of(sequence)
+            && sequence <= MAX_SEQUENCE
+    }
+
+    /// Whether `sequence` has no collected answer, and an addressee.
+    #[inline]
+    pub(super) fn awaits_addressee(&self, sequence: u64) -> bool {
+        let pending = [SlotStatus::Pending, SlotStatus::Cancelling];
+        // Acquire: as in `status`.
+        let word = self.fate.load(Ordering::Acquire);
+        pending.iter().any(|status| word == status.of(sequence) | ADDRESSED)
+    }
+
+    /// Notes that `sequence` has an addressee, or has none any more, whatever its status is. True if that
+    /// is a change.
+    pub(super) fn set_addressed(&self, sequence: u64, addressed: bool) -> bool {
+        let mark = |word: u64| if addressed { word | ADDRESSED } else { word & !ADDRESSED };
+        let mut seen = self.fate.load(Ordering::Relaxed);
+        while seen >> 8 == sequence && mark(seen) != seen {
+            // AcqRel: passes on what the status before was published with.
+            let (success, failure) = (Ordering::AcqRel, Ordering::Relaxed);
+            match self.fate.compare_exchange_weak(seen, mark(seen), success, failure) {
+                Ok(_) => return true,
+                Err(now) => seen = now,
+            }
+        }
+        false
     }
 
     /// Changes the fate; only for the one who alone may do so (the holder of a guard).
@@ -79,7 +116,8 @@ impl Entry {
         self.fate.store(to.of(sequence), Ordering::Release);
     }
 
-    /// Changes the fate if it still is `from`; exactly one of several who try succeeds.
+    /// Changes the fate if it still is `from`, and keeps the mark of [`Entry::set_addressed`]; exactly
+    /// one of several who try succeeds.
     #[inline]
     pub(super) fn change(
         &self,
@@ -89,16 +127,22 @@ impl Entry {
         concurrent: bool,
     ) -> bool {
         let (from, to) = (from.of(sequence), to.of(sequence));
-        if concurrent {
-            // Release and Acquire as in `set` and `fate`.
-            self.fate.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
-        } else {
-            let as_expected = self.fate.load(Ordering::Relaxed) == from;
-            if as_expected {
-                self.fate.store(to, Ordering::Release);
+        let mut seen = self.fate.load(Ordering::Relaxed);
+        while seen & !ADDRESSED == from {
+            let next = to | seen & ADDRESSED;
+            if !concurrent {
+                self.fate.store(next, Ordering::Release);
+                return true;
             }
-            as_expected
+            // Release and Acquire as in `set` and `status`. It fails a second time only if the mark was
+            // changed meanwhile.
+            let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
+            match self.fate.compare_exchange(seen, next, success, failure) {
+                Ok(_) => return true,
+                Err(now) => seen = now,
+            }
         }
+        false
     }
 
     #[inline]

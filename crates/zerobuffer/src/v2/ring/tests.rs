@@ -18,6 +18,7 @@ struct Sent {
     data: Vec<u8>,
     alignment: u64,
     cancelled: bool,
+    addressed: bool,
 }
 
 /// Both rings on one heap block, and the queue that they are compared with.
@@ -35,6 +36,8 @@ struct World {
     held: Vec<Held>,
     returned: u64,
     published: u64,
+    /// Some requests are sent with an addressee.
+    addressing: bool,
 }
 
 impl World {
@@ -68,6 +71,7 @@ impl World {
             held: Vec::new(),
             returned: 0,
             published: written,
+            addressing: false,
         }
     }
 
@@ -135,13 +139,17 @@ impl World {
         let capacity = claim.capacity();
         treacherous_bytes(claim.data_mut(&self.payload, capacity), sequence);
         let data = claim.data_mut(&self.payload, len).to_vec();
+        let addressed = self.addressing && sequence.is_multiple_of(4);
+        if addressed {
+            claim = claim.addressed();
+        }
         assert_eq!(self.client.next_sequence(), sequence);
         assert_eq!(self.client.commit(claim, len), sequence);
         for block in [REQUEST, RESPONSE] {
             assert_eq!(self.word(block + oieb::PAYLOAD_FREE_BYTES), self.client.free());
         }
         self.queue.push_back(sequence);
-        self.sent.insert(sequence, Sent { bytes, data, alignment, cancelled: false });
+        self.sent.insert(sequence, Sent { bytes, data, alignment, cancelled: false, addressed });
         true
     }
 
@@ -226,7 +234,8 @@ impl World {
             }
             _ => {
                 let found = self.client.next_ready().unwrap();
-                assert_eq!(found.as_ref().map(|held| held.sequence), ready.first().copied());
+                let oldest = ready.iter().copied().find(|n| !self.sent[n].addressed);
+                assert_eq!(found.as_ref().map(|held| held.sequence), oldest);
                 found
             }
         };
@@ -286,6 +295,15 @@ impl World {
         true
     }
 
+    /// Gives one of the requests an addressee, or takes it away.
+    fn address(&mut self, pick: usize, addressed: bool) {
+        let pick = pick % self.sent.len().max(1);
+        let Some((sequence, sent)) = self.sent.iter_mut().nth(pick) else { return };
+        let before = std::mem::replace(&mut sent.addressed, addressed);
+        let changed = self.client.set_addressed(*sequence, addressed);
+        assert!(!changed || before != addressed || sent.cancelled, "request {sequence}");
+    }
+
     fn cancel(&mut self, pick: usize) {
         if self.sent.is_empty() {
             return;
@@ -311,6 +329,7 @@ impl World {
     fn settle(&mut self) {
         while self.take() {}
         while self.answer(0, 7) {}
+        (0..self.sent.len()).for_each(|pick| self.address(pick, false));
         while self.collect(None) {}
         self.forget_swallowed();
         while self.release(0) {}
@@ -358,6 +377,7 @@ enum Operation {
     Collect(Option<usize>),
     Release(usize),
     Cancel(usize),
+    Address(usize, bool),
 }
 
 fn operation(size: u64) -> impl Strategy<Value = Operation> {
@@ -381,10 +401,12 @@ fn operation(size: u64) -> impl Strategy<Value = Operation> {
         4 => prop::option::of(any::<usize>()).prop_map(Operation::Collect),
         4 => any::<usize>().prop_map(Operation::Release),
         1 => any::<usize>().prop_map(Operation::Cancel),
+        2 => any::<(usize, bool)>().prop_map(|(pick, to)| Operation::Address(pick, to)),
     ]
 }
 
 fn run(world: &mut World, operations: &[Operation]) {
+    world.addressing = true;
     for operation in operations {
         match *operation {
             Operation::Send { demand, keep } => drop(world.send_to(demand, keep)),
@@ -393,12 +415,14 @@ fn run(world: &mut World, operations: &[Operation]) {
             Operation::Collect(pick) => drop(world.collect(pick)),
             Operation::Release(pick) => drop(world.release(pick)),
             Operation::Cancel(pick) => world.cancel(pick),
+            Operation::Address(pick, addressed) => world.address(pick, addressed),
         }
     }
 }
 
 /// Whatever came before: once the ring is empty, every request that is not too large can be placed.
 fn place_largest(world: &mut World) {
+    world.addressing = false;
     let largest = world.client.max_capacity();
     for len in [largest, 0, largest, largest / 2, largest] {
         while !world.send(len, 1, true) {
