@@ -11,7 +11,7 @@ use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-/// Failure codes in an answer's status word (protocol v2, section 5.5 "Status of an answer").
+/// Failure codes in an answer's status word (protocol v2, section 5.5 "Status of a response").
 pub(super) mod status {
     pub(crate) const OK: u16 = 0;
     pub(crate) const HANDLER_ERROR: u16 = 1;
