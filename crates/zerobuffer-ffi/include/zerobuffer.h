@@ -12,6 +12,7 @@
  * - Handles (zb_client, zb_server, zb_reader, zb_writer) are made by one function and freed by its
  *   ..._close. Guards (zb_buffer, zb_view, zb_frame) are structs in your memory that say where bytes in
  *   shared memory are, and whose; nothing is allocated for one. A guard may be moved, not duplicated.
+ *   Handles are const for every call but ..._close, which frees them: what a call changes lies behind them.
  * - Null pointers, wrong sizes, names and numbers, and guards that were used before are found and
  *   refused. A handle that was closed, and a handle on two threads against its documentation, are not.
  * - In a process that was forked off, every call fails with ZB_WRONG_PROCESS and closing touches
@@ -839,7 +840,7 @@ void zb_server_close(struct zb_server *server);
  * `zb_server_stop` and the return of a handler that was still running then; at once if this call fails. It may be
  * called on another thread.
  */
-zb_status zb_server_start(struct zb_server *server,
+zb_status zb_server_start(const struct zb_server *server,
                           zb_handler handler,
                           void *user,
                           zb_release release);
@@ -850,7 +851,9 @@ zb_status zb_server_start(struct zb_server *server,
  * next one is received, unless it is detached. Call it again and again: it also looks after
  * clients that go.
  */
-zb_status zb_server_receive(struct zb_server *server, int64_t timeout_ns, struct zb_frame *frame);
+zb_status zb_server_receive(const struct zb_server *server,
+                            int64_t timeout_ns,
+                            struct zb_frame *frame);
 
 /**
  * Stops in good order: takes nothing more, lets running handlers finish, tells the client, lets
@@ -862,7 +865,7 @@ zb_status zb_server_receive(struct zb_server *server, int64_t timeout_ns, struct
  *
  * Fails with what made the background server give up before, if anything did.
  */
-zb_status zb_server_stop(struct zb_server *server);
+zb_status zb_server_stop(const struct zb_server *server);
 
 /**
  * Whether threads are serving: false before `zb_server_start`, after `zb_server_stop`, and if the
@@ -953,7 +956,7 @@ void zb_client_close(struct zb_client *client);
  * While views of this client are held, waiting for room is bounded by the send timeout, and
  * nothing is sent again by itself.
  */
-zb_status zb_client_call(struct zb_client *client,
+zb_status zb_client_call(const struct zb_client *client,
                          const uint8_t *data,
                          size_t len,
                          int64_t timeout_ns,
@@ -962,7 +965,7 @@ zb_status zb_client_call(struct zb_client *client,
 /**
  * Sends a copy of `len` bytes. `sequence` gets the number of the request.
  */
-zb_status zb_client_send(struct zb_client *client,
+zb_status zb_client_send(const struct zb_client *client,
                          const uint8_t *data,
                          size_t len,
                          uint64_t *sequence);
@@ -974,7 +977,7 @@ zb_status zb_client_send(struct zb_client *client,
  *
  * With two buffers capacity and alignment are not used.
  */
-zb_status zb_client_acquire(struct zb_client *client,
+zb_status zb_client_acquire(const struct zb_client *client,
                             size_t size,
                             size_t capacity,
                             size_t alignment,
@@ -985,7 +988,7 @@ zb_status zb_client_acquire(struct zb_client *client,
  * is there, and a timeout changes nothing. Otherwise it is the answer to that request, which is
  * given up when the timeout passes, unless that is 0.
  */
-zb_status zb_client_receive(struct zb_client *client,
+zb_status zb_client_receive(const struct zb_client *client,
                             uint64_t sequence,
                             int64_t timeout_ns,
                             struct zb_view *response);
@@ -994,7 +997,7 @@ zb_status zb_client_receive(struct zb_client *client,
  * Gives up a request: no answer to it will be delivered. True if it was given up; false if its
  * answer is there already, or if no such request is waiting.
  */
-bool zb_client_cancel(struct zb_client *client, uint64_t sequence);
+bool zb_client_cancel(const struct zb_client *client, uint64_t sequence);
 
 /**
  * Attaches to the channel's present server: after the former one has gone, or to start over. `report`, if
@@ -1006,7 +1009,7 @@ bool zb_client_cancel(struct zb_client *client, uint64_t sequence);
  * sent again, and a connection that works is left as it is: each thread may call this after an error,
  * whatever it holds.
  */
-zb_status zb_client_reconnect(struct zb_client *client,
+zb_status zb_client_reconnect(const struct zb_client *client,
                               int64_t timeout_ns,
                               struct zb_reconnected *report);
 
@@ -1080,7 +1083,7 @@ void zb_reader_close(struct zb_reader *reader);
  * The next frame, waiting for it until the timeout has passed; 0 looks once. `frame` gets it, or
  * is empty. What a writer had written before its end is delivered first.
  */
-zb_status zb_reader_read(struct zb_reader *reader, int64_t timeout_ns, struct zb_view *frame);
+zb_status zb_reader_read(const struct zb_reader *reader, int64_t timeout_ns, struct zb_view *frame);
 
 /**
  * Copies the writer's metadata into `buffer` of `capacity` bytes; see
@@ -1125,7 +1128,7 @@ void zb_writer_close(struct zb_writer *writer);
 /**
  * Writes a copy of `len` bytes as one frame. `sequence`, if it is not null, gets its number.
  */
-zb_status zb_writer_write(struct zb_writer *writer,
+zb_status zb_writer_write(const struct zb_writer *writer,
                           const uint8_t *data,
                           size_t len,
                           uint64_t *sequence);
@@ -1134,18 +1137,18 @@ zb_status zb_writer_write(struct zb_writer *writer,
  * A frame of `size` bytes to be filled in the ring. Nothing else can be written until it is
  * committed or abandoned.
  */
-zb_status zb_writer_acquire(struct zb_writer *writer, size_t size, struct zb_buffer *buffer);
+zb_status zb_writer_acquire(const struct zb_writer *writer, size_t size, struct zb_buffer *buffer);
 
 /**
  * Describes the stream, once in the buffer's life; to be called before the first frame.
  */
-zb_status zb_writer_set_metadata(struct zb_writer *writer, const uint8_t *data, size_t len);
+zb_status zb_writer_set_metadata(const struct zb_writer *writer, const uint8_t *data, size_t len);
 
 /**
  * Whether the reader is there at this moment, and the buffer's name still its own. False while a
  * buffer is open.
  */
-bool zb_writer_is_reader_connected(struct zb_writer *writer);
+bool zb_writer_is_reader_connected(const struct zb_writer *writer);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -1,10 +1,11 @@
 //! The guard of bytes to fill: a request, or a version 1 frame.
 
-use crate::client::{NOT_OPEN, zb_client};
-use crate::error::{null, run, run_or, zb_status};
-use crate::writer::zb_writer;
-use std::ptr::{NonNull, null_mut};
-use zerobuffer::{Error, OwnedRequestBuffer, Result};
+use crate::error::{run, run_or, zb_status};
+use crate::lender::Lender;
+use crate::pointers::given;
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::ptr::{null_mut, with_exposed_provenance_mut};
+use zerobuffer::{DuplexClient, DuplexRequestBuffer, Error, OwnedRequestBuffer, Result, v1};
 
 /// Bytes in shared memory that are the caller's to fill; then `zb_buffer_commit` sends them, or
 /// `zb_buffer_abandon` gives them up. They hold whatever was there before: write all of them.
@@ -24,33 +25,123 @@ pub struct zb_buffer {
     pub opaque: [u64; 2],
 }
 
-/// Whose buffer it is, in the first opaque word; the second one is the handle's address.
+/// A client for one thread. Its buffer and its views borrow it.
+pub(crate) type LocalClient = Lender<DuplexClient, DuplexRequestBuffer<'static>>;
+
+/// A writer. Its buffer has it exclusively.
+pub(crate) type LocalWriter = Lender<v1::Writer, v1::FrameBuffer<'static>>;
+
+/// Whose buffer it is, in the first opaque word; the second one is an address.
 #[derive(Clone, Copy)]
 #[repr(u64)]
 pub(crate) enum Owner {
+    /// Of a [`LocalClient`].
     Client = 0x7a62_2e62_7566_6331,
+    /// Of a [`LocalWriter`].
     Writer = 0x7a62_2e62_7566_7731,
-    /// A boxed [`OwnedRequestBuffer`] in place of a handle: a client for many threads has several.
+    /// Of a boxed [`OwnedRequestBuffer`]: a client for many threads has several.
     Boxed = 0x7a62_2e62_7566_6f31,
 }
+
+const NOT_OPEN: Error = Error::InvalidState { reason: "the buffer is not open" };
+
+const SAME_LENGTH: Error = Error::InvalidState {
+    reason: "a frame of version 1 has the length that it was acquired with; acquire another one",
+};
 
 impl zb_buffer {
     pub(crate) const EMPTY: Self = Self { data: null_mut(), len: 0, capacity: 0, opaque: [0; 2] };
 
-    pub(crate) fn new<T>(
-        data: NonNull<[u8]>,
-        capacity: usize,
-        owner: Owner,
-        handle: *mut T,
-    ) -> Self {
-        let handle = handle.expose_provenance() as u64;
-        let (data, len) = (data.cast().as_ptr(), data.len());
-        Self { data, len, capacity, opaque: [owner as u64, handle] }
+    pub(crate) fn new(data: &mut [u8], capacity: usize, owner: Owner, address: u64) -> Self {
+        let len = data.len();
+        Self { data: data.as_mut_ptr(), len, capacity, opaque: [owner as u64, address] }
     }
 
-    fn handle<T>(&self, owner: Owner) -> Option<*mut T> {
-        let address = self.opaque[1] as usize;
-        (self.opaque[0] == owner as u64).then(|| std::ptr::with_exposed_provenance_mut(address))
+    pub(crate) fn boxed(mut buffer: OwnedRequestBuffer) -> Self {
+        let capacity = buffer.capacity();
+        let mut this = Self::new(buffer.data_mut(), capacity, Owner::Boxed, 0);
+        this.opaque[1] = Box::into_raw(Box::new(buffer)).expose_provenance() as u64;
+        this
+    }
+
+    fn abandon(&mut self) {
+        if let Some(open) = std::mem::replace(self, Self::EMPTY).open() {
+            open.abandon();
+        }
+    }
+
+    fn open(&self) -> Option<Open> {
+        let [tag, address] = self.opaque;
+        // SAFETY: the rule **Guards**: this library has stored the address of a lender of this type with the tag,
+        // or of a box, and empties the buffer when its guard is taken.
+        unsafe {
+            match tag {
+                _ if tag == Owner::Client as u64 => Some(Open::Client(Lender::at(address))),
+                _ if tag == Owner::Writer as u64 => Some(Open::Writer(Lender::at(address))),
+                _ if tag == Owner::Boxed as u64 => {
+                    let request = with_exposed_provenance_mut(address as usize);
+                    Some(Open::Boxed(ManuallyDrop::new(Box::from_raw(request))))
+                }
+                _ => None,
+            }
+        }
+    }
+}
+
+/// The guard of a buffer.
+enum Open {
+    Client(&'static LocalClient),
+    Writer(&'static LocalWriter),
+    /// Stays boxed until it is taken.
+    Boxed(ManuallyDrop<Box<OwnedRequestBuffer>>),
+}
+
+impl Open {
+    fn resize(&mut self, len: usize) -> Result<()> {
+        match self {
+            Self::Client(client) => {
+                client.with_guard(|request| resize(request, len)).unwrap_or(Err(NOT_OPEN))
+            }
+            Self::Writer(writer) => {
+                match writer.with_guard(|frame| frame.len() == len).ok_or(NOT_OPEN)? {
+                    true => Ok(()),
+                    false => Err(SAME_LENGTH),
+                }
+            }
+            Self::Boxed(request) => request.resize(len),
+        }
+    }
+
+    #[inline]
+    fn commit(self) -> Result<u64> {
+        match self {
+            Self::Client(client) => {
+                let (request, _keep) = client.take();
+                request.ok_or(NOT_OPEN)?.commit()
+            }
+            Self::Writer(writer) => {
+                let (frame, _keep) = writer.take();
+                frame.ok_or(NOT_OPEN)?.commit()
+            }
+            Self::Boxed(request) => ManuallyDrop::into_inner(request).commit(),
+        }
+    }
+
+    fn abandon(self) {
+        match self {
+            Self::Client(client) => drop(client.take()),
+            Self::Writer(writer) => drop(writer.take()),
+            Self::Boxed(request) => drop(ManuallyDrop::into_inner(request)),
+        }
+    }
+}
+
+#[inline]
+fn resize(request: &mut DuplexRequestBuffer<'_>, len: usize) -> Result<()> {
+    match request {
+        DuplexRequestBuffer::InPlace(buffer) => buffer.resize(len),
+        DuplexRequestBuffer::TwoBuffers(buffer) if len != buffer.len() => Err(SAME_LENGTH),
+        DuplexRequestBuffer::TwoBuffers(_) => Ok(()),
     }
 }
 
@@ -59,61 +150,31 @@ impl zb_buffer {
 ///
 /// `sequence`, if it is not null, gets the number of the request or frame.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn zb_buffer_commit(buffer: *mut zb_buffer, sequence: *mut u64) -> zb_status {
+pub extern "C" fn zb_buffer_commit(
+    buffer: Option<&mut zb_buffer>,
+    sequence: Option<&mut MaybeUninit<u64>>,
+) -> zb_status {
     run(|| {
-        // SAFETY: the C contract.
-        let buffer = unsafe { buffer.as_mut() }.ok_or_else(|| null("buffer"))?;
-        // SAFETY: the C contract.
-        let committed = unsafe { commit(buffer) };
-        if !matches!(committed, Err(Error::TooLarge { .. })) {
-            *buffer = zb_buffer::EMPTY;
+        let buffer = given(buffer, "buffer")?;
+        let mut open = buffer.open().ok_or(NOT_OPEN)?;
+        match open.resize(buffer.len) {
+            Err(error @ Error::TooLarge { .. }) => return Err(error),
+            Err(error) => {
+                buffer.abandon();
+                return Err(error);
+            }
+            Ok(()) => *buffer = zb_buffer::EMPTY,
         }
-        let committed = committed?;
-        // SAFETY: the C contract.
-        if let Some(sequence) = unsafe { sequence.as_mut() } {
-            *sequence = committed;
+        let committed = open.commit()?;
+        if let Some(sequence) = sequence {
+            sequence.write(committed);
         }
         Ok(())
     })
 }
 
-/// # Safety
-/// The C contract.
-#[inline]
-unsafe fn commit(buffer: &zb_buffer) -> Result<u64> {
-    if let Some(client) = buffer.handle::<zb_client>(Owner::Client) {
-        // SAFETY: the C contract.
-        return unsafe { zb_client::commit(client, buffer.len) };
-    }
-    if let Some(writer) = buffer.handle::<zb_writer>(Owner::Writer) {
-        // SAFETY: the C contract.
-        return unsafe { zb_writer::commit(writer, buffer.len) };
-    }
-    if let Some(request) = buffer.handle::<OwnedRequestBuffer>(Owner::Boxed) {
-        // SAFETY: made by `Box::into_raw`, and this buffer is the only one that has it.
-        unsafe { &mut *request }.resize(buffer.len)?;
-        // SAFETY: as above; from here on the buffer is emptied.
-        return unsafe { Box::from_raw(request) }.commit();
-    }
-    Err(NOT_OPEN)
-}
-
 /// Gives the buffer up: nothing is sent. Leaves it empty; does nothing for an empty or null one.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn zb_buffer_abandon(buffer: *mut zb_buffer) {
-    run_or((), || {
-        // SAFETY: the C contract.
-        let Some(buffer) = (unsafe { buffer.as_mut() }) else { return };
-        if let Some(client) = buffer.handle::<zb_client>(Owner::Client) {
-            // SAFETY: the C contract.
-            unsafe { zb_client::abandon(client) };
-        } else if let Some(writer) = buffer.handle::<zb_writer>(Owner::Writer) {
-            // SAFETY: the C contract.
-            unsafe { zb_writer::abandon(writer) };
-        } else if let Some(request) = buffer.handle::<OwnedRequestBuffer>(Owner::Boxed) {
-            // SAFETY: made by `Box::into_raw`, and forgotten here.
-            drop(unsafe { Box::from_raw(request) });
-        }
-        *buffer = zb_buffer::EMPTY;
-    });
+pub extern "C" fn zb_buffer_abandon(buffer: Option<&mut zb_buffer>) {
+    run_or((), || buffer.map_or((), zb_buffer::abandon));
 }

@@ -1,16 +1,19 @@
 //! Clients of channels of both kinds.
 
-use crate::buffer::{Owner, zb_buffer};
+use crate::buffer::{LocalClient, Owner, zb_buffer};
 use crate::config::{
     self, ZB_CHANNEL_ANY, ZB_CHANNEL_IN_PLACE, ZB_CHANNEL_TWO_BUFFERS, ZB_THREADS_MANY,
-    ZB_THREADS_ONE, bytes, duration, zb_client_config,
+    ZB_THREADS_ONE, duration, zb_client_config,
 };
-use crate::error::{self, run, run_or, state_code, zb_status};
+use crate::error::{run, run_or, state_code, zb_status};
+use crate::lender::Lender;
+use crate::pointers::{self, bytes, copy_out, given, place_for, size_prefixed};
 use crate::view::{LocalResponse, receive, zb_view};
-use std::cell::{Cell, RefCell, UnsafeCell};
+use std::cell::RefCell;
 use std::ffi::c_char;
 use std::mem::MaybeUninit;
-use std::ptr::{NonNull, null, null_mut};
+use std::ptr::null;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 use zerobuffer::{
     Client, Closer, DuplexChannelFactory, DuplexClient, DuplexRequestBuffer, DuplexResponse, Error,
@@ -28,24 +31,17 @@ pub struct zb_client {
     kind: Kind,
 }
 
-// One indirection fewer on the way of each call; there are few clients.
-#[allow(clippy::large_enum_variant)]
 enum Kind {
-    One(Local),
+    One(Rc<LocalClient>),
     Many { client: SharedClient, send_timeout: Duration },
 }
 
-/// A client for one thread, and what was handed out of it.
-pub(crate) struct Local {
-    /// The boxed handle that this is in.
-    home: Cell<*mut zb_client>,
-    /// Before the client, which it borrows: dropped first.
-    open: RefCell<Option<DuplexRequestBuffer<'static>>>,
-    client: UnsafeCell<DuplexClient>,
-    /// Responses and a buffer in the caller's hands, which borrow `client`.
-    guards: Cell<usize>,
-    /// To be freed when the last of them is given back.
-    closing: Cell<bool>,
+impl Drop for zb_client {
+    fn drop(&mut self) {
+        if let Kind::One(local) = &self.kind {
+            local.end();
+        }
+    }
 }
 
 /// A request that was sent again.
@@ -84,6 +80,7 @@ pub struct zb_reconnected {
 
 /// What there is to know about a client at this moment.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct zb_client_state {
     /// `sizeof(zb_client_state)`, set by the caller: no more than that is written.
     pub size: usize,
@@ -99,176 +96,126 @@ pub struct zb_client_state {
     pub is_desynchronised: u32,
 }
 
+size_prefixed!(zb_client_state);
+
 const HELD: Error = Error::InvalidState {
     reason: "views or a buffer of the former connection are held; release, abandon or detach them first",
 };
 
-impl Local {
-    fn new(client: DuplexClient) -> Self {
-        Self {
-            home: Cell::new(null_mut()),
-            open: RefCell::new(None),
-            client: UnsafeCell::new(client),
-            guards: Cell::new(0),
-            closing: Cell::new(false),
+/// The client, which is not exclusively borrowed.
+#[inline(always)]
+fn shared(local: &LocalClient) -> &'static DuplexClient {
+    // SAFETY: `LocalClient`'s guards borrow it shared, and are lent or kept with it (`hand_out`). `exclusive` is
+    // used up before its call returns.
+    unsafe { local.borrow() }
+}
+
+/// The client, if no view and no buffer borrows it.
+#[inline(always)]
+fn exclusive(local: &Rc<LocalClient>) -> Option<&'static mut DuplexClient> {
+    // SAFETY: each view and buffer in the caller's hands keeps an `Rc` of it. The response that is made of it is
+    // kept with it (`hand_out`).
+    (Rc::strong_count(local) == 1).then(|| unsafe { local.free() }).flatten()
+}
+
+/// Puts a response of this client into the caller's view.
+#[inline(always)]
+fn hand_out(
+    local: &Rc<LocalClient>,
+    response: Response<'static>,
+    out: &mut MaybeUninit<zb_view>,
+) -> Result<()> {
+    zb_view::put(out, LocalResponse::new(response, local));
+    Ok(())
+}
+
+fn hand_out_any(
+    local: &Rc<LocalClient>,
+    response: DuplexResponse<'static>,
+    out: &mut MaybeUninit<zb_view>,
+) -> Result<()> {
+    match response {
+        DuplexResponse::InPlace(response) => return hand_out(local, response, out),
+        DuplexResponse::TwoBuffers(response) => zb_view::put(out, response.into_owned()),
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn call(
+    local: &Rc<LocalClient>,
+    data: &[u8],
+    timeout: Duration,
+    out: &mut MaybeUninit<zb_view>,
+) -> Result<()> {
+    match exclusive(local) {
+        Some(DuplexClient::InPlace(client)) => hand_out(local, client.call(data, timeout)?, out),
+        _ => call_otherwise(local, data, timeout, out),
+    }
+}
+
+/// With two buffers; or while responses are held: the connection they borrow must stay, so nothing is
+/// sent again.
+#[cold]
+fn call_otherwise(
+    local: &Rc<LocalClient>,
+    data: &[u8],
+    timeout: Duration,
+    out: &mut MaybeUninit<zb_view>,
+) -> Result<()> {
+    let response = match exclusive(local) {
+        Some(client) => client.call(data, timeout)?,
+        None => {
+            let start = Instant::now();
+            let sequence = shared(local).send_request(data)?;
+            // Zero would only look.
+            let left = timeout.saturating_sub(start.elapsed()).max(Duration::from_nanos(1));
+            shared(local).receive_response_for(sequence, left)?
         }
-    }
+    };
+    hand_out_any(local, response, out)
+}
 
-    #[inline(always)]
-    fn client(&self) -> &DuplexClient {
-        // SAFETY: the only exclusive borrow is that of `client_mut`, on the same thread, which ends
-        // before its caller returns and during which no code of others runs.
-        unsafe { &*self.client.get() }
-    }
-
-    /// The client, if nothing borrows it.
-    #[inline(always)]
-    #[allow(clippy::mut_from_ref)]
-    fn client_mut(&self) -> Option<&mut DuplexClient> {
-        // SAFETY: no response and no request buffer borrows it, and no other reference lives: this type
-        // is used on one thread, and each of its functions makes one reference and lets go of it.
-        (self.guards.get() == 0).then(|| unsafe { &mut *self.client.get() })
-    }
-
-    /// Puts an answer into the caller's view.
-    ///
-    /// # Safety
-    /// `out` can be written.
-    #[inline(always)]
-    unsafe fn hand_out(&self, response: Response<'_>, out: NonNull<zb_view>) {
-        self.guards.set(self.guards.get() + 1);
-        // SAFETY: only the lifetime changes. The client it borrows lives, unmoved and not exclusively
-        // borrowed, until `guards` says that the response is gone (`client_mut`, `close`).
-        let response = unsafe { std::mem::transmute::<Response<'_>, Response<'static>>(response) };
-        let client = NonNull::from(self);
-        let local = LocalResponse { response: MaybeUninit::new(response), client };
-        // SAFETY: the caller's.
-        unsafe { zb_view::put(out, local) };
-    }
-
-    /// # Safety
-    /// `out` can be written.
-    unsafe fn hand_out_any(&self, response: DuplexResponse<'_>, out: NonNull<zb_view>) {
-        // SAFETY: the caller's.
-        unsafe {
-            match response {
-                DuplexResponse::InPlace(response) => self.hand_out(response, out),
-                DuplexResponse::TwoBuffers(response) => zb_view::put(out, response.into_owned()),
-            }
+#[inline(always)]
+fn receive_locally(
+    local: &Rc<LocalClient>,
+    sequence: u64,
+    timeout: Duration,
+    out: &mut MaybeUninit<zb_view>,
+) -> Result<()> {
+    let response = match (shared(local), sequence) {
+        (client, 0) => client.receive_response(timeout)?,
+        (DuplexClient::InPlace(client), _) => {
+            return hand_out(local, client.receive_response_for(sequence, timeout)?, out);
         }
-    }
+        (client, _) => client.receive_response_for(sequence, timeout)?,
+    };
+    hand_out_any(local, response, out)
+}
 
-    /// Notes that a guard is gone, and frees the client if it was the last of a closed one.
-    ///
-    /// # Safety
-    /// One guard fewer borrows it than `guards` says.
-    #[inline(always)]
-    pub(crate) unsafe fn give_back(local: NonNull<Self>) {
-        // SAFETY: it lives, since `guards` was not zero.
-        let this = unsafe { local.as_ref() };
-        let left = this.guards.get() - 1;
-        this.guards.set(left);
-        if left == 0 && this.closing.get() {
-            // SAFETY: made by `Box::into_raw` in `zb_client_connect`; `zb_client_close` has left it to
-            // the last response.
-            drop(unsafe { Box::from_raw(this.home.get()) });
+fn acquire(local: &Rc<LocalClient>, size: usize, layout: RequestLayout) -> Result<zb_buffer> {
+    if local.is_lent() {
+        return Err(Error::ClaimOpen);
+    }
+    let mut request = match shared(local) {
+        DuplexClient::InPlace(client) => {
+            DuplexRequestBuffer::InPlace(client.acquire_request_buffer_with(size, layout)?)
         }
-    }
+        client @ DuplexClient::TwoBuffers(_) => client.acquire_request_buffer(size)?,
+    };
+    let capacity = match &request {
+        DuplexRequestBuffer::InPlace(buffer) => buffer.capacity(),
+        DuplexRequestBuffer::TwoBuffers(buffer) => buffer.len(),
+    };
+    let buffer = zb_buffer::new(request.data_mut(), capacity, Owner::Client, local.address());
+    local.lend(request);
+    Ok(buffer)
+}
 
-    /// # Safety
-    /// `out` can be written.
-    #[inline(always)]
-    unsafe fn call(&self, data: &[u8], timeout: Duration, out: NonNull<zb_view>) -> Result<()> {
-        // SAFETY: the caller's.
-        unsafe {
-            match self.client_mut() {
-                Some(DuplexClient::InPlace(client)) => {
-                    self.hand_out(client.call(data, timeout)?, out);
-                    Ok(())
-                }
-                _ => self.call_otherwise(data, timeout, out),
-            }
-        }
-    }
-
-    /// With two buffers; or while responses are held: the connection they borrow must stay, so nothing is
-    /// sent again.
-    ///
-    /// # Safety
-    /// `out` can be written.
-    #[cold]
-    unsafe fn call_otherwise(
-        &self,
-        data: &[u8],
-        timeout: Duration,
-        out: NonNull<zb_view>,
-    ) -> Result<()> {
-        let response = match self.client_mut() {
-            Some(client) => client.call(data, timeout)?,
-            None => {
-                let start = Instant::now();
-                let sequence = self.client().send_request(data)?;
-                // Zero would only look.
-                let left = timeout.saturating_sub(start.elapsed()).max(Duration::from_nanos(1));
-                self.client().receive_response_for(sequence, left)?
-            }
-        };
-        // SAFETY: the caller's.
-        unsafe { self.hand_out_any(response, out) };
-        Ok(())
-    }
-
-    /// # Safety
-    /// `out` can be written.
-    #[inline(always)]
-    unsafe fn receive(
-        &self,
-        sequence: u64,
-        timeout: Duration,
-        out: NonNull<zb_view>,
-    ) -> Result<()> {
-        let response = match (self.client(), sequence) {
-            (client, 0) => client.receive_response(timeout)?,
-            (DuplexClient::InPlace(client), _) => {
-                let response = client.receive_response_for(sequence, timeout)?;
-                // SAFETY: the caller's.
-                unsafe { self.hand_out(response, out) };
-                return Ok(());
-            }
-            (client, _) => client.receive_response_for(sequence, timeout)?,
-        };
-        // SAFETY: the caller's.
-        unsafe { self.hand_out_any(response, out) };
-        Ok(())
-    }
-
-    fn acquire(&self, size: usize, layout: RequestLayout) -> Result<DuplexRequestBuffer<'_>> {
-        Ok(match self.client() {
-            DuplexClient::InPlace(client) => {
-                DuplexRequestBuffer::InPlace(client.acquire_request_buffer_with(size, layout)?)
-            }
-            client @ DuplexClient::TwoBuffers(_) => client.acquire_request_buffer(size)?,
-        })
-    }
-
-    fn commit(&self, len: usize) -> Result<u64> {
-        let mut open = self.open.borrow_mut();
-        match open.as_mut().ok_or(NOT_OPEN)? {
-            DuplexRequestBuffer::InPlace(buffer) if len != buffer.len() => buffer.resize(len)?,
-            DuplexRequestBuffer::TwoBuffers(buffer) if len != buffer.len() => {
-                *open = None;
-                return Err(SAME_LENGTH);
-            }
-            _ => {}
-        }
-        open.take().ok_or(NOT_OPEN)?.commit()
-    }
-
-    fn reconnect(&self, timeout: Duration) -> Result<Reconnected> {
-        match self.client_mut().ok_or(HELD)? {
-            DuplexClient::InPlace(client) => client.reconnect(timeout),
-            DuplexClient::TwoBuffers(_) => Err(NO_RECONNECT),
-        }
+fn reconnect(local: &Rc<LocalClient>, timeout: Duration) -> Result<Reconnected> {
+    match exclusive(local).ok_or(HELD)? {
+        DuplexClient::InPlace(client) => client.reconnect(timeout),
+        DuplexClient::TwoBuffers(_) => Err(NO_RECONNECT),
     }
 }
 
@@ -306,60 +253,6 @@ const NO_RECONNECT: Error = Error::Unsupported {
     what: "to reconnect with two buffers; close the client and connect again",
 };
 
-impl zb_client {
-    /// # Safety
-    /// The C contract.
-    #[inline(always)]
-    unsafe fn of<'c>(client: *const Self) -> Result<&'c Self> {
-        // SAFETY: the C contract.
-        unsafe { client.as_ref() }.ok_or_else(|| error::null("client"))
-    }
-
-    /// The client that a buffer of C came from, if that has not been committed or abandoned.
-    ///
-    /// # Safety
-    /// The C contract.
-    unsafe fn of_buffer<'c>(client: *const Self) -> Option<&'c Local> {
-        // SAFETY: the C contract: a buffer keeps its client's handle.
-        let Ok(Kind::One(local)) = unsafe { Self::of(client) }.map(|client| &client.kind) else {
-            return None;
-        };
-        (local.open.borrow().is_some() || local.closing.get()).then_some(local)
-    }
-
-    /// # Safety
-    /// The C contract.
-    pub(crate) unsafe fn commit(client: *mut Self, len: usize) -> Result<u64> {
-        // SAFETY: the C contract.
-        let local = unsafe { Self::of_buffer(client) }.ok_or(NOT_OPEN)?;
-        let committed = local.commit(len);
-        if !matches!(committed, Err(Error::TooLarge { .. })) {
-            // SAFETY: the buffer was counted by `zb_client_acquire`, and is gone.
-            unsafe { Local::give_back(NonNull::from(local)) };
-        }
-        committed
-    }
-
-    /// # Safety
-    /// The C contract.
-    pub(crate) unsafe fn abandon(client: *mut Self) {
-        // SAFETY: the C contract.
-        if let Some(local) = unsafe { Self::of_buffer(client) } {
-            *local.open.borrow_mut() = None;
-            // SAFETY: the buffer was counted by `zb_client_acquire`, and is gone.
-            unsafe { Local::give_back(NonNull::from(local)) };
-        }
-    }
-}
-
-/// What was committed or abandoned before.
-pub(crate) const NOT_OPEN: Error = Error::InvalidState { reason: "the buffer is not open" };
-
-/// What a version 1 frame cannot do.
-pub(crate) const SAME_LENGTH: Error = Error::InvalidState {
-    reason: "a frame of version 1 has the length that it was acquired with; acquire another one",
-};
-
 /// Attaches to the server of channel `name`, waiting for it until the timeout has passed; 0 tries
 /// once.
 ///
@@ -369,35 +262,29 @@ pub unsafe extern "C" fn zb_client_connect(
     name: *const c_char,
     config: *const zb_client_config,
     timeout_ns: i64,
-    client: *mut *mut zb_client,
+    client: Option<&mut MaybeUninit<*mut zb_client>>,
 ) -> zb_status {
     run(|| {
-        // SAFETY: the C contract.
-        let client = unsafe { client.as_mut() }.ok_or_else(|| error::null("client"))?;
-        *client = null_mut();
-        // SAFETY: the C contract.
-        let (name, config) = unsafe { (config::name(name)?, config::read(config)?) };
-        // SAFETY: the C contract, for the metadata.
-        let kind = unsafe { connect(name, config, duration(timeout_ns))? };
+        let client = place_for(client, "client")?;
+        // SAFETY: the rule **Pointers** for both, and for the metadata that the configuration leads to.
+        let kind = unsafe {
+            connect(pointers::name(name)?, pointers::read(config)?, duration(timeout_ns))?
+        };
         let closer = match &kind {
-            Kind::One(local) => local.client().closer(),
+            Kind::One(local) => shared(local).closer(),
             Kind::Many { client, .. } => client.closer(),
         };
         *client = Box::into_raw(Box::new(zb_client { closer, kind }));
-        // SAFETY: just made.
-        if let Kind::One(local) = unsafe { &(**client).kind } {
-            local.home.set(*client);
-        }
         Ok(())
     })
 }
 
 /// # Safety
-/// The C contract, for the metadata.
+/// The rule **Pointers** for the metadata.
 unsafe fn connect(name: &str, config: Option<zb_client_config>, timeout: Duration) -> Result<Kind> {
     let factory = DuplexChannelFactory::new();
     let Some(config) = config else {
-        return Ok(Kind::One(Local::new(factory.create_client(name, timeout)?)));
+        return Ok(Kind::One(Lender::new(factory.create_client(name, timeout)?)));
     };
     // SAFETY: the caller's.
     let (in_place, two_buffers) = unsafe { (config.in_place()?, config.two_buffers()?) };
@@ -412,7 +299,7 @@ unsafe fn connect(name: &str, config: Option<zb_client_config>, timeout: Duratio
         other => return Err(config::bad("channel", other, "a ZB_CHANNEL_ constant")),
     };
     match (config.threads, client) {
-        (ZB_THREADS_ONE, client) => Ok(Kind::One(Local::new(client))),
+        (ZB_THREADS_ONE, client) => Ok(Kind::One(Lender::new(client))),
         (ZB_THREADS_MANY, DuplexClient::InPlace(client)) => {
             let send_timeout = config.send_timeout();
             Ok(Kind::Many { client: client.into_shared(), send_timeout })
@@ -429,13 +316,8 @@ unsafe fn connect(name: &str, config: Option<zb_client_config>, timeout: Duratio
 /// `zb_client_reconnect` too. Once the threads have come back `zb_client_close` frees it. Null does
 /// nothing, nor does a second time.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn zb_client_shutdown(client: *const zb_client) {
-    run_or((), || {
-        // SAFETY: the C contract. What the thread inside changes lies in cells, and is not looked at.
-        if let Ok(client) = unsafe { zb_client::of(client) } {
-            client.closer.close();
-        }
-    });
+pub extern "C" fn zb_client_shutdown(client: Option<&zb_client>) {
+    run_or((), || client.map_or((), |client| client.closer.close()));
 }
 
 /// Closes the connection in good order and frees the client. Null does nothing.
@@ -443,20 +325,8 @@ pub unsafe extern "C" fn zb_client_shutdown(client: *const zb_client) {
 /// What is not sent of an open buffer is given up. While views that were not detached, or a buffer, are
 /// in the caller's hands, the connection stays until the last of them is given back.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn zb_client_close(client: *mut zb_client) {
-    run_or((), || {
-        // SAFETY: the C contract.
-        let Ok(this) = (unsafe { zb_client::of(client) }) else { return };
-        if let Kind::One(local) = &this.kind {
-            *local.open.borrow_mut() = None;
-            local.closing.set(true);
-            if local.guards.get() > 0 {
-                return;
-            }
-        }
-        // SAFETY: made by `Box::into_raw`, and nothing borrows it.
-        drop(unsafe { Box::from_raw(client) });
-    });
+pub extern "C" fn zb_client_close(client: Option<Box<zb_client>>) {
+    run_or((), || drop(client));
 }
 
 /// Sends a copy of `len` bytes and waits for the answer, both within the timeout. A request that
@@ -466,44 +336,41 @@ pub unsafe extern "C" fn zb_client_close(client: *mut zb_client) {
 /// nothing is sent again by itself.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zb_client_call(
-    client: *mut zb_client,
+    client: Option<&zb_client>,
     data: *const u8,
     len: usize,
     timeout_ns: i64,
-    response: *mut zb_view,
+    response: Option<&mut MaybeUninit<zb_view>>,
 ) -> zb_status {
-    // SAFETY: the C contract.
-    unsafe {
-        receive(response, |out| {
-            let (data, timeout) = (bytes(data, len, "data")?, duration(timeout_ns));
-            match &zb_client::of(client)?.kind {
-                Kind::One(local) => local.call(data, timeout, out),
-                Kind::Many { client: shared, .. } => {
-                    zb_view::put(out, shared.call(data, timeout)?);
-                    Ok(())
-                }
+    receive(response, |out| {
+        // SAFETY: the rule **Pointers**.
+        let (data, timeout) = (unsafe { bytes(data, len, "data")? }, duration(timeout_ns));
+        match &given(client, "client")?.kind {
+            Kind::One(local) => call(local, data, timeout, out),
+            Kind::Many { client: shared, .. } => {
+                zb_view::put(out, shared.call(data, timeout)?);
+                Ok(())
             }
-        })
-    }
+        }
+    })
 }
 
 /// Sends a copy of `len` bytes. `sequence` gets the number of the request.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zb_client_send(
-    client: *mut zb_client,
+    client: Option<&zb_client>,
     data: *const u8,
     len: usize,
-    sequence: *mut u64,
+    sequence: Option<&mut MaybeUninit<u64>>,
 ) -> zb_status {
     run(|| {
-        // SAFETY: the C contract.
-        let sequence = unsafe { sequence.as_mut() }.ok_or_else(|| error::null("sequence"))?;
-        // SAFETY: the C contract.
-        let (data, client) = unsafe { (bytes(data, len, "data")?, zb_client::of(client)?) };
-        *sequence = match &client.kind {
-            Kind::One(local) => local.client().send_request(data)?,
+        let sequence = given(sequence, "sequence")?;
+        // SAFETY: the rule **Pointers**.
+        let data = unsafe { bytes(data, len, "data")? };
+        sequence.write(match &given(client, "client")?.kind {
+            Kind::One(local) => shared(local).send_request(data)?,
             Kind::Many { client: shared, .. } => shared.send_request(data)?,
-        };
+        });
         Ok(())
     })
 }
@@ -514,46 +381,22 @@ pub unsafe extern "C" fn zb_client_send(
 ///
 /// With two buffers capacity and alignment are not used.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn zb_client_acquire(
-    client: *mut zb_client,
+pub extern "C" fn zb_client_acquire(
+    client: Option<&zb_client>,
     size: usize,
     capacity: usize,
     alignment: usize,
-    buffer: *mut zb_buffer,
+    buffer: Option<&mut MaybeUninit<zb_buffer>>,
 ) -> zb_status {
     run(|| {
-        // SAFETY: the C contract.
-        let out = unsafe { buffer.as_mut() }.ok_or_else(|| error::null("buffer"))?;
-        *out = zb_buffer::EMPTY;
+        let out = given(buffer, "buffer")?.write(zb_buffer::EMPTY);
         let layout = RequestLayout::new().capacity(capacity).alignment(alignment.max(1));
-        // SAFETY: the C contract.
-        let local = match &unsafe { zb_client::of(client)? }.kind {
-            Kind::One(local) => local,
+        *out = match &given(client, "client")?.kind {
+            Kind::One(local) => acquire(local, size, layout)?,
             Kind::Many { client: shared, send_timeout } => {
-                let mut claimed = shared.acquire_request_buffer(size, layout, *send_timeout)?;
-                let (data, capacity) = (NonNull::from(claimed.data_mut()), claimed.capacity());
-                let boxed = Box::into_raw(Box::new(claimed));
-                *out = zb_buffer::new(data, capacity, Owner::Boxed, boxed);
-                return Ok(());
+                zb_buffer::boxed(shared.acquire_request_buffer(size, layout, *send_timeout)?)
             }
         };
-        let mut open = local.open.borrow_mut();
-        if open.is_some() {
-            return Err(Error::ClaimOpen);
-        }
-        let mut claimed = local.acquire(size, layout)?;
-        let capacity = match &claimed {
-            DuplexRequestBuffer::InPlace(buffer) => buffer.capacity(),
-            DuplexRequestBuffer::TwoBuffers(buffer) => buffer.len(),
-        };
-        let data = NonNull::from(claimed.data_mut());
-        *out = zb_buffer::new(data, capacity, Owner::Client, client);
-        // SAFETY: only the lifetime changes: the client it borrows is in the same handle, dropped after
-        // it, and not exclusively borrowed meanwhile (`client_mut`).
-        *open = Some(unsafe {
-            std::mem::transmute::<DuplexRequestBuffer<'_>, DuplexRequestBuffer<'static>>(claimed)
-        });
-        local.guards.set(local.guards.get() + 1);
         Ok(())
     })
 }
@@ -562,42 +405,36 @@ pub unsafe extern "C" fn zb_client_acquire(
 /// is there, and a timeout changes nothing. Otherwise it is the answer to that request, which is
 /// given up when the timeout passes, unless that is 0.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn zb_client_receive(
-    client: *mut zb_client,
+pub extern "C" fn zb_client_receive(
+    client: Option<&zb_client>,
     sequence: u64,
     timeout_ns: i64,
-    response: *mut zb_view,
+    response: Option<&mut MaybeUninit<zb_view>>,
 ) -> zb_status {
-    // SAFETY: the C contract.
-    unsafe {
-        receive(response, |out| {
-            let timeout = duration(timeout_ns);
-            match &zb_client::of(client)?.kind {
-                Kind::One(local) => local.receive(sequence, timeout, out),
-                Kind::Many { client: shared, .. } => {
-                    let response = match sequence {
-                        0 => shared.receive_response(timeout)?,
-                        _ => shared.receive_response_for(sequence, timeout)?,
-                    };
-                    zb_view::put(out, response);
-                    Ok(())
-                }
+    receive(response, |out| {
+        let timeout = duration(timeout_ns);
+        match &given(client, "client")?.kind {
+            Kind::One(local) => receive_locally(local, sequence, timeout, out),
+            Kind::Many { client: shared, .. } => {
+                let response = match sequence {
+                    0 => shared.receive_response(timeout)?,
+                    _ => shared.receive_response_for(sequence, timeout)?,
+                };
+                zb_view::put(out, response);
+                Ok(())
             }
-        })
-    }
+        }
+    })
 }
 
 /// Gives up a request: no answer to it will be delivered. True if it was given up; false if its
 /// answer is there already, or if no such request is waiting.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn zb_client_cancel(client: *mut zb_client, sequence: u64) -> bool {
-    run_or(false, || {
-        // SAFETY: the C contract.
-        match unsafe { zb_client::of(client) }.map(|client| &client.kind) {
-            Ok(Kind::One(local)) => local.client().cancel(sequence),
-            Ok(Kind::Many { client: shared, .. }) => shared.cancel(sequence),
-            Err(_) => false,
-        }
+pub extern "C" fn zb_client_cancel(client: Option<&zb_client>, sequence: u64) -> bool {
+    run_or(false, || match client.map(|client| &client.kind) {
+        Some(Kind::One(local)) => shared(local).cancel(sequence),
+        Some(Kind::Many { client: shared, .. }) => shared.cancel(sequence),
+        None => false,
     })
 }
 
@@ -610,20 +447,15 @@ pub unsafe extern "C" fn zb_client_cancel(client: *mut zb_client, sequence: u64)
 /// sent again, and a connection that works is left as it is: each thread may call this after an error,
 /// whatever it holds.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn zb_client_reconnect(
-    client: *mut zb_client,
+pub extern "C" fn zb_client_reconnect(
+    client: Option<&zb_client>,
     timeout_ns: i64,
-    report: *mut zb_reconnected,
+    report: Option<&mut MaybeUninit<zb_reconnected>>,
 ) -> zb_status {
     run(|| {
-        // SAFETY: the C contract.
-        let mut report = unsafe { report.as_mut() };
-        if let Some(report) = &mut report {
-            **report = zb_reconnected::EMPTY;
-        }
-        // SAFETY: the C contract.
-        let reconnected = match &unsafe { zb_client::of(client)? }.kind {
-            Kind::One(local) => local.reconnect(duration(timeout_ns))?,
+        let report = report.map(|report| report.write(zb_reconnected::EMPTY));
+        let reconnected = match &given(client, "client")?.kind {
+            Kind::One(local) => reconnect(local, duration(timeout_ns))?,
             Kind::Many { client: shared, .. } => shared.reconnect(duration(timeout_ns))?,
         };
         if let Some(report) = report {
@@ -635,59 +467,41 @@ pub unsafe extern "C" fn zb_client_reconnect(
 
 /// Whether the server is there at this moment. Asks the operating system.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn zb_client_is_server_connected(client: *const zb_client) -> bool {
-    run_or(false, || {
-        // SAFETY: the C contract.
-        match unsafe { zb_client::of(client) }.map(|client| &client.kind) {
-            Ok(Kind::One(local)) => local.client().is_server_connected(),
-            Ok(Kind::Many { client: shared, .. }) => shared.is_server_connected(),
-            Err(_) => false,
-        }
+pub extern "C" fn zb_client_is_server_connected(client: Option<&zb_client>) -> bool {
+    run_or(false, || match client.map(|client| &client.kind) {
+        Some(Kind::One(local)) => shared(local).is_server_connected(),
+        Some(Kind::Many { client: shared, .. }) => shared.is_server_connected(),
+        None => false,
     })
 }
 
 /// Fills `state`, of which `size` is set.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zb_client_inspect(
-    client: *const zb_client,
+    client: Option<&zb_client>,
     state: *mut zb_client_state,
 ) -> zb_status {
     run(|| {
-        // SAFETY: the C contract.
-        let client = unsafe { zb_client::of(client)? };
-        if state.is_null() {
-            return Err(error::null("state"));
-        }
-        // SAFETY: the C contract.
-        let size = unsafe { (&raw const (*state).size).read() };
-        let known = size_of::<zb_client_state>();
-        if size < size_of::<usize>() {
-            let allowed = "sizeof(zb_client_state)";
-            return Err(Error::BadConfig { what: "size of state", asked: size as u64, allowed });
-        }
-        let found = inspect(&client.kind, size);
-        // SAFETY: the C contract: there are `size` bytes.
-        unsafe {
-            (&raw const found).cast::<u8>().copy_to_nonoverlapping(state.cast(), size.min(known));
-        }
-        Ok(())
+        let client = given(client, "client")?;
+        // SAFETY: the rule **Pointers**, for `size` bytes.
+        unsafe { pointers::fill(state, "state", |size| inspect(&client.kind, size)) }
     })
 }
 
 fn inspect(kind: &Kind, size: usize) -> zb_client_state {
-    let (max_request_size, in_flight) = match kind {
-        Kind::One(local) => match local.client() {
-            DuplexClient::InPlace(client) => (client.max_request_size(), client.in_flight()),
-            DuplexClient::TwoBuffers(client) => (client.max_request_size(), client.in_flight()),
-        },
-        Kind::Many { client: shared, .. } => (shared.max_request_size(), shared.in_flight()),
-    };
     let two_buffers = match kind {
-        Kind::One(local) => match local.client() {
+        Kind::One(local) => match shared(local) {
             DuplexClient::TwoBuffers(client) => Some(client),
             DuplexClient::InPlace(_) => None,
         },
         Kind::Many { .. } => None,
+    };
+    let (max_request_size, in_flight) = match kind {
+        Kind::One(local) => match shared(local) {
+            DuplexClient::InPlace(client) => (client.max_request_size(), client.in_flight()),
+            DuplexClient::TwoBuffers(client) => (client.max_request_size(), client.in_flight()),
+        },
+        Kind::Many { client: shared, .. } => (shared.max_request_size(), shared.in_flight()),
     };
     zb_client_state {
         size,
@@ -703,26 +517,24 @@ fn inspect(kind: &Kind, size: usize) -> zb_client_state {
 /// `buffer` is null.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zb_client_server_metadata(
-    client: *const zb_client,
+    client: Option<&zb_client>,
     buffer: *mut u8,
     capacity: usize,
-    len: *mut usize,
+    len: Option<&mut MaybeUninit<usize>>,
 ) -> zb_status {
     run(|| {
-        // SAFETY: the C contract.
-        let client = unsafe { zb_client::of(client)? };
-        let shared_metadata;
-        let metadata = match &client.kind {
-            Kind::One(local) => match local.client() {
+        let of_many;
+        let metadata = match &given(client, "client")?.kind {
+            Kind::One(local) => match shared(local) {
                 DuplexClient::InPlace(client) => client.server_metadata(),
                 DuplexClient::TwoBuffers(_) => &[],
             },
             Kind::Many { client: shared, .. } => {
-                shared_metadata = shared.server_metadata();
-                &shared_metadata[..]
+                of_many = shared.server_metadata();
+                &of_many[..]
             }
         };
-        // SAFETY: the C contract.
-        unsafe { config::copy_out(metadata, buffer, capacity, len) }
+        // SAFETY: the rule **Pointers**.
+        unsafe { copy_out(metadata, buffer, capacity, len) }
     })
 }

@@ -1,7 +1,6 @@
 //! Configurations, and how parameters come in.
 
-use crate::error::null;
-use std::ffi::{CStr, c_char};
+use crate::pointers::{bytes, size_prefixed};
 use std::time::Duration;
 use zerobuffer::v1::{self, Liveness};
 use zerobuffer::{BufferConfig, ClientConfig, Error, Result, ServerConfig, WaitStrategy};
@@ -166,56 +165,7 @@ pub struct zb_writer_config {
     pub reserved: u32,
 }
 
-/// A struct that starts with its size.
-///
-/// # Safety
-/// All fields are integers and raw pointers, the first one a `usize`: any bytes are a value.
-pub(crate) unsafe trait SizePrefixed: Copy {
-    /// Its name in the header.
-    const NAME: &'static str;
-}
-
-macro_rules! size_prefixed {
-    ($($type:ident),*) => { $(
-        // SAFETY: integers and raw pointers only, `size` first.
-        unsafe impl SizePrefixed for $type {
-            const NAME: &'static str = concat!("size of ", stringify!($type));
-        }
-        const _: () = assert!(std::mem::offset_of!($type, size) == 0);
-    )* };
-}
-
 size_prefixed!(zb_server_config, zb_client_config, zb_reader_config, zb_writer_config);
-
-/// A copy of the caller's struct, which may be that of a newer header as long as it asks for
-/// nothing that this library does not know. `None` for a null pointer.
-///
-/// # Safety
-/// The C contract.
-pub(crate) unsafe fn read<T: SizePrefixed>(config: *const T) -> Result<Option<T>> {
-    if config.is_null() {
-        return Ok(None);
-    }
-    let known = size_of::<T>();
-    // SAFETY: the C contract; the size comes first.
-    let size = unsafe { config.cast::<usize>().read_unaligned() };
-    let wrong = Error::BadConfig {
-        what: T::NAME,
-        asked: size as u64,
-        allowed: "sizeof of the struct, with zeros in fields that this version does not know",
-    };
-    // A size that nobody can mean must not be followed into memory.
-    if size < known || size > known + 4096 {
-        return Err(wrong);
-    }
-    // SAFETY: the caller says that there are `size` bytes.
-    let bytes = unsafe { std::slice::from_raw_parts(config.cast::<u8>(), size) };
-    if bytes[known..].iter().any(|byte| *byte != 0) {
-        return Err(wrong);
-    }
-    // SAFETY: as long as T, and of fields that may have any value (`SizePrefixed`).
-    Ok(Some(unsafe { config.read_unaligned() }))
-}
 
 /// A timeout of C: negative is for ever.
 #[inline]
@@ -224,72 +174,6 @@ pub(crate) fn duration(nanoseconds: i64) -> Duration {
         Ok(nanoseconds) => Duration::from_nanos(nanoseconds),
         Err(_) => Duration::MAX,
     }
-}
-
-/// A parameter's bytes; no bytes may have any address.
-///
-/// # Safety
-/// The C contract, and the bytes live for `'a`.
-#[inline]
-pub(crate) unsafe fn bytes<'a>(
-    data: *const u8,
-    len: usize,
-    what: &'static str,
-) -> Result<&'a [u8]> {
-    if len == 0 {
-        return Ok(&[]);
-    }
-    if data.is_null() {
-        return Err(null(what));
-    }
-    if len > isize::MAX as usize {
-        return Err(Error::TooLarge { what, asked: len as u64, max: isize::MAX as u64 });
-    }
-    // SAFETY: the C contract.
-    Ok(unsafe { std::slice::from_raw_parts(data, len) })
-}
-
-/// Copies `data` to where the caller wants it, or only says how long it is.
-///
-/// # Safety
-/// The C contract.
-pub(crate) unsafe fn copy_out(
-    data: &[u8],
-    buffer: *mut u8,
-    capacity: usize,
-    len: *mut usize,
-) -> Result<()> {
-    // SAFETY: the C contract.
-    *unsafe { len.as_mut() }.ok_or_else(|| null("len"))? = data.len();
-    if buffer.is_null() {
-        return Ok(());
-    }
-    if data.len() > capacity {
-        return Err(Error::TooLarge {
-            what: "the result",
-            asked: data.len() as u64,
-            max: capacity as u64,
-        });
-    }
-    // SAFETY: the C contract, and checked; the caller's memory is not ours.
-    unsafe { buffer.copy_from_nonoverlapping(data.as_ptr(), data.len()) };
-    Ok(())
-}
-
-/// A name.
-///
-/// # Safety
-/// The C contract, and the text lives for `'a`.
-pub(crate) unsafe fn name<'a>(name: *const c_char) -> Result<&'a str> {
-    if name.is_null() {
-        return Err(null("name"));
-    }
-    // SAFETY: the C contract.
-    let name = unsafe { CStr::from_ptr(name) };
-    name.to_str().map_err(|_| Error::BadName {
-        name: name.to_string_lossy().chars().take(64).collect(),
-        reason: "it is not UTF-8",
-    })
 }
 
 fn wait(code: u32) -> Result<WaitStrategy> {
@@ -325,9 +209,9 @@ impl zb_server_config {
     }
 
     /// # Safety
-    /// The C contract for `metadata`.
+    /// The rule **Pointers** for `metadata`.
     pub(crate) unsafe fn in_place(&self) -> Result<ServerConfig> {
-        // SAFETY: the C contract.
+        // SAFETY: the caller's.
         let metadata = unsafe { bytes(self.metadata, self.metadata_len, "metadata")? };
         let config = ServerConfig::new(self.buffer()).wait(wait(self.wait)?).metadata(metadata);
         let config = set(config, self.mode, ServerConfig::mode);
@@ -360,9 +244,9 @@ impl zb_client_config {
     }
 
     /// # Safety
-    /// The C contract for `metadata`.
+    /// The rule **Pointers** for `metadata`.
     pub(crate) unsafe fn in_place(&self) -> Result<ClientConfig> {
-        // SAFETY: the C contract.
+        // SAFETY: the caller's.
         let metadata = unsafe { bytes(self.metadata, self.metadata_len, "metadata")? };
         let config = ClientConfig::new()
             .wait(wait(self.wait)?)
@@ -374,9 +258,9 @@ impl zb_client_config {
     }
 
     /// # Safety
-    /// The C contract for `metadata`.
+    /// The rule **Pointers** for `metadata`.
     pub(crate) unsafe fn two_buffers(&self) -> Result<v1::DuplexClientConfig> {
-        // SAFETY: the C contract.
+        // SAFETY: the caller's.
         let metadata = unsafe { bytes(self.metadata, self.metadata_len, "metadata")? };
         let sizes = (self.response_metadata_size, self.response_payload_size);
         let config = v1::DuplexClientConfig::new()

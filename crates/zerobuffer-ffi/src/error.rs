@@ -193,12 +193,6 @@ fn store_panic(panic: Box<dyn std::any::Any + Send>) -> zb_status {
     })
 }
 
-/// A null pointer where there must be something.
-#[cold]
-pub(crate) fn null(what: &'static str) -> Error {
-    Error::BadConfig { what, asked: 0, allowed: "a pointer that is not null" }
-}
-
 #[cold]
 pub(crate) fn store(error: &Error) -> zb_status {
     let status = error.kind().code();

@@ -8,14 +8,7 @@
 //!   address of bytes in shared memory and whose those are. Nothing is allocated for one;
 //! - **plain values**: configurations that start with their size, numbers, borrowed bytes.
 //!
-//! # What every function relies on
-//!
-//! The usual contract of C: a pointer that is not null points to what its type says; a handle was
-//! made by this library and is not closed; a guard was filled by this library, and was copied only
-//! if the copy took its place; no handle is used on two threads at once unless its documentation
-//! says that it may be. What can be checked is checked: null pointers, sizes, names, numbers,
-//! guards that were used before. Every `// SAFETY:` of this crate that says "the C contract" means
-//! this paragraph.
+//! What each function relies on are the rules in [`pointers`].
 //!
 //! No panic leaves a function ([`error::run`]).
 
@@ -23,6 +16,9 @@
 #![allow(non_camel_case_types)]
 // Said once for all of them, above and at the beginning of the header.
 #![allow(clippy::missing_safety_doc)]
+
+mod lender;
+mod pointers;
 
 // In the order of the header.
 pub mod error;

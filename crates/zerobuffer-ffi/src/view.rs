@@ -1,9 +1,10 @@
 //! The guard of bytes to read: an answer, or a version 1 frame.
 
-use crate::client::Local;
-use crate::error::{ZB_OK, null, run, run_or, store, zb_status};
+use crate::buffer::LocalClient;
+use crate::error::{ZB_OK, run, run_or, store, zb_status};
+use crate::pointers::{given, null};
 use std::mem::MaybeUninit;
-use std::ptr::NonNull;
+use std::rc::Rc;
 use zerobuffer::v1::{OwnedDuplexResponse, OwnedFrame};
 use zerobuffer::{Error, OwnedResponse, Response, Result};
 
@@ -24,7 +25,7 @@ pub struct zb_view {
     /// The number of the request that this answers; of the frame, as its writer counts.
     pub sequence: u64,
     /// The library's.
-    pub opaque: [u64; 8],
+    pub opaque: [MaybeUninit<u64>; 8],
 }
 
 /// What a view can hold: bytes, and whose they are. It lies in the view's other opaque words, and the
@@ -64,64 +65,42 @@ guards! {
     OwnedFrame = 0x7a62_2e76_6965_7734,
 }
 
-/// A response that borrows its client, whose handle stays for as long.
+/// A response that borrows its client, which it keeps.
 pub(crate) struct LocalResponse {
-    /// `None` only while it is being dropped or detached.
-    pub(crate) response: MaybeUninit<Response<'static>>,
-    pub(crate) client: NonNull<Local>,
+    /// Before the client: dropped first.
+    response: Response<'static>,
+    client: Rc<LocalClient>,
 }
 
 impl LocalResponse {
+    /// `response` is one of `client`.
     #[inline(always)]
-    fn response(&self) -> &Response<'static> {
-        // SAFETY: it is taken out by `into_owned` and `drop` only, which end this value.
-        unsafe { self.response.assume_init_ref() }
+    pub(crate) fn new(response: Response<'static>, client: &Rc<LocalClient>) -> Self {
+        Self { response, client: Rc::clone(client) }
     }
 
     #[inline(always)]
     fn data(&self) -> &[u8] {
-        self.response().data()
+        self.response.data()
     }
 
     #[inline(always)]
     fn sequence(&self) -> u64 {
-        self.response().sequence()
-    }
-
-    fn into_owned(self) -> OwnedResponse {
-        let this = std::mem::ManuallyDrop::new(self);
-        // SAFETY: `this` is not used again, nor dropped.
-        let owned = unsafe { this.response.assume_init_read() }.into_owned();
-        // SAFETY: the guard was counted when it was made, and its response is gone.
-        unsafe { Local::give_back(this.client) };
-        owned
-    }
-}
-
-impl Drop for LocalResponse {
-    #[inline(always)]
-    fn drop(&mut self) {
-        // SAFETY: not taken out before, since that forgets the value.
-        unsafe { self.response.assume_init_drop() };
-        // SAFETY: the guard was counted when it was made, and its response is gone.
-        unsafe { Local::give_back(self.client) };
+        self.response.sequence()
     }
 }
 
 impl zb_view {
     pub(crate) const EMPTY: Self =
-        Self { data: std::ptr::null(), len: 0, sequence: 0, opaque: [0; 8] };
+        Self { data: std::ptr::null(), len: 0, sequence: 0, opaque: [MaybeUninit::new(0); 8] };
 
     /// Puts a guard into the caller's struct, whatever was there before.
-    ///
-    /// # Safety
-    /// `view` can be written.
     #[inline(always)]
-    pub(crate) unsafe fn put<G: Guard>(view: NonNull<Self>, guard: G) {
+    pub(crate) fn put<G: Guard>(view: &mut MaybeUninit<Self>, guard: G) {
         let (data, sequence) = (guard.data(), guard.sequence());
         let (data, len) = (data.as_ptr(), data.len());
-        let view = view.as_ptr();
-        // SAFETY: `view` can be written; the guard fits (asserted above).
+        let view = view.as_mut_ptr();
+        // SAFETY: of a struct that can be written; the guard fits (asserted above).
         unsafe {
             (&raw mut (*view).data).write(data);
             (&raw mut (*view).len).write(len);
@@ -132,56 +111,45 @@ impl zb_view {
         }
     }
 
-    /// Leaves the struct empty, and says of which type the guard was that it held.
-    ///
-    /// # Safety
-    /// The C contract.
+    /// Of which type the guard is that the view holds.
     #[inline(always)]
-    unsafe fn empty(view: NonNull<Self>) -> u64 {
-        let view = view.as_ptr();
-        // SAFETY: the C contract: this library has filled the struct, or it is zero.
-        unsafe {
-            (&raw mut (*view).data).write(std::ptr::null());
-            (&raw mut (*view).len).write(0);
-            (&raw mut (*view).opaque).cast::<u64>().replace(0)
-        }
+    fn tag(&self) -> u64 {
+        // SAFETY: the rule **Guards**: `put` has written it, or it is zero.
+        unsafe { self.opaque[0].assume_init() }
     }
 
-    /// Where the guard lies.
+    /// Leaves the view empty, and its guard where it lies.
+    ///
+    /// # Safety
+    /// `tag` has just said that it holds one of this type; it is read or dropped there once.
     #[inline(always)]
-    fn guard<G: Guard>(view: NonNull<Self>) -> *mut G {
+    unsafe fn take<G: Guard>(&mut self) -> *mut G {
+        (self.data, self.len) = (std::ptr::null(), 0);
+        self.opaque[0] = MaybeUninit::new(0);
         // SAFETY: of the same struct.
-        unsafe { (&raw mut (*view.as_ptr()).opaque).cast::<u64>().add(1).cast() }
+        unsafe { self.opaque.as_mut_ptr().add(1).cast() }
     }
 
-    /// Ends the life of what a view held.
-    ///
-    /// # Safety
-    /// The C contract, and `tag` is what [`zb_view::empty`] has just said of it.
+    /// Ends the life of what the view holds.
     #[inline(always)]
-    unsafe fn drop_guard(view: NonNull<Self>, tag: u64) {
-        // SAFETY: `put` has written one of this type, and the view does not say so any more.
+    fn release(&mut self) {
+        // SAFETY: the tag says so, and is taken away.
         unsafe {
-            if tag == LocalResponse::TAG {
-                Self::guard::<LocalResponse>(view).drop_in_place();
-            } else {
-                Self::drop_other(view, tag);
+            match self.tag() {
+                LocalResponse::TAG => self.take::<LocalResponse>().drop_in_place(),
+                tag => self.release_other(tag),
             }
         }
     }
 
-    /// # Safety
-    /// As [`zb_view::drop_guard`].
     #[inline(never)]
-    unsafe fn drop_other(view: NonNull<Self>, tag: u64) {
-        // SAFETY: the caller's.
+    fn release_other(&mut self, tag: u64) {
+        // SAFETY: the tag says so, and is taken away.
         unsafe {
             match tag {
-                OwnedResponse::TAG => Self::guard::<OwnedResponse>(view).drop_in_place(),
-                OwnedDuplexResponse::TAG => {
-                    Self::guard::<OwnedDuplexResponse>(view).drop_in_place();
-                }
-                OwnedFrame::TAG => Self::guard::<OwnedFrame>(view).drop_in_place(),
+                OwnedResponse::TAG => self.take::<OwnedResponse>().drop_in_place(),
+                OwnedDuplexResponse::TAG => self.take::<OwnedDuplexResponse>().drop_in_place(),
+                OwnedFrame::TAG => self.take::<OwnedFrame>().drop_in_place(),
                 _ => {}
             }
         }
@@ -189,34 +157,27 @@ impl zb_view {
 }
 
 /// Runs a call that fills a view; if it fails or panics, the view holds nothing.
-///
-/// # Safety
-/// The C contract for `out`.
 #[inline(always)]
-pub(crate) unsafe fn receive(
-    out: *mut zb_view,
-    call: impl FnOnce(NonNull<zb_view>) -> Result<()>,
+pub(crate) fn receive(
+    out: Option<&mut MaybeUninit<zb_view>>,
+    call: impl FnOnce(&mut MaybeUninit<zb_view>) -> Result<()>,
 ) -> zb_status {
-    let Some(out) = NonNull::new(out) else { return store(&null("out")) };
+    let Some(out) = out else { return store(&null("the view")) };
     let status = run(|| call(out));
     if status != ZB_OK {
-        // Here and not inside, for a panic comes this way too. Whoever made the struct relies on it: C++ does
-        // not fill it before the call.
-        // SAFETY: the C contract.
-        unsafe { out.write(zb_view::EMPTY) };
+        // Here and not inside, for a panic comes this way too. C++ relies on it, and does not fill the struct
+        // before the call.
+        out.write(zb_view::EMPTY);
     }
     status
 }
 
 /// Gives the bytes back, and leaves the view empty. Does nothing for an empty or null one.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn zb_view_release(view: *mut zb_view) {
+pub extern "C" fn zb_view_release(view: Option<&mut zb_view>) {
     run_or((), || {
-        let Some(view) = NonNull::new(view) else { return };
-        // SAFETY: the C contract.
-        unsafe {
-            let tag = zb_view::empty(view);
-            zb_view::drop_guard(view, tag);
+        if let Some(view) = view {
+            view.release();
         }
     });
 }
@@ -225,21 +186,20 @@ pub unsafe extern "C" fn zb_view_release(view: *mut zb_view) {
 /// From then on this connection counts with locked instructions, which costs some nanoseconds for
 /// each request.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn zb_view_detach(view: *mut zb_view) -> zb_status {
+pub extern "C" fn zb_view_detach(view: Option<&mut zb_view>) -> zb_status {
     run(|| {
-        let out = NonNull::new(view).ok_or_else(|| null("view"))?;
-        // SAFETY: the C contract.
-        match unsafe { (&raw const (*view).opaque).cast::<u64>().read() } {
+        let view = given(view, "view")?;
+        match view.tag() {
             LocalResponse::TAG => {}
             OwnedResponse::TAG | OwnedDuplexResponse::TAG | OwnedFrame::TAG => return Ok(()),
             _ => return Err(Error::InvalidState { reason: "the view holds nothing" }),
         }
-        // SAFETY: the C contract; the tag says of which type the guard is.
-        unsafe {
-            zb_view::empty(out);
-            let local = zb_view::guard::<LocalResponse>(out).read();
-            zb_view::put(out, local.into_owned());
-        }
+        // SAFETY: the tag says so, and is taken away.
+        let LocalResponse { response, client } = unsafe { view.take::<LocalResponse>().read() };
+        let place: *mut zb_view = view;
+        // SAFETY: as one to memory that can be written; the view is empty.
+        zb_view::put(unsafe { &mut *place.cast() }, response.into_owned());
+        drop(client);
         Ok(())
     })
 }
@@ -250,29 +210,35 @@ mod tests {
     use crate::error::ZB_INVALID_STATE;
 
     /// What is in memory that nobody has written.
-    fn garbage() -> zb_view {
+    fn garbage() -> MaybeUninit<zb_view> {
         let data = std::ptr::without_provenance(0xdead);
-        zb_view { data, len: 7, sequence: 7, opaque: [OwnedFrame::TAG; 8] }
+        let opaque = [MaybeUninit::new(OwnedFrame::TAG); 8];
+        MaybeUninit::new(zb_view { data, len: 7, sequence: 7, opaque })
+    }
+
+    fn is_empty(view: &zb_view) -> bool {
+        // SAFETY: all of them were written.
+        let opaque = view.opaque.map(|word| unsafe { word.assume_init() });
+        (view.data, view.len, view.sequence) == (std::ptr::null(), 0, 0) && opaque == [0; 8]
     }
 
     #[test]
     fn a_call_that_panics_leaves_an_empty_view() {
         let mut view = garbage();
-        // SAFETY: it can be written.
-        let status = unsafe { receive(&raw mut view, |_| panic!("on purpose")) };
+        let status = receive(Some(&mut view), |_| panic!("on purpose"));
         assert_eq!(status, ZB_INVALID_STATE);
-        assert_eq!((view.data, view.len, view.sequence), (std::ptr::null(), 0, 0));
-        assert_eq!(view.opaque, [0; 8]);
-        // SAFETY: it is empty.
-        unsafe { zb_view_release(&raw mut view) };
+        // SAFETY: written by `garbage`.
+        let view = unsafe { view.assume_init_mut() };
+        assert!(is_empty(view));
+        zb_view_release(Some(view));
     }
 
     #[test]
     fn a_call_that_fails_leaves_an_empty_view() {
         let mut view = garbage();
-        // SAFETY: it can be written.
-        let status = unsafe { receive(&raw mut view, |_| Err(Error::ClaimOpen)) };
+        let status = receive(Some(&mut view), |_| Err(Error::ClaimOpen));
         assert_eq!(status, crate::error::ZB_CLAIM_OPEN);
-        assert_eq!((view.data, view.opaque), (std::ptr::null(), [0; 8]));
+        // SAFETY: written by `garbage`.
+        assert!(is_empty(unsafe { view.assume_init_ref() }));
     }
 }

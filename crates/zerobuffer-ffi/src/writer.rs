@@ -1,12 +1,13 @@
 //! Version 1: the writer to a buffer.
 
-use crate::buffer::{Owner, zb_buffer};
-use crate::client::{NOT_OPEN, SAME_LENGTH};
-use crate::config::{self, bytes, duration, zb_writer_config};
-use crate::error::{null, run, run_or, zb_status};
-use std::cell::UnsafeCell;
+use crate::buffer::{LocalWriter, Owner, zb_buffer};
+use crate::config::{duration, zb_writer_config};
+use crate::error::{run, run_or, zb_status};
+use crate::lender::Lender;
+use crate::pointers::{self, bytes, given, place_for};
 use std::ffi::c_char;
-use std::ptr::{NonNull, null_mut};
+use std::mem::MaybeUninit;
+use std::rc::Rc;
 use zerobuffer::{Closer, Error, Result, v1};
 
 /// Version 1: a writer, which attaches to a reader's buffer and fills it.
@@ -14,87 +15,20 @@ use zerobuffer::{Closer, Error, Result, v1};
 /// Threads: one at a time. `zb_writer_shutdown` may be called on any other meanwhile.
 pub struct zb_writer {
     closer: Closer,
-    writing: UnsafeCell<Writing>,
-}
-
-/// What the one thread at a time uses.
-struct Writing {
-    /// Borrows the writer: dropped first.
-    open: Option<v1::FrameBuffer<'static>>,
-    /// A buffer is in the caller's hands; it keeps the handle.
-    lent: bool,
-    /// To be freed when that is given back.
-    closing: bool,
-    /// Boxed: references to this struct do not reach into it.
-    writer: NonNull<v1::Writer>,
-}
-
-impl Drop for Writing {
-    fn drop(&mut self) {
-        self.open = None;
-        // SAFETY: made by `Box::leak`, and nothing borrows it any more.
-        drop(unsafe { Box::from_raw(self.writer.as_ptr()) });
-    }
+    writer: Rc<LocalWriter>,
 }
 
 impl zb_writer {
-    /// # Safety
-    /// The C contract; and the only reference to it on the one thread that uses it.
-    unsafe fn of<'w>(writer: *const Self) -> Result<&'w mut Writing> {
-        // SAFETY: the C contract.
-        let this = unsafe { writer.as_ref() }.ok_or_else(|| null("writer"))?;
-        // SAFETY: the caller's.
-        Ok(unsafe { &mut *this.writing.get() })
-    }
-
-    /// # Safety
-    /// As [`zb_writer::of`].
-    pub(crate) unsafe fn commit(writer: *mut Self, len: usize) -> Result<u64> {
-        // SAFETY: the caller's: a buffer keeps its writer's handle.
-        let open = unsafe { Self::of(writer)? }.open.take();
-        let committed = match open {
-            None => Err(NOT_OPEN),
-            Some(open) if len != open.len() => Err(SAME_LENGTH),
-            Some(open) => open.commit(),
-        };
-        // SAFETY: the caller's; the buffer is gone.
-        unsafe { Self::give_back(writer) };
-        committed
-    }
-
-    /// # Safety
-    /// As [`zb_writer::of`].
-    pub(crate) unsafe fn abandon(writer: *mut Self) {
-        // SAFETY: the caller's: a buffer keeps its writer's handle.
-        if let Ok(this) = unsafe { Self::of(writer) } {
-            this.open = None;
-            // SAFETY: the caller's; the buffer is gone.
-            unsafe { Self::give_back(writer) };
-        }
-    }
-
-    /// Notes that the buffer is gone, and frees the writer if it is closed.
-    ///
-    /// # Safety
-    /// As [`zb_writer::of`], and no reference to it is used afterwards.
-    unsafe fn give_back(writer: *mut Self) {
-        // SAFETY: the caller's.
-        let Ok(this) = (unsafe { Self::of(writer) }) else { return };
-        if std::mem::replace(&mut this.lent, false) && this.closing {
-            // SAFETY: made by `Box::into_raw`; `zb_writer_close` has left it to the buffer.
-            drop(unsafe { Box::from_raw(writer) });
-        }
+    /// The writer, unless a frame that is open borrows it.
+    fn free(&self) -> Result<&'static mut v1::Writer> {
+        // SAFETY: what borrows it is lent (`zb_writer_acquire`), and nothing else.
+        unsafe { self.writer.free() }.ok_or(Error::ClaimOpen)
     }
 }
 
-impl Writing {
-    /// The writer, unless a frame that is open borrows it.
-    fn free(&mut self) -> Result<&mut v1::Writer> {
-        match self.open {
-            Some(_) => Err(Error::ClaimOpen),
-            // SAFETY: it lives as long as this, and only `open` borrows it otherwise.
-            None => Ok(unsafe { self.writer.as_mut() }),
-        }
+impl Drop for zb_writer {
+    fn drop(&mut self) {
+        self.writer.end();
     }
 }
 
@@ -106,23 +40,19 @@ pub unsafe extern "C" fn zb_writer_connect(
     name: *const c_char,
     config: *const zb_writer_config,
     timeout_ns: i64,
-    writer: *mut *mut zb_writer,
+    writer: Option<&mut MaybeUninit<*mut zb_writer>>,
 ) -> zb_status {
     run(|| {
-        // SAFETY: the C contract.
-        let out = unsafe { writer.as_mut() }.ok_or_else(|| null("writer"))?;
-        *out = null_mut();
-        // SAFETY: the C contract.
-        let (name, config) = unsafe { (config::name(name)?, config::read(config)?) };
+        let place = place_for(writer, "writer")?;
+        // SAFETY: the rule **Pointers** for both.
+        let (name, config) = unsafe { (pointers::name(name)?, pointers::read(config)?) };
         let config = match config {
             Some(config) => config.writer()?,
             None => v1::WriterConfig::new(),
         };
         let writer = v1::Writer::connect_with(name, duration(timeout_ns), config)?;
         let closer = writer.closer();
-        let writer = NonNull::from(Box::leak(Box::new(writer)));
-        let writing = Writing { open: None, lent: false, closing: false, writer };
-        *out = Box::into_raw(Box::new(zb_writer { closer, writing: UnsafeCell::new(writing) }));
+        *place = Box::into_raw(Box::new(zb_writer { closer, writer: Lender::new(writer) }));
         Ok(())
     })
 }
@@ -131,13 +61,8 @@ pub unsafe extern "C" fn zb_writer_connect(
 /// room comes back at once, and it and every later one fails with `ZB_CLOSED`. Once the thread has come
 /// back `zb_writer_close` frees it. Null does nothing, nor does a second time.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn zb_writer_shutdown(writer: *const zb_writer) {
-    run_or((), || {
-        // SAFETY: the C contract. What the thread inside uses lies in a cell, and is not looked at.
-        if let Some(this) = unsafe { writer.as_ref() } {
-            this.closer.close();
-        }
-    });
+pub extern "C" fn zb_writer_shutdown(writer: Option<&zb_writer>) {
+    run_or((), || writer.map_or((), |writer| writer.closer.close()));
 }
 
 /// Gives the writer's role back and frees the writer. Frames that were written stay there to be read.
@@ -146,34 +71,24 @@ pub unsafe extern "C" fn zb_writer_shutdown(writer: *const zb_writer) {
 /// What is not sent of an open buffer is given up; the writer stays until that is committed or
 /// abandoned.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn zb_writer_close(writer: *mut zb_writer) {
-    run_or((), || {
-        // SAFETY: the C contract.
-        let Ok(this) = (unsafe { zb_writer::of(writer) }) else { return };
-        this.open = None;
-        this.closing = true;
-        if !this.lent {
-            // SAFETY: made by `Box::into_raw`, not closed before (the C contract).
-            drop(unsafe { Box::from_raw(writer) });
-        }
-    });
+pub extern "C" fn zb_writer_close(writer: Option<Box<zb_writer>>) {
+    run_or((), || drop(writer));
 }
 
 /// Writes a copy of `len` bytes as one frame. `sequence`, if it is not null, gets its number.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zb_writer_write(
-    writer: *mut zb_writer,
+    writer: Option<&zb_writer>,
     data: *const u8,
     len: usize,
-    sequence: *mut u64,
+    sequence: Option<&mut MaybeUninit<u64>>,
 ) -> zb_status {
     run(|| {
-        // SAFETY: the C contract.
-        let (writer, data) = unsafe { (zb_writer::of(writer)?, bytes(data, len, "data")?) };
-        let written = writer.free()?.write_frame(data)?;
-        // SAFETY: the C contract.
-        if let Some(sequence) = unsafe { sequence.as_mut() } {
-            *sequence = written;
+        // SAFETY: the rule **Pointers**.
+        let data = unsafe { bytes(data, len, "data")? };
+        let written = given(writer, "writer")?.free()?.write_frame(data)?;
+        if let Some(sequence) = sequence {
+            sequence.write(written);
         }
         Ok(())
     })
@@ -182,25 +97,17 @@ pub unsafe extern "C" fn zb_writer_write(
 /// A frame of `size` bytes to be filled in the ring. Nothing else can be written until it is
 /// committed or abandoned.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn zb_writer_acquire(
-    writer: *mut zb_writer,
+pub extern "C" fn zb_writer_acquire(
+    writer: Option<&zb_writer>,
     size: usize,
-    buffer: *mut zb_buffer,
+    buffer: Option<&mut MaybeUninit<zb_buffer>>,
 ) -> zb_status {
     run(|| {
-        // SAFETY: the C contract.
-        let out = unsafe { buffer.as_mut() }.ok_or_else(|| null("buffer"))?;
-        *out = zb_buffer::EMPTY;
-        // SAFETY: the C contract.
-        let this = unsafe { zb_writer::of(writer)? };
-        let mut frame = this.free()?.acquire(size)?;
-        *out = zb_buffer::new(NonNull::from(frame.data_mut()), size, Owner::Writer, writer);
-        // SAFETY: only the lifetime changes: the writer it borrows is boxed, dropped after it, and not
-        // touched meanwhile (`free`).
-        this.open = Some(unsafe {
-            std::mem::transmute::<v1::FrameBuffer<'_>, v1::FrameBuffer<'static>>(frame)
-        });
-        this.lent = true;
+        let out = given(buffer, "buffer")?.write(zb_buffer::EMPTY);
+        let writer = given(writer, "writer")?;
+        let mut frame = writer.free()?.acquire(size)?;
+        *out = zb_buffer::new(frame.data_mut(), size, Owner::Writer, writer.writer.address());
+        writer.writer.lend(frame);
         Ok(())
     })
 }
@@ -208,24 +115,22 @@ pub unsafe extern "C" fn zb_writer_acquire(
 /// Describes the stream, once in the buffer's life; to be called before the first frame.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zb_writer_set_metadata(
-    writer: *mut zb_writer,
+    writer: Option<&zb_writer>,
     data: *const u8,
     len: usize,
 ) -> zb_status {
     run(|| {
-        // SAFETY: the C contract.
-        let (writer, data) = unsafe { (zb_writer::of(writer)?, bytes(data, len, "data")?) };
-        writer.free()?.set_metadata(data)
+        // SAFETY: the rule **Pointers**.
+        let data = unsafe { bytes(data, len, "data")? };
+        given(writer, "writer")?.free()?.set_metadata(data)
     })
 }
 
 /// Whether the reader is there at this moment, and the buffer's name still its own. False while a
 /// buffer is open.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn zb_writer_is_reader_connected(writer: *mut zb_writer) -> bool {
+pub extern "C" fn zb_writer_is_reader_connected(writer: Option<&zb_writer>) -> bool {
     run_or(false, || {
-        // SAFETY: the C contract.
-        let writer = unsafe { zb_writer::of(writer) };
-        writer.and_then(Writing::free).is_ok_and(|writer| writer.is_reader_connected())
+        writer.is_some_and(|writer| writer.free().is_ok_and(|free| free.is_reader_connected()))
     })
 }
