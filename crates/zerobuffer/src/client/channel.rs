@@ -351,7 +351,7 @@ impl ClientChannel {
 
     #[inline(always)]
     fn collect_at_once(&self, sequence: u64) -> Option<Held> {
-        let came = self.is_usable() && self.responses.spin(self.ring.news_of(sequence));
+        let came = self.is_usable() && self.responses.spin(self.ring.ready_check(sequence));
         if came { self.ring.look_at_once(sequence) } else { None }
     }
 
@@ -405,7 +405,7 @@ impl ClientChannel {
             Ok(Ok(_)) if self.has_ended_here() => return Err(Error::Closed),
             // Leaving gives it up, too; but it was sent, which is to be said.
             Ok(Ok(_)) if self.ended.load(Ordering::Relaxed) == LEFT => {
-                return Err(end_error(Peer::Closed, Some(self.fate_after_death(number))));
+                return Err(end_error(Peer::Closed, Some(self.lost_request(number))));
             }
             Ok(Ok(_)) => return Err(Error::UnknownSequence { sequence: number.for_caller() }),
             Ok(Err(violation)) => return Err(self.poison(violation)),
@@ -513,17 +513,17 @@ impl ClientChannel {
     fn next_lost(&self) -> Option<LostRequest> {
         let for_any = self.ring.pending().filter(|n| !self.ring.awaits_addressee(*n));
         let mut pending = for_any.map(|sequence| self.number(sequence));
-        pending.find(|number| self.cancel(*number)).map(|number| self.fate_after_death(number))
+        pending.find(|number| self.cancel(*number)).map(|number| self.lost_request(number))
     }
 
     /// What is known of a request that the server's end left behind; reported once, then forgotten.
     fn lost(&self, peer: Peer, number: Number) -> Error {
-        let request = self.fate_after_death(number);
+        let request = self.lost_request(number);
         self.cancel(number);
         end_error(peer, Some(request))
     }
 
-    pub(super) fn fate_after_death(&self, number: Number) -> LostRequest {
+    pub(super) fn lost_request(&self, number: Number) -> LostRequest {
         // What is no request of this connection has been started as far as anybody can know; and a server
         // that was left lives, and may take anything yet.
         let sequence = self.sequence(number).filter(|_| self.ended.load(Ordering::Relaxed) < LEFT);

@@ -381,7 +381,7 @@ impl Client {
     ) {
         let mut stuck = false;
         for number in sealed.pending() {
-            let lost = sealed.fate(number, false);
+            let lost = sealed.lost_request(number, false);
             let wanted = self.config.resend_not_started && !stuck;
             let resent = (wanted && lost.state == RequestState::NotStarted)
                 .then(|| self.resend(former, number, deadline));

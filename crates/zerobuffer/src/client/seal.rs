@@ -29,17 +29,17 @@ impl<'c> Sealed<'c> {
     }
 
     /// What is known of one that is given up with its connection.
-    pub(super) fn fate(self, number: Number, server_lives: bool) -> LostRequest {
+    pub(super) fn lost_request(self, number: Number, server_lives: bool) -> LostRequest {
         // A server that lives may be at work on any of them.
         match server_lives || self.channel.is_answered(number) {
             true => LostRequest { sequence: number.for_caller(), state: RequestState::InDoubt },
-            false => self.channel.fate_after_death(number),
+            false => self.channel.lost_request(number),
         }
     }
 
     /// What is known of everything in flight.
     pub(super) fn report(self) -> Vec<LostRequest> {
         let lives = self.channel.has_server();
-        self.pending().map(|number| self.fate(number, lives)).collect()
+        self.pending().map(|number| self.lost_request(number, lives)).collect()
     }
 }

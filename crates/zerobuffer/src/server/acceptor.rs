@@ -100,7 +100,7 @@ impl Acceptor {
         let usable = channel.segment.is_this_process()
             && channel.has_client_metadata()
             && !channel.poisoned.load(Ordering::Relaxed);
-        if !usable || self.shared.is_stopping() || !self.waiter.spin(channel.ring.news()) {
+        if !usable || self.shared.is_stopping() || !self.waiter.spin(channel.ring.ready_check()) {
             return None;
         }
         channel.ring.take_at_once()

@@ -75,7 +75,7 @@ impl ServerChannel {
     /// `ProtocolViolation`, and nothing is taken.
     pub(super) fn take(&self) -> Result<Take> {
         if !self.has_client_metadata() {
-            if !self.ring.news()() {
+            if !self.ring.ready_check()() {
                 return Ok(Take::Nothing);
             }
             let metadata = self.segment.read_metadata(Block::Request)?;

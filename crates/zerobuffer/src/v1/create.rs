@@ -56,7 +56,7 @@ pub(super) fn create(plan: &Plan<'_>) -> Result<Owned> {
                 }
             }
             Err(error) => {
-                locks.give_up();
+                locks.release();
                 // A process that is being killed loses its locks before its life.
                 if !matches!(error, Error::AlreadyRunning { .. }) {
                     return Err(error);
@@ -268,7 +268,7 @@ pub fn remove_leftovers(name: &str) -> Result<bool> {
     let locks = Locks::acquire(name, plan.mode)?;
     let found = locks.were_left_over() || has_objects(name);
     if let Err(error) = refuse_live_writer(name).and_then(|()| clear_leftover(&plan, &locks)) {
-        locks.give_up();
+        locks.release();
         return Err(error);
     }
     unlink_semaphore(&name.data_ready())?;

@@ -92,7 +92,7 @@ impl Locks {
             Err(Error::PermissionDenied { .. })
             | Err(Error::System { errno: libc::ENOENT | libc::EROFS | libc::ENOTDIR, .. }) => {}
             Err(error) => {
-                locks.give_up();
+                locks.release();
                 return Err(error);
             }
         }
@@ -111,7 +111,7 @@ impl Locks {
 
     /// Lets go without deleting what was there before: it says that somebody else's objects may still
     /// have to be looked after (rule L6).
-    pub(super) fn give_up(mut self) {
+    pub(super) fn release(mut self) {
         self.held.iter_mut().filter(|held| held.found).for_each(Held::leave);
     }
 }
@@ -304,7 +304,7 @@ mod tests {
         std::fs::write(&common, "").unwrap();
         let locks = Locks::acquire(&name, 0o600).unwrap();
         assert!(locks.were_left_over());
-        locks.give_up();
+        locks.release();
         assert_eq!(exist(&name), [true, false]);
         std::fs::remove_file(common).unwrap();
     }

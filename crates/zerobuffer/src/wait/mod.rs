@@ -194,7 +194,7 @@ impl Waiter {
     /// carries the news. So the pause grows when a first look was in vain but one of the next was not,
     /// and creeps back when it was not: where news are always there already it comes to nothing.
     #[inline(always)]
-    pub(crate) fn spin(&self, news: impl Fn() -> bool) -> bool {
+    pub(crate) fn spin(&self, ready: impl Fn() -> bool) -> bool {
         let burst = self.burst();
         let pause = self.pause.load(Ordering::Relaxed);
         for _ in 0..pause / 4 {
@@ -209,7 +209,7 @@ impl Waiter {
                 // changes.
                 load_fence();
             }
-            if news() {
+            if ready() {
                 self.pause.store(next_pause(pause, turn), Ordering::Relaxed);
                 return true;
             }

@@ -491,16 +491,16 @@ impl ClientRing {
     #[cold]
     fn is_abandoned_for_good(&self, sequence: u64) -> bool {
         let entry = self.table.entry(sequence);
-        // Acquire: pairs with the Release of the server's skip, or of `give_back`.
+        // Acquire: pairs with the Release of the server's skip, or of `publish_release`.
         let state = self.ring.state(entry.position()).load(Ordering::Acquire);
         if state == Phase::Response.of(sequence) {
             self.swallow(sequence);
         }
         // Still abandoned with the state RELEASED: the server has skipped it. While another
-        // thread swallows the answer the fate is Held, and the entry is not ours yet.
+        // thread swallows the answer the status is Held, and the entry is not ours yet.
         match entry.status(sequence) {
             Some(SlotStatus::Abandoned) => state == Phase::Released.of(sequence),
-            fate => fate == Some(SlotStatus::Returned),
+            status => status == Some(SlotStatus::Returned),
         }
     }
 
@@ -509,7 +509,7 @@ impl ClientRing {
     /// Tells whether a [`ClientRing::look`] at `sequence` would find something else than `Waiting`;
     /// cheap enough to be asked all the time.
     #[inline(always)]
-    pub(crate) fn news_of(&self, sequence: u64) -> impl Fn() -> bool {
+    pub(crate) fn ready_check(&self, sequence: u64) -> impl Fn() -> bool {
         let state = self.ring.state(self.table.entry(sequence).position());
         // Acquire: pairs with the Release in `ServerRing::answer`.
         move || state.load(Ordering::Acquire) != Phase::Request.of(sequence)
@@ -601,7 +601,7 @@ impl ClientRing {
         let mut looked_twice = false;
         while sequence < next {
             if let (Some(waiting), false) = (oldest_pending, looked_twice) {
-                if !self.has_news(sequence) {
+                if !self.is_ready(sequence) {
                     self.swallow(sequence);
                     sequence += 1;
                     continue;
@@ -640,7 +640,7 @@ impl ClientRing {
     }
 
     /// Whether a pending request without an addressee is waiting no more.
-    fn has_news(&self, sequence: u64) -> bool {
+    fn is_ready(&self, sequence: u64) -> bool {
         let entry = self.table.entry(sequence);
         !entry.awaits_addressee(sequence)
             && entry.status(sequence) == Some(SlotStatus::Pending)
@@ -650,7 +650,7 @@ impl ClientRing {
     /// Gives back a slot that [`ClientRing::look`] took.
     #[inline(always)]
     pub(crate) fn release(&self, held: &Held) {
-        self.give_back(held.sequence, held.position);
+        self.publish_release(held.sequence, held.position);
         let entry = self.table.entry(held.sequence);
         entry.set(held.sequence, SlotStatus::Returned);
         let Some(right) = ReclaimRight::of_only_thread(self.is_concurrent()) else { return };
@@ -667,7 +667,7 @@ impl ClientRing {
 
     /// RELEASED and the count: what the server and monitors see of a response that is done with.
     #[inline]
-    fn give_back(&self, sequence: u64, position: u64) {
+    fn publish_release(&self, sequence: u64, position: u64) {
         // Release: what was read of the slot was read before anybody may write it again.
         failpoint!("release.before_state");
         self.ring.state(position).store(Phase::Released.of(sequence), Ordering::Release);
@@ -714,7 +714,7 @@ impl ClientRing {
         if state == Phase::Response.of(sequence)
             && entry.change(sequence, SlotStatus::Abandoned, SlotStatus::Held, self.is_concurrent())
         {
-            self.give_back(sequence, position);
+            self.publish_release(sequence, position);
             entry.set(sequence, SlotStatus::Returned);
         }
     }
@@ -733,8 +733,8 @@ impl ClientRing {
         // Acquire: pairs with the Release in `commit`.
         let next = self.next.load(Ordering::Acquire);
         (self.head.load(Ordering::Relaxed)..next).filter(|n| {
-            let fate = self.table.entry(*n).status(*n);
-            matches!(fate, Some(SlotStatus::Pending | SlotStatus::Cancelling))
+            let status = self.table.entry(*n).status(*n);
+            matches!(status, Some(SlotStatus::Pending | SlotStatus::Cancelling))
         })
     }
 

@@ -125,7 +125,7 @@ impl ServerRing {
     /// Tells whether a [`ServerRing::take`] would probably find something else than `Nothing`; cheap
     /// enough to be asked all the time, until the next take.
     #[inline(always)]
-    pub(crate) fn news(&self) -> impl Fn() -> bool {
+    pub(crate) fn ready_check(&self) -> impl Fn() -> bool {
         let next = self.next();
         // A conforming client leaves no other phases of that sequence here.
         move || next.load() >> 8 == next.expected

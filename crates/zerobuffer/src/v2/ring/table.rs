@@ -32,7 +32,7 @@ impl SlotStatus {
         }
         [Self::Pending, Self::Held, Self::Returned, Self::Abandoned, Self::Cancelling]
             .into_iter()
-            .find(|fate| *fate as u64 == word & 0xff & !ADDRESSED)
+            .find(|status| *status as u64 == word & 0xff & !ADDRESSED)
     }
 }
 
@@ -45,8 +45,8 @@ pub(super) struct Entry {
     position: AtomicU64,
     /// The shape as published, but for its status, where the logarithm of the alignment stands.
     shape: AtomicU64,
-    /// Sequence and fate, as in a state word.
-    fate: AtomicU64,
+    /// Sequence and status, as in a state word.
+    word: AtomicU64,
 }
 
 impl Entry {
@@ -63,23 +63,23 @@ impl Entry {
         let shape = SlotShape { status: alignment.trailing_zeros() as u16, ..shape };
         self.position.store(position, Ordering::Relaxed);
         self.shape.store(shape.to_word(), Ordering::Relaxed);
-        // Release: pairs with the Acquire in `fate`, which makes position and shape visible.
+        // Release: pairs with the Acquire in `status`, which makes position and shape visible.
         let mark = if addressed { ADDRESSED } else { 0 };
-        self.fate.store(SlotStatus::Pending.of(sequence) | mark, Ordering::Release);
+        self.word.store(SlotStatus::Pending.of(sequence) | mark, Ordering::Release);
     }
 
-    /// The fate of `sequence`; `None` if this entry is about another request by now.
+    /// The status of `sequence`; `None` if this entry is about another request by now.
     #[inline]
     pub(super) fn status(&self, sequence: u64) -> Option<SlotStatus> {
         // Acquire: pairs with the Release in `enter`, `set` and `change`.
-        SlotStatus::from_word(self.fate.load(Ordering::Acquire), sequence)
+        SlotStatus::from_word(self.word.load(Ordering::Acquire), sequence)
     }
 
-    /// Whether `fate` is the fate of `sequence`, which may be any number that a user asks about.
+    /// Whether `status` is the status of `sequence`, which may be any number that a user asks about.
     #[inline]
-    pub(super) fn is(&self, sequence: u64, fate: SlotStatus) -> bool {
-        // Acquire: as in `fate`. A number of more than 56 bits would look like a smaller one.
-        self.fate.load(Ordering::Acquire) & !ADDRESSED == fate.of(sequence)
+    pub(super) fn is(&self, sequence: u64, status: SlotStatus) -> bool {
+        // Acquire: as in `status`. A number of more than 56 bits would look like a smaller one.
+        self.word.load(Ordering::Acquire) & !ADDRESSED == status.of(sequence)
             && sequence <= MAX_SEQUENCE
     }
 
@@ -88,7 +88,7 @@ impl Entry {
     pub(super) fn awaits_addressee(&self, sequence: u64) -> bool {
         let pending = [SlotStatus::Pending, SlotStatus::Cancelling];
         // Acquire: as in `status`.
-        let word = self.fate.load(Ordering::Acquire);
+        let word = self.word.load(Ordering::Acquire);
         pending.iter().any(|status| word == status.of(sequence) | ADDRESSED)
     }
 
@@ -96,11 +96,11 @@ impl Entry {
     /// is a change.
     pub(super) fn set_addressed(&self, sequence: u64, addressed: bool) -> bool {
         let mark = |word: u64| if addressed { word | ADDRESSED } else { word & !ADDRESSED };
-        let mut seen = self.fate.load(Ordering::Relaxed);
+        let mut seen = self.word.load(Ordering::Relaxed);
         while seen >> 8 == sequence && mark(seen) != seen {
             // AcqRel: passes on what the status before was published with.
             let (success, failure) = (Ordering::AcqRel, Ordering::Relaxed);
-            match self.fate.compare_exchange_weak(seen, mark(seen), success, failure) {
+            match self.word.compare_exchange_weak(seen, mark(seen), success, failure) {
                 Ok(_) => return true,
                 Err(now) => seen = now,
             }
@@ -108,15 +108,15 @@ impl Entry {
         false
     }
 
-    /// Changes the fate; only for the one who alone may do so (the holder of a guard).
+    /// Changes the status; only for the one who alone may do so (the holder of a guard).
     #[inline]
     pub(super) fn set(&self, sequence: u64, to: SlotStatus) {
         // Release: whatever was done with the slot's bytes comes before their next use; pairs with
-        // the Acquire in `fate`, by which `reclaim` learns that they are free.
-        self.fate.store(to.of(sequence), Ordering::Release);
+        // the Acquire in `status`, by which `reclaim` learns that they are free.
+        self.word.store(to.of(sequence), Ordering::Release);
     }
 
-    /// Changes the fate if it still is `from`, and keeps the mark of [`Entry::set_addressed`]; exactly
+    /// Changes the status if it still is `from`, and keeps the mark of [`Entry::set_addressed`]; exactly
     /// one of several who try succeeds.
     #[inline]
     pub(super) fn change(
@@ -127,17 +127,17 @@ impl Entry {
         concurrent: bool,
     ) -> bool {
         let (from, to) = (from.of(sequence), to.of(sequence));
-        let mut seen = self.fate.load(Ordering::Relaxed);
+        let mut seen = self.word.load(Ordering::Relaxed);
         while seen & !ADDRESSED == from {
             let next = to | seen & ADDRESSED;
             if !concurrent {
-                self.fate.store(next, Ordering::Release);
+                self.word.store(next, Ordering::Release);
                 return true;
             }
             // Release and Acquire as in `set` and `status`. It fails a second time only if the mark was
             // changed meanwhile.
             let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
-            match self.fate.compare_exchange(seen, next, success, failure) {
+            match self.word.compare_exchange(seen, next, success, failure) {
                 Ok(_) => return true,
                 Err(now) => seen = now,
             }
@@ -180,7 +180,7 @@ impl Table {
         let entry = |_| Entry {
             position: AtomicU64::new(0),
             shape: AtomicU64::new(0),
-            fate: AtomicU64::new(0),
+            word: AtomicU64::new(0),
         };
         Self { entries: (0..max_in_flight.next_power_of_two()).map(entry).collect() }
     }

@@ -155,7 +155,7 @@ impl World {
 
     /// One look of the server; false if there was nothing.
     fn take(&mut self) -> bool {
-        let news = self.server.news()();
+        let ready = self.server.ready_check()();
         let took = match self.server.take_at_once() {
             Some(taken) => Take::Request(taken),
             None => {
@@ -164,7 +164,7 @@ impl World {
                 took
             }
         };
-        assert_eq!(news, took != Take::Nothing);
+        assert_eq!(ready, took != Take::Nothing);
         match took {
             Take::Nothing => {
                 assert!(self.queue.is_empty(), "request {:?} is not seen", self.queue.front());
@@ -215,19 +215,19 @@ impl World {
         let found = match pick {
             Some(pick) if !self.sent.is_empty() => {
                 let sequence = *self.sent.keys().nth(pick % self.sent.len()).unwrap();
-                let news = self.client.news_of(sequence)();
+                let is_ready = self.client.ready_check(sequence)();
                 let at_once = self.client.look_at_once(sequence);
                 let usual = ready.contains(&sequence) && status_of(sequence) == 0;
                 assert_eq!(at_once.is_some(), usual, "the answer to {sequence} at once");
                 match at_once.map_or_else(|| self.client.look(sequence).unwrap(), Look::Ready) {
                     Look::Ready(held) => {
-                        assert!(news, "the answer to {sequence}");
+                        assert!(is_ready, "the answer to {sequence}");
                         Some(held)
                     }
                     look => {
                         assert!(!ready.contains(&sequence), "the answer to {sequence} is not seen");
                         assert_eq!(look == Look::Waiting, self.is_waiting(sequence));
-                        assert!(look != Look::Waiting || !news, "no news of {sequence}");
+                        assert!(look != Look::Waiting || !is_ready, "{sequence} was not ready");
                         None
                     }
                 }

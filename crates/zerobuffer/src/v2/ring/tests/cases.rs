@@ -141,7 +141,7 @@ fn a_client_whose_claims_may_outlive_it_leaves_a_trace() {
     world.client.set_concurrent();
     assert!(world.client.is_concurrent());
     assert_eq!(state(&world), Phase::Released.of(0));
-    assert!(world.server.is_untouched() && !world.server.news()(), "no server minds it");
+    assert!(world.server.is_untouched() && !world.server.ready_check()(), "no server minds it");
     // Only at first: later it would be in the way.
     assert!(world.send(8, 1, true));
     world.client.set_concurrent();
