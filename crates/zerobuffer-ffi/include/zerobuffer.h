@@ -892,6 +892,16 @@ zb_status zb_frame_resize(struct zb_frame *frame, size_t len);
 zb_status zb_frame_metadata(struct zb_frame *frame, const uint8_t **data, size_t *len);
 
 /**
+ * Whether the response has become useless: the client has cancelled the request, closed or died, or the server is
+ * being stopped; with two buffers, whether the client has closed or died. To be asked between two pieces of long
+ * work, since it costs a system call. What is answered all the same does no harm. False for a frame that was
+ * answered.
+ *
+ * In a handler, and for a detached frame, any thread may ask while no other call with this frame is under way.
+ */
+bool zb_frame_is_cancelled(const struct zb_frame *frame);
+
+/**
  * Answers with a failure: the client gets `ZB_HANDLER_FAILED` and as much of the message, UTF-8
  * of `len` bytes, as fits. A received frame is answered at once and is empty then; in a handler,
  * when it returns, whatever it returns.

@@ -5,7 +5,7 @@ use crate::lender::Lender;
 use crate::pointers::{bytes, given, place_for};
 use std::ffi::c_char;
 use std::mem::{ManuallyDrop, MaybeUninit};
-use std::ptr::{null_mut, with_exposed_provenance_mut};
+use std::ptr::{null_mut, with_exposed_provenance, with_exposed_provenance_mut};
 use std::rc::Rc;
 use zerobuffer::memory::SharedMemoryView;
 use zerobuffer::v1::{self, Draft, Reply};
@@ -124,6 +124,32 @@ impl zb_frame {
         Err(NOT_HELD)
     }
 
+    /// Of what it stands for it makes shared references only, for other threads may do so at the same time.
+    fn is_cancelled(&self) -> bool {
+        let [tag, address, _] = self.opaque;
+        let address = address as usize;
+        // SAFETY: as for `origin`.
+        unsafe {
+            if tag == State::InHandler as u64 {
+                let handling = with_exposed_provenance::<Handling<'_, '_, '_>>(address);
+                return match &(*handling).work {
+                    Work::InPlace(frame) => frame.cancelled(),
+                    Work::Mutable(draft) => draft.cancelled(),
+                    Work::Immutable(request, _) => request.cancelled(),
+                };
+            }
+            if tag == State::Detached as u64 {
+                return (*with_exposed_provenance::<OwnedRequest>(address)).cancelled();
+            }
+        }
+        match self.origin() {
+            Ok(Origin::Received(server)) => {
+                server.with_guard(|request| request.cancelled()).unwrap_or(true)
+            }
+            _ => false,
+        }
+    }
+
     /// Uses the frame in place that this stands for.
     fn in_place<T>(&self, use_it: impl FnOnce(&mut Frame<'_>) -> Result<T>) -> Result<T> {
         match self.origin()? {
@@ -220,6 +246,23 @@ pub extern "C" fn zb_frame_metadata(
 fn address(bytes: &[u8]) -> (*const u8, usize) {
     (bytes.as_ptr(), bytes.len())
 }
+
+/// Whether the response has become useless: the client has cancelled the request, closed or died, or the server is
+/// being stopped; with two buffers, whether the client has closed or died. To be asked between two pieces of long
+/// work, since it costs a system call. What is answered all the same does no harm. False for a frame that was
+/// answered.
+///
+/// In a handler, and for a detached frame, any thread may ask while no other call with this frame is under way.
+#[unsafe(no_mangle)]
+pub extern "C" fn zb_frame_is_cancelled(frame: Option<&zb_frame>) -> bool {
+    run_or(false, || frame.is_some_and(zb_frame::is_cancelled))
+}
+
+// What the documentation promises.
+const _: () = {
+    const fn any_thread_may_ask<T: Sync>() {}
+    any_thread_may_ask::<(Frame<'_>, OwnedRequest, Draft<'_>, v1::Request<'_>)>();
+};
 
 /// Answers with a failure: the client gets `ZB_HANDLER_FAILED` and as much of the message, UTF-8
 /// of `len` bytes, as fits. A received frame is answered at once and is empty then; in a handler,

@@ -142,6 +142,9 @@ public:
 
     /// Changes the length of the answer; bytes that are added are zero. In place only.
     void resize(std::size_t len) { detail::check(zb_frame_resize(raw_, len)); }
+    /// Whether the response has become useless: the client has cancelled the request, closed or died, or the
+    /// server is being stopped. Ask between two pieces of long work.
+    bool is_cancelled() const noexcept { return zb_frame_is_cancelled(raw_); }
     /// The client's metadata; no bytes if it has none.
     std::span<const std::uint8_t> metadata() const {
         const std::uint8_t *data = nullptr;
@@ -182,6 +185,8 @@ public:
     std::uint64_t sequence() const noexcept { return raw_.sequence; }
     /// As `Frame::resize`.
     void resize(std::size_t len) { detail::check(zb_frame_resize(&raw_, len)); }
+    /// As `Frame::is_cancelled`.
+    bool is_cancelled() const noexcept { return zb_frame_is_cancelled(&raw_); }
     /// As `Frame::metadata`.
     std::span<const std::uint8_t> metadata() { return Frame(raw_).metadata(); }
 

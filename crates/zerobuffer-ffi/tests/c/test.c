@@ -456,6 +456,73 @@ static void reader_and_writer(void) {
   zb_view_release(&last);
 }
 
+/* Works until nobody waits for the response. */
+static int32_t until_cancelled(zb_frame *frame, void *pipe_end) {
+  CHECK(write(*(int *)pipe_end, "b", 1) == 1);
+  while (!zb_frame_is_cancelled(frame)) usleep(100);
+  CHECK(write(*(int *)pipe_end, "e", 1) == 1);
+  return 1;
+}
+
+static void next_is(int pipe_end, char expected) {
+  char found;
+  CHECK(read(pipe_end, &found, 1) == 1 && found == expected);
+}
+
+/* A handler hears that its request was cancelled, that its client has closed, and that its server stops. */
+static void handlers_that_ask(void) {
+  int tell[2];
+  CHECK(pipe(tell) == 0);
+  for (uint32_t kind = ZB_SERVER_IN_PLACE; kind <= ZB_SERVER_IMMUTABLE; kind++) {
+    const char *channel = name("ask");
+    zb_server_config config = server_config(kind);
+    zb_server *server;
+    OK(zb_server_create(channel, &config, &server));
+    OK(zb_server_start(server, until_cancelled, &tell[1], NULL));
+    zb_client *client = connected(channel, NULL);
+    uint64_t sequence;
+    if (kind == ZB_SERVER_IN_PLACE) {
+      OK(zb_client_send(client, BYTES("cancel"), &sequence));
+      next_is(tell[0], 'b');
+      CHECK(zb_client_cancel(client, sequence));
+      next_is(tell[0], 'e');
+      OK(zb_client_send(client, BYTES("stop"), &sequence));
+      next_is(tell[0], 'b');
+      OK(zb_server_stop(server));
+      next_is(tell[0], 'e');
+      zb_client_close(client);
+      zb_server_close(server);
+      continue;
+    }
+    OK(zb_client_send(client, BYTES("close"), &sequence));
+    next_is(tell[0], 'b');
+    zb_client_close(client);
+    next_is(tell[0], 'e');
+    zb_server_close(server);
+  }
+  close(tell[0]);
+  close(tell[1]);
+  /* A request in the hands of a thread that received it, detached or not. */
+  const char *channel = name("ask-received");
+  zb_server *server;
+  OK(zb_server_create(channel, NULL, &server));
+  zb_client *client = connected(channel, NULL);
+  for (int detached = 0; detached <= 1; detached++) {
+    uint64_t sequence;
+    zb_frame frame;
+    OK(zb_client_send(client, BYTES("x"), &sequence));
+    OK(zb_server_receive(server, PATIENCE, &frame));
+    if (detached) OK(zb_frame_detach(&frame));
+    CHECK(!zb_frame_is_cancelled(&frame));
+    CHECK(zb_client_cancel(client, sequence) && zb_frame_is_cancelled(&frame));
+    OK(zb_frame_respond(&frame));
+    CHECK(!zb_frame_is_cancelled(&frame));
+  }
+  CHECK(!zb_frame_is_cancelled(NULL));
+  zb_client_close(client);
+  zb_server_close(server);
+}
+
 static uint8_t kilobyte[1024];
 
 static void call_and_release(zb_client *client, int detach) {
@@ -806,6 +873,7 @@ int main(void) {
   threads();
   two_buffers();
   reader_and_writer();
+  handlers_that_ask();
   given_back();
   shut_down();
   misuse();
