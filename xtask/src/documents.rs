@@ -97,12 +97,29 @@ fn new_project() -> Result<()> {
     std::fs::write(folder.join("src/main.rs"), example)?;
     let here = format!("file://{}", root().display());
     let mut add = cargo("add --quiet --git");
-    add.arg(here).arg("zerobuffer").current_dir(&folder);
+    let home = cargo_home()?;
+    add.arg(here).arg("zerobuffer").current_dir(&folder).env("CARGO_HOME", &home);
     step("depend on the library", add)?;
     let mut run = cargo("run --quiet");
     // A warning is what a user sees first.
     run.current_dir(&folder).env("RUSTFLAGS", "-D warnings").env_remove("CARGO_TARGET_DIR");
+    run.env("CARGO_HOME", &home);
     step("the first example in a new project", run)
+}
+
+/// A home for cargo that takes the checkout of this folder, which would stay in the user's; with the user's
+/// settings and downloads.
+fn cargo_home() -> Result<PathBuf> {
+    let home = clean("target/documents/cargo-home")?;
+    let own = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let own = own.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cargo")));
+    let own = own.context("neither CARGO_HOME nor HOME is set")?;
+    for shared in ["registry", "config.toml"].map(|name| (own.join(name), home.join(name))) {
+        if shared.0.exists() {
+            std::os::unix::fs::symlink(&shared.0, &shared.1)?;
+        }
+    }
+    Ok(home)
 }
 
 /// An empty folder of this name.
