@@ -27,7 +27,7 @@ pub(crate) fn store_over(word: &AtomicU64, value: u64) {
 }
 
 /// Waits until the loads before are done, so that none after it is speculated: the shortest pause
-/// between two looks at a word.
+/// between two reads of a word.
 #[inline]
 #[allow(unsafe_code)]
 pub(crate) fn load_fence() {

@@ -45,10 +45,10 @@ impl Closer {
     }
 
     /// Closes the object for good: every thread that waits inside of it comes back at once, and that
-    /// call and every later one that could wait fails with [`Error::Closed`](crate::Error::Closed). What
-    /// the object holds of the channel is let go of when it is dropped.
+    /// call and every later one that could wait fails with [`Error::Closed`](crate::Error::Closed). The
+    /// object releases its part of the channel when it is dropped.
     ///
-    /// Called again, after the object is gone, or in a forked child it does nothing.
+    /// It does nothing when called again, after the object was dropped, or in a forked child.
     pub fn close(&self) {
         if self.fork_generation == sys::fork_generation()
             && let Some(target) = self.target.upgrade()
@@ -57,9 +57,9 @@ impl Closer {
         }
     }
 
-    /// Whether the object was closed, or is gone. In a forked child, where none can be used: true.
+    /// Whether the object was closed or dropped. In a forked child, where none can be used: true.
     pub fn is_closed(&self) -> bool {
-        // Looked at first: another thread may have had a lock of the object's when the process forked.
+        // Checked first: another thread may have held a lock of the object when the process forked.
         self.fork_generation != sys::fork_generation()
             || self.target.upgrade().is_none_or(|target| target.is_closed())
     }

@@ -130,7 +130,7 @@ impl ServerConfig {
     }
 
     /// Permission bits of the segment and its semaphores, whatever the umask is. Default `0o600`: only
-    /// programs of the same user can attach. Whoever can write the segment can disturb the channel.
+    /// programs of the same user can attach. Every process that can write the segment can disturb the channel.
     pub fn mode(mut self, mode: u32) -> Self {
         self.mode = mode;
         self
@@ -164,13 +164,13 @@ impl ServerConfig {
     }
 
     /// How long [`Server::stop`](crate::Server::stop) waits for running handlers, and then for the
-    /// client to read its answers. Default 2 seconds.
+    /// client to read its responses. Default 2 seconds.
     pub fn stop_timeout(mut self, timeout: Duration) -> Self {
         self.stop_timeout = timeout;
         self
     }
 
-    /// How the segment's pages come to be there in this process. Default [`Pages::OnDemand`]. The
+    /// When the segment's pages are faulted in, in this process. Default [`Pages::OnDemand`]. The
     /// memory lies on the NUMA nodes that this process may allocate on when it creates the segment.
     pub fn pages(mut self, pages: Pages) -> Self {
         self.pages = pages;
@@ -269,7 +269,7 @@ impl ClientConfig {
         self
     }
 
-    /// How the segment's pages come to be there in this process. Default [`Pages::OnDemand`]; the
+    /// When the segment's pages are faulted in, in this process. Default [`Pages::OnDemand`]; the
     /// server's choice is its own. Huge pages that the server has made serve both.
     pub fn pages(mut self, pages: Pages) -> Self {
         self.pages = pages;

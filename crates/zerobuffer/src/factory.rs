@@ -17,8 +17,8 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// | server | the handler | memory | to talk to |
 /// |---|---|---|---|
 /// | in place | edits the request where it lies | one buffer | clients of protocol version 2 |
-/// | mutable | edits a copy | two buffers | deployed clients of version 1, and ours |
-/// | immutable | returns new data | two buffers | deployed clients of version 1, and ours |
+/// | mutable | edits a copy | two buffers | existing v1 programs, and clients of this library |
+/// | immutable | returns new data | two buffers | existing v1 programs, and clients of this library |
 ///
 /// ```
 /// use std::time::Duration;
@@ -203,14 +203,14 @@ two_buffer_server_methods!(ImmutableDuplexServer);
 /// reached by matching on the variant.
 #[derive(Debug)]
 pub enum DuplexClient {
-    /// Protocol version 2: the answer lies where the request was.
+    /// Protocol version 2: the response lies where the request was.
     InPlace(Client),
-    /// Protocol version 1: the answer lies in a buffer of its own.
+    /// Protocol version 1: the response lies in a buffer of its own.
     TwoBuffers(Box<v1::DuplexClient>),
 }
 
 impl DuplexClient {
-    /// Whether the answer lies where the request was.
+    /// Whether the response lies where the request was.
     pub fn is_in_place(&self) -> bool {
         matches!(self, Self::InPlace(_))
     }
@@ -273,7 +273,7 @@ impl DuplexClient {
         })
     }
 
-    /// The next answer, waiting for one until `timeout` has passed.
+    /// The next response, waiting for one until `timeout` has passed.
     ///
     /// # Errors
     /// As [`Client::receive_response`] and [`v1::DuplexClient::receive_response`].
@@ -286,8 +286,8 @@ impl DuplexClient {
         })
     }
 
-    /// The answer to request `sequence`, waiting for it until `timeout` has passed; then the request is
-    /// given up, unless the timeout is zero.
+    /// The response to request `sequence`, waiting for it until `timeout` has passed; then the request is
+    /// cancelled, unless the timeout is zero.
     ///
     /// # Errors
     /// As [`Client::receive_response_for`] and [`v1::DuplexClient::receive_response_for`].
@@ -306,7 +306,7 @@ impl DuplexClient {
         })
     }
 
-    /// Sends `data` and waits for the answer, both within `timeout`.
+    /// Sends `data` and waits for the response, both within `timeout`.
     ///
     /// # Errors
     /// As [`Client::call`] and [`v1::DuplexClient::call`].
@@ -317,7 +317,7 @@ impl DuplexClient {
         })
     }
 
-    /// Gives up a request: no answer to it will be delivered. True if it was waiting.
+    /// Cancels a request: no response to it will be delivered. True if it was waiting.
     pub fn cancel(&self, sequence: u64) -> bool {
         match self {
             Self::InPlace(client) => client.cancel(sequence),
@@ -356,7 +356,7 @@ impl DuplexRequestBuffer<'_> {
     }
 }
 
-/// An answer, read in shared memory; given back when it is dropped.
+/// A response, read in shared memory; released when it is dropped.
 #[derive(Debug)]
 pub enum DuplexResponse<'c> {
     /// Where the request was.
@@ -366,7 +366,7 @@ pub enum DuplexResponse<'c> {
 }
 
 impl DuplexResponse<'_> {
-    /// The answer's bytes, in shared memory.
+    /// The response's bytes, in shared memory.
     pub fn data(&self) -> &[u8] {
         match self {
             Self::InPlace(response) => response.data(),
@@ -374,7 +374,7 @@ impl DuplexResponse<'_> {
         }
     }
 
-    /// The sequence number of the request that this is the answer to.
+    /// The sequence number of the request that this is the response to.
     pub fn sequence(&self) -> u64 {
         match self {
             Self::InPlace(response) => response.sequence(),

@@ -1,5 +1,5 @@
 //! **Another process edits your data in place.** A client writes a request into a ring in shared
-//! memory, a server in another process modifies it where it lies, and the client reads the answer at
+//! memory, a server in another process modifies it where it lies, and the client reads the response at
 //! the same address: no second buffer, no copy.
 //!
 //! ```
@@ -92,18 +92,18 @@
 //! # What it guarantees, with a conforming peer
 //!
 //! - No call outlives its deadline by more than a few milliseconds.
-//! - Every answer is the answer to its own request, whole, or a typed [`Error`].
+//! - Every response is the response to its own request, whole, or a typed [`Error`].
 //! - The peer's death is noticed within milliseconds, however it died and in whatever namespace (at once
 //!   in the same one: a client that has waited for 10 ms starts a thread for that, which takes no
 //!   signals and ends with the connection), and comes with what is known of each request: [`RequestState::NotStarted`] may be sent again,
-//!   [`RequestState::InDoubt`] may be half-edited and is never handed out as an answer.
+//!   [`RequestState::InDoubt`] may be half-edited and is never handed out as a response.
 //! - A restart needs no cleaning by hand, and nothing that belongs to another channel or user is
 //!   touched.
 //!
 //! # What it refuses
 //!
 //! One server and one client per channel; several threads on each side, not several processes. No
-//! network, no other machine. A request never moves, so its answer has room only where it lies: ask
+//! network, no other machine. A request never moves, so its response has room only where it lies: ask
 //! for more with [`RequestLayout::capacity`] if answers can be longer than requests.
 //!
 //! # How a request travels
@@ -126,9 +126,9 @@
 //!
 //! With any peer: every word that the peer can write is read once into a local, checked, and then used;
 //! the first one that breaks a rule poisons the channel with [`Error::ProtocolViolation`]. A peer can
-//! not make this library access memory outside of the segment, loop for ever, or pair an answer with
+//! not make this library access memory outside of the segment, loop for ever, or pair a response with
 //! another request. What shared memory cannot prevent: a peer with write access can change data while
-//! you look at it, cut the file short (which raises SIGBUS), and burn CPU time. Share a segment more
+//! you read it, cut the file short (which raises SIGBUS), and burn CPU time. Share a segment more
 //! widely ([`ServerConfig::mode`], [`ClientConfig::owner`]) only with programs that you trust.
 //!
 //! # After a fork

@@ -89,8 +89,8 @@ impl std::fmt::Display for ChannelName {
 /// A checked name of a version 1 buffer: 1 to [`BufferName::MAX_LEN`] bytes without `/` and NUL, not `.`
 /// or `..`.
 ///
-/// Deployed peers check nothing, so this grammar is as wide as the file system allows: a buffer that
-/// a peer can make can be named. Duplex channels append `_request` and `_response` to theirs.
+/// Existing v1 programs check nothing, so this grammar is as wide as the file system allows: every buffer
+/// that they can create has a valid name. Duplex channels append `_request` and `_response` to theirs.
 ///
 /// ```
 /// use zerobuffer::{ErrorKind, v1::BufferName};

@@ -1,6 +1,6 @@
 //! The background threads of servers, of both versions.
 //!
-//! They exist before their work does: a server whose threads cannot be made is as it was.
+//! They exist before their work does: a server whose threads cannot be started is unchanged.
 
 use crate::error::Result;
 use crate::sys;
@@ -11,7 +11,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Between two looks at whether a thread has ended.
+/// Between two checks whether a thread has ended.
 pub(crate) const LOOK: Duration = Duration::from_micros(200);
 
 type Job = Box<dyn FnOnce(&Away) + Send>;
@@ -34,7 +34,7 @@ impl ReadyThreads {
     /// Starts `count` threads.
     ///
     /// # Errors
-    /// `System` if one cannot be made; those that were are gone again.
+    /// `System` if one cannot be started; the others are ended again.
     pub(crate) fn gather(name: &str, count: usize) -> Result<Self> {
         let mut ready_threads = Self { orders: Vec::new(), threads: Vec::new() };
         for _ in 0..count {
@@ -58,7 +58,7 @@ impl ReadyThreads {
         jobs: impl IntoIterator<Item = J>,
     ) -> Workers {
         for (order, job) in self.orders.drain(..).zip(jobs) {
-            // Fails only if the thread is gone, which ends with its job and not before.
+            // Fails only if the thread has ended, which it does after its job and not before.
             let _ = order.send(Box::new(job));
         }
         Workers(std::mem::take(&mut self.threads))

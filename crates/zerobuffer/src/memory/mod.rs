@@ -63,6 +63,6 @@ pub trait MemoryProvider: Send + Sync + std::fmt::Debug {
     /// [`Error::InvalidState`](crate::Error::InvalidState) before `allocate` or after `unmap`.
     fn map(&self, offset: usize, size: usize) -> Result<SharedMemoryView>;
 
-    /// Lets go of the memory; views that were handed out stay valid.
+    /// Releases the memory; views that were handed out stay valid.
     fn unmap(&mut self);
 }

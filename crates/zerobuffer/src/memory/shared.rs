@@ -64,7 +64,7 @@ impl SharedMemory {
         Ok(memory)
     }
 
-    /// Removes the name, if it still stands for this segment. Whoever has it mapped keeps it.
+    /// Removes the name, if it still stands for this segment. Processes that have it mapped keep it.
     ///
     /// # Errors
     /// [`Error::System`] if the operating system refuses.
@@ -106,7 +106,7 @@ impl SharedMemory {
         Ok(())
     }
 
-    /// How the pages of later mappings come to be there.
+    /// When the pages of later mappings are faulted in.
     pub(crate) fn set_pages(&mut self, pages: Pages) {
         self.pages = pages;
     }
@@ -146,13 +146,13 @@ impl SharedMemory {
     }
 
     pub(crate) fn stat(&self) -> Result<ObjectStat> {
-        self.file.stat().map_err(|errno| errno.on("look at", &self.object))
+        self.file.stat().map_err(|errno| errno.on("examine", &self.object))
     }
 
     /// Whether the name still stands for this very segment.
     pub(crate) fn is_named(&self) -> Result<bool> {
         let found =
-            sys::stat_object(&self.object).map_err(|errno| errno.on("look up", &self.object))?;
+            sys::stat_object(&self.object).map_err(|errno| errno.on("find", &self.object))?;
         Ok(found.is_some_and(|stat| stat.identity == self.identity))
     }
 

@@ -11,7 +11,7 @@ pub(super) fn call<T>(
 ) -> Result<T, Errno> {
     #[cfg(feature = "faults")]
     if let Some(errno) = crate::faults::strike(name) {
-        // Whatever these return, the descriptor or the mapping is gone afterwards.
+        // Whatever these return, the descriptor or the mapping no longer exists afterwards.
         if matches!(name, "close" | "munmap") {
             let _ = run();
         }

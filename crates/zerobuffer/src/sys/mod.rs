@@ -118,7 +118,7 @@ pub(crate) struct ObjectStat {
     pub(crate) regular: bool,
 }
 
-/// How the pages of a mapped segment come to be there.
+/// When the pages of a mapped segment are faulted in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Pages {

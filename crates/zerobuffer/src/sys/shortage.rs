@@ -1,4 +1,4 @@
-//! What an object could not be made for want of, and what helps.
+//! Why an object could not be created: what is short, and what helps.
 
 use super::{Errno, imp};
 use crate::error::Error;

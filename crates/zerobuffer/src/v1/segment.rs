@@ -51,7 +51,7 @@ impl NamedSemaphore {
             Err(Errno(libc::ENOENT)) => return Ok(None),
             Err(errno) => return Err(errno.on("open", &object)),
         };
-        let stat = file.stat().map_err(|errno| errno.on("look at", &object))?;
+        let stat = file.stat().map_err(|errno| errno.on("examine", &object))?;
         if stat.uid != owner {
             return Err(foreign(&object, stat.uid, UNEXPECTED_OWNER));
         }

@@ -31,7 +31,7 @@ const PAYLOAD_ALIGNMENT: u64 = 4096;
 /// Slots, and the sizes of all blocks, are multiples of this.
 pub(crate) const UNIT: u64 = 64;
 
-/// The most bytes that a metadata block takes: its reader copies them, and whoever writes them is not to
+/// The most bytes that a metadata block takes: its reader copies them, and their writer must not
 /// say how much memory that takes.
 pub(crate) const MAX_METADATA: u64 = 64 << 20;
 

@@ -1,6 +1,6 @@
 //! Waiting for the peer, and waking it (protocol v2, section 7 "Waiting and waking").
 //!
-//! The state words are the truth, semaphores are hints: a waiter looks at the state first and last, a
+//! The state words are the truth, semaphores are hints: a waiter reads the state first and last, a
 //! waker posts only when the semaphore is empty.
 //!
 //! # Why there are two fences
@@ -9,7 +9,7 @@
 //! waker                                   waiter
 //! 1 publish the state (Release store)     3 take the token
 //!   fence(SeqCst)                           fence(SeqCst)
-//! 2 read the semaphore's value            4 look at the state
+//! 2 read the semaphore's value            4 read the state
 //! ```
 //!
 //! This is store buffering: the waker stores the state and loads the value, the waiter stores the
@@ -17,9 +17,9 @@
 //! token at 2 (and did not post) while the waiter, having taken that token, saw the old state at 4
 //! (and went to sleep). With a SeqCst fence on each side one fence comes first in their single order:
 //! if it is the waker's, 4 sees the state; if it is the waiter's, 2 sees the token taken, and posts.
-//! Without the waker's fence x86 itself reorders 1 after 2. Without the waiter's fence machines like
-//! ARM may do 4 before 3, because glibc takes the token with acquire ordering only. The loom models at
-//! the end of this file check it, with each fence taken away as a control.
+//! Without the waker's fence x86 itself reorders 1 after 2. Without the waiter's fence CPUs like
+//! ARM may do 4 before 3, because glibc takes the token with acquire ordering only. The loom models in
+//! `models.rs` check it, and with each fence removed, as a control, they fail.
 
 use crate::atomics::{AtomicU32, AtomicU64, Ordering, fence, load_fence, spin_hint};
 use crate::failpoint::failpoint;
@@ -31,7 +31,7 @@ use std::time::Duration;
 #[non_exhaustive]
 pub enum WaitStrategy {
     /// Spin for a while, then sleep. The time spent spinning adapts to what the latest waits were
-    /// worth, and is zero where only one CPU is usable. For nearly everybody.
+    /// worth, and is zero where only one CPU is usable. Right for nearly every program.
     #[default]
     SpinThenPark,
     /// Sleep at once: the least CPU time, and a system call on both sides for each message.
@@ -40,15 +40,15 @@ pub enum WaitStrategy {
     /// a CPU of its own.
     ///
     /// A thread that loses the CPU to another one while it spins sleeps instead for the next 100 ms, and for
-    /// longer if that happens again and again: where the peer needs this very CPU, spinning would only keep
+    /// longer if that happens repeatedly: where the peer needs this very CPU, spinning would only keep
     /// it waiting, and deadlines would be missed.
     Spin,
 }
 
-/// When a call must be back.
+/// When a call must return.
 ///
-/// The clock is read when the first look was in vain, not before: a call that finds its answer at once
-/// pays nothing for its deadline.
+/// The clock is read after the first check has found nothing, not before: a call that finds its response at
+/// once pays nothing for its deadline.
 #[derive(Debug)]
 pub(crate) struct Deadline {
     timeout: Duration,
@@ -88,13 +88,13 @@ fn later(now: u64, after: Duration) -> u64 {
     now.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
 }
 
-/// How the peer fares.
+/// The state of the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peer {
     Alive,
-    /// It closed the channel in good order.
+    /// It closed the channel cleanly.
     Closed,
-    /// Its process is gone, or has let go of the segment.
+    /// Its process has died, or has released the segment without closing.
     Died,
 }
 
@@ -102,33 +102,33 @@ pub(crate) enum Peer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unready {
     Timeout,
-    /// The peer is gone, and what was waited for had not come before.
+    /// The peer has closed or died, and what was waited for had not come before.
     Gone(Peer),
-    /// The wait was asked to come back early.
+    /// The wait was asked to return early.
     Stopped,
 }
 
-/// What a wait looks at besides its condition.
+/// What a wait checks besides its condition.
 pub(crate) trait WaitContext {
-    /// Cheap, in memory only: has the peer closed the channel? Looked at every slow turn.
+    /// Cheap, in memory only: has the peer closed the channel? Checked in every slow turn.
     fn peer(&self) -> Peer;
     /// May cost a system call: is the peer there? Asked whenever a slice has passed.
     fn probe(&self) -> Peer;
     /// The time between two probes, as things are now.
     fn slice(&self) -> Duration;
-    /// Whether to give up early, with [`Unready::Stopped`].
+    /// Whether to return early, with [`Unready::Stopped`].
     fn stopped(&self) -> bool {
         false
     }
-    /// A token was taken: whoever else may be waiting for it should look.
+    /// A token was taken: any other thread that may be waiting for it should check.
     fn woken(&self) {}
 }
 
-/// Looks between two looks at the clock.
+/// Checks between two readings of the clock.
 const BURST: u32 = 256;
-/// Looks at the beginning of a wait that are closer together.
+/// Checks at the beginning of a wait, which are closer together.
 const SHORT: u32 = 64;
-/// The longest pause before the first look, in quarters of a load fence: some 350 ns.
+/// The longest pause before the first check, in quarters of a load fence: some 350 ns.
 const PAUSE_MAX: u32 = 4 * 96;
 /// The spinning time lies between these two; doubled when it was worth it, halved when not.
 const SPIN_MAX_NS: u64 = 50_000;
@@ -136,10 +136,10 @@ const SPIN_MIN_NS: u64 = 1_000;
 /// While it is not worth it, one wait of so many spins all the same.
 const TRY_EVERY: u32 = 32;
 
-/// Between two looks at the clock of one that spins there are microseconds. If there were more than this,
-/// somebody else has had the CPU.
+/// A thread that spins reads the clock every few microseconds. If the time between two readings was longer than
+/// this, another thread has had the CPU.
 const LOST_NS: u64 = 1_000_000;
-/// For how long one does not spin then: twice as long each time that spinning was no good again soon.
+/// For how long the thread does not spin then: twice as long each time that it soon lost the CPU again.
 const CROWDED_MIN_NS: u64 = 100_000_000;
 const CROWDED_MAX_NS: u64 = 64 * CROWDED_MIN_NS;
 
@@ -147,17 +147,17 @@ const CROWDED_MAX_NS: u64 = 64 * CROWDED_MIN_NS;
 #[derive(Debug)]
 pub(crate) struct Waiter {
     strategy: WaitStrategy,
-    /// How often one looks between two looks at the clock: once where one does not spin.
+    /// How often a wait checks between two readings of the clock: once if it does not spin.
     burst: AtomicU32,
     /// One CPU was usable when this was made: it is not worth trying to spin.
     alone: bool,
     spin_ns: AtomicU64,
-    /// Waits in which spinning was, or would have been, in vain.
+    /// Waits in which spinning found nothing, or would have found nothing.
     slept: AtomicU32,
-    /// For how long, and until when, others need this CPU, as far as one knows.
+    /// For how long, and until when, other threads are assumed to need this CPU.
     crowded_ns: AtomicU64,
     crowded_until_ns: AtomicU64,
-    /// The pause before the first look of [`Waiter::spin`], in quarters of a load fence.
+    /// The pause before the first check of [`Waiter::spin`], in quarters of a load fence.
     pause: AtomicU32,
     /// When the peer was probed last.
     probed_ns: AtomicU64,
@@ -168,8 +168,8 @@ impl Waiter {
         Self::with_cpus(strategy, sys::usable_cpus())
     }
 
-    /// How many CPUs may be used says nothing of whether the peer needs one of them: two processes that are
-    /// pinned to a CPU each have one. So `Spin` does not ask, and finds out by losing it.
+    /// The number of usable CPUs does not say whether the peer needs one of them: two processes that are
+    /// pinned to a CPU each have one. So `Spin` does not ask, and finds out by losing its CPU.
     fn with_cpus(strategy: WaitStrategy, usable: usize) -> Self {
         let alone = strategy == WaitStrategy::SpinThenPark && usable < 2;
         let spins = strategy != WaitStrategy::Park && !alone;
@@ -186,13 +186,13 @@ impl Waiter {
         }
     }
 
-    /// The first part of WAIT alone, for a cheap look: whether `news` came within the time that one
-    /// spins without a clock. If not, [`Waiter::wait`] is to follow.
+    /// The first part of WAIT alone, as a cheap check: whether `ready` became true within the time that a wait
+    /// spins without a clock. If not, [`Waiter::wait`] must follow.
     ///
-    /// The first look comes after a pause that adapts. Whoever looks too early takes the line from the
-    /// peer just when the peer wants to write it, which costs a line transfer, on top of the one that
-    /// carries the news. So the pause grows when a first look was in vain but one of the next was not,
-    /// and creeps back when it was not: where news are always there already it comes to nothing.
+    /// The first check comes after a pause that adapts. A check that is too early takes the line from the
+    /// peer just when the peer wants to write it, which costs a line transfer on top of the one that
+    /// carries the change. So the pause grows when a first check found nothing but one of the next did,
+    /// and shrinks slowly when the first one did: where the change is always there already, it becomes zero.
     #[inline(always)]
     pub(crate) fn spin(&self, ready: impl Fn() -> bool) -> bool {
         let burst = self.burst();
@@ -205,8 +205,7 @@ impl Waiter {
                 spin_hint();
             } else if turn > 0 {
                 // As a pause: a spin hint may take 40 ns and more, which is most of a round trip. No
-                // pause at all is worse: looks that were speculated are thrown away when the line
-                // changes.
+                // pause at all is worse: the CPU discards speculated loads when the line changes.
                 load_fence();
             }
             if ready() {
@@ -222,8 +221,8 @@ impl Waiter {
         self.burst.load(Ordering::Relaxed)
     }
 
-    /// Whether this wait does without spinning, as the latest ones all ended in sleep: where the peer needs
-    /// this very CPU, it would only keep the peer waiting. Tried again once in a while.
+    /// Whether this wait does not spin, as the latest ones all ended in sleep: where the peer needs this very
+    /// CPU, spinning would only delay the peer. Every few waits it is tried again.
     #[inline]
     fn sleeps_at_once(&self) -> bool {
         self.is_tired() && !self.slept.fetch_add(1, Ordering::Relaxed).is_multiple_of(TRY_EVERY)
@@ -236,8 +235,8 @@ impl Waiter {
             && self.spin_ns.load(Ordering::Relaxed) <= SPIN_MIN_NS
     }
 
-    /// WAIT: until `cond` gives something, looking at least once, and once more before it reports
-    /// anything else. `semaphore` is what the peer wakes us by.
+    /// WAIT: until `cond` returns something. It is asked at least once, and once more before the wait reports
+    /// anything else. The peer posts `semaphore` to wake this side.
     #[inline]
     pub(crate) fn wait<T>(
         &self,
@@ -286,7 +285,7 @@ impl Waiter {
             }
             let now = sys::monotonic_ns();
             let mut peer = watch.peer();
-            // Who waits for less than a slice, again and again, must learn of a death all the same.
+            // Repeated waits of less than a slice must learn of a death as well.
             let overdue =
                 || now >= deadline && now >= next_probe(self.probed_ns.load(Ordering::Relaxed));
             if peer == Peer::Alive && (now >= probe_at || overdue()) {
@@ -304,7 +303,7 @@ impl Waiter {
                 None
             };
             if let Some(end) = end {
-                // The peer may have published and gone since the last look: deliver before the end.
+                // The peer may have published and ended since the last check: deliver before the end.
                 fence(Ordering::SeqCst);
                 return cond().ok_or(end);
             }
@@ -319,7 +318,7 @@ impl Waiter {
                 fence(Ordering::SeqCst);
                 failpoint!("wait.token_taken");
                 watch.woken();
-                // A peer that has just come is watched more closely than none.
+                // A peer that has just attached is checked more often than a missing one.
                 probe_at = probe_at.min(next_probe(sys::monotonic_ns()));
             }
         }
@@ -338,7 +337,7 @@ impl Waiter {
         }
     }
 
-    /// Whether the CPU is free for one that spins, as far as the last look at the clock and this one tell.
+    /// Whether a spinning thread keeps its CPU, as far as the last reading of the clock and this one show.
     fn may_go_on_spinning(&self, looked_at: u64, now: u64) -> bool {
         let lost = self.strategy == WaitStrategy::Spin && now - looked_at > LOST_NS;
         if lost {
@@ -347,7 +346,7 @@ impl Waiter {
         !lost
     }
 
-    /// The CPU was lost to somebody else while one spun: the next waits sleep.
+    /// Another thread took the CPU during the spin: the next waits sleep.
     fn make_room(&self, now: u64) {
         let until = self.crowded_until_ns.load(Ordering::Relaxed);
         let again = now < until.saturating_add(CROWDED_MIN_NS);
@@ -366,7 +365,7 @@ impl Waiter {
     }
 }
 
-/// The pause before the first look of the next wait, after one in which look `turn` had found news.
+/// The pause before the first check of the next wait, after one in which check `turn` succeeded.
 ///
 /// A look too early costs ten times as much as a step of the pause, so it grows four times as fast as it
 /// shrinks. A wait that was long for other reasons teaches nothing.
@@ -394,17 +393,17 @@ fn look<T>(times: u32, mut cond: impl FnMut() -> Option<T>) -> Option<T> {
     None
 }
 
-/// WAKE: whoever waits on `semaphore` looks at the state that was published before this call.
+/// WAKE: a thread that waits on `semaphore` sees the state that was published before this call.
 #[inline]
 pub(crate) fn wake(semaphore: &Semaphore) {
     // See the top of this file: the state is published before the value is read. The cfg serves the
-    // litmus test alone, which must notice that the fence is gone.
+    // litmus test alone, which must notice that the fence is missing.
     #[cfg(not(zerobuffer_without_wake_fence))]
     fence(Ordering::SeqCst);
     post_if_empty(semaphore);
 }
 
-/// WAKE for a waiter that looks again every slice by itself: without the fence a wake-up may come a
+/// WAKE for a waiter that checks again in every slice: without the fence a wake-up may come a
 /// slice late, but costs nothing now.
 #[inline]
 pub(crate) fn post_if_empty(semaphore: &Semaphore) {

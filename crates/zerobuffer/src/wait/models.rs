@@ -54,7 +54,7 @@ fn every_message_wakes_its_waiter() {
     }
 }
 
-/// One step of each side around a stale token, with each fence as an option. Whoever goes to sleep
+/// One step of each side around a stale token, with each fence as an option. A thread that goes to sleep
 /// without having seen the state must find a token.
 fn one_step_of_each(waker_fence: bool, waiter_fence: bool) {
     loom::model(move || {

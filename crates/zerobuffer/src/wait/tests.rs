@@ -11,7 +11,7 @@ fn semaphore(name: &str) -> Semaphore {
     semaphore
 }
 
-/// Publishes, and is gone before anybody looks again.
+/// Publishes, and has ended before anything checks again.
 #[derive(Default)]
 struct LastWords {
     published: AtomicBool,
@@ -58,7 +58,7 @@ fn waiter(strategy: WaitStrategy, alone: bool) -> Waiter {
     Waiter::with_cpus(strategy, if alone { 1 } else { 2 })
 }
 
-/// A wait whose news come with look `turn`, counted from 0.
+/// A wait whose condition becomes true at check `turn`, counted from 0.
 fn spin_until_look(waiter: &Waiter, turn: u32) -> bool {
     let looks = Cell::new(0);
     waiter.spin(|| looks.replace(looks.get() + 1) == turn)
@@ -86,13 +86,13 @@ fn each_strategy_spins_for_as_long_as_it_says() {
             (waiter.burst(), waiter.spin_until(1000))
         })
     };
-    // Whoever asks to spin may be pinned to this CPU, and the other side to another one.
+    // A thread that asks to spin may be pinned to this CPU, and the other side to another one.
     assert_eq!(bursts(true), [(1, 1000), (1, 1000), (BURST, u64::MAX)]);
     let spinning = [(1, 1000), (BURST, 1000 + SPIN_MAX_NS), (BURST, u64::MAX)];
     assert_eq!(bursts(false), spinning);
 }
 
-/// Between two looks at the clock of one that spins, somebody else has had the CPU.
+/// Between two readings of the clock by a spinning thread, another thread has had the CPU.
 #[test]
 fn who_loses_the_cpu_while_it_spins_sleeps_for_a_while_and_spins_again_after_it() {
     let waiter = waiter(WaitStrategy::Spin, false);
@@ -300,10 +300,10 @@ fn a_wake_up_posts_only_where_no_token_is() {
     }
 }
 
-/// While one spins, each look counts, and none is made after the news.
+/// While a wait spins, each check counts, and none follows the one that succeeds.
 #[test]
-fn news_are_found_by_the_first_look_or_any_later_one() {
-    let semaphore = semaphore("news");
+fn a_change_is_found_by_the_first_check_or_any_later_one() {
+    let semaphore = semaphore("change");
     for look in [0, 1, BURST, 3 * BURST, 3 * BURST + 1] {
         for strategy in [WaitStrategy::SpinThenPark, WaitStrategy::Spin] {
             let looks = Cell::new(0);

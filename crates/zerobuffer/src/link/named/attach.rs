@@ -254,7 +254,7 @@ fn open_semaphore(object: &str, owner: u32) -> Result<Semaphore> {
         Errno(libc::ENOENT) => errno.on("open", object),
         errno => open_error(errno, object, Semaphore::stat(object).ok().flatten()),
     })?;
-    let stat = file.stat().map_err(|errno| errno.on("look at", object))?;
+    let stat = file.stat().map_err(|errno| errno.on("examine", object))?;
     if stat.uid != owner {
         return Err(foreign(object, stat.uid, UNEXPECTED_OWNER));
     }

@@ -194,7 +194,7 @@ fn build(
 fn unlink_leftover_semaphores(name: &ChannelName) -> Result<()> {
     for semaphore in semaphore_names(name) {
         let Some(stat) =
-            Semaphore::stat(&semaphore).map_err(|errno| errno.on("look up", &semaphore))?
+            Semaphore::stat(&semaphore).map_err(|errno| errno.on("find", &semaphore))?
         else {
             continue;
         };

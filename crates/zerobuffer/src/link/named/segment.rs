@@ -92,7 +92,7 @@ impl Segment {
     /// Whether clients find the segment and all four semaphores under their names.
     pub(crate) fn is_named(&self) -> Result<bool> {
         for (object, semaphore) in semaphore_names(&self.name).iter().zip(self.semaphores.all()) {
-            if !semaphore.is_named(object).map_err(|errno| errno.on("look up", object))? {
+            if !semaphore.is_named(object).map_err(|errno| errno.on("find", object))? {
                 return Ok(false);
             }
         }

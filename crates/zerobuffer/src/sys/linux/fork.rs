@@ -84,7 +84,7 @@ impl Drop for Descriptor {
         if let Some(entry) = entries().find(|entry| entry.fd.load(Ordering::Relaxed) == self.fd) {
             entry.fd.store(UNUSED, Ordering::Relaxed);
         }
-        // The descriptor is gone whatever the call returns, EINTR included.
+        // The descriptor is closed whatever the call returns, EINTR included.
         let _ = kernel::call("close", || {
             // SAFETY: `self` owns the descriptor, which nobody uses after drop.
             super::shm::check(unsafe { libc::close(self.fd) })

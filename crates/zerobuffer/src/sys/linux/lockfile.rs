@@ -24,7 +24,7 @@ impl LockFile {
         Self::open_with(path, libc::O_RDWR | libc::O_NOFOLLOW, 0)
     }
 
-    /// As [`LockFile::open`], for a look at the lock only: reading rights suffice.
+    /// As [`LockFile::open`], to check the lock only: permission to read suffices.
     pub(crate) fn open_to_probe(path: &str) -> Result<Self, Errno> {
         Self::open_with(path, libc::O_RDONLY | libc::O_NOFOLLOW, 0)
     }

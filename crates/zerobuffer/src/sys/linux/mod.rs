@@ -40,8 +40,8 @@ pub(crate) fn monotonic_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// Whether a thread is the calling one. Not by `std::thread::current`, which panics where the thread's own
-/// things are gone already: in the destructors of a C++ program's static objects, say.
+/// Whether a thread is the calling one. Not by `std::thread::current`, which panics where the thread-local
+/// values no longer exist: in the destructors of a C++ program's static objects, say.
 pub(crate) fn is_this_thread<T>(thread: &std::thread::JoinHandle<T>) -> bool {
     // SAFETY: pthread_self has no preconditions and cannot fail.
     thread.as_pthread_t() == unsafe { libc::pthread_self() }

@@ -5,8 +5,8 @@ use super::shm::check;
 use super::{kernel, last_errno};
 use crate::sys::Errno;
 
-/// A process that was there when it was first looked at. Where the kernel gives a pidfd, the id can
-/// be given to another process afterwards without being mistaken for this one.
+/// A process that existed when it was first checked. Where the kernel has pidfds, another process that gets
+/// the same id later is not mistaken for this one.
 #[derive(Debug)]
 pub(crate) struct Process {
     pid: i32,
@@ -24,7 +24,7 @@ impl Process {
         let pid = i32::try_from(pid).ok().filter(|pid| *pid > 0)?;
         match PidFd::open(pid) {
             Ok(pidfd) => Some(Self { pid, pidfd: Some(pidfd) }),
-            // EINVAL: the id belongs to a thread by now, so the process is gone.
+            // EINVAL: the id belongs to a thread by now, so the process has exited.
             Err(Errno(libc::ESRCH | libc::EINVAL | libc::ENOENT)) => None,
             // No pidfds in this kernel, or no descriptors left.
             Err(_) => Some(Self { pid, pidfd: None }).filter(Self::is_running),
@@ -128,7 +128,7 @@ mod tests {
     /// Rule P3: a process that may not be signalled is alive.
     #[test]
     fn a_process_of_another_user_is_running() {
-        // Process 1 is root's; as root the signal is allowed, and the answer is the same.
+        // Process 1 is root's; as root the signal is allowed, and the result is the same.
         let by_signal = Process { pid: 1, pidfd: None };
         assert!(by_signal.is_running());
         assert!(Process::find(1).unwrap().is_running());

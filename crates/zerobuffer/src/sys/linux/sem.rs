@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const MAX_VALUE: u32 = i32::MAX as u32;
 /// One waiter, in the upper half of the word.
 const WAITER: u64 = 1 << 32;
-/// Looks at a token that others keep taking away, within one wait.
+/// Attempts, within one wait, at a token that other threads keep taking.
 const MAX_TURNS: u32 = 100;
 
 /// A named semaphore, mapped.
@@ -41,7 +41,7 @@ impl Semaphore {
         file.reserve(Self::FILE_SIZE, &|| true)?;
         let semaphore = Self::map(&file)?;
         kernel::call("sem_init", || {
-            // SAFETY: `raw` points to a mapped sem_t that nobody else knows of yet. A semaphore that
+            // SAFETY: `raw` points to a mapped sem_t that nothing else knows yet. A semaphore that
             // is shared between processes is the same as a named one.
             check(unsafe { libc::sem_init(semaphore.raw(), 1, 0) })
         })?;
@@ -54,7 +54,7 @@ impl Semaphore {
         stat_object(&file_name(name))
     }
 
-    /// Opens the semaphore's file, for a look at it before [`Semaphore::map`].
+    /// Opens the semaphore's file, to check it before [`Semaphore::map`].
     pub(crate) fn open_file(name: &str) -> Result<ShmFile, Errno> {
         ShmFile::open(&file_name(name))
     }
@@ -117,7 +117,7 @@ impl Semaphore {
         // Release: pairs with the Acquire in `take`.
         let before = word.fetch_add(1, Ordering::Release);
         if before >= WAITER {
-            // Whatever the kernel says: who waits looks again by itself.
+            // Whatever the kernel returns: a waiter checks again in its next slice.
             let _ = self.futex(libc::FUTEX_WAKE, 1, None);
         }
     }
@@ -157,8 +157,8 @@ impl Semaphore {
             tv_sec: (deadline_ns / 1_000_000_000) as libc::time_t,
             tv_nsec: (deadline_ns % 1_000_000_000) as libc::c_long,
         };
-        // Announced before the value is looked at: who posts from now on wakes. Relaxed, as in glibc:
-        // the kernel looks at the same word.
+        // Announced before the value is read: from now on every post wakes. Relaxed, as in glibc:
+        // the kernel reads the same word.
         self.word().fetch_add(WAITER, Ordering::Relaxed);
         for _ in 0..MAX_TURNS {
             // Waiter and token at once.
@@ -169,14 +169,14 @@ impl Semaphore {
                 // Woken, or there was a token: look.
                 Ok(()) | Err(Errno(libc::EAGAIN)) => continue,
                 Err(Errno(libc::EINTR)) => Waited::Interrupted,
-                // ETIMEDOUT, or what never happens: it comes early, the waiter looks at the state
-                // and at the peer, and goes on.
+                // ETIMEDOUT, or what never happens: it comes early, the waiter checks the state
+                // and the peer, and continues.
                 Err(_) => Waited::TimedOut,
             };
             self.word().fetch_sub(WAITER, Ordering::Relaxed);
             return end;
         }
-        // Others take every token away; the waiter looks at the clock, and comes again.
+        // Others take every token; the waiter reads the clock, and tries again.
         self.word().fetch_sub(WAITER, Ordering::Relaxed);
         Waited::TimedOut
     }
@@ -217,8 +217,8 @@ mod tests {
         const ENOUGH: u32 = 100_000;
         let name = format!("/sem-{what}-test-{}", std::process::id());
         let semaphore = Semaphore::create_new(&name, 0o600).unwrap();
-        // SAFETY: of what the child does here, only the allocator minds that other threads are gone, and
-        // glibc puts that right.
+        // SAFETY: of what the child does here, only the allocator is affected by the missing threads, and
+        // glibc repairs it.
         let child = unsafe { libc::fork() };
         if child == 0 {
             // A mapping is not inherited.

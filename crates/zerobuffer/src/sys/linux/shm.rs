@@ -94,7 +94,7 @@ impl ShmFile {
     /// Makes the object `size` bytes long with every page reserved, so that a full /dev/shm is an
     /// error here and never a SIGBUS later. ECANCELED once it is not `wanted` any more.
     pub(crate) fn reserve(&self, size: u64, wanted: Wanted<'_>) -> Result<(), Errno> {
-        // Looked at first: reaching the limit is a signal that ends the process.
+        // Checked first: reaching the limit is a signal that ends the process.
         if size > file_size_limit() {
             return Err(Errno(libc::EFBIG));
         }
@@ -235,7 +235,7 @@ impl Mapping {
     /// Addresses for `len` bytes that start at a multiple of a huge page; nothing can be read there yet.
     fn reserve_aligned(len: usize) -> Result<Self, Errno> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        // Only whole pages can be given back.
+        // Only whole pages can be unmapped.
         let whole = len.checked_next_multiple_of(page_size()).ok_or(Errno(libc::ENOMEM))?;
         let room = whole.checked_add(HUGE_PAGE).ok_or(Errno(libc::ENOMEM))?;
         let start = map(std::ptr::null_mut(), room, libc::PROT_NONE, flags, -1)?;
@@ -243,7 +243,7 @@ impl Mapping {
         // SAFETY: `before` is less than a huge page, and so inside of the reservation, as are the `whole`
         // bytes behind it and what is left of the huge page at the end.
         let (base, end) = unsafe { (start.add(before), start.add(before + whole)) };
-        // The values give back what is too much.
+        // Dropping these values unmaps the surplus.
         drop((Self::owning(start, before), Self::owning(end, HUGE_PAGE - before)));
         Ok(Self::owning(base, len))
     }

@@ -1,10 +1,9 @@
-//! Tells of the deaths of other processes, for those who sleep on a semaphore and so cannot sleep on a
-//! pidfd.
+//! Reports the deaths of other processes to waits that sleep on a semaphore and so cannot sleep on a pidfd.
 //!
-//! One thread polls the pidfds of all that are to be told. It is made when the first one asks, ends with
-//! the last one, and takes no signals. All of this is a convenience: where anything is missing (the
-//! process is in another pid namespace, the kernel has no pidfds, there is no descriptor or no thread to
-//! be had) nobody is told, and finds out by looking now and then.
+//! One thread polls the pidfds of all subscriptions. It starts with the first one, ends with the last one, and
+//! takes no signals. It is a convenience: where anything is missing (the process is in another pid namespace,
+//! the kernel has no pidfds, no descriptor or no thread is available) nothing is reported, and the periodic
+//! checks find the death.
 
 use super::fork::Descriptor;
 use super::process::PidFd;
@@ -16,7 +15,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-/// The wish to be told of one death; ends when dropped.
+/// A subscription to one death; ends when dropped.
 #[derive(Debug)]
 pub(crate) struct Subscription {
     id: u64,
@@ -29,33 +28,33 @@ struct Entry {
     tell: Box<dyn FnOnce() + Send>,
 }
 
-/// Who is to be told, and the thread that does it.
+/// The subscriptions, and the thread that serves them.
 #[derive(Default)]
 struct Registry {
     entries: Vec<Entry>,
     next: u64,
-    teller: Option<WatcherThread>,
+    watcher: Option<WatcherThread>,
 }
 
 struct WatcherThread {
-    bell: Arc<WakeFd>,
+    wake_fd: Arc<WakeFd>,
     thread: JoinHandle<()>,
 }
 
 /// This process's; a forked child begins with a new one, as the old one may have been locked.
-static WISHES: AtomicPtr<Mutex<Registry>> = AtomicPtr::new(null_mut());
+static REGISTRY: AtomicPtr<Mutex<Registry>> = AtomicPtr::new(null_mut());
 
 /// In the child of a fork: neither the thread nor the descriptors are here.
 pub(super) fn forget() {
-    WISHES.store(null_mut(), Ordering::Relaxed);
+    REGISTRY.store(null_mut(), Ordering::Relaxed);
 }
 
-fn wishes() -> &'static Mutex<Registry> {
+fn registry() -> &'static Mutex<Registry> {
     // Acquire: pairs with the Release below, so the mutex is complete.
-    let mut found = WISHES.load(Ordering::Acquire);
+    let mut found = REGISTRY.load(Ordering::Acquire);
     if found.is_null() {
         let new = Box::into_raw(Box::<Mutex<Registry>>::default());
-        match WISHES.compare_exchange(null_mut(), new, Ordering::AcqRel, Ordering::Acquire) {
+        match REGISTRY.compare_exchange(null_mut(), new, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => found = new,
             Err(faster) => {
                 found = faster;
@@ -68,25 +67,26 @@ fn wishes() -> &'static Mutex<Registry> {
     unsafe { &*found }
 }
 
-fn lock(wishes: &Mutex<Registry>) -> MutexGuard<'_, Registry> {
-    wishes.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(registry: &Mutex<Registry>) -> MutexGuard<'_, Registry> {
+    registry.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Subscription {
     /// Calls `tell` on another thread when the process `pid` ends; at once if it has. `None` where that
-    /// is not to be had.
+    /// is not available.
     pub(crate) fn of(pid: u64, tell: impl FnOnce() + Send + 'static) -> Option<Self> {
         let pid = i32::try_from(pid).ok().filter(|pid| *pid > 0)?;
         let pidfd = Arc::new(PidFd::open(pid).ok()?);
-        let mut wishes = lock(wishes());
-        if wishes.teller.is_none() {
-            wishes.teller = start();
+        let mut registry = lock(registry());
+        if registry.watcher.is_none() {
+            registry.watcher = start();
         }
-        // It looks once this has let go of the lock. There is no notice before: to drop one takes the lock.
-        wishes.teller.as_ref()?.bell.ring();
-        let id = wishes.next;
-        wishes.next += 1;
-        wishes.entries.push(Entry { id, pidfd, tell: Box::new(tell) });
+        // The thread reads the list once this has released the lock. It tells nothing before, as dropping a
+        // subscription takes the lock.
+        registry.watcher.as_ref()?.wake_fd.ring();
+        let id = registry.next;
+        registry.next += 1;
+        registry.entries.push(Entry { id, pidfd, tell: Box::new(tell) });
         Some(Self { id, generation: fork::generation() })
     }
 }
@@ -96,18 +96,18 @@ impl Drop for Subscription {
         if self.generation != fork::generation() {
             return;
         }
-        let mut wishes = lock(wishes());
+        let mut registry = lock(registry());
         let withdrawn: Vec<_> =
-            wishes.entries.extract_if(.., |entry| entry.id == self.id).collect();
-        let teller = match wishes.entries.is_empty() {
-            true => wishes.teller.take(),
+            registry.entries.extract_if(.., |entry| entry.id == self.id).collect();
+        let watcher = match registry.entries.is_empty() {
+            true => registry.watcher.take(),
             false => None,
         };
-        drop(wishes);
+        drop(registry);
         drop(withdrawn);
-        if let Some(WatcherThread { bell, thread }) = teller {
-            bell.ring();
-            // Whoever drops this while being told is on that very thread.
+        if let Some(WatcherThread { wake_fd, thread }) = watcher {
+            wake_fd.ring();
+            // A subscription that is dropped while `tell` runs is dropped on that very thread.
             if !is_this_thread(&thread) {
                 super::super::join(thread);
             }
@@ -116,41 +116,41 @@ impl Drop for Subscription {
 }
 
 fn start() -> Option<WatcherThread> {
-    let bell = Arc::new(WakeFd::new().ok()?);
-    let mine = Arc::clone(&bell);
+    let wake_fd = Arc::new(WakeFd::new().ok()?);
+    let mine = Arc::clone(&wake_fd);
     let builder = std::thread::Builder::new().name("zb-death-watch".to_owned());
     // New threads inherit the mask: signals are for the program's own threads.
     let _blocked = BlockedSignals::all();
     let thread = builder.stack_size(256 << 10).spawn(move || watch(&mine)).ok()?;
-    Some(WatcherThread { bell, thread })
+    Some(WatcherThread { wake_fd, thread })
 }
 
-/// The thread's life, until its bell is no longer the one that is rung.
-fn watch(bell: &Arc<WakeFd>) {
+/// The thread's life, until its descriptor is no longer the registered one.
+fn watch(wake_fd: &Arc<WakeFd>) {
     loop {
         let watched: Vec<(u64, Arc<PidFd>)> = {
-            let wishes = lock(wishes());
-            let current = wishes.teller.as_ref();
+            let registry = lock(registry());
+            let current = registry.watcher.as_ref();
             // Not entered yet while `start` has just made this thread: then the lock was waited for.
-            if current.is_none_or(|teller| !Arc::ptr_eq(&teller.bell, bell)) {
+            if current.is_none_or(|watcher| !Arc::ptr_eq(&watcher.wake_fd, wake_fd)) {
                 return;
             }
-            wishes.entries.iter().map(|entry| (entry.id, Arc::clone(&entry.pidfd))).collect()
+            registry.entries.iter().map(|entry| (entry.id, Arc::clone(&entry.pidfd))).collect()
         };
-        let ended = await_ends(bell, &watched);
+        let ended = await_ends(wake_fd, &watched);
         let due: Vec<Entry> = {
-            let mut wishes = lock(wishes());
-            wishes.entries.extract_if(.., |entry| ended.contains(&entry.id)).collect()
+            let mut registry = lock(registry());
+            registry.entries.extract_if(.., |entry| ended.contains(&entry.id)).collect()
         };
         drop(watched);
         due.into_iter().for_each(|entry| (entry.tell)());
     }
 }
 
-/// Sleeps until the bell rings or processes end; which.
-fn await_ends(bell: &WakeFd, watched: &[(u64, Arc<PidFd>)]) -> Vec<u64> {
+/// Sleeps until the descriptor is rung or processes end; returns which ended.
+fn await_ends(wake_fd: &WakeFd, watched: &[(u64, Arc<PidFd>)]) -> Vec<u64> {
     let descriptors =
-        std::iter::once(bell.file.fd()).chain(watched.iter().map(|(_, pidfd)| pidfd.fd()));
+        std::iter::once(wake_fd.file.fd()).chain(watched.iter().map(|(_, pidfd)| pidfd.fd()));
     let mut polls: Vec<libc::pollfd> =
         descriptors.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
     // SAFETY: `polls` are so many valid pollfds, and their descriptors are open: they are held here.
@@ -160,7 +160,7 @@ fn await_ends(bell: &WakeFd, watched: &[(u64, Arc<PidFd>)]) -> Vec<u64> {
         super::super::sleep(std::time::Duration::from_millis(10));
         return Vec::new();
     }
-    bell.silence();
+    wake_fd.silence();
     let ended = polls[1..].iter().zip(watched).filter(|(poll, _)| poll.revents != 0);
     ended.map(|(_, (id, _))| *id).collect()
 }
@@ -185,13 +185,13 @@ impl WakeFd {
 
     fn ring(&self) {
         let one = 1_u64.to_ne_bytes();
-        // SAFETY: eight bytes that can be read. It fails only if the bell rings already.
+        // SAFETY: eight bytes that can be read. It fails only if the descriptor is readable already.
         uncancelled(|| unsafe { libc::write(self.file.fd(), one.as_ptr().cast(), one.len()) });
     }
 
     fn silence(&self) {
         let mut rings = [0_u8; 8];
-        // SAFETY: eight bytes that can be written. It fails only if the bell is silent.
+        // SAFETY: eight bytes that can be written. It fails only if the descriptor is not readable.
         unsafe { libc::read(self.file.fd(), rings.as_mut_ptr().cast(), rings.len()) };
     }
 }
@@ -235,14 +235,14 @@ mod tests {
         );
     }
 
-    /// In a process of its own, which has one descriptor left: for the pidfd, and none for the bell.
+    /// In a process of its own, which has one descriptor left: for the pidfd, and none for the thread's own.
     #[test]
     fn a_wish_that_cannot_be_fulfilled_for_want_of_a_thread_or_a_bell_is_refused() {
         // What happens once in the life of a process has happened then.
         let parent = std::process::id();
         drop(PidFd::open(parent as i32).unwrap());
-        // SAFETY: of what the child does, only the allocator minds that other threads are gone, and glibc
-        // puts that right; the places that calls write to and read from are valid.
+        // SAFETY: of what the child does, only the allocator is affected by the missing threads, and glibc
+        // repairs it; the places that calls write to and read from are valid.
         let status = unsafe {
             let child = libc::fork();
             if child == 0 {

@@ -11,7 +11,7 @@ use crate::v2::layout::{
 };
 use crate::v2::words::Words;
 
-/// Slots of one size after which a warm demand goes back to the start: few enough for the first-level
+/// Slots of one size after which a demand that prefers cached bytes wraps early: few enough for the first-level
 /// caches to hold the smallest ones, and so many that the marker, a turn more for the server, costs next
 /// to nothing. Tests get round in short runs.
 pub(super) const WARM_SLOTS: u64 = if cfg!(test) { 4 } else { 128 };
@@ -38,7 +38,7 @@ pub(crate) struct ClientRing {
     used: AtomicU64,
     /// All ring bytes ever published, modulo 2^64.
     written: AtomicU64,
-    /// Responses given back.
+    /// Responses that were released.
     returned: AtomicU64,
     marker: Marker,
     /// No sequence below is pending; where `next_ready` begins to look.
@@ -55,14 +55,14 @@ struct Marker {
     position: AtomicU64,
 }
 
-/// A place in the ring that was found free, to be filled and committed. Not `Clone`: whoever has it
-/// owns the bytes (`v2::frame` relies on it). To be given to [`ClientRing::commit`] or
+/// A place in the ring that was found free, to be filled and committed. Not `Clone`: its holder
+/// owns the bytes (`v2::frame` relies on it). It ends with [`ClientRing::commit`] or
 /// [`ClientRing::abandon`]: it has the permit.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Claim {
     place: Place,
     permit: SendPermit,
-    /// The answer goes to the one who asks for it by its sequence, and to nobody else.
+    /// The response goes to the one who asks for it by its sequence, and to nobody else.
     addressed: bool,
 }
 
@@ -77,7 +77,7 @@ struct Place {
 }
 
 impl Claim {
-    /// The same place, for a request whose answer is not for those who take any.
+    /// The same place, for a request whose response is not for those who take any.
     #[inline]
     pub(crate) fn addressed(self) -> Self {
         Self { addressed: true, ..self }
@@ -109,7 +109,7 @@ pub(crate) enum ClaimStep {
     Marker,
 }
 
-/// A slot whose answer this side holds. Not `Clone`: whoever has it owns the bytes (`v2::frame`
+/// A slot whose response this side holds. Not `Clone`: its holder owns the bytes (`v2::frame`
 /// relies on it).
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Held {
@@ -121,7 +121,7 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// What the header says about an answer. Read once, and only used once the request is ours:
+    /// What the header says about a response. Read once, and only used once the request is ours:
     /// before, another thread may have collected it and the place may hold something else.
     #[inline(always)]
     fn read(header: Fields<'_, 4>, sequence: u64, position: u64, data_offset: u16) -> Self {
@@ -143,12 +143,12 @@ impl Held {
     }
 }
 
-/// What a look at one request found.
+/// What a check of one request found.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Look {
     Waiting,
     Ready(Held),
-    /// It was never sent, or its answer was collected or given up.
+    /// It was never sent, or it was cancelled, or its response was collected.
     Unknown,
 }
 
@@ -183,7 +183,7 @@ impl ClientRing {
         if !self.is_concurrent() && self.next.load(Ordering::Relaxed) == 1 {
             // From now on a claim can outlive this end. A claim leaves no trace, and a segment without a
             // trace serves the next client: so one is left here, in a word that means nothing to a server.
-            // Release: pairs with the Acquire of whoever looks whether the segment is fresh.
+            // Release: pairs with the Acquire of a client that checks whether the segment is fresh.
             self.ring.state(0).store(Phase::Released.of(0), Ordering::Release);
         }
         self.concurrent.store(true, Ordering::Relaxed);
@@ -313,7 +313,7 @@ impl ClientRing {
         concurrent: bool,
     ) -> Option<Place> {
         if concurrent {
-            // Otherwise whoever gives a response back does it.
+            // Otherwise the release of a response does it.
             self.take_back(permit.reclaim());
         }
         let position = self.position.load(Ordering::Relaxed);
@@ -333,7 +333,7 @@ impl ClientRing {
         Some(Place { position, shape, alignment: demand.alignment(), wraps: false })
     }
 
-    /// Whether a warm demand for a slot of `len` bytes goes back to the start although there is room at
+    /// Whether a demand for a slot of `len` bytes that prefers cached bytes wraps although there is room at
     /// `position`: only on a ring with nothing in use, so that there is room behind the marker, too.
     #[inline(always)]
     fn wraps_early(&self, demand: Demand, position: u64, len: u64) -> bool {
@@ -354,7 +354,7 @@ impl ClientRing {
         let (next_position, free) = self.advance(&permit, position, shape.len(), sequence + 1);
         self.table.entry(sequence).enter(sequence, position, shape, alignment, addressed);
         // Release: pairs with the Acquire of a receiving thread, which then finds the entry. Before
-        // the publication, so that its answer is never looked for in vain.
+        // the publication, so that a receiver that sees the response always finds the entry.
         self.next.store(sequence + 1, Ordering::Release);
         failpoint!("commit.entered");
         let header = self.write_header(position, len, sequence, shape);
@@ -437,7 +437,7 @@ impl ClientRing {
     }
 
     /// Takes back the bytes of the longest prefix of slots that nobody uses any more, and swallows
-    /// late answers of abandoned requests on the way. Left to the holder of an open claim, if there is
+    /// late responses of abandoned requests on the way. Left to the holder of an open claim, if there is
     /// one.
     pub(crate) fn reclaim(&self) {
         if let Some(permit) = self.permit.take(self.is_concurrent()) {
@@ -487,7 +487,7 @@ impl ClientRing {
             || (entry.is(sequence, SlotStatus::Abandoned) && self.is_abandoned_for_good(sequence))
     }
 
-    /// Whether the bytes of an abandoned request are free; swallows its late answer.
+    /// Whether the bytes of an abandoned request are free; swallows its late response.
     #[cold]
     fn is_abandoned_for_good(&self, sequence: u64) -> bool {
         let entry = self.table.entry(sequence);
@@ -497,7 +497,7 @@ impl ClientRing {
             self.swallow(sequence);
         }
         // Still abandoned with the state RELEASED: the server has skipped it. While another
-        // thread swallows the answer the status is Held, and the entry is not ours yet.
+        // thread swallows the response the status is Held, and the entry is not ours yet.
         match entry.status(sequence) {
             Some(SlotStatus::Abandoned) => state == Phase::Released.of(sequence),
             status => status == Some(SlotStatus::Returned),
@@ -506,7 +506,7 @@ impl ClientRing {
 
     // ---- receiving ----
 
-    /// Tells whether a [`ClientRing::look`] at `sequence` would find something else than `Waiting`;
+    /// Tells whether a [`ClientRing::look`] at `sequence` would find something other than `Waiting`;
     /// cheap enough to be asked all the time.
     #[inline(always)]
     pub(crate) fn ready_check(&self, sequence: u64) -> impl Fn() -> bool {
@@ -515,8 +515,8 @@ impl ClientRing {
         move || state.load(Ordering::Acquire) != Phase::Request.of(sequence)
     }
 
-    /// The usual case of [`ClientRing::look`]: takes the answer to `sequence`, if it is there and
-    /// good.
+    /// The usual case of [`ClientRing::look`]: takes the response to `sequence`, if it has arrived and is
+    /// valid.
     #[inline(always)]
     pub(crate) fn look_at_once(&self, sequence: u64) -> Option<Held> {
         let entry = self.table.entry(sequence);
@@ -530,13 +530,13 @@ impl ClientRing {
             return None;
         }
         let held = Held::read(header, sequence, position, shape.data_offset);
-        let good = held.status == 0 && held.len <= shape.capacity();
+        let valid = held.status == 0 && held.len <= shape.capacity();
         let ours =
             || entry.change(sequence, SlotStatus::Pending, SlotStatus::Held, self.is_concurrent());
-        (good && ours()).then_some(held)
+        (valid && ours()).then_some(held)
     }
 
-    /// Looks for the answer to `sequence`, and takes it if it is there.
+    /// Checks for the response to `sequence`, and takes it if it has arrived.
     pub(crate) fn look(&self, sequence: u64) -> std::result::Result<Look, Violation> {
         if let Some(held) = self.look_at_once(sequence) {
             return Ok(Look::Ready(held));
@@ -565,11 +565,11 @@ impl ClientRing {
         Ok(Look::Ready(held))
     }
 
-    /// What there is to say of a request that another thread has its hands on.
+    /// The result for a request that another thread is working on.
     #[cold]
     fn look_elsewhere(&self, sequence: u64) -> Look {
-        // A cancel that comes too late makes it pending again. One look, as the next cancel may come between
-        // two.
+        // A cancel that comes too late makes it pending again. The status is read once, as the next cancel may
+        // come between two reads.
         match self.table.entry(sequence).status(sequence) {
             Some(SlotStatus::Cancelling | SlotStatus::Pending) => Look::Waiting,
             _ => Look::Unknown,
@@ -592,7 +592,7 @@ impl ClientRing {
         self.ring.state(position).load(Ordering::Acquire)
     }
 
-    /// The oldest request whose answer is there, if any.
+    /// The oldest request whose response has arrived, if any.
     pub(crate) fn next_ready(&self) -> std::result::Result<Option<Held>, Violation> {
         // Acquire: pairs with the Release in `commit`.
         let next = self.next.load(Ordering::Acquire);
@@ -606,8 +606,8 @@ impl ClientRing {
                     sequence += 1;
                     continue;
                 }
-                // Answers came while this looked. What was still waiting a moment ago is older, and
-                // answered by now if answers come in order: then they are received in order, too.
+                // Responses came during this scan. The request that was still waiting is older, and has its
+                // response by now if they come in order: then they are received in order, too.
                 (sequence, oldest_pending, looked_twice) = (waiting, None, true);
             }
             let looked = match self.awaits_addressee(sequence) {
@@ -628,18 +628,18 @@ impl ClientRing {
         Ok(None)
     }
 
-    /// From now on the answer to `sequence` goes to the one who asks for it by its sequence alone; or to
-    /// anybody again. True if that is a change.
+    /// From now on only a call that asks for `sequence` gets its response; or any call again. True if that is
+    /// a change.
     pub(crate) fn set_addressed(&self, sequence: u64, addressed: bool) -> bool {
         self.table.entry(sequence).set_addressed(sequence, addressed)
     }
 
-    /// Whether the answer to `sequence`, which is not collected, has an addressee.
+    /// Whether the response to `sequence`, which is not collected, has an addressee.
     pub(crate) fn awaits_addressee(&self, sequence: u64) -> bool {
         self.table.entry(sequence).awaits_addressee(sequence)
     }
 
-    /// Whether a pending request without an addressee is waiting no more.
+    /// Whether a pending request without an addressee has its response.
     fn is_ready(&self, sequence: u64) -> bool {
         let entry = self.table.entry(sequence);
         !entry.awaits_addressee(sequence)
@@ -647,7 +647,7 @@ impl ClientRing {
             && self.state_of(sequence, entry.position()) != Phase::Request.of(sequence)
     }
 
-    /// Gives back a slot that [`ClientRing::look`] took.
+    /// Releases a slot that [`ClientRing::look`] took.
     #[inline(always)]
     pub(crate) fn release(&self, held: &Held) {
         self.publish_release(held.sequence, held.position);
@@ -665,10 +665,10 @@ impl ClientRing {
         self.take_back(right);
     }
 
-    /// RELEASED and the count: what the server and monitors see of a response that is done with.
+    /// RELEASED and the count: what the server and monitors see of a released response.
     #[inline]
     fn publish_release(&self, sequence: u64, position: u64) {
-        // Release: what was read of the slot was read before anybody may write it again.
+        // Release: every read of the slot happens before it may be written again.
         failpoint!("release.before_state");
         self.ring.state(position).store(Phase::Released.of(sequence), Ordering::Release);
         failpoint!("release.after_state");
@@ -676,12 +676,12 @@ impl ClientRing {
         count(word, &self.returned, 1, self.is_concurrent());
     }
 
-    /// Gives up a request: no answer to it will be delivered. False if there is nothing to give up
-    /// any more: the answer is there already, or was collected.
+    /// Cancels a request: no response to it will be delivered. False if there is nothing to cancel any more:
+    /// the response has arrived, or was collected.
     pub(crate) fn cancel(&self, sequence: u64) -> bool {
         let entry = self.table.entry(sequence);
         let concurrent = self.is_concurrent();
-        // Private first: from here on no other thread of this side collects it, nor takes it for gone.
+        // Private first: from here on no other thread of this side collects it, or takes it for unknown.
         if entry.status(sequence) != Some(SlotStatus::Pending)
             || !entry.change(sequence, SlotStatus::Pending, SlotStatus::Cancelling, concurrent)
         {
@@ -690,18 +690,18 @@ impl ClientRing {
         failpoint!("cancel.before_state");
         let (request, cancelled) = (Phase::Request.of(sequence), Phase::Cancelled.of(sequence));
         // AcqRel: Release pairs with the Acquire in `ServerRing::take`; Acquire because on failure
-        // the answer is there.
+        // the response has arrived.
         let state = self.ring.state(entry.position());
         let exchanged =
             state.compare_exchange(request, cancelled, Ordering::AcqRel, Ordering::Acquire);
         failpoint!("cancel.after_state");
-        // If the answer was faster it is there to be collected, by its addressee if it has one.
+        // If the response was faster, it can be collected, by its addressee if it has one.
         let to = if exchanged.is_ok() { SlotStatus::Abandoned } else { SlotStatus::Pending };
         entry.change(sequence, SlotStatus::Cancelling, to, concurrent);
         exchanged.is_ok()
     }
 
-    /// Gives back the answer to an abandoned request, if it has come.
+    /// Releases the response to an abandoned request, if it has come.
     fn swallow(&self, sequence: u64) {
         let entry = self.table.entry(sequence);
         if entry.status(sequence) != Some(SlotStatus::Abandoned) {
@@ -710,7 +710,7 @@ impl ClientRing {
         let position = entry.position();
         // Acquire: pairs with the Release in `ServerRing::answer`: the server is done with the bytes.
         let state = self.ring.state(position).load(Ordering::Acquire);
-        // Held while it is given back: the sender must not reuse the bytes in between.
+        // Held while it is released: the sender must not reuse the bytes in between.
         if state == Phase::Response.of(sequence)
             && entry.change(sequence, SlotStatus::Abandoned, SlotStatus::Held, self.is_concurrent())
         {
@@ -721,14 +721,14 @@ impl ClientRing {
 
     // ---- the end ----
 
-    /// Gives up everything that is not answered: the first step of an orderly close.
+    /// Cancels every request without a response: the first step of a clean close.
     pub(crate) fn cancel_all(&self) {
         for sequence in self.pending() {
             self.cancel(sequence);
         }
     }
 
-    /// The requests without a collected answer, oldest first; also those that are just being cancelled.
+    /// The requests whose response is not collected, oldest first; also those that are being cancelled.
     pub(crate) fn pending(&self) -> impl Iterator<Item = u64> + '_ {
         // Acquire: pairs with the Release in `commit`.
         let next = self.next.load(Ordering::Acquire);
@@ -738,22 +738,22 @@ impl ClientRing {
         })
     }
 
-    /// What is known of `sequence` once the server is gone.
+    /// What is known of `sequence` once the server has ended.
     pub(crate) fn state_after_death(&self, sequence: u64) -> RequestState {
-        // Acquire: the server is gone, and its last stores are visible.
+        // Acquire: the server has ended, and its last stores are visible.
         let taken =
             self.ring.account().at(REQUEST + oieb::PAYLOAD_READ_COUNT).load(Ordering::Acquire);
         if sequence > taken { RequestState::NotStarted } else { RequestState::InDoubt }
     }
 
-    /// Whether the answer to a pending request has come.
+    /// Whether the response to a pending request has come.
     pub(crate) fn is_answered(&self, sequence: u64) -> bool {
         let position = self.table.entry(sequence).position();
         // Acquire: pairs with the Release in `ServerRing::answer`.
         self.ring.state(position).load(Ordering::Acquire) == Phase::Response.of(sequence)
     }
 
-    /// The bytes of a pending request, and what it needs to be sent again once the server is gone.
+    /// The bytes of a pending request, and what it needs to be sent again once the server has ended.
     pub(crate) fn pending_slot(&self, sequence: u64) -> Option<(Held, Demand)> {
         let entry = self.table.entry(sequence);
         if entry.status(sequence) != Some(SlotStatus::Pending) {

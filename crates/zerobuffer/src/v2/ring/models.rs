@@ -210,7 +210,7 @@ fn two_workers_answer_at_the_same_time() {
     });
 }
 
-/// One thread sends, another receives and gives back: the sender reuses bytes only after that.
+/// One thread sends, another receives and releases: the sender reuses bytes only after that.
 #[test]
 fn the_halves_of_a_client_share_one_table() {
     check(|| {
@@ -238,7 +238,7 @@ fn the_halves_of_a_client_share_one_table() {
     });
 }
 
-/// One thread gives a request up while another one reclaims and swallows its answer.
+/// One thread cancels a request while another one reclaims and swallows its response.
 #[test]
 fn cancel_races_with_reclaim() {
     check(|| {
@@ -260,8 +260,8 @@ fn cancel_races_with_reclaim() {
     });
 }
 
-/// A thread commits a buffer that left its client, while the client counts what is in flight and takes
-/// back what was given back: only one of them is the sender.
+/// A thread commits a buffer that left its client, while the client counts what is in flight and
+/// reclaims what was released: only one of them is the sender.
 #[test]
 fn who_takes_bytes_back_leaves_an_open_claim_and_its_commit_alone() {
     check(|| reclaim_beside_a_commit(|world| world.client.reclaim()));
@@ -299,7 +299,7 @@ fn control_bytes_taken_back_beside_a_commit_are_lost() {
     check(|| reclaim_beside_a_commit(|world| world.client.reclaim_without_permit()));
 }
 
-/// One thread gives a request up just when its answer comes, another one asks for any answer: what the
+/// One thread cancels a request just when its response comes, another one asks for any response: what the
 /// first one leaves to be received is found by the second.
 #[test]
 fn an_answer_that_a_cancel_leaves_is_found() {
@@ -334,7 +334,7 @@ fn control_an_answer_behind_a_passing_state_is_lost() {
     check(|| cancel_beside_a_receive(|client| client.cancel_by_way_of_abandoned(1)));
 }
 
-/// The same for who asks for this very answer: a request that is being given up is not unknown yet.
+/// The same for a call that asks for this very response: a request that is being cancelled is not unknown yet.
 #[test]
 fn an_answer_that_a_cancel_leaves_is_not_unknown_to_who_waits_for_it() {
     check(|| {
@@ -346,10 +346,10 @@ fn an_answer_that_a_cancel_leaves_is_not_unknown_to_who_waits_for_it() {
         world.server.answer(&taken, 8, 0);
         let canceller = {
             let world = Arc::clone(&world);
-            // Twice, as two threads may: it is being given up, is not, and is again.
+            // Twice, as two threads may: it is being cancelled, is not, and is again.
             thread::spawn(move || world.client.cancel(1) || world.client.cancel(1))
         };
-        // The answer is there, so it cannot be given up any more.
+        // The response has arrived, so it cannot be cancelled any more.
         let _held = world.collect(1);
         assert!(!canceller.join().unwrap());
     });

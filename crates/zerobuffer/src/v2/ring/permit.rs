@@ -3,8 +3,8 @@
 use crate::atomics::{AtomicBool, Ordering};
 use std::marker::PhantomData;
 
-/// The right to claim, to commit, and to take bytes back. There is one for each ring, so whoever has it
-/// is the sender: a [`Claim`](super::Claim) has it until it is committed or abandoned, on whatever
+/// The right to claim, to commit, and to take bytes back. There is one for each ring, so its
+/// holder is the sender: a [`Claim`](super::Claim) has it until it is committed or abandoned, on whatever
 /// thread that is.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct SendPermit(());

@@ -28,8 +28,8 @@ pub(crate) struct ServerRing {
     concurrent: AtomicBool,
 }
 
-/// A request in the server's hands: its own copy of what it needs, so that the header is never read a
-/// second time. Not `Clone`: whoever has it owns the bytes (`v2::frame` relies on it).
+/// A request that the server has taken: a private copy of what it needs, so that the header is never read a
+/// second time. Not `Clone`: its holder owns the bytes (`v2::frame` relies on it).
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Taken {
     pub(crate) sequence: u64,
@@ -52,14 +52,14 @@ impl Taken {
         self.position + u64::from(self.shape.data_offset)
     }
 
-    /// Bytes that an answer may have.
+    /// Bytes that a response may have.
     #[inline]
     pub(crate) fn capacity(&self) -> u64 {
         self.shape.capacity()
     }
 }
 
-/// What one look at the server's position found.
+/// What one check of the server's position found.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Take {
     Nothing,
@@ -151,7 +151,7 @@ impl ServerRing {
         Some(taken)
     }
 
-    /// Looks at the server's position, and takes the request there or passes what needs no work.
+    /// Checks the server's position, and takes the request there or skips what needs no work.
     pub(crate) fn take(&self) -> Result<Take, Violation> {
         if let Some(taken) = self.take_at_once() {
             return Ok(Take::Request(taken));
@@ -252,7 +252,7 @@ impl ServerRing {
         state == Phase::Cancelled.of(taken.sequence)
     }
 
-    /// Publishes the answer: `len` bytes in place, and 0 or a failure code.
+    /// Publishes the response: `len` bytes in place, and 0 or a failure code.
     #[inline(always)]
     pub(crate) fn answer(&self, taken: &Taken, len: u64, status: u16) {
         debug_assert!(len <= taken.capacity());

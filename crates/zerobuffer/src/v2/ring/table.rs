@@ -7,13 +7,13 @@ use crate::v2::layout::{MAX_SEQUENCE, SlotShape};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum SlotStatus {
-    /// Committed, and nobody has collected an answer.
+    /// Committed, and nobody has collected a response.
     Pending = 1,
-    /// Its answer is in a guard's hands.
+    /// Its response is in a guard's hands.
     Held = 2,
-    /// Its answer was given back: the bytes may be used again.
+    /// Its response was released: the bytes may be used again.
     Returned = 3,
-    /// Nobody wants the answer; the bytes come back when the server has let go of them.
+    /// It was cancelled; the bytes are reclaimed when the server has released them.
     Abandoned = 4,
     /// One thread is finding out whether the server was faster: it will be Abandoned, or Pending again.
     /// Until then it is neither, for all others.
@@ -36,7 +36,7 @@ impl SlotStatus {
     }
 }
 
-/// Beside the status: the answer has an addressee, and a search for any answer passes it over.
+/// Beside the status: the response has an addressee, and a search for any response passes it over.
 const ADDRESSED: u64 = 0x80;
 
 /// One request's record.
@@ -50,7 +50,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Enters a request. Called by the one who commits, while nobody knows of the sequence yet.
+    /// Enters a request. The sender calls it, before any other thread knows the sequence.
     #[inline]
     pub(super) fn enter(
         &self,

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 mod cases;
 
-/// What the model knows of a request that is in the ring.
+/// What the model knows about a request that is in the ring.
 #[derive(Debug, Clone, PartialEq)]
 struct Sent {
     bytes: Range<u64>,
@@ -121,7 +121,7 @@ impl World {
         assert_eq!(at_once.is_none(), wraps);
         let mut claim = at_once.unwrap_or_else(|| match self.client.try_claim(demand).unwrap() {
             ClaimStep::Ready(claim) => claim,
-            step => panic!("{step:?} after the claim was given up"),
+            step => panic!("{step:?} after the claim was dropped"),
         });
         assert_eq!((claim.data_start(), claim.capacity()), found);
         let start = claim.data_start();
@@ -129,7 +129,7 @@ impl World {
         let bytes = start..start + claim.capacity();
         for (sequence, other) in &self.sent {
             if other.cancelled && self.answered.contains_key(sequence) {
-                continue; // Its late answer was swallowed, and its bytes came back.
+                continue; // Its late response was swallowed, and its bytes came back.
             }
             let apart = bytes.end <= other.bytes.start || other.bytes.end <= bytes.start;
             assert!(apart, "{bytes:?} overlaps request {sequence} at {:?}", other.bytes);
@@ -208,7 +208,7 @@ impl World {
         true
     }
 
-    /// Collects one answer: a given one, or the oldest.
+    /// Collects one response: a given one, or the oldest.
     fn collect(&mut self, pick: Option<usize>) -> bool {
         let ready: Vec<u64> =
             self.answered.keys().copied().filter(|n| !self.sent[n].cancelled).collect();
@@ -247,7 +247,7 @@ impl World {
         true
     }
 
-    /// Sent, not given up, and not collected.
+    /// Sent, not cancelled, and not collected.
     fn is_pending(&self, sequence: u64) -> bool {
         let held = self.held.iter().any(|held| held.sequence == sequence);
         self.sent.get(&sequence).is_some_and(|sent| !sent.cancelled) && !held
@@ -314,7 +314,7 @@ impl World {
         self.sent.get_mut(&sequence).unwrap().cancelled |= expected;
     }
 
-    /// Late answers to cancelled requests are swallowed sooner or later; the model does it now.
+    /// Late responses to cancelled requests are swallowed sooner or later; the model does it now.
     fn forget_swallowed(&mut self) {
         let late: Vec<u64> =
             self.answered.keys().copied().filter(|n| self.sent[n].cancelled).collect();

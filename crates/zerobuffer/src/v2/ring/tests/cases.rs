@@ -64,7 +64,7 @@ fn a_frame_larger_than_what_is_left_waits_behind_a_marker_for_the_drained_ring()
     assert_eq!(world.client.try_claim(demand).unwrap(), waits);
     assert!(world.take(), "the server retires the marker");
     round_trip(&mut world, 128);
-    // The marker of a claim that was given up stays, and the next claim goes on behind it.
+    // The marker of a claim that was dropped stays, and the next claim continues behind it.
     assert_eq!(world.client.position(), 192);
     let whole = Demand::new(192, 1).unwrap();
     assert_eq!(world.client.try_claim(whole).unwrap(), ClaimStep::Marker);
@@ -141,7 +141,10 @@ fn a_client_whose_claims_may_outlive_it_leaves_a_trace() {
     world.client.set_concurrent();
     assert!(world.client.is_concurrent());
     assert_eq!(state(&world), Phase::Released.of(0));
-    assert!(world.server.is_untouched() && !world.server.ready_check()(), "no server minds it");
+    assert!(
+        world.server.is_untouched() && !world.server.ready_check()(),
+        "no server is affected by it"
+    );
     // Only at first: later it would be in the way.
     assert!(world.send(8, 1, true));
     world.client.set_concurrent();
@@ -328,7 +331,7 @@ fn the_bytes_of_a_later_answer_come_back_with_those_of_the_first() {
     assert!((0..3).all(|_| world.send(8, 1, true)));
     while world.take() {}
     assert!((0..3).all(|_| world.answer(0, 8)));
-    // The pick is among those that are not given back.
+    // The pick is among those that are not released.
     assert!((0..3).all(|pick| world.collect(Some(pick))));
     assert!(world.release(1) && world.client.free() == 64);
     assert!(world.release(0) && world.client.free() == 192, "both");
