@@ -73,7 +73,7 @@ impl Segment {
 
     #[inline]
     pub(crate) fn load(&self, offset: usize) -> u64 {
-        // Acquire: pairs with the Release of whoever wrote the word last.
+        // Acquire: pairs with the Release of the side that wrote the word last.
         self.control.at(offset).load(Ordering::Acquire)
     }
 

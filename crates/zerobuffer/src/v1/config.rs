@@ -48,7 +48,7 @@ impl ReaderConfig {
         self
     }
 
-    /// How the reader finds out that a writer is gone. Default [`Liveness::Pid`].
+    /// How the reader finds out that a writer has ended. Default [`Liveness::Pid`].
     pub fn liveness(mut self, liveness: Liveness) -> Self {
         self.liveness = liveness;
         self
@@ -110,7 +110,7 @@ impl WriterConfig {
         self
     }
 
-    /// How the writer finds out that the reader is gone. Default [`Liveness::Pid`].
+    /// How the writer finds out that the reader has ended. Default [`Liveness::Pid`].
     pub fn liveness(mut self, liveness: Liveness) -> Self {
         self.liveness = liveness;
         self
@@ -128,8 +128,9 @@ impl WriterConfig {
         self
     }
 
-    /// Whether to start again with sequence 1 on a used buffer whose last sequence cannot be made out.
-    /// Default no: the deployed readers of C++ and Python fail on it for good. Ours accepts it.
+    /// Whether to start again with sequence 1 on a used buffer whose last sequence cannot be determined.
+    /// Default no: the existing readers of C++ and Python fail on it permanently. This library's reader accepts
+    /// it.
     pub fn restart_sequence(mut self, restart: bool) -> Self {
         self.restart_sequence = restart;
         self

@@ -110,8 +110,8 @@ pub(crate) struct Place {
     pub(crate) required: u64,
 }
 
-/// Whether a frame that leaves `rest` bytes to the end may be written: every deployed reader breaks
-/// on a rest that is too short for a header (rule R1).
+/// Whether a frame that leaves `rest` bytes to the end may be written: every reader of an existing v1 program
+/// breaks on a rest that is too short for a header (rule R1).
 fn is_good_rest(rest: u64) -> bool {
     rest == 0 || rest >= FRAME_HEADER
 }
@@ -165,7 +165,7 @@ mod tests {
     use crate::error::ErrorKind;
 
     #[test]
-    fn sizes_are_rounded_and_added_as_the_deployed_peers_do() {
+    fn sizes_are_rounded_and_added_as_existing_programs_do() {
         let geometry = Geometry::for_request(100, 1000).unwrap();
         assert_eq!(geometry, Geometry { metadata_size: 128, payload_size: 1024 });
         assert_eq!((geometry.payload_offset(), geometry.total()), (256, 1280));

@@ -7,24 +7,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Between two looks at the peer while something waits for it (rule T6). Short, because a Python reader
-/// that is restarted before our side has let go of its former buffer fails for good (rule L10).
+/// Between two checks of the peer while something waits for it (rule T6). Short, because a Python reader
+/// that is restarted before this side has released its previous buffer fails permanently (rule L10).
 pub(super) const SLICE: Duration = Duration::from_millis(20);
-/// Between two looks at a lock: each look can make a reader that is just being created fail (rule P2).
+/// Between two checks of a lock: each check can make a reader fail that is being created (rule P2).
 const LOCK_PAUSE: Duration = Duration::from_secs(1);
 
-/// How one side finds out that the other is gone without having closed.
+/// How one side finds out that the other one has ended without closing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Liveness {
-    /// By the peer's process id, as the deployed peers do. Right where both sides see the same process
+    /// By the peer's process id, as existing v1 programs do. Right where both sides see the same process
     /// ids, and wrong both ways where they do not; a zombie counts as dead, another user's process as
     /// alive.
     #[default]
     Pid,
     /// A reader is alive while it holds one of its lock files: right across containers that share /tmp
     /// and /dev/shm but not their process ids. Writers hold no lock, so a writer that does not close
-    /// keeps its place until the reader is made anew.
+    /// keeps its place until the reader is created again.
     Lock,
     /// Nobody is ever taken for dead: for containers that share nothing but /dev/shm.
     None,

@@ -1,5 +1,6 @@
-//! Protocol version 1: one-way buffers, and duplex channels made of two, as they are deployed in C++,
-//! C# and Python programs. Use it to talk to those; between programs of this library the in-place
+//! Protocol version 1: one-way buffers, and duplex channels made of two, as existing programs with
+//! [`zerobuffer-ipc`](https://pypi.org/project/zerobuffer-ipc/) or its C++ and C# counterparts use them. Use it
+//! to communicate with those; between programs of this library the in-place
 //! channel ([`Server`](crate::Server), [`Client`](crate::Client)) copies nothing and tells more.
 //!
 //! | I want to | use |
@@ -18,8 +19,8 @@
 //!
 //! # What the protocol does not give
 //!
-//! - Which response answers which request: they are counted (rule X1 of `docs/protocol-v1.md`). A
-//!   deployed server whose handler fails shifts all later responses; see
+//! - Which response belongs to which request: they are counted (rule X1 of `docs/protocol-v1.md`). An
+//!   existing server whose handler fails shifts all later responses; see
 //!   [`DuplexClient::is_desynchronised`].
 //! - More than one writer, one client, one server of a name.
 //! - Frames of no bytes, and any mix of frames longer than half of the ring: see

@@ -1,6 +1,6 @@
 //! Fence: the only place where bytes of a version 1 segment become atomics.
 //!
-//! The deployed peers read and write these fields as plain memory; on this side every access is an
+//! Existing v1 programs read and write these fields as plain memory; on this side every access is an
 //! atomic one (rule R19), because the peer may write at any time.
 #![allow(unsafe_code)]
 
@@ -39,7 +39,7 @@ impl Oieb {
 
     #[inline]
     pub(crate) fn load(&self, offset: usize) -> u64 {
-        // Acquire: pairs with the Release of whoever wrote the word last.
+        // Acquire: pairs with the Release of the side that wrote the word last.
         self.at(offset).load(Ordering::Acquire)
     }
 

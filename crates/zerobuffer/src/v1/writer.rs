@@ -66,7 +66,7 @@ struct End {
 impl Close for End {
     fn close(&self) {
         if !self.closed.swap(true, Ordering::Relaxed) {
-            // A token too many means nothing to a writer: it looks at the account (rule R12).
+            // A surplus token does no harm: the writer reads the account (rule R12).
             wake(&self.segment.space_freed.semaphore);
         }
     }
@@ -83,7 +83,7 @@ impl Writer {
     /// # Errors
     /// [`Error::NotRunning`] or [`Error::Busy`] if that has not changed by then;
     /// [`Error::Incompatible`] for a header that is not version 1; [`Error::SequenceUnknown`] if a
-    /// former writer's last sequence cannot be made out; [`Error::BadName`],
+    /// previous writer's last sequence cannot be determined; [`Error::BadName`],
     /// [`Error::PermissionDenied`], [`Error::ForeignObject`], [`Error::ProtocolViolation`].
     pub fn connect(name: &str, timeout: Duration) -> Result<Self> {
         Self::connect_with(name, timeout, WriterConfig::default())
@@ -142,8 +142,8 @@ impl Writer {
         self.attached.segment.name.as_str()
     }
 
-    /// What closes this writer from another thread: who waits for room comes back with
-    /// [`Error::Closed`]. The role is given back when the writer is dropped.
+    /// What closes this writer from another thread: a call that waits for space returns with
+    /// [`Error::Closed`]. Dropping the writer releases its role.
     pub fn closer(&self) -> Closer {
         Closer::of(&self.end)
     }
@@ -154,7 +154,7 @@ impl Writer {
     /// # Errors
     /// [`Error::Full`] if there is no room by then; [`Error::TooLarge`] if the ring can never take the
     /// frame; [`Error::WouldNeverFit`] if it cannot from its present position; [`Error::EmptyFrame`];
-    /// [`Error::PeerClosed`] or [`Error::PeerDied`] if the reader is gone; [`Error::Busy`] if another
+    /// [`Error::PeerClosed`] or [`Error::PeerDied`] if the reader has ended; [`Error::Busy`] if another
     /// writer has taken over; [`Error::ProtocolViolation`], [`Error::Closed`], [`Error::WrongProcess`].
     #[inline]
     pub fn write_frame(&mut self, data: &[u8]) -> Result<u64> {
@@ -192,7 +192,7 @@ impl Writer {
     /// Describes the stream, once in the buffer's life; to be called before the first frame.
     ///
     /// # Errors
-    /// [`Error::MetadataAlreadyWritten`], by this writer or a former one; [`Error::TooLarge`] if the
+    /// [`Error::MetadataAlreadyWritten`], by this writer or a previous one; [`Error::TooLarge`] if the
     /// block does not hold the bytes and 8 more; [`Error::EmptyFrame`] for no bytes, which C++ and
     /// Python readers fail on; [`Error::PeerClosed`], [`Error::Busy`], [`Error::WrongProcess`].
     pub fn set_metadata(&mut self, metadata: &[u8]) -> Result<()> {
@@ -232,9 +232,9 @@ impl Writer {
         self.check()?;
         let deadline = Deadline::after(timeout);
         let semaphore = &self.attached.segment.space_freed.semaphore;
-        let turn = Turn { writer: self, stop: None };
+        let wait = RoomWait { writer: self, stop: None };
         let waited =
-            self.waiter.wait(semaphore, &deadline, &turn, || self.is_all_taken().then_some(Ok(())));
+            self.waiter.wait(semaphore, &deadline, &wait, || self.is_all_taken().then_some(Ok(())));
         waited.unwrap_or_else(|unready| match unready {
             // It may have taken the last one just before it left.
             _ if self.is_all_taken() => Ok(()),
@@ -262,13 +262,13 @@ impl Writer {
         self.ring.statistics
     }
 
-    /// The sequence number that the next frame gets: 1, or after a former writer the one that follows
+    /// The sequence number that the next frame gets: 1, or after a previous writer the one that follows
     /// its last.
     pub fn next_sequence(&self) -> u64 {
         self.ring.next_sequence()
     }
 
-    /// Whether metadata is there, ours or a former writer's.
+    /// Whether metadata is there, this writer's or a previous one's.
     pub(super) fn has_metadata(&self) -> bool {
         self.attached.segment.control.load(oieb::METADATA_WRITTEN_BYTES) > 0
     }
@@ -361,10 +361,10 @@ impl Writer {
         self.check()?;
         let semaphore = &self.attached.segment.space_freed.semaphore;
         let free = Cell::new(0);
-        let turn = Turn { writer: self, stop };
+        let wait = RoomWait { writer: self, stop };
         // Tokens that have piled up are taken one by one; the account says whether there is room.
         let waited =
-            self.waiter.wait(semaphore, deadline, &turn, || match self.ring.shortage(claim) {
+            self.waiter.wait(semaphore, deadline, &wait, || match self.ring.shortage(claim) {
                 Ok(None) => Some(Ok(())),
                 Ok(Some(shortage)) => {
                     free.set(shortage);
@@ -393,7 +393,7 @@ impl Writer {
     pub(super) fn commit(&mut self, claim: Claim) -> Result<u64> {
         self.check()?;
         let sequence = self.ring.commit(claim);
-        // One token for one frame, always: deployed readers act on tokens alone (rule R10).
+        // One token for one frame, always: existing readers act on tokens alone (rule R10).
         self.attached.segment.data_ready.semaphore.post();
         // Keeps the tokens for freed space from piling up: at 2^31 a C++ reader dies (rule R12).
         self.attached.segment.space_freed.semaphore.try_wait();
@@ -428,13 +428,13 @@ fn end_of(reader: Peer) -> Result<()> {
     }
 }
 
-/// What one wait for room looks at.
-struct Turn<'w> {
+/// What one wait for space checks.
+struct RoomWait<'w> {
     writer: &'w Writer,
     stop: Option<&'w AtomicBool>,
 }
 
-impl WaitContext for Turn<'_> {
+impl WaitContext for RoomWait<'_> {
     fn peer(&self) -> Peer {
         match self.writer.is_closed() {
             true => Peer::Closed,

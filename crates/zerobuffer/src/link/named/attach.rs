@@ -36,7 +36,7 @@ impl From<Error> for Refusal {
 /// `is_given_up` by the caller.
 ///
 /// # Errors
-/// `Closed` if it was given up; the reason of the last try: `NotRunning`, `Busy`, `PermissionDenied`, `ForeignObject`,
+/// `Closed` if it was cancelled; the reason of the last try: `NotRunning`, `Busy`, `PermissionDenied`, `ForeignObject`,
 /// `Incompatible`, `TooLarge` (metadata).
 pub(crate) fn attach(
     name: &ChannelName,
@@ -86,7 +86,7 @@ fn try_attach(
         return Err(Error::TooLarge { what: "metadata", asked: metadata.len() as u64, max }.into());
     }
     if !is_fresh(&memory, &geometry)? && !Role::Client.is_held(&memory)? {
-        return Err(not_running("its server is making room after the former client"));
+        return Err(not_running("its server is replacing the segment of the previous client"));
     }
     if !is_fresh(&memory, &geometry)? {
         return Err(busy());
@@ -96,7 +96,7 @@ fn try_attach(
         return Err(busy());
     }
     failpoint!("attach.locked");
-    // The role must be given back on every way out: the segment does so when it is dropped.
+    // The role must be released on every way out: the segment does so when it is dropped.
     let semaphores = Semaphores::each(name, |semaphore| open_semaphore(semaphore, owner));
     let semaphores = semaphores.map_err(|error| {
         let _ = Role::Client.resign(&memory);
@@ -158,7 +158,7 @@ fn open_segment(
         return Err(foreign(&object, stat.uid, "it is too short for a segment").into());
     }
     if !Role::Server.is_held(&memory)? {
-        return Err(not_running("its segment is left over from a server that is gone"));
+        return Err(not_running("its segment is left over from a server that has ended"));
     }
     Ok(memory)
 }
@@ -280,12 +280,12 @@ mod tests {
         let _server = Server::create(name.as_str(), BufferConfig::new(0, 16 << 20)).unwrap();
         let config = ClientConfig::new().pages(Pages::Prefaulted);
         let deadline = Deadline::after(Duration::from_secs(20));
-        let looks = Cell::new(0);
+        let checks = Cell::new(0);
         // After the first of some pieces.
-        let is_given_up = || looks.replace(looks.get() + 1) >= 2;
-        let given_up = attach(&name, &config, &deadline, &is_given_up);
-        assert_eq!(given_up.unwrap_err().kind(), ErrorKind::Closed);
-        // And the role was given back.
+        let is_cancelled = || checks.replace(checks.get() + 1) >= 2;
+        let cancelled = attach(&name, &config, &deadline, &is_cancelled);
+        assert_eq!(cancelled.unwrap_err().kind(), ErrorKind::Closed);
+        // And the role was released.
         attach(&name, &config, &deadline, &|| false).unwrap();
     }
 }

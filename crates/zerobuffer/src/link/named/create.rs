@@ -90,7 +90,7 @@ fn create_error(errno: Errno, object: &str, needed: u64) -> Error {
     errno.making("create", object, needed, Place::SharedMemory)
 }
 
-/// Removes a segment whose server is gone.
+/// Removes a segment whose server has ended.
 fn clear_leftover(name: &ChannelName, object: &str) -> Result<()> {
     let mut memory = match SharedMemory::open_object(object) {
         Ok(memory) => memory,
@@ -120,8 +120,8 @@ fn clear_leftover(name: &ChannelName, object: &str) -> Result<()> {
         return Err(foreign(object, stat.uid, "it is not a segment of this protocol"));
     }
     failpoint!("clear.locked");
-    // Whoever holds the client's lock sees the death of its server now. The lock is given back when
-    // `memory` is dropped; explicitly, as a mapping elsewhere may keep the open file.
+    // A client that holds its lock sees the death of its server now. Dropping `memory` releases the lock; it is
+    // released explicitly, as a mapping elsewhere may keep the open file.
     let removed = memory.unlink();
     failpoint!("clear.unlinked");
     let _ = Role::Server.resign(&memory);
@@ -142,7 +142,7 @@ fn may_be_a_segment(memory: &mut SharedMemory, size: u64) -> Result<bool> {
 
 /// Why an object that exists could not be opened; `found` is what its name stands for.
 pub(crate) fn open_error(errno: Errno, object: &str, found: Option<ObjectStat>) -> Error {
-    // ELOOP for a symbolic link, EINVAL for a directory, ENXIO for a socket: look, rather than know all.
+    // ELOOP for a symbolic link, EINVAL for a directory, ENXIO for a socket: the kind decides, not the number.
     match found {
         Some(stat) if !stat.regular => foreign(object, stat.uid, "it is not a regular file"),
         _ => errno.on("open", object),
@@ -154,7 +154,7 @@ pub(crate) fn foreign(object: &str, uid: u32, reason: &'static str) -> Error {
 }
 
 /// Fills a new segment that is locked and named; undoes everything if a step fails. `None` if the name
-/// is gone again.
+/// was removed meanwhile.
 fn build(
     name: &ChannelName,
     memory: SharedMemory,

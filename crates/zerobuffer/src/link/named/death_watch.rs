@@ -1,10 +1,10 @@
 //! How a client learns of its server's death at once, where the system tells.
 //!
-//! The lock decides whether a server lives; a look at it costs some microseconds, so it is looked at once
-//! in a slice. A pidfd tells at once, but nobody can sleep on a pidfd and on a semaphore at the same
+//! The lock decides whether a server lives; a check costs some microseconds, so waits check it once
+//! in a slice. A pidfd reports at once, but no thread can sleep on a pidfd and on a semaphore at the same
 //! time; so the library's own thread does (`sys`), and only for those who have waited for a slice
 //! already. What it says is a hint, as the server's pid in the segment may stand for another process
-//! here: whoever gets it looks at the lock.
+//! here: its receiver checks the lock.
 
 use crate::atomics::{AtomicBool, Ordering};
 use crate::sys::{self, Subscription};
@@ -22,7 +22,7 @@ enum State {
     /// Nobody has waited for long.
     #[default]
     New,
-    /// As far as it is to be had. Kept for as long as it is wanted.
+    /// If one is available. Kept for as long as it is wanted.
     Asked(#[allow(dead_code)] Option<Subscription>),
     Over,
 }
@@ -44,9 +44,9 @@ impl DeathWatch {
 
     /// Nobody is to be told any more.
     pub(crate) fn end(&self) {
-        let former = std::mem::replace(&mut *self.state(), State::Over);
+        let previous = std::mem::replace(&mut *self.state(), State::Over);
         // Ends the thread, if it was the last one: not under the lock.
-        drop(former);
+        drop(previous);
     }
 
     /// The process has ended.

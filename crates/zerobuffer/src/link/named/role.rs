@@ -1,8 +1,8 @@
 //! Who is alive: role locks on a segment's file (protocol v2, section 8.1 "Role locks").
 //!
 //! Each side holds an open-file-description lock on one byte of the segment's file for life. The
-//! kernel gives it back when the process ends, however it ends; no pid can be mistaken, no namespace
-//! is in the way, and a zombie is dead.
+//! kernel releases it when the process ends, however it ends. That works in every pid namespace, after a pid
+//! was used again, and for a zombie, which counts as dead.
 
 use crate::error::Result;
 use crate::memory::SharedMemory;
@@ -28,7 +28,7 @@ impl Role {
         memory.file().try_lock(self.byte()).map_err(|errno| errno.on("lock", memory.object()))
     }
 
-    /// Gives the role back.
+    /// Releases the role.
     pub(crate) fn resign(self, memory: &SharedMemory) -> Result<()> {
         memory.file().unlock(self.byte()).map_err(|errno| errno.on("unlock", memory.object()))
     }
@@ -38,7 +38,7 @@ impl Role {
         memory
             .file()
             .is_locked_elsewhere(self.byte())
-            .map_err(|errno| errno.on("look at the locks of", memory.object()))
+            .map_err(|errno| errno.on("examine the locks of", memory.object()))
     }
 }
 

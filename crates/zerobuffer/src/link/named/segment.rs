@@ -138,8 +138,8 @@ impl Segment {
         Ok(())
     }
 
-    /// Gives the role back at once, even while guards keep the mapping, and with it the open file,
-    /// alive. Nothing to do in a forked child: the lock is the parent's.
+    /// Releases the role at once, even while guards keep the mapping, and with it the open file,
+    /// alive. It does nothing in a forked child: the lock is the parent's.
     pub(crate) fn resign(&self) {
         if self.is_this_process() {
             let _ = self.role.resign(&self.memory);
@@ -154,7 +154,7 @@ impl Drop for Segment {
 }
 
 /// Whether all words that a client, or a server's work for a client, would have changed are as at
-/// creation. The first slot's state word is looked at by the caller.
+/// creation. The caller checks the first slot's state word.
 pub(crate) fn is_fresh(control: &Words, geometry: &Geometry) -> bool {
     let is = |offset: usize, value: u64| control.at(offset).load(Ordering::Acquire) == value;
     is(REQUEST + oieb::METADATA_FREE_BYTES, geometry.metadata_request)

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// Tokens for freed space pile up while a writer does not need them; beyond this many no more are
-/// posted. A writer takes them one by one and looks at the account after each, so none is missed
+/// posted. A writer takes them one by one and reads the account after each, so it misses none
 /// (rule R12).
 const MAX_SPACE_TOKENS: i32 = 1 << 20;
 
@@ -110,18 +110,18 @@ impl Core {
         stop: Option<&AtomicBool>,
     ) -> std::result::Result<Arrival, Unready> {
         let semaphore = &self.segment.data_ready.semaphore;
-        let turn = Turn {
+        let frame_wait = FrameWait {
             core: self,
             stop,
             token: Cell::new(false),
             look: Cell::new(false),
             probes: Cell::new(0),
         };
-        self.waiter.wait(semaphore, deadline, &turn, || {
-            if turn.token.take() || semaphore.try_wait() {
+        self.waiter.wait(semaphore, deadline, &frame_wait, || {
+            if frame_wait.token.take() || semaphore.try_wait() {
                 return Some(Arrival::Token);
             }
-            (turn.look.take() && self.is_published()).then_some(Arrival::Published)
+            (frame_wait.look.take() && self.is_published()).then_some(Arrival::Published)
         })
     }
 
@@ -187,8 +187,8 @@ impl Core {
             Unready::Gone(peer) => peer,
             _ => self.peer(),
         };
-        // Whoever polls with short timeouts never waits through a slice, nor does anybody once the
-        // writer has gone.
+        // A caller that polls with short timeouts never waits through a slice, and no caller does once the
+        // writer has ended.
         if self.probed.is_due() {
             let probed = self.probe();
             peer = if peer == Peer::Alive { probed } else { peer };
@@ -300,8 +300,8 @@ impl Close for Core {
     }
 }
 
-/// What one wait for a frame looks at.
-struct Turn<'t> {
+/// What one wait for a frame checks.
+struct FrameWait<'t> {
     core: &'t Core,
     stop: Option<&'t AtomicBool>,
     /// A token was taken while sleeping.
@@ -312,7 +312,7 @@ struct Turn<'t> {
     probes: Cell<u32>,
 }
 
-impl WaitContext for Turn<'_> {
+impl WaitContext for FrameWait<'_> {
     fn peer(&self) -> Peer {
         let peer = self.core.peer();
         if peer != Peer::Alive {

@@ -7,7 +7,7 @@ use crate::v1::ring::Taken;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
-/// A frame, read where the writer put it. Its space goes back when it is dropped.
+/// A frame, read where the writer put it. Dropping it releases its space.
 pub struct Frame<'r> {
     core: &'r Arc<Core>,
     taken: Taken,
@@ -59,7 +59,7 @@ macro_rules! frame_methods {
             }
 
             /// The bytes as memory that stays mapped for as long as the view lives, even after the
-            /// frame was given back: for code that hands out their address, like a binding for another
+            /// frame was released: for code that hands out their address, like a binding for another
             /// language. They are the holder's alone only while the frame lives. Empty in a forked child.
             pub fn memory(&self) -> SharedMemoryView {
                 self.core.memory(&self.taken)
@@ -80,8 +80,8 @@ macro_rules! frame_methods {
                 self.taken.sequence
             }
 
-            /// Whether this is a writer's first frame. Deployed writers start again at 1 when they
-            /// attach to a used buffer; ours go on.
+            /// Whether this is a writer's first frame. Existing v1 programs start again at 1 when they
+            /// attach to a used buffer; writers of this library continue.
             pub fn is_first(&self) -> bool {
                 self.taken.first
             }

@@ -26,7 +26,7 @@ use std::time::Duration;
 /// A reader: it creates the buffer, owns it, and removes it when dropped.
 ///
 /// Frames are read where the writer put them. Several can be held at the same time and dropped in any
-/// order; their space goes back to the writer in the order of the ring, so a frame that is held keeps
+/// order; the writer gets their space in the order of the ring, so a frame that is held keeps
 /// all later ones from being reused.
 ///
 /// ```
@@ -57,7 +57,7 @@ impl Reader {
     /// Takes a [`BufferConfig`], or a [`ReaderConfig`] for more than sizes.
     ///
     /// # Errors
-    /// [`Error::AlreadyRunning`] if a reader lives, ours or a deployed one; [`Error::NoSpace`] if
+    /// [`Error::AlreadyRunning`] if a reader lives, of this library or of an existing v1 program; [`Error::NoSpace`] if
     /// /dev/shm does not have the memory, all of which is reserved here; [`Error::ForeignObject`] if
     /// something else has the name; [`Error::BadName`], [`Error::BadConfig`],
     /// [`Error::PermissionDenied`]; [`Error::Unsupported`] for a configuration over memory that
@@ -101,7 +101,7 @@ impl Reader {
     /// let config = BufferConfig::new(0, 4096);
     /// let mut memory = HeapMemory::new();
     /// memory.allocate(v1::segment_size(&config)?)?;
-    /// // SAFETY: nobody else knows of this memory.
+    /// // SAFETY: nothing else uses this memory.
     /// let reader = unsafe { v1::Reader::create_in(&name, &memory, config)? };
     /// // SAFETY: it is the reader's memory.
     /// let mut writer = unsafe { v1::Writer::connect_in(&name, &memory, Duration::ZERO)? };
@@ -183,7 +183,7 @@ impl Reader {
     /// The next frame, waiting for it until `timeout` has passed: zero looks once, `None` waits for
     /// ever.
     ///
-    /// Once the writer is gone, what it had written is delivered first; then every call fails at once
+    /// Once the writer has ended, what it had written is delivered first; then every call fails at once
     /// until another writer attaches, see [`wait_for_writer`](Self::wait_for_writer).
     ///
     /// # Errors
@@ -278,8 +278,8 @@ impl Reader {
         self.core.check_usable()
     }
 
-    /// Whether writers can attach, as far as the header says: for who does not wait for a frame, which
-    /// looks at the same.
+    /// Whether writers can attach, according to the header: for callers that do not wait for a frame, as such a
+    /// wait checks the same.
     pub(in crate::v1) fn check_fixed_words(&self) -> Result<()> {
         self.core.check_fixed_words()
     }
@@ -290,7 +290,7 @@ impl Reader {
             && self.core.segment.data_ready.semaphore.value().is_some_and(|value| value > 0)
     }
 
-    /// Makes room for the next writer's metadata, if there is no writer. Deployed readers never do:
+    /// Makes room for the next writer's metadata, if there is no writer. Existing v1 programs never do:
     /// there the first writer's metadata is the last one's as well.
     pub(in crate::v1) fn forget_writer(&self) {
         let control = &self.core.segment.control;

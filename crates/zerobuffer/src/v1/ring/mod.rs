@@ -2,7 +2,7 @@
 //! system, no payload bytes.
 //!
 //! The writer relies on `payload_free_bytes` (F) alone: it subtracts what it uses, the reader adds what
-//! it gives back. Positions and counts are each written by one side and read by people. F changes
+//! it releases. Positions and counts are each written by one side and read by people. F changes
 //! last when a frame is published, so `size − F` minus what this reader has not returned is what is
 //! there to be read, at every instant.
 

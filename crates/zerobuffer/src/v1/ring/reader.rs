@@ -37,7 +37,7 @@ pub(crate) enum Look {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Found {
     at: u64,
-    /// Bytes from the read position to the end that the writer gave up.
+    /// Bytes from the read position to the end that the writer skipped.
     waste: u64,
     /// Whether it said so by a marker, which counts as a frame.
     marked: bool,
@@ -52,7 +52,7 @@ impl Found {
     }
 }
 
-/// A frame in the reader's hands. Not `Clone`: whoever has it owns the bytes (`v1::frame` relies on
+/// A frame that the reader has taken. Not `Clone`: its holder owns the bytes (`v1::frame` relies on
 /// it).
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Taken {
@@ -90,7 +90,7 @@ pub(crate) struct ReaderRing {
     position: u64,
     /// The sequence of the next frame.
     expected: u64,
-    /// In ring order. Space goes back for the longest released prefix only: the writer knows how much
+    /// In ring order. Space is returned for the longest released prefix only: the writer knows how much
     /// is free, not where (rule R6).
     queue: VecDeque<Unreturned>,
     /// The ticket of the queue's first entry.
@@ -121,7 +121,7 @@ impl ReaderRing {
     /// `SequenceGap` or `ProtocolViolation` if something was published that is no valid next frame.
     #[inline]
     pub(crate) fn look(&self) -> Result<Look> {
-        // Frames that a deployed writer of an older release lost track of make this too small, which
+        // Frames that an existing writer of an older release lost track of make this too small, which
         // only costs the checks that use it their sharpness (rule R8); an account that cannot be, which
         // is reported where no frame stands, costs no more.
         let free = free_bytes(&self.control, self.size);

@@ -75,7 +75,7 @@ impl Pair {
         self.reader.release(&taken);
     }
 
-    /// Pokes a header, as a deployed or broken writer would.
+    /// Pokes a header, as an existing or a broken writer would.
     fn poke(&self, at: u64, len: u64, sequence: u64) {
         self.headers.write(at, FrameHeader { len, sequence });
     }
@@ -136,7 +136,7 @@ fn r9_a_wrap_is_marked_counted_and_accounted() {
 
 /// Rule R1, the reader's half: a rest too short for a header is passed without touching it.
 #[test]
-fn r1_a_short_rest_of_a_deployed_writer_is_passed() {
+fn r1_a_short_rest_of_an_existing_writer_is_passed() {
     let mut pair = Pair::new(1024);
     // The C++ writer: a frame that leaves 8 bytes, then a wrap with neither marker nor count.
     pair.poke(0, 1000, 1);
@@ -194,7 +194,7 @@ fn r5_an_empty_frame_of_csharp_is_no_marker() {
     assert_eq!(pair.write(0, 0).unwrap_err().kind(), ErrorKind::EmptyFrame);
 }
 
-/// Rule R6: frames are released in any order, space goes back in ring order.
+/// Rule R6: frames are released in any order, space is returned in ring order.
 #[test]
 fn r6_space_of_a_later_frame_waits_for_the_earlier_one() {
     let mut pair = Pair::new(1024);
@@ -203,14 +203,14 @@ fn r6_space_of_a_later_frame_waits_for_the_earlier_one() {
     let first = pair.read().unwrap().unwrap();
     let second = pair.read().unwrap().unwrap();
     assert_eq!(pair.reader.release(&second), 0);
-    assert_eq!(pair.free(), 0, "a deployed reader would let the writer overwrite the first frame");
+    assert_eq!(pair.free(), 0, "an existing reader would let the writer overwrite the first frame");
     assert_eq!(pair.write(496, 3).unwrap(), None);
     assert_eq!(first.data(&pair.payload), [1; 496]);
     assert_eq!(pair.reader.release(&first), 2);
     assert_eq!(pair.free(), 1024);
 }
 
-/// Rule R6 for the bytes that a wrap gives up: they wait for the frames before them.
+/// Rule R6 for the bytes that a wrap skips: they wait for the frames before them.
 #[test]
 fn r6_waste_waits_for_the_frames_before_it() {
     let mut pair = Pair::new(1024);
@@ -251,7 +251,7 @@ fn r10_a_surplus_token_is_dropped_without_a_trace() {
     pair.pass(500);
     pair.tokens = 1;
     assert_eq!(pair.read().unwrap(), None);
-    // A deployed writer between its marker and its frame: old bytes at 0 must not be believed.
+    // An existing writer between its marker and its frame: old bytes at 0 must not be believed.
     pair.poke(516, 0, 0);
     pair.account(508);
     pair.tokens = 1;

@@ -33,7 +33,7 @@ pub(crate) struct WriterRing {
 }
 
 /// A place in the ring for one frame. Nothing is written but its bytes before the commit, so that
-/// dropping it changes nothing (rule R14). Not `Clone`: whoever has it owns the bytes
+/// dropping it changes nothing (rule R14). Not `Clone`: its holder owns the bytes
 /// (`v1::frame` relies on it).
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Claim {
@@ -119,8 +119,8 @@ impl WriterRing {
         sequence
     }
 
-    /// Gives up the rest of the ring. A rest that is too short for a marker, which only a deployed
-    /// peer can have left, gets none and is not counted (rules R1 and R9).
+    /// Skips the rest of the ring. A rest that is too short for a marker, which only an existing v1
+    /// program can have left, gets none and is not counted (rules R1 and R9).
     fn wrap(&mut self, waste: u64) {
         if waste >= FRAME_HEADER {
             self.headers.write(self.position, FrameHeader::WRAP);
