@@ -18,7 +18,7 @@ const PYTHON_ERRORS: &str = "crates/zerobuffer-python/python/zerobuffer/exceptio
 const PYTHON_TYPES: &str = "crates/zerobuffer-python/python/zerobuffer/types.py";
 
 /// Public types of Rust whose methods must all stand in the tables.
-const RUST_TYPES: [&str; 28] = [
+const RUST_TYPES: [&str; 21] = [
     "Closer",
     "Client",
     "SharedClient",
@@ -31,15 +31,8 @@ const RUST_TYPES: [&str; 28] = [
     "Request",
     "OwnedRequest",
     "DuplexChannelFactory",
-    "DuplexClient",
-    "DuplexRequestBuffer",
-    "DuplexResponse",
     "MutableDuplexServer",
     "ImmutableDuplexServer",
-    "v1::DuplexClient",
-    "v1::RequestBuffer",
-    "v1::DuplexResponse",
-    "v1::OwnedDuplexResponse",
     "v1::DuplexServer",
     "v1::Request",
     "v1::Reply",

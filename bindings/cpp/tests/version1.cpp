@@ -47,7 +47,11 @@ TEST_CASE("servers of two buffers edit a copy, or return new data") {
     zb::Response second = client->call(bytes("second"), patience);
     CHECK(first.text() == "FIRST");
     CHECK(second.text() == "SECOND");
-    CHECK_THROWS_AS(client->reconnect(0ns), zb::Unsupported);
+    CHECK_THROWS_AS(client->reconnect(0ns), zb::InvalidState);
+    first.release();
+    second.release();
+    client->reconnect(patience);
+    CHECK(client->call(bytes("third"), patience).text() == "THIRD");
 
     const auto immutable_server = factory.createImmutableServer(returns, {256, 1 << 16});
     immutable_server->start([](const zb::Frame &frame) {

@@ -385,7 +385,12 @@ namespace ZeroBuffer.Tests
                 {
                     Check.That(!client.IsInPlace && !client.IsDesynchronised, "two buffers");
                     Check.Bytes(new byte[] { 254, 253 }, response.Data);
-                    Check.Throws<UnsupportedException>(() => client.Reconnect(TimeSpan.Zero));
+                    response.Dispose();
+                    client.Reconnect(Scene.Patience);
+                    using (Response next = client.Call(new byte[] { 3 }, Scene.Patience))
+                    {
+                        Check.Bytes(new byte[] { 252 }, next.Data);
+                    }
                 }
             }
         }

@@ -109,11 +109,10 @@ namespace ZeroBuffer
         bool Cancel(ulong sequence);
 
         /// <summary>
-        /// In place: attaches to the channel's present server, after the former one has gone or to start over. Sequence
-        /// numbers go on. Calls of
+        /// Attaches to the channel's present server, after the previous one has exited or to start over. Sequence
+        /// numbers go on; with two buffers all that was in flight is in doubt. Calls of
         /// <see cref="CallAsync"/> that wait for a former connection fail; responses that are held stay.
         /// </summary>
-        /// <exception cref="UnsupportedException">With two buffers; dispose the client and make another one.</exception>
         /// <exception cref="InvalidStateException">A request buffer is open; dispose it first.</exception>
         Reconnected Reconnect(TimeSpan timeout);
     }

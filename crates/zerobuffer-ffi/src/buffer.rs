@@ -5,7 +5,7 @@ use crate::lender::Lender;
 use crate::pointers::given;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr::{null_mut, with_exposed_provenance_mut};
-use zerobuffer::{DuplexClient, DuplexRequestBuffer, Error, OwnedRequestBuffer, Result, v1};
+use zerobuffer::{Client, Error, OwnedRequestBuffer, RequestBuffer, Result, v1};
 
 /// Bytes in shared memory that are the caller's to fill; then `zb_buffer_commit` sends them, or
 /// `zb_buffer_abandon` gives them up. They hold whatever was there before: write all of them.
@@ -26,7 +26,7 @@ pub struct zb_buffer {
 }
 
 /// A client for one thread. Its buffer and its views borrow it.
-pub(crate) type LocalClient = Lender<DuplexClient, DuplexRequestBuffer<'static>>;
+pub(crate) type LocalClient = Lender<Client, RequestBuffer<'static>>;
 
 /// A writer. Its buffer has it exclusively.
 pub(crate) type LocalWriter = Lender<v1::Writer, v1::FrameBuffer<'static>>;
@@ -100,7 +100,7 @@ impl Open {
     fn resize(&mut self, len: usize) -> Result<()> {
         match self {
             Self::Client(client) => {
-                client.with_guard(|request| resize(request, len)).unwrap_or(Err(NOT_OPEN))
+                client.with_guard(|request| request.resize(len)).unwrap_or(Err(NOT_OPEN))
             }
             Self::Writer(writer) => {
                 match writer.with_guard(|frame| frame.len() == len).ok_or(NOT_OPEN)? {
@@ -133,15 +133,6 @@ impl Open {
             Self::Writer(writer) => drop(writer.take()),
             Self::Boxed(request) => drop(ManuallyDrop::into_inner(request)),
         }
-    }
-}
-
-#[inline]
-fn resize(request: &mut DuplexRequestBuffer<'_>, len: usize) -> Result<()> {
-    match request {
-        DuplexRequestBuffer::InPlace(buffer) => buffer.resize(len),
-        DuplexRequestBuffer::TwoBuffers(buffer) if len != buffer.len() => Err(SAME_LENGTH),
-        DuplexRequestBuffer::TwoBuffers(_) => Ok(()),
     }
 }
 

@@ -1,10 +1,7 @@
 //! Clients of channels of both kinds.
 
 use crate::buffer::{LocalClient, Owner, zb_buffer};
-use crate::config::{
-    self, ZB_CHANNEL_ANY, ZB_CHANNEL_IN_PLACE, ZB_CHANNEL_TWO_BUFFERS, ZB_THREADS_MANY,
-    ZB_THREADS_ONE, duration, zb_client_config,
-};
+use crate::config::{self, ZB_THREADS_MANY, ZB_THREADS_ONE, duration, zb_client_config};
 use crate::error::{run, run_or, state_code, zb_status};
 use crate::lender::Lender;
 use crate::pointers::{self, bytes, copy_out, given, place_for, size_prefixed};
@@ -16,8 +13,7 @@ use std::ptr::null;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use zerobuffer::{
-    Client, Closer, DuplexChannelFactory, DuplexClient, DuplexRequestBuffer, DuplexResponse, Error,
-    Reconnected, RequestLayout, Response, Result, SharedClient, v1,
+    Client, Closer, Error, Reconnected, RequestLayout, Response, Result, SharedClient,
 };
 
 /// A client of one channel.
@@ -104,7 +100,7 @@ const HELD: Error = Error::InvalidState {
 
 /// The client, which is not exclusively borrowed.
 #[inline(always)]
-fn shared(local: &LocalClient) -> &'static DuplexClient {
+fn shared(local: &LocalClient) -> &'static Client {
     // SAFETY: `LocalClient`'s guards borrow it shared, and are lent or kept with it (`hand_out`). `exclusive` is
     // used up before its call returns.
     unsafe { local.borrow() }
@@ -112,7 +108,7 @@ fn shared(local: &LocalClient) -> &'static DuplexClient {
 
 /// The client, if no view and no buffer borrows it.
 #[inline(always)]
-fn exclusive(local: &Rc<LocalClient>) -> Option<&'static mut DuplexClient> {
+fn exclusive(local: &Rc<LocalClient>) -> Option<&'static mut Client> {
     // SAFETY: each view and buffer in the caller's hands keeps an `Rc` of it. The response that is made of it is
     // kept with it (`hand_out`).
     (Rc::strong_count(local) == 1).then(|| unsafe { local.free() }).flatten()
@@ -129,18 +125,6 @@ fn hand_out(
     Ok(())
 }
 
-fn hand_out_any(
-    local: &Rc<LocalClient>,
-    response: DuplexResponse<'static>,
-    out: &mut MaybeUninit<zb_view>,
-) -> Result<()> {
-    match response {
-        DuplexResponse::InPlace(response) => return hand_out(local, response, out),
-        DuplexResponse::TwoBuffers(response) => zb_view::put(out, response.into_owned()),
-    }
-    Ok(())
-}
-
 #[inline(always)]
 fn call(
     local: &Rc<LocalClient>,
@@ -149,31 +133,24 @@ fn call(
     out: &mut MaybeUninit<zb_view>,
 ) -> Result<()> {
     match exclusive(local) {
-        Some(DuplexClient::InPlace(client)) => hand_out(local, client.call(data, timeout)?, out),
-        _ => call_otherwise(local, data, timeout, out),
+        Some(client) => hand_out(local, client.call(data, timeout)?, out),
+        None => call_beside_guards(local, data, timeout, out),
     }
 }
 
-/// With two buffers; or while responses are held: the connection they borrow must stay, so nothing is
-/// sent again.
+/// While responses are held: the connection they borrow must stay, so nothing is sent again.
 #[cold]
-fn call_otherwise(
+fn call_beside_guards(
     local: &Rc<LocalClient>,
     data: &[u8],
     timeout: Duration,
     out: &mut MaybeUninit<zb_view>,
 ) -> Result<()> {
-    let response = match exclusive(local) {
-        Some(client) => client.call(data, timeout)?,
-        None => {
-            let start = Instant::now();
-            let sequence = shared(local).send_request(data)?;
-            // Zero would only look.
-            let left = timeout.saturating_sub(start.elapsed()).max(Duration::from_nanos(1));
-            shared(local).receive_response_for(sequence, left)?
-        }
-    };
-    hand_out_any(local, response, out)
+    let start = Instant::now();
+    let sequence = shared(local).send_request(data)?;
+    // Zero would only poll.
+    let left = timeout.saturating_sub(start.elapsed()).max(Duration::from_nanos(1));
+    hand_out(local, shared(local).receive_response_for(sequence, left)?, out)
 }
 
 #[inline(always)]
@@ -183,40 +160,26 @@ fn receive_locally(
     timeout: Duration,
     out: &mut MaybeUninit<zb_view>,
 ) -> Result<()> {
-    let response = match (shared(local), sequence) {
-        (client, 0) => client.receive_response(timeout)?,
-        (DuplexClient::InPlace(client), _) => {
-            return hand_out(local, client.receive_response_for(sequence, timeout)?, out);
-        }
-        (client, _) => client.receive_response_for(sequence, timeout)?,
+    let response = match sequence {
+        0 => shared(local).receive_response(timeout)?,
+        _ => shared(local).receive_response_for(sequence, timeout)?,
     };
-    hand_out_any(local, response, out)
+    hand_out(local, response, out)
 }
 
 fn acquire(local: &Rc<LocalClient>, size: usize, layout: RequestLayout) -> Result<zb_buffer> {
     if local.is_lent() {
         return Err(Error::ClaimOpen);
     }
-    let mut request = match shared(local) {
-        DuplexClient::InPlace(client) => {
-            DuplexRequestBuffer::InPlace(client.acquire_request_buffer_with(size, layout)?)
-        }
-        client @ DuplexClient::TwoBuffers(_) => client.acquire_request_buffer(size)?,
-    };
-    let capacity = match &request {
-        DuplexRequestBuffer::InPlace(buffer) => buffer.capacity(),
-        DuplexRequestBuffer::TwoBuffers(buffer) => buffer.len(),
-    };
+    let mut request = shared(local).acquire_request_buffer_with(size, layout)?;
+    let capacity = request.capacity();
     let buffer = zb_buffer::new(request.data_mut(), capacity, Owner::Client, local.address());
     local.lend(request);
     Ok(buffer)
 }
 
 fn reconnect(local: &Rc<LocalClient>, timeout: Duration) -> Result<Reconnected> {
-    match exclusive(local).ok_or(HELD)? {
-        DuplexClient::InPlace(client) => client.reconnect(timeout),
-        DuplexClient::TwoBuffers(_) => Err(NO_RECONNECT),
-    }
+    exclusive(local).ok_or(HELD)?.reconnect(timeout)
 }
 
 thread_local! {
@@ -249,10 +212,6 @@ impl zb_reconnected {
     }
 }
 
-const NO_RECONNECT: Error = Error::Unsupported {
-    what: "to reconnect with two buffers; close the client and connect again",
-};
-
 /// Attaches to the server of channel `name`, waiting for it until the timeout has passed; 0 tries
 /// once.
 ///
@@ -282,32 +241,18 @@ pub unsafe extern "C" fn zb_client_connect(
 /// # Safety
 /// The rule **Pointers** for the metadata.
 unsafe fn connect(name: &str, config: Option<zb_client_config>, timeout: Duration) -> Result<Kind> {
-    let factory = DuplexChannelFactory::new();
     let Some(config) = config else {
-        return Ok(Kind::One(Lender::new(factory.create_client(name, timeout)?)));
+        return Ok(Kind::One(Lender::new(Client::connect(name, timeout)?)));
     };
     // SAFETY: the caller's.
-    let (in_place, two_buffers) = unsafe { (config.in_place()?, config.two_buffers()?) };
-    let client = match config.channel {
-        ZB_CHANNEL_ANY => factory.create_client_with(name, timeout, in_place, two_buffers)?,
-        ZB_CHANNEL_IN_PLACE => {
-            DuplexClient::InPlace(Client::connect_with(name, timeout, in_place)?)
-        }
-        ZB_CHANNEL_TWO_BUFFERS => DuplexClient::TwoBuffers(Box::new(
-            v1::DuplexClient::connect_with(name, timeout, two_buffers)?,
-        )),
-        other => return Err(config::bad("channel", other, "a ZB_CHANNEL_ constant")),
-    };
-    match (config.threads, client) {
-        (ZB_THREADS_ONE, client) => Ok(Kind::One(Lender::new(client))),
-        (ZB_THREADS_MANY, DuplexClient::InPlace(client)) => {
+    let client = Client::connect_with(name, timeout, unsafe { config.client()? })?;
+    match config.threads {
+        ZB_THREADS_ONE => Ok(Kind::One(Lender::new(client))),
+        ZB_THREADS_MANY => {
             let send_timeout = config.send_timeout();
             Ok(Kind::Many { client: client.into_shared(), send_timeout })
         }
-        (ZB_THREADS_MANY, _) => {
-            Err(Error::Unsupported { what: "a client for many threads with two buffers" })
-        }
-        (other, _) => Err(config::bad("threads", other, "a ZB_THREADS_ constant")),
+        other => Err(config::bad("threads", other, "a ZB_THREADS_ constant")),
     }
 }
 
@@ -441,7 +386,8 @@ pub extern "C" fn zb_client_cancel(client: Option<&zb_client>, sequence: u64) ->
 /// Attaches to the channel's present server: after the former one has gone, or to start over. `report`, if
 /// it is not null, gets what became of the requests in flight.
 ///
-/// Views and a buffer that are held have to be released, detached or abandoned before.
+/// Views and a buffer that are held have to be released, detached or abandoned before. With two buffers all
+/// that was in flight is in doubt.
 ///
 /// Sequence numbers go on: one is one request's for the life of the client. With many threads nothing is
 /// sent again, and a connection that works is left as it is: each thread may call this after an error,
@@ -489,26 +435,23 @@ pub unsafe extern "C" fn zb_client_inspect(
 }
 
 fn inspect(kind: &Kind, size: usize) -> zb_client_state {
-    let two_buffers = match kind {
-        Kind::One(local) => match shared(local) {
-            DuplexClient::TwoBuffers(client) => Some(client),
-            DuplexClient::InPlace(_) => None,
-        },
-        Kind::Many { .. } => None,
-    };
-    let (max_request_size, in_flight) = match kind {
-        Kind::One(local) => match shared(local) {
-            DuplexClient::InPlace(client) => (client.max_request_size(), client.in_flight()),
-            DuplexClient::TwoBuffers(client) => (client.max_request_size(), client.in_flight()),
-        },
-        Kind::Many { client: shared, .. } => (shared.max_request_size(), shared.in_flight()),
+    let (max_request_size, in_flight, is_in_place, is_desynchronised) = match kind {
+        Kind::One(local) => {
+            let client = shared(local);
+            let (max_request_size, in_flight) = (client.max_request_size(), client.in_flight());
+            (max_request_size, in_flight, client.is_in_place(), client.is_desynchronised())
+        }
+        Kind::Many { client, .. } => {
+            let (max_request_size, in_flight) = (client.max_request_size(), client.in_flight());
+            (max_request_size, in_flight, client.is_in_place(), client.is_desynchronised())
+        }
     };
     zb_client_state {
         size,
         max_request_size,
         in_flight,
-        is_in_place: u32::from(two_buffers.is_none()),
-        is_desynchronised: u32::from(two_buffers.is_some_and(|client| client.is_desynchronised())),
+        is_in_place: u32::from(is_in_place),
+        is_desynchronised: u32::from(is_desynchronised),
     }
 }
 
@@ -525,10 +468,7 @@ pub unsafe extern "C" fn zb_client_server_metadata(
     run(|| {
         let of_many;
         let metadata = match &given(client, "client")?.kind {
-            Kind::One(local) => match shared(local) {
-                DuplexClient::InPlace(client) => client.server_metadata(),
-                DuplexClient::TwoBuffers(_) => &[],
-            },
+            Kind::One(local) => shared(local).server_metadata(),
             Kind::Many { client: shared, .. } => {
                 of_many = shared.server_metadata();
                 &of_many[..]

@@ -3,7 +3,9 @@
 use crate::pointers::{bytes, size_prefixed};
 use std::time::Duration;
 use zerobuffer::v1::{self, Liveness};
-use zerobuffer::{BufferConfig, ClientConfig, Error, Result, ServerConfig, WaitStrategy};
+use zerobuffer::{
+    BufferConfig, ChannelKind, ClientConfig, Error, Result, ServerConfig, WaitStrategy,
+};
 
 /// For a timeout: no deadline.
 pub const ZB_FOREVER: i64 = -1;
@@ -245,36 +247,32 @@ impl zb_client_config {
 
     /// # Safety
     /// The rule **Pointers** for `metadata`.
-    pub(crate) unsafe fn in_place(&self) -> Result<ClientConfig> {
-        // SAFETY: the caller's.
-        let metadata = unsafe { bytes(self.metadata, self.metadata_len, "metadata")? };
-        let config = ClientConfig::new()
-            .wait(wait(self.wait)?)
-            .metadata(metadata)
-            .resend_not_started(self.resend_not_started != 0);
-        let config = set(config, self.max_in_flight as usize, ClientConfig::max_in_flight);
-        let config = config.send_timeout(self.send_timeout());
-        Ok(if self.has_owner != 0 { config.owner(self.owner) } else { config })
-    }
-
-    /// # Safety
-    /// The rule **Pointers** for `metadata`.
-    pub(crate) unsafe fn two_buffers(&self) -> Result<v1::DuplexClientConfig> {
+    pub(crate) unsafe fn client(&self) -> Result<ClientConfig> {
         // SAFETY: the caller's.
         let metadata = unsafe { bytes(self.metadata, self.metadata_len, "metadata")? };
         let sizes = (self.response_metadata_size, self.response_payload_size);
-        let config = v1::DuplexClientConfig::new()
+        let config = ClientConfig::new()
+            .channel(self.kind()?)
             .wait(wait(self.wait)?)
             .liveness(liveness(self.liveness)?)
-            .metadata(metadata);
+            .metadata(metadata)
+            .send_timeout(self.send_timeout())
+            .resend_not_started(self.resend_not_started != 0);
         let config = set(config, sizes, |config, (metadata, payload)| {
             config.response_buffer(BufferConfig::new(metadata, payload))
         });
-        let config = set(config, self.mode, v1::DuplexClientConfig::mode);
-        let config =
-            set(config, self.max_in_flight as usize, v1::DuplexClientConfig::max_in_flight);
-        let config = config.send_timeout(self.send_timeout());
+        let config = set(config, self.mode, ClientConfig::mode);
+        let config = set(config, self.max_in_flight as usize, ClientConfig::max_in_flight);
         Ok(if self.has_owner != 0 { config.owner(self.owner) } else { config })
+    }
+
+    fn kind(&self) -> Result<ChannelKind> {
+        match self.channel {
+            ZB_CHANNEL_ANY => Ok(ChannelKind::Any),
+            ZB_CHANNEL_IN_PLACE => Ok(ChannelKind::InPlace),
+            ZB_CHANNEL_TWO_BUFFERS => Ok(ChannelKind::TwoBuffers),
+            other => Err(bad("channel", other, "a ZB_CHANNEL_ constant")),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use crate::error::{ZB_OK, run, run_or, store, zb_status};
 use crate::pointers::{given, null};
 use std::mem::MaybeUninit;
 use std::rc::Rc;
-use zerobuffer::v1::{OwnedDuplexResponse, OwnedFrame};
+use zerobuffer::v1::OwnedFrame;
 use zerobuffer::{Error, OwnedResponse, Response, Result};
 
 /// Bytes in shared memory that are the caller's to read, until `zb_view_release` gives them back.
@@ -61,7 +61,6 @@ macro_rules! guards {
 guards! {
     LocalResponse = 0x7a62_2e76_6965_7731,
     OwnedResponse = 0x7a62_2e76_6965_7732,
-    OwnedDuplexResponse = 0x7a62_2e76_6965_7733,
     OwnedFrame = 0x7a62_2e76_6965_7734,
 }
 
@@ -148,7 +147,6 @@ impl zb_view {
         unsafe {
             match tag {
                 OwnedResponse::TAG => self.take::<OwnedResponse>().drop_in_place(),
-                OwnedDuplexResponse::TAG => self.take::<OwnedDuplexResponse>().drop_in_place(),
                 OwnedFrame::TAG => self.take::<OwnedFrame>().drop_in_place(),
                 _ => {}
             }
@@ -191,7 +189,7 @@ pub extern "C" fn zb_view_detach(view: Option<&mut zb_view>) -> zb_status {
         let view = given(view, "view")?;
         match view.tag() {
             LocalResponse::TAG => {}
-            OwnedResponse::TAG | OwnedDuplexResponse::TAG | OwnedFrame::TAG => return Ok(()),
+            OwnedResponse::TAG | OwnedFrame::TAG => return Ok(()),
             _ => return Err(Error::InvalidState { reason: "the view holds nothing" }),
         }
         // SAFETY: the tag says so, and is taken away.

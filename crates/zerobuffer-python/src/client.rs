@@ -9,7 +9,9 @@ use pyo3::types::{PyBytes, PyList};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use zerobuffer::{ClientConfig, Error, OwnedResponse, RequestLayout, RequestState, SharedClient};
+use zerobuffer::{
+    ChannelKind, ClientConfig, Error, OwnedResponse, RequestLayout, RequestState, SharedClient,
+};
 
 /// A client of an in-place channel. Any thread may use it; several can call at the same time.
 ///
@@ -60,8 +62,10 @@ impl Client {
         resend_not_started: bool,
         strict_views: bool,
     ) -> PyResult<Self> {
-        let mut config =
-            ClientConfig::new().wait(waiting::strategy(wait)?).max_in_flight(max_in_flight);
+        let mut config = ClientConfig::new()
+            .channel(ChannelKind::InPlace)
+            .wait(waiting::strategy(wait)?)
+            .max_in_flight(max_in_flight);
         if let Some(metadata) = metadata {
             config = with_bytes(metadata, |bytes| Ok(config.metadata(bytes)))?;
         }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use zerobuffer::memory::SharedMemoryView;
-use zerobuffer::{Error, v1};
+use zerobuffer::{Error, OwnedResponse, v1};
 
 /// A reader of version 1: it creates the buffer, owns it, and removes it when it is closed. Any thread
 /// may use it.
@@ -189,7 +189,7 @@ pub(crate) struct Frame {
 #[expect(dead_code, reason = "they are held, and that is all")]
 enum Held {
     Frame(v1::OwnedFrame),
-    Response(v1::OwnedDuplexResponse),
+    Response(OwnedResponse),
 }
 
 /// What a frame shows.
@@ -209,7 +209,7 @@ impl Frame {
     }
 
     /// A response of a channel of two buffers.
-    pub(crate) fn response(py: Python<'_>, response: v1::OwnedDuplexResponse) -> PyResult<Self> {
+    pub(crate) fn response(py: Python<'_>, response: OwnedResponse) -> PyResult<Self> {
         let (size, sequence) = (response.len(), response.sequence());
         let bytes = Bytes::Copied(private::copy_of(py, response.data())?.unbind());
         Ok(Self::new(Held::Response(response), bytes, size, sequence))

@@ -16,7 +16,9 @@ use pyo3::types::{PyByteArray, PyMemoryView};
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use zerobuffer::{Error, v1};
+use zerobuffer::{
+    ChannelKind, Client, ClientConfig, Error, OwnedResponse, RequestLayout, SharedClient, v1,
+};
 
 const CLOSED: Error = Error::Closed;
 const NOT_OPEN: Error =
@@ -33,7 +35,7 @@ pub(crate) fn is_duplex_server_running(py: Python<'_>, channel: &str) -> PyResul
 
 /// A client, and the request that is being filled for it.
 struct State {
-    client: v1::DuplexClient,
+    client: SharedClient,
     /// Which request is open: nothing else is sent before it.
     open: Option<u64>,
     /// How many were opened so far.
@@ -68,7 +70,8 @@ impl TwoBufferClient {
         wait: &str,
         send_timeout: Option<f64>,
     ) -> PyResult<Self> {
-        let mut config = v1::DuplexClientConfig::new().wait(waiting::strategy(wait)?);
+        let config = ClientConfig::new().channel(ChannelKind::TwoBuffers);
+        let mut config = config.wait(waiting::strategy(wait)?);
         if let Some(sizes) = response_buffer.map(|config| sizes(Some(config))).transpose()? {
             config = config.response_buffer(sizes);
         }
@@ -79,8 +82,9 @@ impl TwoBufferClient {
         config = config.send_timeout(SLICE);
         let timeout = waiting::timeout(timeout)?;
         // In one go: a server needs its time to answer a client.
-        let client = py.detach(|| v1::DuplexClient::connect_with(channel, timeout, config));
-        let state = State { client: client.map_err(sending(py))?, open: None, opened: 0 };
+        let client = py.detach(|| Client::connect_with(channel, timeout, config));
+        let client = client.map_err(sending(py))?.into_shared();
+        let state = State { client, open: None, opened: 0 };
         Ok(Self {
             name: channel.to_owned(),
             client: FairMutex::new(Some(state)),
@@ -102,12 +106,12 @@ impl TwoBufferClient {
 
     #[getter]
     fn in_flight(&self, py: Python<'_>) -> usize {
-        self.look(py, v1::DuplexClient::in_flight).unwrap_or(0)
+        self.look(py, SharedClient::in_flight).unwrap_or(0)
     }
 
     #[getter]
     fn max_request_size(&self, py: Python<'_>) -> usize {
-        self.look(py, v1::DuplexClient::max_request_size).unwrap_or(0)
+        self.look(py, SharedClient::max_request_size).unwrap_or(0)
     }
 
     fn send_request(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<u64> {
@@ -121,7 +125,8 @@ impl TwoBufferClient {
         let acquire = |slice| {
             this.with(slice, |state| {
                 state.check_none_is_open()?;
-                let sequence = state.client.acquire_request_buffer(size)?.sequence();
+                let layout = RequestLayout::new();
+                let sequence = state.client.acquire_request_buffer(size, layout, slice)?.sequence();
                 state.opened += 1;
                 state.open = Some(state.opened);
                 Ok((sequence, state.opened))
@@ -136,9 +141,7 @@ impl TwoBufferClient {
 
     #[pyo3(signature = (timeout=Some(5.0)), text_signature = "($self, timeout=5.0)")]
     fn receive_response(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Frame> {
-        self.receive(py, waiting::timeout(timeout)?, |client, slice| {
-            client.receive_response(slice).map(v1::DuplexResponse::into_owned)
-        })
+        self.receive(py, waiting::timeout(timeout)?, |client, slice| client.receive_response(slice))
     }
 
     #[pyo3(signature = (sequence, timeout=Some(5.0)),
@@ -150,9 +153,8 @@ impl TwoBufferClient {
         timeout: Option<f64>,
     ) -> PyResult<Frame> {
         let timeout = waiting::timeout(timeout)?;
-        let received = self.receive(py, timeout, |client, slice| {
-            client.poll_response_for(sequence, slice).map(v1::DuplexResponse::into_owned)
-        });
+        let received =
+            self.receive(py, timeout, |client, slice| client.poll_response_for(sequence, slice));
         if received.is_err() && !timeout.is_zero() {
             // Timed out or interrupted; after another error there is nothing to cancel.
             self.cancel(py, sequence);
@@ -234,7 +236,7 @@ impl TwoBufferClient {
     fn look<T: Send>(
         &self,
         py: Python<'_>,
-        look: impl Fn(&v1::DuplexClient) -> T + Send + Sync,
+        look: impl Fn(&SharedClient) -> T + Send + Sync,
     ) -> Option<T> {
         if !self.process.is_this() {
             return None;
@@ -247,9 +249,7 @@ impl TwoBufferClient {
         &self,
         py: Python<'_>,
         timeout: Duration,
-        receive: impl Fn(&v1::DuplexClient, Duration) -> Result<v1::OwnedDuplexResponse, Error>
-        + Send
-        + Sync,
+        receive: impl Fn(&SharedClient, Duration) -> Result<OwnedResponse, Error> + Send + Sync,
     ) -> PyResult<Frame> {
         self.process.check(py)?;
         let step = |slice: Duration| {

@@ -184,6 +184,51 @@ impl From<BufferConfig> for ServerConfig {
     }
 }
 
+/// Which kinds of channels a client looks for under its name; see [`ClientConfig::channel`].
+///
+/// ```
+/// use std::time::Duration;
+/// use zerobuffer::{BufferConfig, ChannelKind, Client, ClientConfig, ErrorKind, Server};
+///
+/// let name = format!("doc-kind-{}", std::process::id());
+/// let _server = Server::create(&name, BufferConfig::new(0, 1 << 16))?;
+/// let config = ClientConfig::new().channel(ChannelKind::TwoBuffers);
+/// let error = Client::connect_with(&name, Duration::ZERO, config).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::NotRunning);
+/// # Ok::<(), zerobuffer::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum ChannelKind {
+    /// Whatever there is; an in-place channel first.
+    #[default]
+    Any,
+    /// Protocol version 2: the response lies where the request was.
+    InPlace,
+    /// Protocol version 1: requests and responses have a buffer each. Existing v1 programs speak no other
+    /// one.
+    TwoBuffers,
+}
+
+/// How one side of two buffers finds out that the other has died.
+///
+/// Used by [`ClientConfig::liveness`] and the configurations of [`v1`](crate::v1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Liveness {
+    /// By the peer's process id, as the existing v1 programs do. Right where both sides see the same process
+    /// ids, and wrong both ways where they do not; a zombie counts as dead, another user's process as
+    /// alive.
+    #[default]
+    Pid,
+    /// A reader is alive while it holds one of its lock files: right across containers that share /tmp
+    /// and /dev/shm but not their process ids. Writers hold no lock, so a writer that does not close
+    /// keeps its place until the reader is made anew.
+    Lock,
+    /// Nobody is ever taken for dead: for containers that share nothing but /dev/shm.
+    None,
+}
+
 /// What a [`Client`](crate::Client) is made of.
 ///
 /// ```
@@ -205,6 +250,10 @@ pub struct ClientConfig {
     pub(crate) owner: Option<u32>,
     pub(crate) resend_not_started: bool,
     pub(crate) pages: Pages,
+    pub(crate) channel: ChannelKind,
+    pub(crate) response_buffer: BufferConfig,
+    pub(crate) mode: u32,
+    pub(crate) liveness: Liveness,
 }
 
 impl Default for ClientConfig {
@@ -217,6 +266,10 @@ impl Default for ClientConfig {
             owner: None,
             resend_not_started: false,
             pages: Pages::default(),
+            channel: ChannelKind::default(),
+            response_buffer: BufferConfig::new(4096, 32 << 20),
+            mode: 0o600,
+            liveness: Liveness::default(),
         }
     }
 }
@@ -225,6 +278,13 @@ impl ClientConfig {
     /// The defaults.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Which kinds of channels the client looks for. Default [`ChannelKind::Any`]. It reconnects to the kind
+    /// that it has found.
+    pub fn channel(mut self, kind: ChannelKind) -> Self {
+        self.channel = kind;
+        self
     }
 
     /// How the client waits for responses and for space. Default [`WaitStrategy::SpinThenPark`].
@@ -241,14 +301,16 @@ impl ClientConfig {
     }
 
     /// The client's metadata, which the handler finds in every frame of this connection. Default
-    /// none; needs 8 bytes more of the server's metadata block than its length.
+    /// none; needs 8 bytes more of the server's metadata block than its length. An existing v1 server takes
+    /// only its first client's.
     pub fn metadata(mut self, metadata: impl Into<Vec<u8>>) -> Self {
         self.metadata = metadata.into();
         self
     }
 
-    /// The most requests that can be in flight, held responses included; rounded up to a power of two.
-    /// Default 4096. Each takes 24 bytes of private memory.
+    /// The most requests that can be in flight. Default 4096. In place that includes held responses, is rounded
+    /// up to a power of two, and takes 24 bytes of private memory for each. Over two buffers their bytes are
+    /// bounded as well, see [`response_buffer`](Self::response_buffer).
     pub fn max_in_flight(mut self, requests: usize) -> Self {
         self.max_in_flight = requests;
         self
@@ -273,6 +335,30 @@ impl ClientConfig {
     /// server's choice is its own. Huge pages that the server has made serve both.
     pub fn pages(mut self, pages: Pages) -> Self {
         self.pages = pages;
+        self
+    }
+
+    /// Two buffers: the sizes of the response buffer, which the client makes. Default 4 KiB of metadata and
+    /// 32 MiB of ring (existing v1 clients: 256 MiB, all of it touched).
+    ///
+    /// Responses of up to half of the ring, less 24 bytes, always fit: with the default a picture of
+    /// 1920 × 1080 with four bytes for each pixel. A longer one may not, and then never comes. What is in
+    /// flight is bounded by half of the ring, too, as if each response were as long as its request.
+    pub fn response_buffer(mut self, buffer: BufferConfig) -> Self {
+        self.response_buffer = buffer;
+        self
+    }
+
+    /// Two buffers: permission bits of the response buffer, its semaphores and lock files, whatever the umask
+    /// is. Default `0o600`: only a server of the same user can attach.
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Two buffers: how the client finds out that the server has died. Default [`Liveness::Pid`].
+    pub fn liveness(mut self, liveness: Liveness) -> Self {
+        self.liveness = liveness;
         self
     }
 }

@@ -1,16 +1,12 @@
 //! One way in to every kind of duplex channel.
 
-use crate::client::{Client, RequestBuffer, Response};
-use crate::closer::Closer;
+use crate::client::Client;
 use crate::config::{ClientConfig, ServerConfig};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::handler::HandlerOutcome;
 use crate::server::Server;
 use crate::v1;
-use std::time::{Duration, Instant};
-
-/// The pause between two looks for a server of either kind.
-const PAUSE: Duration = Duration::from_millis(1);
+use std::time::Duration;
 
 /// Makes servers of all three kinds, and the one client that talks to each of them.
 ///
@@ -80,60 +76,25 @@ impl DuplexChannelFactory {
         Ok(ImmutableDuplexServer(v1::DuplexServer::create(name, config)?))
     }
 
-    /// A client of whatever kind of server has the name, waiting for one until `timeout` has passed. An
-    /// in-place channel comes first if there are both.
+    /// A client of whatever kind of server has the name: [`Client::connect`].
     ///
     /// # Errors
-    /// As [`Client::connect`] and [`v1::DuplexClient::connect`].
-    pub fn create_client(&self, name: &str, timeout: Duration) -> Result<DuplexClient> {
-        let two_buffers = v1::DuplexClientConfig::default();
-        self.create_client_with(name, timeout, ClientConfig::default(), two_buffers)
+    /// The same.
+    pub fn create_client(&self, name: &str, timeout: Duration) -> Result<Client> {
+        Client::connect(name, timeout)
     }
 
-    /// As [`create_client`](Self::create_client), with a configuration for each kind; the one that fits
-    /// is used.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use zerobuffer::{BufferConfig, ClientConfig, DuplexChannelFactory, v1};
-    ///
-    /// let factory = DuplexChannelFactory::new();
-    /// let name = format!("doc-factory-with-{}", std::process::id());
-    /// let _server = factory.create_in_place_duplex_server(&name, BufferConfig::new(64, 1 << 16))?;
-    ///
-    /// let in_place = ClientConfig::new().metadata("rgb24");
-    /// let two_buffers = v1::DuplexClientConfig::new().metadata("rgb24");
-    /// let client = factory.create_client_with(&name, Duration::ZERO, in_place, two_buffers)?;
-    /// assert!(client.is_in_place());
-    /// # Ok::<(), zerobuffer::Error>(())
-    /// ```
+    /// As [`create_client`](Self::create_client), with a configuration: [`Client::connect_with`].
     ///
     /// # Errors
-    /// As [`Client::connect_with`] and [`v1::DuplexClient::connect_with`].
+    /// The same.
     pub fn create_client_with(
         &self,
         name: &str,
         timeout: Duration,
-        in_place: ClientConfig,
-        two_buffers: v1::DuplexClientConfig,
-    ) -> Result<DuplexClient> {
-        let start = Instant::now();
-        loop {
-            let left = timeout.saturating_sub(start.elapsed());
-            let error = match Client::connect_with(name, Duration::ZERO, in_place.clone()) {
-                Ok(client) => return Ok(DuplexClient::InPlace(client)),
-                Err(error @ (Error::NotRunning { .. } | Error::Busy { .. })) => error,
-                Err(error) => return Err(error),
-            };
-            if v1::is_duplex_server_running(name)? {
-                let client = v1::DuplexClient::connect_with(name, left, two_buffers)?;
-                return Ok(DuplexClient::TwoBuffers(Box::new(client)));
-            }
-            if left.is_zero() {
-                return Err(error);
-            }
-            crate::sys::sleep(PAUSE.min(left));
-        }
+        config: ClientConfig,
+    ) -> Result<Client> {
+        Client::connect_with(name, timeout, config)
     }
 }
 
@@ -197,192 +158,6 @@ macro_rules! two_buffer_server_methods {
 two_buffer_server_methods!(MutableDuplexServer);
 two_buffer_server_methods!(ImmutableDuplexServer);
 
-/// A client of a channel of either kind, with the same calls on both.
-///
-/// [`DuplexChannelFactory::create_client`] makes one. What one kind can do and the other cannot is
-/// reached by matching on the variant.
-#[derive(Debug)]
-pub enum DuplexClient {
-    /// Protocol version 2: the response lies where the request was.
-    InPlace(Client),
-    /// Protocol version 1: the response lies in a buffer of its own.
-    TwoBuffers(Box<v1::DuplexClient>),
-}
-
-impl DuplexClient {
-    /// Whether the response lies where the request was.
-    pub fn is_in_place(&self) -> bool {
-        matches!(self, Self::InPlace(_))
-    }
-
-    /// The channel's name.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::InPlace(client) => client.name(),
-            Self::TwoBuffers(client) => client.name(),
-        }
-    }
-
-    /// What closes this client from another thread: [`Client::closer`], [`v1::DuplexClient::closer`].
-    pub fn closer(&self) -> Closer {
-        match self {
-            Self::InPlace(client) => client.closer(),
-            Self::TwoBuffers(client) => client.closer(),
-        }
-    }
-
-    /// Whether the server is there at this moment.
-    pub fn is_server_connected(&self) -> bool {
-        match self {
-            Self::InPlace(client) => client.is_server_connected(),
-            Self::TwoBuffers(client) => client.is_server_connected(),
-        }
-    }
-
-    /// The most bytes that a request can have.
-    pub fn max_request_size(&self) -> usize {
-        match self {
-            Self::InPlace(client) => client.max_request_size(),
-            Self::TwoBuffers(client) => client.max_request_size(),
-        }
-    }
-
-    /// Copies `data` into the channel and sends it. Returns its sequence number.
-    ///
-    /// # Errors
-    /// As [`Client::send_request`] and [`v1::DuplexClient::send_request`].
-    pub fn send_request(&self, data: &[u8]) -> Result<u64> {
-        match self {
-            Self::InPlace(client) => client.send_request(data),
-            Self::TwoBuffers(client) => client.send_request(data),
-        }
-    }
-
-    /// A buffer of `size` bytes in the channel, to be filled in place and committed.
-    ///
-    /// # Errors
-    /// As [`Client::acquire_request_buffer`] and [`v1::DuplexClient::acquire_request_buffer`].
-    pub fn acquire_request_buffer(&self, size: usize) -> Result<DuplexRequestBuffer<'_>> {
-        Ok(match self {
-            Self::InPlace(client) => {
-                DuplexRequestBuffer::InPlace(client.acquire_request_buffer(size)?)
-            }
-            Self::TwoBuffers(client) => {
-                DuplexRequestBuffer::TwoBuffers(client.acquire_request_buffer(size)?)
-            }
-        })
-    }
-
-    /// The next response, waiting for one until `timeout` has passed.
-    ///
-    /// # Errors
-    /// As [`Client::receive_response`] and [`v1::DuplexClient::receive_response`].
-    pub fn receive_response(&self, timeout: Duration) -> Result<DuplexResponse<'_>> {
-        Ok(match self {
-            Self::InPlace(client) => DuplexResponse::InPlace(client.receive_response(timeout)?),
-            Self::TwoBuffers(client) => {
-                DuplexResponse::TwoBuffers(client.receive_response(timeout)?)
-            }
-        })
-    }
-
-    /// The response to request `sequence`, waiting for it until `timeout` has passed; then the request is
-    /// cancelled, unless the timeout is zero.
-    ///
-    /// # Errors
-    /// As [`Client::receive_response_for`] and [`v1::DuplexClient::receive_response_for`].
-    pub fn receive_response_for(
-        &self,
-        sequence: u64,
-        timeout: Duration,
-    ) -> Result<DuplexResponse<'_>> {
-        Ok(match self {
-            Self::InPlace(client) => {
-                DuplexResponse::InPlace(client.receive_response_for(sequence, timeout)?)
-            }
-            Self::TwoBuffers(client) => {
-                DuplexResponse::TwoBuffers(client.receive_response_for(sequence, timeout)?)
-            }
-        })
-    }
-
-    /// Sends `data` and waits for the response, both within `timeout`.
-    ///
-    /// # Errors
-    /// As [`Client::call`] and [`v1::DuplexClient::call`].
-    pub fn call(&mut self, data: &[u8], timeout: Duration) -> Result<DuplexResponse<'_>> {
-        Ok(match self {
-            Self::InPlace(client) => DuplexResponse::InPlace(client.call(data, timeout)?),
-            Self::TwoBuffers(client) => DuplexResponse::TwoBuffers(client.call(data, timeout)?),
-        })
-    }
-
-    /// Cancels a request: no response to it will be delivered. True if it was waiting.
-    pub fn cancel(&self, sequence: u64) -> bool {
-        match self {
-            Self::InPlace(client) => client.cancel(sequence),
-            Self::TwoBuffers(client) => client.cancel(sequence),
-        }
-    }
-}
-
-/// A request that is being written in place; see [`DuplexClient::acquire_request_buffer`].
-#[derive(Debug)]
-pub enum DuplexRequestBuffer<'c> {
-    /// Of an in-place channel.
-    InPlace(RequestBuffer<'c>),
-    /// Of two buffers.
-    TwoBuffers(v1::RequestBuffer<'c>),
-}
-
-impl DuplexRequestBuffer<'_> {
-    /// The request's bytes, in shared memory.
-    pub fn data_mut(&mut self) -> &mut [u8] {
-        match self {
-            Self::InPlace(buffer) => buffer.data_mut(),
-            Self::TwoBuffers(buffer) => buffer.data_mut(),
-        }
-    }
-
-    /// Sends the request, and returns its sequence number.
-    ///
-    /// # Errors
-    /// As [`RequestBuffer::commit`] and [`v1::RequestBuffer::commit`].
-    pub fn commit(self) -> Result<u64> {
-        match self {
-            Self::InPlace(buffer) => buffer.commit(),
-            Self::TwoBuffers(buffer) => buffer.commit(),
-        }
-    }
-}
-
-/// A response, read in shared memory; released when it is dropped.
-#[derive(Debug)]
-pub enum DuplexResponse<'c> {
-    /// Where the request was.
-    InPlace(Response<'c>),
-    /// In the response buffer.
-    TwoBuffers(v1::DuplexResponse<'c>),
-}
-
-impl DuplexResponse<'_> {
-    /// The response's bytes, in shared memory.
-    pub fn data(&self) -> &[u8] {
-        match self {
-            Self::InPlace(response) => response.data(),
-            Self::TwoBuffers(response) => response.data(),
-        }
-    }
-
-    /// The sequence number of the request that this is the response to.
-    pub fn sequence(&self) -> u64 {
-        match self {
-            Self::InPlace(response) => response.sequence(),
-            Self::TwoBuffers(response) => response.sequence(),
-        }
-    }
-}
-
 #[cfg(all(test, not(zerobuffer_unsupported)))]
 mod tests {
     use super::*;
@@ -397,7 +172,7 @@ mod tests {
     }
 
     /// All calls of the common client.
-    fn check_inverts(mut client: DuplexClient, in_place: bool) {
+    fn check_inverts(mut client: Client, in_place: bool) {
         assert_eq!(client.is_in_place(), in_place);
         assert!(client.is_server_connected() && client.max_request_size() >= 100);
         assert_eq!(client.call(&[1, 2], PATIENCE).unwrap().data(), [254, 253]);

@@ -192,7 +192,7 @@ pub use client::{
 #[cfg(not(loom))]
 pub use closer::Closer;
 #[cfg(not(loom))]
-pub use config::{BufferConfig, ClientConfig, ServerConfig};
+pub use config::{BufferConfig, ChannelKind, ClientConfig, ServerConfig};
 pub use error::{Error, ErrorKind, LostRequest, Medium, RequestState, Result};
 /// For this library's own fault tests; see the feature of that name.
 #[cfg(all(feature = "failpoints", not(loom)))]
@@ -201,10 +201,7 @@ pub mod failpoints {
     pub use crate::failpoint::{arm, is_armed};
 }
 #[cfg(not(loom))]
-pub use factory::{
-    DuplexChannelFactory, DuplexClient, DuplexRequestBuffer, DuplexResponse, ImmutableDuplexServer,
-    MutableDuplexServer,
-};
+pub use factory::{DuplexChannelFactory, ImmutableDuplexServer, MutableDuplexServer};
 #[cfg(not(loom))]
 pub use handler::HandlerOutcome;
 #[cfg(not(loom))]

@@ -12,14 +12,22 @@ mod support;
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 use support::{LONG, Peer, Unique, field, peek, poke, ring, set_tokens, tokens, until};
-use zerobuffer::v1::{
-    Draft, DuplexClient, DuplexServer, DuplexServerConfig, Reader, Reply, Request, Writer,
-};
-use zerobuffer::{BufferConfig, Error, ErrorKind};
+use zerobuffer::v1::{Draft, DuplexServer, DuplexServerConfig, Reader, Reply, Request, Writer};
+use zerobuffer::{BufferConfig, ChannelKind, Client, ClientConfig, Error, ErrorKind};
 
 /// A Python reader deletes every lock file that nobody holds, and what it takes for orphaned (section
 /// 6.4 "Stale scan of the peers"): tests that look at leftovers run alone, all others together.
 static SCAN: RwLock<()> = RwLock::new(());
+
+/// A client of two buffers.
+fn connect(name: &str) -> zerobuffer::Result<Client> {
+    connect_for(name, LONG)
+}
+
+fn connect_for(name: &str, timeout: Duration) -> zerobuffer::Result<Client> {
+    let config = ClientConfig::new().channel(ChannelKind::TwoBuffers);
+    Client::connect_with(name, timeout, config)
+}
 
 fn together() -> RwLockReadGuard<'static, ()> {
     SCAN.read().unwrap_or_else(|poison| poison.into_inner())
@@ -1217,7 +1225,7 @@ fn s13_1_s13_7_echoes_and_zero_copy_our_client_their_server() {
     let _scan = together();
     let name = Unique::new("s13-1b");
     let server = python("server", &[&name, "echo"]);
-    let client = DuplexClient::connect(&name, LONG).unwrap();
+    let mut client = connect(&name).unwrap();
     assert!(client.is_server_connected());
     for size in [1, 1024, 102_400] {
         let bytes = pattern(size as u64, size);
@@ -1246,7 +1254,7 @@ fn s13_2_s13_3_requests_in_flight_keep_their_order_both_ways() {
     drop(server);
     let name = Unique::new("s13-2b");
     let server = python("server", &[&name, "echo"]);
-    let client = DuplexClient::connect(&name, LONG).unwrap();
+    let client = connect(&name).unwrap();
     for round in 0..20_u64 {
         let sent: Vec<u64> = (0..20)
             .map(|index| client.send_request(&(round * 20 + index).to_le_bytes()).unwrap())
@@ -1277,7 +1285,7 @@ fn s13_4_a_slow_handler_both_ways() {
     drop(server);
     let name = Unique::new("s13-4b");
     let server = python("server", &[&name, "slow"]);
-    let client = DuplexClient::connect(&name, LONG).unwrap();
+    let mut client = connect(&name).unwrap();
     let start = Instant::now();
     for _ in 0..3 {
         assert_eq!(client.call(b"slow", LONG).unwrap().data(), b"slow");
@@ -1292,7 +1300,7 @@ fn s13_5_a_server_that_dies_in_its_handler_our_client_their_server() {
     let _scan = alone();
     let name = Unique::new("s13-5");
     let server = python("server", &[&name, "echo"]);
-    let client = DuplexClient::connect(&name, LONG).unwrap();
+    let mut client = connect(&name).unwrap();
     assert_eq!(client.call(b"live", LONG).unwrap().data(), b"live");
     let start = Instant::now();
     let error = client.call(b"die", LONG).unwrap_err();
@@ -1340,7 +1348,7 @@ fn s13_8_xor_both_ways() {
     drop(server);
     let name = Unique::new("s13-8b");
     let server = python("server", &[&name, "xor"]);
-    let client = DuplexClient::connect(&name, LONG).unwrap();
+    let mut client = connect(&name).unwrap();
     let expected: Vec<u8> = pattern(0, 5000).iter().map(|byte| byte ^ 0x55).collect();
     assert!(client.call(&pattern(0, 5000), LONG).unwrap().data() == expected);
     drop(client);
@@ -1363,7 +1371,7 @@ fn s13_9_x4_clients_die_and_close_on_our_server() {
     let mut client = their_client(&name);
     assert_eq!(client.reply("call two"), "1 two");
     close_client(client, &name);
-    let ours = DuplexClient::connect(&name, LONG).unwrap();
+    let mut ours = connect(&name).unwrap();
     assert_eq!(ours.call(b"three", LONG).unwrap().data(), b"three");
     drop(ours);
     let mut client = their_client(&name);
@@ -1383,10 +1391,10 @@ fn x4_a_second_client_on_their_server() {
     let _scan = alone();
     let name = Unique::new("x4");
     let mut server = python("server", &[&name, "echo", "1"]);
-    let client = DuplexClient::connect(&name, LONG).unwrap();
+    let mut client = connect(&name).unwrap();
     assert_eq!(client.call(b"first", LONG).unwrap().data(), b"first");
     drop(client);
-    let error = DuplexClient::connect(&name, Duration::from_millis(300)).unwrap_err();
+    let error = connect_for(&name, Duration::from_millis(300)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotRunning);
     // It ends by itself when its read times out without a client.
     until("the end of their server", || server.reply("running") == "False");
@@ -1402,7 +1410,7 @@ fn x1_a_failing_handler_of_their_server() {
     let _scan = together();
     let name = Unique::new("x1a");
     let server = python("server", &[&name, "fail-second"]);
-    let client = DuplexClient::connect(&name, LONG).unwrap();
+    let mut client = connect(&name).unwrap();
     assert_eq!(client.call(b"one", LONG).unwrap().data(), b"one");
     let error = client.call(b"two", Duration::from_millis(200)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
@@ -1421,7 +1429,7 @@ fn x1_two_responses_of_their_server() {
     let _scan = together();
     let name = Unique::new("x1b");
     let server = python("server", &[&name, "twice"]);
-    let client = DuplexClient::connect(&name, LONG).unwrap();
+    let mut client = connect(&name).unwrap();
     assert_eq!(client.call(b"one", LONG).unwrap().data(), b"one");
     until("the second response", || tokens(&format!("{}_response", &*name), 'w') > 0);
     let error = client.send_request(b"two").unwrap_err();
@@ -1530,7 +1538,7 @@ fn three_thousand_round_trips_of_both_pairs_and_their_rates() {
 
     let name = Unique::new("trips-ours");
     let server = our_server(&name);
-    let client = DuplexClient::connect(&name, LONG).unwrap();
+    let mut client = connect(&name).unwrap();
     let start = Instant::now();
     for _ in 0..ROUNDS {
         assert_eq!(client.call(&[7; 1024], LONG).unwrap().len(), 1024);

@@ -6,9 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
 use std::io::Read;
 use std::time::{Duration, Instant};
-use zerobuffer::{
-    BufferConfig, Client, ClientConfig, DuplexClient, DuplexResponse, Error, RequestState, v1,
-};
+use zerobuffer::{BufferConfig, ChannelKind, Client, ClientConfig, Error, RequestState, Response};
 
 /// For a call, far beyond what any of them takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -54,45 +52,40 @@ pub(crate) fn run(options: Options, wrong: Option<Wrong>) -> Result<()> {
         Case::Killed => killed(&client),
         Case::Hold => hold(&client),
         Case::Metadata { text } => metadata(&client, text, &options.client_metadata),
-        Case::Restart => restart(client, &options),
+        Case::Restart => restart(client),
         Case::Bench { count } => bench(&mut client, *count),
     }
 }
 
 impl Options {
-    fn connect(&self) -> Result<DuplexClient> {
+    fn connect(&self) -> Result<Client> {
         let Common { channel, kind, wait } = &self.common;
-        Ok(match kind {
-            Kind::InPlace => {
-                let metadata = self.client_metadata.as_str();
-                let config = ClientConfig::new().wait(wait.strategy()).metadata(metadata);
-                DuplexClient::InPlace(Client::connect_with(channel, CONNECT, config)?)
-            }
-            Kind::TwoBuffers => {
-                let config = v1::DuplexClientConfig::new()
-                    .response_buffer(BufferConfig::new(RESPONSE_METADATA, RESPONSE_PAYLOAD))
-                    .wait(wait.strategy())
-                    .metadata(self.client_metadata.as_str());
-                let client = v1::DuplexClient::connect_with(channel, CONNECT, config)?;
-                DuplexClient::TwoBuffers(Box::new(client))
-            }
-        })
+        let kind = match kind {
+            Kind::InPlace => ChannelKind::InPlace,
+            Kind::TwoBuffers => ChannelKind::TwoBuffers,
+        };
+        let config = ClientConfig::new()
+            .channel(kind)
+            .response_buffer(BufferConfig::new(RESPONSE_METADATA, RESPONSE_PAYLOAD))
+            .wait(wait.strategy())
+            .metadata(self.client_metadata.as_str());
+        Ok(Client::connect_with(channel, CONNECT, config)?)
     }
 }
 
-fn send(client: &DuplexClient, contents: &Contents, op: u8, round: usize) -> Result<u64> {
+fn send(client: &Client, contents: &Contents, op: u8, round: usize) -> Result<u64> {
     let mut request = client.acquire_request_buffer(contents.size())?;
     contents.fill(op, round, request.data_mut());
     Ok(request.commit()?)
 }
 
-fn receive(client: &DuplexClient, sequence: u64) -> Result<DuplexResponse<'_>, Error> {
+fn receive(client: &Client, sequence: u64) -> Result<Response<'_>, Error> {
     let response = client.receive_response_for(sequence, PATIENCE)?;
     assert_eq!(response.sequence(), sequence);
     Ok(response)
 }
 
-fn roundtrips(client: &DuplexClient, size: usize, count: usize) -> Result<()> {
+fn roundtrips(client: &Client, size: usize, count: usize) -> Result<()> {
     let contents = Contents::new(size);
     for round in 0..count {
         let sequence = send(client, &contents, b'T', round)?;
@@ -101,7 +94,7 @@ fn roundtrips(client: &DuplexClient, size: usize, count: usize) -> Result<()> {
     Ok(())
 }
 
-fn out_of_order(client: &DuplexClient) -> Result<()> {
+fn out_of_order(client: &Client) -> Result<()> {
     let contents = Contents::new(100);
     let slow = send(client, &contents, b'S', 0)?;
     let quick = send(client, &contents, b'T', 1)?;
@@ -113,7 +106,7 @@ fn out_of_order(client: &DuplexClient) -> Result<()> {
     Ok(())
 }
 
-fn failure(client: DuplexClient, options: &Options) -> Result<()> {
+fn failure(client: Client, options: &Options) -> Result<()> {
     let contents = Contents::new(100);
     let refused = send(&client, &contents, b'F', 0)?;
     match receive(&client, refused).map(|response| response.sequence()) {
@@ -129,7 +122,7 @@ fn failure(client: DuplexClient, options: &Options) -> Result<()> {
     roundtrips(&options.connect().context("connect again")?, 100, 1)
 }
 
-fn killed(client: &DuplexClient) -> Result<()> {
+fn killed(client: &Client) -> Result<()> {
     let sequence = send(client, &Contents::new(100_000), b'H', 0)?;
     match receive(client, sequence).map(|response| response.sequence()) {
         Err(Error::PeerDied { request: Some(lost) }) => {
@@ -141,15 +134,14 @@ fn killed(client: &DuplexClient) -> Result<()> {
     }
 }
 
-fn hold(client: &DuplexClient) -> Result<()> {
+fn hold(client: &Client) -> Result<()> {
     send(client, &Contents::new(100), b'S', 0)?;
     println!("sent");
     std::io::stdin().read_to_end(&mut Vec::new())?;
     bail!("nobody killed this client");
 }
 
-fn metadata(client: &DuplexClient, of_server: &str, own: &str) -> Result<()> {
-    let DuplexClient::InPlace(client) = client else { bail!("in place only") };
+fn metadata(client: &Client, of_server: &str, own: &str) -> Result<()> {
     let found = String::from_utf8_lossy(client.server_metadata());
     ensure!(found == of_server, "the server's metadata is {found:?}");
     let mut request = client.acquire_request_buffer(own.len().max(1))?;
@@ -161,21 +153,15 @@ fn metadata(client: &DuplexClient, of_server: &str, own: &str) -> Result<()> {
     Ok(())
 }
 
-fn restart(mut client: DuplexClient, options: &Options) -> Result<()> {
+fn restart(mut client: Client) -> Result<()> {
     roundtrips(&client, 100, 1)?;
     println!("ready");
     await_end(&client)?;
-    match &mut client {
-        DuplexClient::InPlace(client) => drop(client.reconnect(CONNECT)?),
-        DuplexClient::TwoBuffers(_) => {
-            drop(client);
-            client = options.connect()?;
-        }
-    }
+    client.reconnect(CONNECT)?;
     roundtrips(&client, 100, 1)
 }
 
-fn await_end(client: &DuplexClient) -> Result<()> {
+fn await_end(client: &Client) -> Result<()> {
     let start = Instant::now();
     while start.elapsed() < PATIENCE {
         match client.receive_response(LOOK).map(|response| response.sequence()) {
@@ -187,7 +173,7 @@ fn await_end(client: &DuplexClient) -> Result<()> {
     bail!("the server does not end")
 }
 
-fn bench(client: &mut DuplexClient, count: u32) -> Result<()> {
+fn bench(client: &mut Client, count: u32) -> Result<()> {
     let mut calls = |count: u32| -> Result<Duration> {
         let start = Instant::now();
         for number in 0..count {

@@ -116,8 +116,8 @@ public:
     /// Gives up a request: no answer to it will be delivered. True if it was waiting.
     bool cancel(std::uint64_t sequence) noexcept { return zb_client_cancel(raw(), sequence); }
 
-    /// Attaches to the channel's present server, after the former one has gone or to start over. In place
-    /// only; with two buffers connect another client.
+    /// Attaches to the channel's present server, after the previous one has exited or to start over. With
+    /// two buffers all that was in flight is in doubt.
     Reconnected reconnect(Nanoseconds timeout) { return try_reconnect(timeout).value(); }
     Result<Reconnected> try_reconnect(Nanoseconds timeout) {
         zb_reconnected found{};

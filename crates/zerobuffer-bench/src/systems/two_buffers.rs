@@ -11,7 +11,7 @@ use crate::work::{FRAME, Work};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
-use zerobuffer::{BufferConfig, WaitStrategy, v1};
+use zerobuffer::{BufferConfig, ChannelKind, Client, ClientConfig, WaitStrategy, v1};
 
 /// The peer's role.
 pub(crate) const ROLE: &str = "two-buffers";
@@ -53,7 +53,7 @@ pub(crate) fn serve(spec: &TwoBufferSpec, cpu: usize) -> Result<()> {
 
 /// A client with its server process, both spinning.
 pub(crate) struct Channel {
-    client: v1::DuplexClient,
+    client: Client,
     peer: Peer,
     len: usize,
     sent: VecDeque<u64>,
@@ -65,9 +65,11 @@ impl Channel {
         let peer = Peer::start(ROLE, &spec, seats.server)?;
         // The client keeps no more in flight than fill half of it.
         let responses = BufferConfig::new(0, 2 * load.in_flight * slot(load.len));
-        let config =
-            v1::DuplexClientConfig::new().response_buffer(responses).wait(WaitStrategy::Spin);
-        let client = v1::DuplexClient::connect_with(&spec.name, TIMEOUT, config)?;
+        let config = ClientConfig::new()
+            .channel(ChannelKind::TwoBuffers)
+            .response_buffer(responses)
+            .wait(WaitStrategy::Spin);
+        let client = Client::connect_with(&spec.name, TIMEOUT, config)?;
         Ok(Self { client, peer, len: load.len, sent: VecDeque::new() })
     }
 }
@@ -111,9 +113,10 @@ pub(crate) fn segment_bytes(_: &Round) -> Result<f64> {
     let spec = TwoBufferSpec::new(Load::picture(Work::Nothing));
     let mut server = spec.create(METADATA)?;
     server.start_mutable(|_: &mut v1::Draft<'_>| {})?;
-    let config =
-        v1::DuplexClientConfig::new().response_buffer(BufferConfig::new(METADATA, slot(FRAME)));
-    let _client = v1::DuplexClient::connect_with(&spec.name, TIMEOUT, config)?;
+    let config = ClientConfig::new()
+        .channel(ChannelKind::TwoBuffers)
+        .response_buffer(BufferConfig::new(METADATA, slot(FRAME)));
+    let _client = Client::connect_with(&spec.name, TIMEOUT, config)?;
     let sizes = ["request", "response"].map(|buffer| {
         let path = format!("/dev/shm/{}_{buffer}", spec.name);
         std::fs::metadata(&path).context(path).map(|file| file.len())

@@ -12,7 +12,7 @@ use input::{Input, Sent};
 use serde::Serialize;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use zerobuffer::{DuplexClient, DuplexRequestBuffer, Error, RequestLayout};
+use zerobuffer::{Client, Error, RequestBuffer, RequestLayout};
 
 /// Room for an answer even to a request of a few bytes: a failed one carries its reason.
 const ROOM_FOR_A_REASON: usize = 448;
@@ -99,7 +99,7 @@ pub(crate) fn run(args: &CallArgs, report: &Report) -> Result<Exit, Failure> {
 }
 
 /// Attaches to the server, and only then reads the first request, of which it is now known how long it may be.
-fn connect(args: &CallArgs, input: &mut Input) -> Result<(DuplexClient, Option<Sent>), Failure> {
+fn connect(args: &CallArgs, input: &mut Input) -> Result<(Client, Option<Sent>), Failure> {
     let terms = Terms {
         metadata: input.shape().map(|shape| shape.to_metadata().to_vec()).unwrap_or_default(),
         send_timeout: args.timeout,
@@ -111,7 +111,7 @@ fn connect(args: &CallArgs, input: &mut Input) -> Result<(DuplexClient, Option<S
     let (client, first) = match find(&args.name, args.wait, &terms).map_err(failed)? {
         Found::InPlace(client) => {
             let first = input.next(client.max_request_size()).map_err(on_channel)?;
-            (DuplexClient::InPlace(*client), first)
+            (*client, first)
         }
         Found::TwoBuffers { wait } => {
             let first = input
@@ -122,7 +122,7 @@ fn connect(args: &CallArgs, input: &mut Input) -> Result<(DuplexClient, Option<S
             let room = len.max(ROOM_FOR_OTHER_ANSWERS);
             let client = connect_to_two_buffers(&args.name, wait, room, &terms)
                 .map_err(|error| private_answers(failed(error), args))?;
-            (DuplexClient::TwoBuffers(Box::new(client)), first)
+            (client, first)
         }
     };
     if first.is_none() {
@@ -151,20 +151,14 @@ fn untold_size(failure: Failure, input: &Input) -> Failure {
 }
 
 /// A buffer for the request, with room for its answer.
-fn acquire(client: &DuplexClient, len: usize) -> Result<DuplexRequestBuffer<'_>, Failure> {
-    Ok(match client {
-        DuplexClient::InPlace(client) => {
-            let room = len.max(ROOM_FOR_A_REASON).min(client.max_request_size());
-            let layout = RequestLayout::new().capacity(room);
-            DuplexRequestBuffer::InPlace(client.acquire_request_buffer_with(len, layout)?)
-        }
-        DuplexClient::TwoBuffers(_) => client.acquire_request_buffer(len)?,
-    })
+fn acquire(client: &Client, len: usize) -> Result<RequestBuffer<'_>, Failure> {
+    let room = len.max(ROOM_FOR_A_REASON).min(client.max_request_size());
+    Ok(client.acquire_request_buffer_with(len, RequestLayout::new().capacity(room))?)
 }
 
 /// Sends one request as often as was asked for, and returns the first response.
 fn call(
-    client: &DuplexClient,
+    client: &Client,
     args: &CallArgs,
     data: &[u8],
     done: &mut Done,

@@ -1,7 +1,7 @@
 //! A client of whatever kind of server has the name.
 
 use std::time::{Duration, Instant};
-use zerobuffer::{BufferConfig, Client, ClientConfig, Error, Result, v1};
+use zerobuffer::{BufferConfig, ChannelKind, Client, ClientConfig, Error, Result, v1};
 
 /// Between two tries to find a server of either kind.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -34,7 +34,7 @@ pub(super) fn two_buffer_ring(bytes: usize) -> usize {
     (bytes + 32).next_multiple_of(64)
 }
 
-/// Finds out the kind, as `DuplexChannelFactory::create_client_with` does, but stops before it makes the buffer for
+/// Finds out the kind, as `Client::connect_with` does, but stops before it makes the buffer for
 /// responses, whose size may have to be found out first. An in-place channel comes first if there are both.
 ///
 /// # Errors
@@ -61,35 +61,38 @@ pub(super) fn find(name: &str, wait: Duration, terms: &Terms) -> Result<Found> {
 /// # Errors
 /// As [`Client::connect_with`].
 pub(super) fn connect_in_place(name: &str, wait: Duration, terms: &Terms) -> Result<Client> {
-    let mut config =
-        ClientConfig::new().send_timeout(terms.send_timeout).metadata(terms.metadata.clone());
-    if let Some(uid) = terms.owner {
-        config = config.owner(uid);
-    }
-    Client::connect_with(name, wait, config)
+    Client::connect_with(name, wait, terms.config(ChannelKind::InPlace))
 }
 
 /// With room for one response of `bytes` bytes.
 ///
 /// # Errors
-/// As [`v1::DuplexClient::connect_with`].
+/// As [`Client::connect_with`].
 pub(super) fn connect_to_two_buffers(
     name: &str,
     wait: Duration,
     bytes: usize,
     terms: &Terms,
-) -> Result<v1::DuplexClient> {
-    let mut config = v1::DuplexClientConfig::new()
-        .send_timeout(terms.send_timeout)
-        .metadata(terms.metadata.clone())
-        .response_buffer(BufferConfig::new(0, two_buffer_ring(bytes)));
-    if let Some(uid) = terms.owner {
-        config = config.owner(uid);
+) -> Result<Client> {
+    let config = terms.config(ChannelKind::TwoBuffers);
+    let responses = BufferConfig::new(0, two_buffer_ring(bytes));
+    Client::connect_with(name, wait, config.response_buffer(responses))
+}
+
+impl Terms {
+    fn config(&self, kind: ChannelKind) -> ClientConfig {
+        let mut config = ClientConfig::new()
+            .channel(kind)
+            .send_timeout(self.send_timeout)
+            .metadata(self.metadata.clone());
+        if let Some(uid) = self.owner {
+            config = config.owner(uid);
+        }
+        if let Some(mode) = self.mode {
+            config = config.mode(mode);
+        }
+        config
     }
-    if let Some(mode) = terms.mode {
-        config = config.mode(mode);
-    }
-    v1::DuplexClient::connect_with(name, wait, config)
 }
 
 /// What neither a frame nor the metadata of a version 1 buffer can exceed: its size with everything in it.

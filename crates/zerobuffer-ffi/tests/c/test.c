@@ -386,7 +386,10 @@ static void two_buffers(void) {
   CHECK(equals(view.data, view.len, "ABC"));
   zb_view_release(&view);
   FAILS(ZB_EMPTY_FRAME, zb_client_call(client, NULL, 0, PATIENCE, &view));
-  FAILS(ZB_UNSUPPORTED, zb_client_reconnect(client, 0, NULL));
+  OK(zb_client_reconnect(client, PATIENCE, NULL));
+  OK(zb_client_call(client, BYTES("hello"), PATIENCE, &view));
+  CHECK(equals(view.data, view.len, "HELLO"));
+  zb_view_release(&view);
   zb_client_state state = {sizeof state, 0, 0, 0, 0};
   OK(zb_client_inspect(client, &state));
   CHECK(state.is_in_place == 0 && state.is_desynchronised == 0);

@@ -5,13 +5,157 @@ use super::shared::Turn;
 use crate::debug::debug_line;
 use crate::error::{Error, Result};
 use crate::memory::SharedMemoryView;
+use crate::v1;
 use crate::v2::ring::{Claim, Held};
+use std::borrow::Borrow;
 use std::marker::PhantomData;
-use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 /// Makes a type stay on its thread.
 type NotSend = PhantomData<*const ()>;
+
+/// The bytes of a request that is being written in place, of a channel of either kind. `C` leads to the
+/// in-place channel.
+enum Filling<C: Borrow<Arc<ClientChannel>>> {
+    InPlace(Slot<C>),
+    TwoBuffers(v1::Filling),
+}
+
+struct Slot<C: Borrow<Arc<ClientChannel>>> {
+    channel: C,
+    /// `None` once committed.
+    claim: Option<Claim>,
+    len: u64,
+}
+
+impl<C: Borrow<Arc<ClientChannel>>> Drop for Slot<C> {
+    fn drop(&mut self) {
+        if let Some(claim) = self.claim.take() {
+            self.channel.borrow().ring().abandon(claim);
+        }
+    }
+}
+
+impl<C: Borrow<Arc<ClientChannel>>> Filling<C> {
+    #[inline]
+    fn data_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::InPlace(Slot { channel, claim: Some(claim), len }) => {
+                let segment = &(*channel).borrow().segment;
+                match segment.is_this_process() {
+                    true => claim.data_mut(&segment.payload, *len),
+                    false => &mut [],
+                }
+            }
+            Self::InPlace(_) => &mut [],
+            Self::TwoBuffers(filling) => filling.data_mut(),
+        }
+    }
+
+    fn memory(&self) -> SharedMemoryView {
+        match self {
+            Self::InPlace(slot) => {
+                let segment = &slot.channel.borrow().segment;
+                match &slot.claim {
+                    Some(claim) if segment.is_this_process() => {
+                        segment.payload.window(claim.data_start(), slot.len)
+                    }
+                    _ => SharedMemoryView::empty(),
+                }
+            }
+            Self::TwoBuffers(filling) => filling.memory(),
+        }
+    }
+
+    fn sequence(&self) -> u64 {
+        match self {
+            Self::InPlace(slot) => slot.channel.borrow().next_number().for_caller(),
+            Self::TwoBuffers(filling) => filling.number(),
+        }
+    }
+
+    #[inline]
+    fn len(&self) -> u64 {
+        match self {
+            Self::InPlace(slot) => slot.len,
+            Self::TwoBuffers(filling) => filling.len(),
+        }
+    }
+
+    #[inline]
+    fn capacity(&self) -> u64 {
+        match self {
+            Self::InPlace(slot) => slot.claim.as_ref().map_or(0, Claim::capacity),
+            Self::TwoBuffers(filling) => filling.len(),
+        }
+    }
+
+    fn resize(&mut self, len: usize) -> Result<()> {
+        let (asked, max) = (len as u64, self.capacity());
+        match self {
+            Self::InPlace(slot) if asked <= max => {
+                slot.len = asked;
+                Ok(())
+            }
+            Self::InPlace(_) => Err(Error::TooLarge { what: "a resized request", asked, max }),
+            Self::TwoBuffers(filling) if asked == filling.len() => Ok(()),
+            Self::TwoBuffers(_) => Err(v1::SAME_LENGTH),
+        }
+    }
+}
+
+macro_rules! request_buffer_methods {
+    ($type:ty, $name:literal) => {
+        debug_line!($type, $name, |buffer| len: buffer.len());
+
+        impl $type {
+            /// The request's bytes, in shared memory; empty in a forked child.
+            #[inline]
+            pub fn data_mut(&mut self) -> &mut [u8] {
+                self.filling.data_mut()
+            }
+
+            /// The bytes as memory that stays mapped for as long as the view lives, even after the
+            /// commit: for code that hands out their address, like a binding for another language.
+            /// They are the holder's alone only until then. Empty in a forked child.
+            pub fn memory(&self) -> SharedMemoryView {
+                self.filling.memory()
+            }
+
+            /// The sequence number that the request gets when it is committed.
+            pub fn sequence(&self) -> u64 {
+                self.filling.sequence()
+            }
+
+            /// The request's length in bytes.
+            #[inline]
+            pub fn len(&self) -> usize {
+                self.filling.len() as usize
+            }
+
+            /// Whether the request has no bytes.
+            pub fn is_empty(&self) -> bool {
+                self.len() == 0
+            }
+
+            /// The most bytes that the request may have; in place, the response as well.
+            #[inline]
+            pub fn capacity(&self) -> usize {
+                self.filling.capacity() as usize
+            }
+
+            /// Changes the request's length. Bytes beyond the previous length hold whatever was there
+            /// before.
+            ///
+            /// # Errors
+            /// [`Error::TooLarge`] beyond [`capacity`](Self::capacity); [`Error::InvalidState`] over two
+            /// buffers, whose frames keep the length that they were acquired with.
+            pub fn resize(&mut self, len: usize) -> Result<()> {
+                self.filling.resize(len)
+            }
+        }
+    };
+}
 
 /// A request that is being written in place. [`commit`](Self::commit) sends it; dropping it sends
 /// nothing.
@@ -19,48 +163,52 @@ type NotSend = PhantomData<*const ()>;
 /// Its bytes hold whatever was there before: write all of them, or [`resize`](Self::resize) to what
 /// was written.
 pub struct RequestBuffer<'c> {
-    channel: &'c Arc<ClientChannel>,
-    /// `None` once committed.
-    claim: Option<Claim>,
-    len: u64,
+    filling: Filling<&'c Arc<ClientChannel>>,
     not_send: NotSend,
 }
 
-debug_line!(RequestBuffer<'_>, "RequestBuffer", |buffer| len: buffer.len);
+request_buffer_methods!(RequestBuffer<'_>, "RequestBuffer");
 
 impl<'c> RequestBuffer<'c> {
     #[inline]
     pub(super) fn new(channel: &'c Arc<ClientChannel>, claim: Claim, len: u64) -> Self {
-        Self { channel, claim: Some(claim), len, not_send: PhantomData }
+        let slot = Slot { channel, claim: Some(claim), len };
+        Self { filling: Filling::InPlace(slot), not_send: PhantomData }
+    }
+
+    pub(super) fn of_two_buffers(filling: v1::Filling) -> Self {
+        Self { filling: Filling::TwoBuffers(filling), not_send: PhantomData }
     }
 
     /// The same buffer, free of the client's borrow: it may move to any thread, and outlive the
     /// client. Nothing is copied.
     pub fn into_owned(self) -> OwnedRequestBuffer {
-        // It is committed on any thread from now on.
-        self.channel.ring().set_concurrent();
-        let mut this = ManuallyDrop::new(self);
-        let channel = Arc::clone(this.channel);
-        OwnedRequestBuffer { channel, claim: this.claim.take(), len: this.len, _turn: None }
+        let filling = match self.filling {
+            Filling::InPlace(mut slot) => {
+                // It is committed on any thread from now on.
+                slot.channel.ring().set_concurrent();
+                let (channel, claim) = (Arc::clone(slot.channel), slot.claim.take());
+                Filling::InPlace(Slot { channel, claim, len: slot.len })
+            }
+            Filling::TwoBuffers(filling) => Filling::TwoBuffers(filling),
+        };
+        OwnedRequestBuffer { filling, _turn: None }
     }
 
     /// Sends the request, and returns its sequence number.
     ///
     /// # Errors
-    /// [`Error::Closed`] if the client was closed meanwhile; [`Error::WrongProcess`] in a forked child.
-    /// Nothing was sent then.
+    /// [`Error::Closed`] if the client was closed meanwhile; over two buffers [`Error::PeerClosed`] if the
+    /// server was; [`Error::WrongProcess`] in a forked child. Nothing was sent then.
     #[inline]
-    pub fn commit(mut self) -> Result<u64> {
-        self.channel.check()?;
-        let claim = self.claim.take().ok_or(Error::WrongProcess)?;
-        Ok(self.channel.commit(claim, self.len).for_caller())
-    }
-}
-
-impl Drop for RequestBuffer<'_> {
-    fn drop(&mut self) {
-        if let Some(claim) = self.claim.take() {
-            self.channel.ring().abandon(claim);
+    pub fn commit(self) -> Result<u64> {
+        match self.filling {
+            Filling::InPlace(mut slot) => {
+                slot.channel.check()?;
+                let claim = slot.claim.take().ok_or(Error::WrongProcess)?;
+                Ok(slot.channel.commit(claim, slot.len).for_caller())
+            }
+            Filling::TwoBuffers(filling) => filling.commit(false),
         }
     }
 }
@@ -86,223 +234,139 @@ impl Drop for RequestBuffer<'_> {
 /// # Ok::<(), zerobuffer::Error>(())
 /// ```
 pub struct OwnedRequestBuffer {
-    channel: Arc<ClientChannel>,
-    /// `None` once committed.
-    claim: Option<Claim>,
-    len: u64,
+    filling: Filling<Arc<ClientChannel>>,
     /// Keeps other threads of a shared client from sending; given back after the claim.
     _turn: Option<Turn>,
 }
 
-debug_line!(OwnedRequestBuffer, "OwnedRequestBuffer", |buffer| len: buffer.len);
+request_buffer_methods!(OwnedRequestBuffer, "OwnedRequestBuffer");
 
 impl OwnedRequestBuffer {
     pub(super) fn new(channel: Arc<ClientChannel>, claim: Claim, len: u64, turn: Turn) -> Self {
-        Self { channel, claim: Some(claim), len, _turn: Some(turn) }
+        let slot = Slot { channel, claim: Some(claim), len };
+        Self { filling: Filling::InPlace(slot), _turn: Some(turn) }
+    }
+
+    pub(super) fn of_two_buffers(filling: v1::Filling, turn: Turn) -> Self {
+        Self { filling: Filling::TwoBuffers(filling), _turn: Some(turn) }
     }
 
     /// Sends the request, and returns its sequence number.
     ///
     /// # Errors
-    /// [`Error::Closed`] if the client was closed meanwhile, [`Error::InvalidState`] if it has
-    /// reconnected; [`Error::WrongProcess`] in a forked child. Nothing was sent then.
-    pub fn commit(mut self) -> Result<u64> {
-        self.channel.segment.check_process()?;
-        match self.claim.take() {
-            Some(claim) => Ok(self.channel.commit_unless_sealed(claim, self.len)?.for_caller()),
-            None => Err(Error::WrongProcess),
+    /// As [`RequestBuffer::commit`]; [`Error::InvalidState`] if the client has reconnected. Nothing was sent
+    /// then.
+    pub fn commit(self) -> Result<u64> {
+        let Self { filling, _turn } = self;
+        match filling {
+            Filling::InPlace(mut slot) => {
+                slot.channel.segment.check_process()?;
+                let claim = slot.claim.take().ok_or(Error::WrongProcess)?;
+                Ok(slot.channel.commit_unless_sealed(claim, slot.len)?.for_caller())
+            }
+            Filling::TwoBuffers(filling) => filling.commit(false),
         }
     }
 }
 
-impl Drop for OwnedRequestBuffer {
-    fn drop(&mut self) {
-        if let Some(claim) = self.claim.take() {
-            self.channel.ring().abandon(claim);
-        }
-    }
+/// The bytes of a response, of a channel of either kind. `C` leads to the in-place channel.
+enum Bytes<C: Borrow<Arc<ClientChannel>>> {
+    InPlace(HeldSlot<C>),
+    TwoBuffers(v1::OwnedFrame),
 }
 
-macro_rules! request_buffer_methods {
-    ($type:ty) => {
-        impl $type {
-            /// The request's bytes, in shared memory; empty in a forked child.
-            #[inline]
-            pub fn data_mut(&mut self) -> &mut [u8] {
-                match &mut self.claim {
-                    Some(claim) if self.channel.segment.is_this_process() => {
-                        claim.data_mut(&self.channel.segment.payload, self.len)
-                    }
-                    _ => &mut [],
-                }
-            }
-
-            /// The bytes as memory that stays mapped for as long as the view lives, even after the
-            /// commit: for code that hands out their address, like a binding for another language.
-            /// They are the holder's alone only until then. Empty in a forked child.
-            pub fn memory(&self) -> SharedMemoryView {
-                match &self.claim {
-                    Some(claim) if self.channel.segment.is_this_process() => {
-                        self.channel.segment.payload.window(claim.data_start(), self.len)
-                    }
-                    _ => SharedMemoryView::empty(),
-                }
-            }
-
-            /// The sequence number that the request gets when it is committed.
-            pub fn sequence(&self) -> u64 {
-                self.channel.next_number().for_caller()
-            }
-
-            /// The request's length in bytes.
-            #[inline]
-            pub fn len(&self) -> usize {
-                self.len as usize
-            }
-
-            /// Whether the request has no bytes.
-            pub fn is_empty(&self) -> bool {
-                self.len == 0
-            }
-
-            /// The most bytes that request or response may have.
-            #[inline]
-            pub fn capacity(&self) -> usize {
-                self.claim.as_ref().map_or(0, Claim::capacity) as usize
-            }
-
-            /// Changes the request's length. Bytes beyond the former length hold whatever was there
-            /// before.
-            ///
-            /// # Errors
-            /// [`Error::TooLarge`] beyond [`capacity`](Self::capacity).
-            pub fn resize(&mut self, len: usize) -> Result<()> {
-                let max = self.capacity();
-                if len > max {
-                    return Err(Error::TooLarge {
-                        what: "a resized request",
-                        asked: len as u64,
-                        max: max as u64,
-                    });
-                }
-                self.len = len as u64;
-                Ok(())
-            }
-        }
-    };
-}
-
-request_buffer_methods!(RequestBuffer<'_>);
-request_buffer_methods!(OwnedRequestBuffer);
-
-/// An answer, read where the server left it. Its bytes go back to the ring when it is dropped.
-///
-/// Several can be held at the same time, and dropped in any order. A response stays on the thread
-/// that received it, which keeps giving it back free of locked instructions;
-/// [`into_owned`](Self::into_owned) makes one that may go anywhere.
-pub struct Response<'c> {
-    channel: &'c Arc<ClientChannel>,
+struct HeldSlot<C: Borrow<Arc<ClientChannel>>> {
+    channel: C,
     held: Held,
-    not_send: NotSend,
 }
 
-debug_line!(Response<'_>, "Response", |response|
-    sequence: response.sequence(),
-    len: response.data().len()
-);
-
-impl<'c> Response<'c> {
-    #[inline]
-    pub(super) fn new(channel: &'c Arc<ClientChannel>, held: Held) -> Self {
-        Self { channel, held, not_send: PhantomData }
-    }
-
-    /// The same response, free of the client's borrow: it may move to any thread, and outlive the
-    /// client. Nothing is copied; the bytes stay where they are.
-    pub fn into_owned(self) -> OwnedResponse {
-        // Giving back happens on any thread from now on.
-        self.channel.ring().set_concurrent();
-        let mut this = ManuallyDrop::new(self);
-        OwnedResponse { channel: Arc::clone(this.channel), held: this.held.transfer() }
-    }
-}
-
-impl Drop for Response<'_> {
+impl<C: Borrow<Arc<ClientChannel>>> Drop for HeldSlot<C> {
     #[inline(always)]
     fn drop(&mut self) {
-        self.channel.release(&self.held);
+        self.channel.borrow().release(&self.held);
     }
 }
 
-/// As [`Response`], but it may move to any thread and outlive the client that received it.
-pub struct OwnedResponse {
-    channel: Arc<ClientChannel>,
-    held: Held,
-}
-
-debug_line!(OwnedResponse, "OwnedResponse", |response|
-    sequence: response.sequence(),
-    len: response.data().len()
-);
-
-impl OwnedResponse {
-    /// `channel` must be concurrent.
-    #[inline]
-    pub(super) fn new(channel: Arc<ClientChannel>, held: Held) -> Self {
-        debug_assert!(channel.ring().is_concurrent());
-        Self { channel, held }
+impl<C: Borrow<Arc<ClientChannel>>> Bytes<C> {
+    #[inline(always)]
+    fn data(&self) -> &[u8] {
+        match self {
+            Self::InPlace(HeldSlot { channel, held }) => {
+                let segment = &channel.borrow().segment;
+                if segment.is_this_process() { held.data(&segment.payload) } else { &[] }
+            }
+            Self::TwoBuffers(frame) => frame.data(),
+        }
     }
-}
 
-impl Drop for OwnedResponse {
-    fn drop(&mut self) {
-        self.channel.release(&self.held);
+    fn memory(&self) -> SharedMemoryView {
+        match self {
+            Self::InPlace(HeldSlot { channel, held }) => {
+                let segment = &channel.borrow().segment;
+                match segment.is_this_process() {
+                    true => segment.payload.window(held.data_start(), held.len),
+                    false => SharedMemoryView::empty(),
+                }
+            }
+            Self::TwoBuffers(frame) => frame.memory(),
+        }
+    }
+
+    #[inline(always)]
+    fn len(&self) -> usize {
+        match self {
+            Self::InPlace(slot) => slot.held.len as usize,
+            Self::TwoBuffers(frame) => frame.len(),
+        }
+    }
+
+    #[inline(always)]
+    fn sequence(&self) -> u64 {
+        match self {
+            Self::InPlace(slot) => slot.channel.borrow().number_of(&slot.held).for_caller(),
+            Self::TwoBuffers(frame) => frame.sequence(),
+        }
     }
 }
 
 macro_rules! response_methods {
-    ($type:ty) => {
+    ($type:ty, $name:literal) => {
+        debug_line!($type, $name, |response|
+            sequence: response.sequence(),
+            len: response.data().len()
+        );
+
         impl $type {
-            /// The answer's bytes, in shared memory; empty in a forked child.
+            /// The response's bytes, in shared memory; empty in a forked child.
             #[inline]
             pub fn data(&self) -> &[u8] {
-                if self.channel.segment.is_this_process() {
-                    self.held.data(&self.channel.segment.payload)
-                } else {
-                    &[]
-                }
+                self.bytes.data()
             }
 
             /// The bytes as memory that stays mapped for as long as the view lives, even after the
-            /// response was given back: for code that hands out their address, like a binding for
+            /// response was released: for code that hands out their address, like a binding for
             /// another language. They are the holder's alone only while the response lives. Empty in
             /// a forked child.
             pub fn memory(&self) -> SharedMemoryView {
-                match self.channel.segment.is_this_process() {
-                    true => {
-                        let payload = &self.channel.segment.payload;
-                        payload.window(self.held.data_start(), self.held.len)
-                    }
-                    false => SharedMemoryView::empty(),
-                }
+                self.bytes.memory()
             }
 
-            /// The answer's length in bytes.
+            /// The response's length in bytes.
             #[inline]
             pub fn len(&self) -> usize {
-                self.held.len as usize
+                self.bytes.len()
             }
 
-            /// Whether the answer has no bytes.
+            /// Whether the response has no bytes.
             #[inline]
             pub fn is_empty(&self) -> bool {
-                self.held.len == 0
+                self.len() == 0
             }
 
-            /// The sequence number of the request that this is the answer to.
+            /// The sequence number of the request that this is the response to.
             #[inline]
             pub fn sequence(&self) -> u64 {
-                self.channel.number_of(&self.held).for_caller()
+                self.bytes.sequence()
             }
         }
 
@@ -314,5 +378,62 @@ macro_rules! response_methods {
     };
 }
 
-response_methods!(Response<'_>);
-response_methods!(OwnedResponse);
+/// A response, read where the server left it. Its bytes are released when it is dropped.
+///
+/// Several can be held at the same time, and dropped in any order. A response stays on the thread
+/// that received it, which keeps its release free of locked instructions;
+/// [`into_owned`](Self::into_owned) makes one that may go anywhere.
+pub struct Response<'c> {
+    bytes: Bytes<&'c Arc<ClientChannel>>,
+    not_send: NotSend,
+}
+
+response_methods!(Response<'_>, "Response");
+
+// One word for the channel, four for the slot: what bindings keep in a structure of a fixed size.
+const _: () = assert!(size_of::<Response<'_>>() <= 48 && size_of::<OwnedResponse>() <= 48);
+
+impl<'c> Response<'c> {
+    #[inline(always)]
+    pub(super) fn new(channel: &'c Arc<ClientChannel>, held: Held) -> Self {
+        Self { bytes: Bytes::InPlace(HeldSlot { channel, held }), not_send: PhantomData }
+    }
+
+    pub(super) fn of_two_buffers(frame: v1::OwnedFrame) -> Self {
+        Self { bytes: Bytes::TwoBuffers(frame), not_send: PhantomData }
+    }
+
+    /// The same response, free of the client's borrow: it may move to any thread, and outlive the
+    /// client. Nothing is copied; the bytes stay where they are.
+    pub fn into_owned(self) -> OwnedResponse {
+        match self.bytes {
+            Bytes::InPlace(slot) => {
+                // It is released on any thread from now on.
+                slot.channel.ring().set_concurrent();
+                let mut slot = std::mem::ManuallyDrop::new(slot);
+                OwnedResponse::new(Arc::clone(slot.channel), slot.held.transfer())
+            }
+            Bytes::TwoBuffers(frame) => OwnedResponse::of_two_buffers(frame),
+        }
+    }
+}
+
+/// As [`Response`], but it may move to any thread and outlive the client that received it.
+pub struct OwnedResponse {
+    bytes: Bytes<Arc<ClientChannel>>,
+}
+
+response_methods!(OwnedResponse, "OwnedResponse");
+
+impl OwnedResponse {
+    /// `channel` must be concurrent.
+    #[inline]
+    pub(super) fn new(channel: Arc<ClientChannel>, held: Held) -> Self {
+        debug_assert!(channel.ring().is_concurrent());
+        Self { bytes: Bytes::InPlace(HeldSlot { channel, held }) }
+    }
+
+    pub(super) fn of_two_buffers(frame: v1::OwnedFrame) -> Self {
+        Self { bytes: Bytes::TwoBuffers(frame) }
+    }
+}

@@ -1,9 +1,11 @@
 //! The client: sends requests, and reads the answers where the requests were.
 
 mod channel;
+mod connection;
 mod guards;
 mod lifeline;
 mod number;
+mod reconnect;
 mod seal;
 mod shared;
 mod turns;
@@ -14,21 +16,21 @@ pub use shared::SharedClient;
 use crate::closer::Closer;
 use crate::config::ClientConfig;
 use crate::debug::debug_line;
-use crate::error::{Error, LostRequest, RequestState, Result};
-use crate::name::ChannelName;
+use crate::error::{Error, LostRequest, Result};
+use crate::v1::Patience;
 use crate::v2::layout::Demand;
-use crate::v2::ring::Held;
 use crate::wait::Deadline;
-use channel::{Attached, ClientChannel};
+use channel::ClientChannel;
+use connection::Connection;
 use lifeline::Lifeline;
 use number::Number;
-use seal::Sealed;
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Room for a request beyond its own length, and where its data lies.
+/// Room for a request beyond its own length, and where its data lies. In place only: over two buffers the
+/// response has memory of its own, and frames lie where version 1 puts them.
 ///
 /// ```
 /// use zerobuffer::RequestLayout;
@@ -109,8 +111,7 @@ pub struct Reconnected {
 /// # Ok::<(), zerobuffer::Error>(())
 /// ```
 pub struct Client {
-    channel: Attached,
-    name: ChannelName,
+    connection: Connection,
     config: ClientConfig,
     /// What a connection that was given up had in flight, while there is no new one.
     given_up: Vec<LostRequest>,
@@ -138,15 +139,31 @@ impl Client {
     /// As [`connect`](Self::connect); [`Error::TooLarge`] if the metadata does not fit the server's
     /// block; [`Error::BadConfig`].
     pub fn connect_with(name: &str, timeout: Duration, config: ClientConfig) -> Result<Self> {
-        let name = ChannelName::new(name)?;
-        let channel = ClientChannel::attach(&name, &config, &Deadline::after(timeout), &|| false)?;
-        let life = Lifeline::new(&channel);
-        Ok(Self { channel, name, config, given_up: Vec::new(), life, not_sync: PhantomData })
+        let connection = Connection::find(name, &config, &Deadline::after(timeout))?;
+        let life = connection.lifeline();
+        Ok(Self { connection, config, given_up: Vec::new(), life, not_sync: PhantomData })
     }
 
     /// The channel's name.
     pub fn name(&self) -> &str {
-        self.name.as_str()
+        self.connection.name()
+    }
+
+    /// Whether responses lie where the requests were; if not, the channel has two buffers (version 1).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use zerobuffer::{BufferConfig, Client, v1};
+    /// # let name = format!("doc-client-kind-{}", std::process::id());
+    /// let mut server = v1::DuplexServer::create(&name, BufferConfig::new(0, 1 << 16))?;
+    /// server.start_mutable(|draft: &mut v1::Draft| draft.data_mut().reverse())?;
+    /// let mut client = Client::connect(&name, Duration::from_secs(5))?;
+    /// assert!(!client.is_in_place());
+    /// assert_eq!(client.call(b"stressed", Duration::from_secs(5))?.data(), b"desserts");
+    /// # Ok::<(), zerobuffer::Error>(())
+    /// ```
+    pub fn is_in_place(&self) -> bool {
+        self.connection.is_in_place()
     }
 
     /// What closes this client from another thread: a thread that waits in it or in a
@@ -170,28 +187,41 @@ impl Client {
         Closer::of(&self.life)
     }
 
-    /// What the server has published about itself; empty if nothing.
+    /// What the server has published about itself; empty if nothing, and over two buffers.
     pub fn server_metadata(&self) -> &[u8] {
-        &self.channel.server_metadata
+        self.connection.server_metadata()
     }
 
-    /// Whether the server is there, as its lock says at this moment.
+    /// Whether the server is connected at this moment. Asks the operating system.
     pub fn is_server_connected(&self) -> bool {
-        self.channel.is_server_connected()
+        self.connection.is_server_connected()
     }
 
-    /// Requests in flight: sent, and their bytes not back in the ring yet.
+    /// Whether responses may be taken for those of other requests: over two buffers, while the response to a
+    /// cancelled request has not come, or after one came that no request had asked for. In place never.
+    ///
+    /// Over two buffers responses come in the order of the requests, and that is all that ties them together.
+    /// Our server responds to every request, so this ends by itself. An existing v1 server does not if its
+    /// handler fails; then every later response is taken for the one before, nothing wrong is delivered, calls
+    /// time out, and only [`reconnect`](Self::reconnect) helps.
+    pub fn is_desynchronised(&self) -> bool {
+        self.connection.is_desynchronised()
+    }
+
+    /// Requests in flight: in place, sent and not released; over two buffers, sent and without a response.
     pub fn in_flight(&self) -> usize {
-        if self.channel.segment.is_this_process() {
-            // Responses given back on other threads wait for this one to take their bytes back.
-            self.channel.ring().reclaim();
+        if let Connection::InPlace(channel) = &self.connection
+            && channel.segment.is_this_process()
+        {
+            // Responses released on other threads wait for this one to take their bytes back.
+            channel.ring().reclaim();
         }
-        self.channel.ring().in_flight() as usize
+        self.connection.in_flight()
     }
 
     /// The most bytes that a request can have on this channel.
     pub fn max_request_size(&self) -> usize {
-        self.channel.ring().max_capacity() as usize
+        self.connection.max_request_size()
     }
 
     /// Copies `data` into the ring and sends it. Returns its sequence number.
@@ -199,10 +229,19 @@ impl Client {
     /// # Errors
     /// [`Error::Full`] if there is no room within the configured send timeout; [`Error::TooLarge`] if
     /// there never is; [`Error::ClaimOpen`] while a request buffer is open; [`Error::PeerDied`],
-    /// [`Error::PeerClosed`], [`Error::ProtocolViolation`], [`Error::Closed`], [`Error::WrongProcess`].
+    /// [`Error::PeerClosed`], [`Error::ProtocolViolation`], [`Error::Closed`], [`Error::WrongProcess`]. Over
+    /// two buffers also `Full` at once if too much is in flight (receive first), [`Error::EmptyFrame`],
+    /// [`Error::WouldNeverFit`] and [`Error::Desynchronised`].
     #[inline]
     pub fn send_request(&self, data: &[u8]) -> Result<u64> {
-        send(&self.channel, data, self.config.send_timeout).map(Number::for_caller)
+        match &self.connection {
+            Connection::InPlace(channel) => {
+                send(channel, data, self.config.send_timeout).map(Number::for_caller)
+            }
+            Connection::TwoBuffers(channel) => {
+                channel.send(data, &Deadline::after(self.config.send_timeout), Patience::None)
+            }
+        }
     }
 
     /// A buffer of `size` bytes in the ring, to be filled in place and committed.
@@ -241,7 +280,14 @@ impl Client {
         size: usize,
         layout: RequestLayout,
     ) -> Result<RequestBuffer<'_>> {
-        acquire(&self.channel, size, layout, self.config.send_timeout)
+        let timeout = self.config.send_timeout;
+        match &self.connection {
+            Connection::InPlace(channel) => acquire(channel, size, layout, timeout),
+            Connection::TwoBuffers(channel) => {
+                let filling = channel.acquire(size, &Deadline::after(timeout), Patience::None)?;
+                Ok(RequestBuffer::of_two_buffers(filling))
+            }
+        }
     }
 
     /// The oldest answer that is there, waiting for one until `timeout` has passed. Answers may come
@@ -255,7 +301,13 @@ impl Client {
     /// error names; [`Error::PeerDied`], [`Error::PeerClosed`], [`Error::ProtocolViolation`],
     /// [`Error::Closed`], [`Error::WrongProcess`].
     pub fn receive_response(&self, timeout: Duration) -> Result<Response<'_>> {
-        receive_next(&self.channel, timeout)
+        match &self.connection {
+            Connection::InPlace(channel) => receive_next(channel, timeout),
+            Connection::TwoBuffers(channel) => {
+                let frame = channel.receive(None, &Deadline::after(timeout))?;
+                Ok(Response::of_two_buffers(frame))
+            }
+        }
     }
 
     /// The answer to request `sequence`, waiting for it until `timeout` has passed.
@@ -268,7 +320,19 @@ impl Client {
     /// is waiting for an answer.
     #[inline(always)]
     pub fn receive_response_for(&self, sequence: u64, timeout: Duration) -> Result<Response<'_>> {
-        receive_for(&self.channel, Number::of_caller(sequence), timeout)
+        match &self.connection {
+            Connection::InPlace(channel) => {
+                receive_for(channel, Number::of_caller(sequence), timeout)
+            }
+            Connection::TwoBuffers(channel) => {
+                let deadline = Deadline::after(timeout);
+                let frame = match timeout.is_zero() {
+                    true => channel.receive(Some(sequence), &deadline)?,
+                    false => channel.receive_or_cancel(sequence, &deadline)?,
+                };
+                Ok(Response::of_two_buffers(frame))
+            }
+        }
     }
 
     /// Sends `data` and waits for the answer, both within `timeout`. A request that has no answer by
@@ -283,40 +347,20 @@ impl Client {
     /// As [`send_request`](Self::send_request) and [`receive_response`](Self::receive_response).
     #[inline(always)]
     pub fn call(&mut self, data: &[u8], timeout: Duration) -> Result<Response<'_>> {
-        let held = match self.channel.call_at_once(data, Demand::prefer_cached(data.len() as u64)) {
-            Ok(held) => held,
-            Err(sent) => self.call_slowly(data, sent, timeout)?,
+        let held = match &self.connection {
+            Connection::InPlace(channel) => {
+                match channel.call_at_once(data, Demand::prefer_cached(data.len() as u64)) {
+                    Ok(held) => held,
+                    Err(sent) => self.call_slowly(data, sent, timeout)?,
+                }
+            }
+            Connection::TwoBuffers(_) => return self.call_over_two_buffers(data, timeout),
         };
-        Ok(Response::new(&self.channel, held))
-    }
-
-    /// A call from where it stands: sent as `sent`, or not yet.
-    #[cold]
-    fn call_slowly(
-        &mut self,
-        data: &[u8],
-        sent: Option<Number>,
-        timeout: Duration,
-    ) -> Result<Held> {
-        let deadline = Deadline::after(timeout);
-        let mut outcome = match sent {
-            Some(number) => self.channel.receive_for(number, &deadline),
-            None => call(&self.channel, data, &deadline),
-        };
-        loop {
-            match outcome {
-                Err(error) if self.may_resend(&error) => self.reconnect_by(&deadline)?,
-                outcome => return outcome,
-            };
-            outcome = call(&self.channel, data, &deadline);
+        match &self.connection {
+            Connection::InPlace(channel) => Ok(Response::new(channel, held)),
+            // It keeps the kind of channel that it has found.
+            Connection::TwoBuffers(_) => Err(Error::Closed),
         }
-    }
-
-    fn may_resend(&self, error: &Error) -> bool {
-        self.config.resend_not_started
-            && is_not_started(error)
-            // Nobody hears of what else was in flight.
-            && self.channel.seal().pending().next().is_none()
     }
 
     /// Gives up a request: no answer to it will be delivered. True if it was given up; false if its
@@ -324,23 +368,24 @@ impl Client {
     ///
     /// The server may be working on it all the same; its late answer is swallowed.
     pub fn cancel(&self, sequence: u64) -> bool {
-        self.channel.cancel(Number::of_caller(sequence))
+        self.connection.cancel(Number::of_caller(sequence))
     }
 
     /// A client that many threads can call at once. Requests that are in flight stay so.
     pub fn into_shared(self) -> SharedClient {
-        SharedClient::new(self.name, self.config, self.channel, self.given_up, self.life)
+        SharedClient::new(self.connection, self.config, self.given_up, self.life)
     }
 
-    /// Attaches to the channel's present server: after the former one has gone, or to start over with
-    /// the same one.
+    /// Connects to the channel's present server: after the previous one has exited, or to start over with
+    /// the same one. The next server must be of the same kind.
     ///
-    /// Sequence numbers go on: one stands for one request for the life of the client, so who still asks
-    /// for the answer to one of the former connection gets [`Error::UnknownSequence`]. A request buffer
-    /// that was not committed by then cannot be any more. Requests that the former server had not started
+    /// Sequence numbers go on: one stands for one request for the life of the client, so a call that asks
+    /// for the response to one of the previous connection gets [`Error::UnknownSequence`]. A request buffer
+    /// that was not committed by then cannot be any more. Requests that the previous server had not started
     /// are sent again in their order, under new numbers, if [`ClientConfig::resend_not_started`] says so;
-    /// the returned value tells what became of each. One that cannot be sent again, because it is too large for the new server
-    /// or finds no room in time, is among the lost ones with all that come after it.
+    /// the returned value tells what became of each. One that cannot be sent again, because it is too large
+    /// for the new server or finds no room in time, is among the lost ones with all that come after it. Over
+    /// two buffers nothing tells what a server has started: all that was in flight is in doubt.
     ///
     /// # Errors
     /// As [`connect`](Self::connect): try again later. Nothing is forgotten meanwhile, but a connection
@@ -348,84 +393,6 @@ impl Client {
     pub fn reconnect(&mut self, timeout: Duration) -> Result<Reconnected> {
         self.reconnect_by(&Deadline::after(timeout))
     }
-
-    fn reconnect_by(&mut self, deadline: &Deadline) -> Result<Reconnected> {
-        self.channel.segment.check_process()?;
-        let begun = self.life.begin()?;
-        if !self.channel.is_closed() && self.channel.has_server() {
-            self.given_up = self.channel.seal().report();
-            self.channel.leave();
-        }
-        let is_closed = || self.life.closed_since(begun);
-        let channel = ClientChannel::attach(&self.name, &self.config, deadline, &is_closed)?;
-        self.life.renew(begun, &channel)?;
-        let former = std::mem::replace(&mut self.channel, channel);
-        let sealed = former.seal();
-        self.channel.count_on(sealed);
-        let mut report =
-            Reconnected { resent: Vec::new(), lost: std::mem::take(&mut self.given_up) };
-        // What was given up is in the list; answers that were there are still pending in the table.
-        if !former.is_closed() {
-            self.move_requests(&former, sealed, deadline, &mut report);
-        }
-        Ok(report)
-    }
-
-    /// Sends again what the former server had not started, and lists the rest.
-    fn move_requests(
-        &self,
-        former: &ClientChannel,
-        sealed: Sealed<'_>,
-        deadline: &Deadline,
-        report: &mut Reconnected,
-    ) {
-        let mut stuck = false;
-        for number in sealed.pending() {
-            let lost = sealed.lost_request(number, false);
-            let wanted = self.config.resend_not_started && !stuck;
-            let resent = (wanted && lost.state == RequestState::NotStarted)
-                .then(|| self.resend(former, number, deadline));
-            match resent {
-                Some(Ok(new)) => report.resent.push((number.for_caller(), new.for_caller())),
-                outcome => {
-                    // Nothing may overtake a request that could not be sent again.
-                    stuck |= outcome.is_some();
-                    report.lost.push(lost);
-                }
-            }
-        }
-    }
-
-    /// Sends a request again whose bytes still lie in the former segment.
-    fn resend(
-        &self,
-        former: &ClientChannel,
-        number: Number,
-        deadline: &Deadline,
-    ) -> Result<Number> {
-        let unknown = Error::UnknownSequence { sequence: number.for_caller() };
-        let (old, demand) = former.pending_slot(number).ok_or(unknown)?;
-        let data = old.data(&former.segment.payload);
-        let mut claim = self.channel.claim(demand, deadline)?;
-        let len = data.len() as u64;
-        claim.data_mut(&self.channel.segment.payload, len).copy_from_slice(data);
-        Ok(self.channel.commit(claim, len))
-    }
-}
-
-/// Whether a call can be made again: the server was gone before it took the request.
-fn is_not_started(error: &Error) -> bool {
-    match error {
-        Error::PeerDied { request } | Error::PeerClosed { request } => {
-            request.is_none_or(|request| request.state == RequestState::NotStarted)
-        }
-        _ => false,
-    }
-}
-
-fn call(channel: &ClientChannel, data: &[u8], deadline: &Deadline) -> Result<Held> {
-    let number = channel.send_slowly(data, Demand::prefer_cached(data.len() as u64), deadline)?;
-    channel.receive_for(number, deadline)
 }
 
 #[inline(always)]

@@ -1,18 +1,18 @@
 //! One client for many threads.
 
-use super::channel::{Attached, ClientChannel, SEALED, end_error, timed_out};
+use super::channel::{ClientChannel, SEALED, end_error, timed_out};
+use super::connection::Connection;
 use super::lifeline::{Begun, Connected, Lifeline};
 use super::number::Number;
+use super::reconnect::is_not_started;
 use super::turns::{FairLock, LeaderFollowers, Refused};
-use super::{OwnedRequestBuffer, OwnedResponse, Reconnected, RequestLayout, is_not_started};
+use super::{OwnedRequestBuffer, OwnedResponse, Reconnected, RequestLayout};
 use crate::closer::Closer;
 use crate::config::ClientConfig;
 use crate::debug::debug_line;
 use crate::error::{Error, LostRequest, Result};
-use crate::name::ChannelName;
 use crate::sys;
-use crate::v2::layout::Demand;
-use crate::v2::ring::Held;
+use crate::v1::Patience;
 use crate::wait::{Deadline, Peer, Unready, WaitContext, WaitStrategy};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -55,9 +55,9 @@ debug_line!(SharedClient, "SharedClient", |client| name: client.name());
 
 #[derive(Debug)]
 struct Inner {
-    name: ChannelName,
+    name: String,
     config: ClientConfig,
-    connection: RwLock<Arc<Connection>>,
+    connection: RwLock<Arc<SharedConnection>>,
     /// Passed by the one thread that attaches to a new server.
     reconnecting: FairLock,
     /// For the thread inside: what a connection that was given up had in flight, while there is no new
@@ -80,8 +80,8 @@ impl Drop for Inner {
 
 /// One connection, and what its threads need to take turns.
 #[derive(Debug)]
-struct Connection {
-    channel: Attached,
+struct SharedConnection {
+    channel: Connection,
     /// Waiting threads do not sleep as long as they have CPUs to themselves. If they do, and one of them takes
     /// the token of another one, that one looks again at its next slice.
     spins: bool,
@@ -89,9 +89,11 @@ struct Connection {
     receivers: LeaderFollowers,
 }
 
-impl Connection {
-    fn new(channel: Attached, config: &ClientConfig) -> Arc<Self> {
-        channel.ring().set_concurrent();
+impl SharedConnection {
+    fn new(channel: Connection, config: &ClientConfig) -> Arc<Self> {
+        if let Connection::InPlace(channel) = &channel {
+            channel.ring().set_concurrent();
+        }
         let spins = config.wait == WaitStrategy::Spin;
         Arc::new(Self {
             channel,
@@ -109,14 +111,14 @@ impl Connection {
             Refused::Closed if self.channel.has_ended_here() => Error::Closed,
             Refused::Closed => SEALED,
             Refused::Timeout => {
-                let in_flight = self.channel.ring().in_flight();
+                let in_flight = self.channel.in_flight() as u64;
                 Error::Full { needed: size as u64, free: 0, in_flight }
             }
         })
     }
 }
 
-impl Connected for Connection {
+impl Connected for SharedConnection {
     fn end(&self) {
         self.channel.close();
         self.senders.close();
@@ -126,14 +128,14 @@ impl Connected for Connection {
 /// A thread's turn to send, kept by an open request buffer.
 #[derive(Debug)]
 pub(super) struct Turn {
-    connection: Arc<Connection>,
+    connection: Arc<SharedConnection>,
     ticket: u64,
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
         // In a forked child nobody takes turns, and another thread may have held the gate's lock.
-        if self.connection.channel.segment.is_this_process() {
+        if self.connection.channel.is_this_process() {
             self.connection.senders.leave(self.ticket);
         }
     }
@@ -153,13 +155,13 @@ impl Drop for Leave<'_> {
 
 impl SharedClient {
     pub(super) fn new(
-        name: ChannelName,
+        connection: Connection,
         config: ClientConfig,
-        channel: Attached,
         given_up: Vec<LostRequest>,
         life: Arc<Lifeline>,
     ) -> Self {
-        let connection = Connection::new(channel, &config);
+        let name = connection.name().to_owned();
+        let connection = SharedConnection::new(connection, &config);
         life.hand_over(&connection);
         let connection = RwLock::new(connection);
         let inner = Inner {
@@ -178,7 +180,7 @@ impl SharedClient {
     /// # Errors
     /// `WrongProcess` in a forked child, before any lock: another thread may have held it when the
     /// process forked, and is not there to give it back.
-    fn connection(&self) -> Result<Arc<Connection>> {
+    fn connection(&self) -> Result<Arc<SharedConnection>> {
         if self.inner.fork_generation != sys::fork_generation() {
             return Err(Error::WrongProcess);
         }
@@ -187,13 +189,23 @@ impl SharedClient {
 
     /// The channel's name.
     pub fn name(&self) -> &str {
-        self.inner.name.as_str()
+        &self.inner.name
     }
 
     /// What closes this client, all clones of it, for good: as [`close`](Self::close), but there is no
     /// reconnecting.
     pub fn closer(&self) -> Closer {
         Closer::of(&self.inner.life)
+    }
+
+    /// As [`Client::is_in_place`](super::Client::is_in_place); false in a forked child.
+    pub fn is_in_place(&self) -> bool {
+        self.connection().is_ok_and(|connection| connection.channel.is_in_place())
+    }
+
+    /// As [`Client::is_desynchronised`](super::Client::is_desynchronised).
+    pub fn is_desynchronised(&self) -> bool {
+        self.connection().is_ok_and(|connection| connection.channel.is_desynchronised())
     }
 
     /// As [`Client::is_server_connected`](super::Client::is_server_connected).
@@ -204,18 +216,18 @@ impl SharedClient {
     /// What the present server has published about itself; empty if nothing, and in a forked child.
     pub fn server_metadata(&self) -> Vec<u8> {
         let connection = self.connection();
-        connection.map_or(Vec::new(), |connection| connection.channel.server_metadata.clone())
+        connection.map_or(Vec::new(), |connection| connection.channel.server_metadata().to_vec())
     }
 
     /// Requests in flight, of all threads together. Those whose responses were given back since a
     /// request was sent last are still counted.
     pub fn in_flight(&self) -> usize {
-        self.connection().map_or(0, |connection| connection.channel.ring().in_flight() as usize)
+        self.connection().map_or(0, |connection| connection.channel.in_flight())
     }
 
     /// As [`Client::max_request_size`](super::Client::max_request_size).
     pub fn max_request_size(&self) -> usize {
-        self.connection().map_or(0, |connection| connection.channel.ring().max_capacity() as usize)
+        self.connection().map_or(0, |connection| connection.channel.max_request_size())
     }
 
     /// As [`Client::call`](super::Client::call). With [`ClientConfig::resend_not_started`] the request is sent again after a
@@ -258,9 +270,9 @@ impl SharedClient {
         loop {
             let (connection, sent) =
                 self.send(size, layout, content, Reply::ToCaller, &deadline)?;
-            let outcome = sent.and_then(|number| receive(&connection, number, &deadline));
+            let outcome = sent.and_then(|number| receive_for_call(&connection, number, &deadline));
             match outcome {
-                Ok(held) => return Ok(OwnedResponse::new(Arc::clone(&connection.channel), held)),
+                Ok(response) => return Ok(response),
                 Err(error) if self.inner.config.resend_not_started && is_not_started(&error) => {
                     self.replace_failed(&connection, &deadline)?;
                 }
@@ -270,7 +282,7 @@ impl SharedClient {
     }
 
     /// Replaces a connection without being asked to: what is closed is opened again by its owner alone.
-    fn replace_failed(&self, failed: &Arc<Connection>, deadline: &Deadline) -> Result<()> {
+    fn replace_failed(&self, failed: &Arc<SharedConnection>, deadline: &Deadline) -> Result<()> {
         let begun = self.inner.life.begin()?;
         failed.channel.check()?;
         self.replace(failed, begun, deadline).map(drop)
@@ -284,10 +296,10 @@ impl SharedClient {
         content: &mut Content<'_, impl FnMut(&mut [u8])>,
         reply: Reply,
         deadline: &Deadline,
-    ) -> Result<(Arc<Connection>, Result<Number>)> {
-        let demand = layout.demand(size)?;
-        let send = |connection: &Arc<_>| send(connection, size, demand, content, reply, deadline);
-        self.on_current(deadline, send)
+    ) -> Result<(Arc<SharedConnection>, Result<Number>)> {
+        self.on_current(deadline, |connection| {
+            send(connection, size, layout, content, reply, deadline)
+        })
     }
 
     /// Runs `send` on the connection of the moment; and again if it sent nothing because another thread
@@ -295,8 +307,8 @@ impl SharedClient {
     fn on_current<T>(
         &self,
         deadline: &Deadline,
-        mut send: impl FnMut(&Arc<Connection>) -> Result<T>,
-    ) -> Result<(Arc<Connection>, Result<T>)> {
+        mut send: impl FnMut(&Arc<SharedConnection>) -> Result<T>,
+    ) -> Result<(Arc<SharedConnection>, Result<T>)> {
         loop {
             let connection = self.connection()?;
             match send(&connection) {
@@ -308,9 +320,9 @@ impl SharedClient {
 
     /// Whether another connection is there in the place of this one, waiting for a thread that is just
     /// making it.
-    fn was_replaced(&self, connection: &Arc<Connection>, deadline: &Deadline) -> bool {
+    fn was_replaced(&self, connection: &Arc<SharedConnection>, deadline: &Deadline) -> bool {
         let channel = &connection.channel;
-        if !channel.segment.is_this_process() || channel.has_ended_here() || !channel.is_sealed() {
+        if !channel.is_this_process() || channel.has_ended_here() || !channel.is_sealed() {
             return false;
         }
         let gate = &self.inner.reconnecting;
@@ -368,14 +380,22 @@ impl SharedClient {
         layout: RequestLayout,
         timeout: Duration,
     ) -> Result<OwnedRequestBuffer> {
-        let (demand, deadline) = (layout.demand(size)?, Deadline::after(timeout));
+        let deadline = Deadline::after(timeout);
         let (_, acquired) = self.on_current(&deadline, |connection| {
             let ticket = connection.take_turn(size, &deadline)?;
             let turn = Turn { connection: Arc::clone(connection), ticket };
-            let claim = connection.channel.claim(demand, &deadline)?;
+            let buffer = match &connection.channel {
+                Connection::InPlace(channel) => {
+                    let claim = channel.claim(layout.demand(size)?, &deadline)?;
+                    OwnedRequestBuffer::new(Arc::clone(channel), claim, size as u64, turn)
+                }
+                Connection::TwoBuffers(channel) => {
+                    let filling = channel.acquire(size, &deadline, Patience::UntilDeadline)?;
+                    OwnedRequestBuffer::of_two_buffers(filling, turn)
+                }
+            };
             connection.senders.opened();
-            let channel = Arc::clone(&connection.channel);
-            Ok(OwnedRequestBuffer::new(channel, claim, size as u64, turn))
+            Ok(buffer)
         })?;
         acquired
     }
@@ -388,9 +408,14 @@ impl SharedClient {
     /// The same.
     pub fn receive_response(&self, timeout: Duration) -> Result<OwnedResponse> {
         let (connection, deadline) = (self.connection()?, Deadline::after(timeout));
-        let channel = &connection.channel;
+        let channel = match &connection.channel {
+            Connection::InPlace(channel) => channel,
+            Connection::TwoBuffers(channel) => {
+                return channel.receive(None, &deadline).map(OwnedResponse::of_two_buffers);
+            }
+        };
         channel.check()?;
-        let waited = wait(&connection, &deadline, || channel.next_ready());
+        let waited = wait(&connection, channel, &deadline, || channel.next_ready());
         let held = channel.settle_next(&deadline, waited)?;
         Ok(OwnedResponse::new(Arc::clone(channel), held))
     }
@@ -402,13 +427,20 @@ impl SharedClient {
     /// The same.
     pub fn poll_response_for(&self, sequence: u64, timeout: Duration) -> Result<OwnedResponse> {
         let (connection, number) = self.find(sequence)?;
-        let (channel, deadline) = (&connection.channel, Deadline::after(timeout));
+        let deadline = Deadline::after(timeout);
+        let channel = match &connection.channel {
+            Connection::InPlace(channel) => channel,
+            Connection::TwoBuffers(channel) => {
+                let received = channel.receive(Some(sequence), &deadline);
+                return received.map(OwnedResponse::of_two_buffers);
+            }
+        };
         channel.check()?;
         if let Some(held) = channel.receive_at_once(number) {
             return Ok(OwnedResponse::new(Arc::clone(channel), held));
         }
         let was_for_anybody = channel.set_addressed(number, true);
-        let held = match wait(&connection, &deadline, || channel.look(number)) {
+        let held = match wait(&connection, channel, &deadline, || channel.look(number)) {
             Err(Unready::Timeout) => {
                 if was_for_anybody && channel.set_addressed(number, false) {
                     // A thread that takes any response may have passed it over.
@@ -427,14 +459,16 @@ impl SharedClient {
     /// The same.
     pub fn receive_response_for(&self, sequence: u64, timeout: Duration) -> Result<OwnedResponse> {
         let (connection, number) = self.find(sequence)?;
-        let held = if timeout.is_zero() {
-            connection.channel.check()?;
-            connection.channel.poll_for(number)?
-        } else {
-            let deadline = Deadline::after(timeout);
-            receive(&connection, number, &deadline)?
-        };
-        Ok(OwnedResponse::new(Arc::clone(&connection.channel), held))
+        if !timeout.is_zero() {
+            return receive(&connection, number, &Deadline::after(timeout));
+        }
+        match &connection.channel {
+            Connection::InPlace(channel) => {
+                channel.check()?;
+                Ok(OwnedResponse::new(Arc::clone(channel), channel.poll_for(number)?))
+            }
+            Connection::TwoBuffers(_) => self.poll_response_for(sequence, timeout),
+        }
     }
 
     /// As [`Client::cancel`](super::Client::cancel).
@@ -488,7 +522,7 @@ impl SharedClient {
     /// Replaces the connection that failed, unless another thread has done so already.
     fn replace(
         &self,
-        failed: &Arc<Connection>,
+        failed: &Arc<SharedConnection>,
         begun: Begun,
         deadline: &Deadline,
     ) -> Result<Reconnected> {
@@ -502,26 +536,27 @@ impl SharedClient {
             return Ok(Reconnected::default());
         }
         let former = &failed.channel;
-        if !former.is_closed() && former.has_server() {
-            if former.check().is_ok() && !former.ring().is_exhausted() {
+        if !former.is_closed() {
+            let has_server = former.has_server();
+            if has_server && former.works() {
                 // Others have requests in flight there.
                 return Ok(Reconnected::default());
             }
-            *self.given_up() = former.seal().report();
-            former.leave();
+            if has_server || !former.is_in_place() {
+                self.given_up().extend(former.leave());
+            }
         }
         let is_closed = || self.inner.life.closed_since(begun);
-        let (name, config) = (&self.inner.name, &self.inner.config);
-        let channel = ClientChannel::attach(name, config, deadline, &is_closed)?;
-        let connection = Connection::new(channel, config);
+        let config = &self.inner.config;
+        let channel = former.connect_again(config, deadline, &is_closed)?;
+        let connection = SharedConnection::new(channel, config);
         self.inner.life.renew(begun, &connection)?;
         // Who finds the former one sealed finds the new one as soon as it can look.
         let mut current = self.inner.connection.write().unwrap_or_else(PoisonError::into_inner);
-        let sealed = former.seal();
-        connection.channel.count_on(sealed);
+        let left = former.seal_for(&connection.channel);
         let lost = match former.is_closed() {
             true => std::mem::take(&mut *self.given_up()),
-            false => sealed.report(),
+            false => left,
         };
         // Before the new connection is found, where the numbers are no more.
         self.remember(former.peer(), &lost);
@@ -557,7 +592,7 @@ impl SharedClient {
     ///
     /// # Errors
     /// If that connection was replaced: its end, once for each request that it left.
-    fn find(&self, sequence: u64) -> Result<(Arc<Connection>, Number)> {
+    fn find(&self, sequence: u64) -> Result<(Arc<SharedConnection>, Number)> {
         let (connection, number) = (self.connection()?, Number::of_caller(sequence));
         if connection.channel.has_counted(number) {
             return Ok((connection, number));
@@ -598,7 +633,7 @@ enum Content<'d, F> {
 }
 
 impl<F: FnMut(&mut [u8])> Content<'_, F> {
-    fn write(&mut self, connection: &Connection, to: &mut [u8]) {
+    fn write(&mut self, connection: &SharedConnection, to: &mut [u8]) {
         match self {
             Self::Copy(data) => to.copy_from_slice(data),
             Self::Fill(fill) => {
@@ -611,16 +646,23 @@ impl<F: FnMut(&mut [u8])> Content<'_, F> {
 }
 
 fn send(
-    connection: &Connection,
+    connection: &SharedConnection,
     size: usize,
-    demand: Demand,
+    layout: RequestLayout,
     content: &mut Content<'_, impl FnMut(&mut [u8])>,
     reply: Reply,
     deadline: &Deadline,
 ) -> Result<Number> {
-    let channel = &*connection.channel;
     let _turn = Leave { gate: &connection.senders, ticket: connection.take_turn(size, deadline)? };
-    let mut claim = channel.claim(demand, deadline)?;
+    let channel = match &connection.channel {
+        Connection::InPlace(channel) => channel,
+        Connection::TwoBuffers(channel) => {
+            let mut filling = channel.acquire(size, deadline, Patience::UntilDeadline)?;
+            content.write(connection, filling.data_mut());
+            return filling.commit(reply == Reply::ToCaller).map(Number::of_caller);
+        }
+    };
+    let mut claim = channel.claim(layout.demand(size)?, deadline)?;
     if reply == Reply::ToCaller {
         claim = claim.addressed();
     }
@@ -645,28 +687,55 @@ impl Drop for OpenClaim<'_> {
     }
 }
 
-/// Waits for the answer to one request.
-fn receive(connection: &Connection, number: Number, deadline: &Deadline) -> Result<Held> {
-    let channel = &*connection.channel;
-    channel.check()?;
-    match channel.receive_at_once(number) {
-        Some(held) => Ok(held),
-        None => {
-            channel.set_addressed(number, true);
-            let waited = wait(connection, deadline, || channel.look(number));
-            channel.settle(number, deadline, waited)
+/// Waits for the response to the request of a call.
+fn receive_for_call(
+    connection: &SharedConnection,
+    number: Number,
+    deadline: &Deadline,
+) -> Result<OwnedResponse> {
+    match &connection.channel {
+        Connection::InPlace(_) => receive(connection, number, deadline),
+        Connection::TwoBuffers(channel) => {
+            let received = channel.receive_for_call(number.for_caller(), deadline);
+            received.map(OwnedResponse::of_two_buffers)
         }
     }
+}
+
+/// Waits for the answer to one request.
+fn receive(
+    connection: &SharedConnection,
+    number: Number,
+    deadline: &Deadline,
+) -> Result<OwnedResponse> {
+    let channel = match &connection.channel {
+        Connection::InPlace(channel) => channel,
+        Connection::TwoBuffers(channel) => {
+            let received = channel.receive_or_cancel(number.for_caller(), deadline);
+            return received.map(OwnedResponse::of_two_buffers);
+        }
+    };
+    channel.check()?;
+    let held = match channel.receive_at_once(number) {
+        Some(held) => held,
+        None => {
+            channel.set_addressed(number, true);
+            let waited = wait(connection, channel, deadline, || channel.look(number));
+            channel.settle(number, deadline, waited)?
+        }
+    };
+    Ok(OwnedResponse::new(Arc::clone(channel), held))
 }
 
 /// Waits among threads that all wait for answers, until `look` finds this one's. One of them, the
 /// leader, waits on the semaphore (one thread per process may); whenever it is woken, all look.
 fn wait<T>(
-    connection: &Connection,
+    connection: &SharedConnection,
+    channel: &ClientChannel,
     deadline: &Deadline,
     mut look: impl FnMut() -> Option<T>,
 ) -> std::result::Result<T, Unready> {
-    let (channel, crowd) = (&**connection.channel, &connection.receivers);
+    let crowd = &connection.receivers;
     if connection.spins {
         // Nobody waits on the semaphore.
         return channel.await_response(deadline, channel, look);

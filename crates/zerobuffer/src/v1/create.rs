@@ -1,10 +1,11 @@
 //! The reader's way to a segment: create it whole, take over from a reader that died, and remove it.
 
 use super::layout::{Geometry, OIEB, SIZE_AND_VERSION, oieb};
-use super::liveness::{Liveness, PeerWatch};
+use super::liveness::PeerWatch;
 use super::locks::{self, Locks};
 use super::segment::{Home, NamedSemaphore, Segment, foreign, open_error, unlink_semaphore};
 use super::words::Oieb;
+use crate::config::Liveness;
 use crate::error::{Error, Medium, OTHER_OWNER, Result};
 use crate::memory::{MemoryProvider, SharedMemory, SharedMemoryView};
 use crate::name::BufferName;

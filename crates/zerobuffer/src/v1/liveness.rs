@@ -1,6 +1,7 @@
 //! Who is alive, as far as version 1 lets one know: a pid in the header, and the reader's lock files.
 
 use super::locks;
+use crate::config::Liveness;
 use crate::name::BufferName;
 use crate::sys::{self, Process};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,23 +13,6 @@ use std::time::Duration;
 pub(super) const SLICE: Duration = Duration::from_millis(20);
 /// Between two checks of a lock: each check can make a reader fail that is being created (rule P2).
 const LOCK_PAUSE: Duration = Duration::from_secs(1);
-
-/// How one side finds out that the other one has ended without closing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Liveness {
-    /// By the peer's process id, as existing v1 programs do. Right where both sides see the same process
-    /// ids, and wrong both ways where they do not; a zombie counts as dead, another user's process as
-    /// alive.
-    #[default]
-    Pid,
-    /// A reader is alive while it holds one of its lock files: right across containers that share /tmp
-    /// and /dev/shm but not their process ids. Writers hold no lock, so a writer that does not close
-    /// keeps its place until the reader is created again.
-    Lock,
-    /// Nobody is ever taken for dead: for containers that share nothing but /dev/shm.
-    None,
-}
 
 /// One side's view of the other's process.
 #[derive(Debug)]

@@ -8,7 +8,7 @@
 //! | receive frames | [`Reader`], which creates the buffer |
 //! | send frames | [`Writer`], which attaches to it |
 //! | answer requests | [`DuplexServer`] |
-//! | send requests | [`DuplexClient`] |
+//! | send requests | [`Client`](crate::Client), which finds either kind of channel |
 //!
 //! # What holds
 //!
@@ -21,7 +21,7 @@
 //!
 //! - Which response belongs to which request: they are counted (rule X1 of `docs/protocol-v1.md`). An
 //!   existing server whose handler fails shifts all later responses; see
-//!   [`DuplexClient::is_desynchronised`].
+//!   [`Client::is_desynchronised`](crate::Client::is_desynchronised).
 //! - More than one writer, one client, one server of a name.
 //! - Frames of no bytes, and any mix of frames longer than half of the ring: see
 //!   [`Error::WouldNeverFit`](crate::Error::WouldNeverFit).
@@ -48,15 +48,15 @@ mod segment;
 mod words;
 mod writer;
 
+pub use crate::config::Liveness;
 pub use crate::name::BufferName;
 pub use config::{ReaderConfig, WriterConfig};
 pub use create::remove_leftovers;
+pub(crate) use duplex::{Channel, Filling, Patience, SAME_LENGTH};
 pub use duplex::{
-    Draft, DuplexClient, DuplexClientConfig, DuplexResponse, DuplexServer, DuplexServerConfig,
-    DuplexServerStatistics, OwnedDuplexResponse, Reply, Request, RequestBuffer,
+    Draft, DuplexServer, DuplexServerConfig, DuplexServerStatistics, Reply, Request,
     is_duplex_server_running,
 };
-pub use liveness::Liveness;
 pub use reader::{Frame, OwnedFrame, Reader, segment_size};
 pub use ring::{ReaderStatistics, WriterStatistics};
 pub use writer::{FrameBuffer, Writer};

@@ -48,7 +48,7 @@ fn movable_clients(t: &Scene) {
     is_a_line(&client.closer(), &["Closer"]);
     drop(client);
     let client = DuplexChannelFactory::new().create_client(t.name(), LONG).unwrap();
-    is_a_line(&client, &["InPlace", t.name()]);
+    is_a_line(&client, &["Client", t.name()]);
 }
 
 #[test]
@@ -75,14 +75,14 @@ fn what_belongs_to_version_1_prints_as_one_short_line() {
                 reply.write(request.data())
             })
             .unwrap();
-        let client = v1::DuplexClient::connect(t.name(), LONG).unwrap();
-        is_a_line(&client, &["DuplexClient", t.name(), "in_flight: 0"]);
+        let client = Client::connect(t.name(), LONG).unwrap();
+        is_a_line(&client, &["Client", t.name()]);
         let buffer = client.acquire_request_buffer(30).unwrap();
         is_a_line(&buffer, &["RequestBuffer", "len: 30"]);
         buffer.commit().unwrap();
         let response = client.receive_response(LONG).unwrap();
-        is_a_line(&response, &["DuplexResponse", "sequence: 1", "len: 30"]);
-        is_a_line(&response.into_owned(), &["OwnedDuplexResponse", "len: 30"]);
+        is_a_line(&response, &["Response", "sequence: 1", "len: 30"]);
+        is_a_line(&response.into_owned(), &["OwnedResponse", "len: 30"]);
         drop(client);
         server.stop().unwrap();
         drop(server);
@@ -92,9 +92,9 @@ fn what_belongs_to_version_1_prints_as_one_short_line() {
         server.start(|draft: &mut Draft<'_>| is_a_line(draft, &["Draft", "len: 3"])).unwrap();
         is_a_line(&server, &["MutableDuplexServer", t.name()]);
         let client = factory.create_client(t.name(), LONG).unwrap();
-        is_a_line(&client, &["TwoBuffers", t.name()]);
+        is_a_line(&client, &["Client", t.name()]);
         let sequence = client.send_request(&[1; 3]).unwrap();
-        is_a_line(&client.receive_response_for(sequence, LONG).unwrap(), &["TwoBuffers", "len: 3"]);
+        is_a_line(&client.receive_response_for(sequence, LONG).unwrap(), &["Response", "len: 3"]);
     });
 }
 

@@ -336,7 +336,7 @@ fn a_frames_memory_stays_mapped_after_everything_else_is_gone() {
 
         let mut server = v1::DuplexServer::create(t.name(), BufferConfig::new(64, 4096)).unwrap();
         server.start_mutable(|_: &mut v1::Draft<'_>| ()).unwrap();
-        let client = v1::DuplexClient::connect(t.name(), LONG).unwrap();
+        let client = Client::connect(t.name(), LONG).unwrap();
         let mut buffer = client.acquire_request_buffer(5).unwrap();
         buffer.data_mut().copy_from_slice(b"hello");
         memories.push(buffer.memory());

@@ -1,5 +1,6 @@
 //! Who closes a reader, a writer or a client ends every wait in it.
 
+use crate::clients::connect;
 use crate::support::Unique;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -92,7 +93,7 @@ fn a_close_ends_the_waits_of_a_client_of_two_buffers() {
             let _ = opened.recv();
         })
         .unwrap();
-    let client = v1::DuplexClient::connect(&name, LONG).unwrap();
+    let mut client = connect(&name, LONG).unwrap();
     let (closer, began) = (client.closer(), AtomicUsize::new(0));
     let client = std::thread::scope(|scope| {
         let began = &began;
@@ -110,7 +111,7 @@ fn a_close_ends_the_waits_of_a_client_of_two_buffers() {
     assert_eq!(kind(client.send_request(b"x")), ErrorKind::Closed);
     assert_eq!(kind(client.receive_response(FOR_EVER)), ErrorKind::Closed);
     drop(client);
-    let client = v1::DuplexClient::connect(&name, LONG).unwrap();
+    let mut client = connect(&name, LONG).unwrap();
     assert_eq!(client.call(b"x", LONG).unwrap().data(), b"x");
     drop(client);
     server.closer().close();

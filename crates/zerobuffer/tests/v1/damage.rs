@@ -1,10 +1,11 @@
 //! What a broken peer may do to the words that a buffer's reader writes once: it must not keep everybody
 //! else out for ever.
 
+use crate::clients::connect;
 use crate::support::{LONG, Unique, field, peek, poke, until};
 use std::time::Duration;
-use zerobuffer::v1::{Draft, DuplexClient, DuplexServer, Reader, Reply, Request, Writer};
-use zerobuffer::{BufferConfig, Error, ErrorKind};
+use zerobuffer::v1::{Draft, DuplexServer, Reader, Reply, Request, Writer};
+use zerobuffer::{BufferConfig, Client, Error, ErrorKind};
 
 /// The words of a header that nobody changes while the buffer lives, with a value that they never have.
 const FIXED: [(u64, u64); 5] = [
@@ -104,10 +105,10 @@ fn r17_frames_before_the_damage_are_delivered_all_of_them() {
 
 /// Until its server has seen the damage, a buffer that is incompatible, or its reader dead, is what
 /// clients find.
-fn connect(name: &str) -> DuplexClient {
+fn connect_at_last(name: &str) -> Client {
     let mut client = None;
     until("a sound buffer", || {
-        client = DuplexClient::connect(name, Duration::from_secs(1)).ok();
+        client = connect(name, Duration::from_secs(1)).ok();
         client.is_some()
     });
     client.unwrap()
@@ -121,12 +122,12 @@ fn r17_a_server_recovers_from_words_that_were_written_over() {
             let name = Unique::new("server-words");
             let mut server = DuplexServer::create(&name, ring()).unwrap();
             server.start_mutable(|_: &mut Draft<'_>| {}).unwrap();
-            let client = with_client.then(|| DuplexClient::connect(&name, LONG).unwrap());
+            let client = with_client.then(|| connect(&name, LONG).unwrap());
             poke(&format!("{}_request", &*name), word, value);
             if let Some(client) = client {
                 until("the end", || !client.is_server_connected());
             }
-            assert_eq!(connect(&name).call(b"hello", LONG).unwrap().data(), b"hello");
+            assert_eq!(connect_at_last(&name).call(b"hello", LONG).unwrap().data(), b"hello");
         }
     }
 }
@@ -164,7 +165,7 @@ fn x4_a_server_does_not_wait_for_room_where_its_client_sends_no_more() {
     drop(requests);
     until("the end of the connection", || !server.is_client_connected());
     drop(responses);
-    let client = DuplexClient::connect(&name, LONG).unwrap();
+    let mut client = connect(&name, LONG).unwrap();
     assert_eq!(client.call(b"x", LONG).unwrap().len(), 1500);
 }
 
@@ -180,7 +181,7 @@ fn r17_a_server_that_waits_for_room_sees_that_its_own_words_were_written_over() 
             && peek(&request, field::SIZE_AND_VERSION) == old
     });
     drop((responses, requests));
-    let client = DuplexClient::connect(&name, LONG).unwrap();
+    let mut client = connect(&name, LONG).unwrap();
     assert_eq!(client.call(b"x", LONG).unwrap().len(), 1500);
     drop((client, server));
 }

@@ -1,15 +1,15 @@
 //! Requests and responses over two buffers, in one process. `Reader` and `Writer` play the deployed
 //! peers that do what ours do not.
 
+use crate::clients::{connect, two_buffers};
 use crate::support::{LONG, SOON, Unique, field, peek, until};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use zerobuffer::v1::{
-    self, Draft, DuplexClient, DuplexClientConfig, DuplexServer, DuplexServerConfig, Reader, Reply,
-    Request, Writer,
+    self, Draft, DuplexServer, DuplexServerConfig, Reader, Reply, Request, Writer,
 };
-use zerobuffer::{BufferConfig, Error, ErrorKind, Result};
+use zerobuffer::{BufferConfig, Client, Error, ErrorKind, Result};
 
 fn ring() -> BufferConfig {
     BufferConfig::new(256, 1 << 16)
@@ -32,7 +32,7 @@ fn echoes_of_all_sizes_come_back() {
         .start_immutable(|request: &Request, reply: &mut Reply| reply.write(request.data()))
         .unwrap();
     assert!(server.is_running());
-    let client = DuplexClient::connect(&name, LONG).unwrap();
+    let mut client = connect(&name, LONG).unwrap();
     assert!(client.is_server_connected());
     until("the client", || server.is_client_connected());
     for (index, size) in [1, 1024, 102_400, 500_000].into_iter().enumerate() {
@@ -60,11 +60,11 @@ fn a_client_of_a_server_that_went_away_reaches_the_next_one() {
     let request_name = format!("{}_request", &*name);
     let stopping = Reader::create(&request_name, ring()).unwrap();
     std::thread::scope(|scope| {
-        let client = scope.spawn(|| DuplexClient::connect(&name, LONG));
+        let client = scope.spawn(|| connect(&name, LONG));
         until("the client", || stopping.is_writer_connected());
         drop(stopping);
         let _server = echo(&name);
-        let client = client.join().unwrap().unwrap();
+        let mut client = client.join().unwrap().unwrap();
         assert_eq!(client.call(b"hello", LONG).unwrap().data(), b"hello");
     });
 }
@@ -80,8 +80,8 @@ fn a_mutable_handler_edits_a_copy() {
             draft.data_mut().iter_mut().for_each(|byte| *byte ^= key);
         })
         .unwrap();
-    let config = DuplexClientConfig::new().metadata([0x55]);
-    let client = DuplexClient::connect_with(&name, LONG, config).unwrap();
+    let config = two_buffers().metadata([0x55]);
+    let mut client = Client::connect_with(&name, LONG, config).unwrap();
     let response = client.call(&[0x0f; 100], LONG).unwrap();
     assert_eq!(response.data(), [0x5a; 100]);
     let request = crate::support::ring(&format!("{}_request", &*name), 16, 100);
@@ -93,7 +93,7 @@ fn a_mutable_handler_edits_a_copy() {
 fn x1_pipelined_requests_are_answered_in_their_order() {
     let name = Unique::new("pipeline");
     let _server = echo(&name);
-    let client = DuplexClient::connect(&name, LONG).unwrap();
+    let client = connect(&name, LONG).unwrap();
     for round in 0..20_u64 {
         let sent: Vec<u64> = (0..20)
             .map(|index| client.send_request(&(round * 20 + index).to_le_bytes()).unwrap())
@@ -146,7 +146,7 @@ fn x1_a_failing_handler_closes_the_channel() {
         .unwrap();
     let failing = ["error", "panic", "silence", "empty", "too long"];
     for request in failing {
-        let client = DuplexClient::connect(&name, LONG).unwrap();
+        let mut client = connect(&name, LONG).unwrap();
         assert_eq!(client.call(b"twice", LONG).unwrap().data(), b"once");
         let next = client.send_request(b"before");
         let start = Instant::now();
@@ -182,7 +182,7 @@ fn x1_a_failure_response_keeps_the_pairs_together() {
             }
         })
         .unwrap();
-    let client = DuplexClient::connect(&name, LONG).unwrap();
+    let mut client = connect(&name, LONG).unwrap();
     for round in 0..30_u8 {
         let expected = match round % 3 {
             0 => b"failed: zero".to_vec(),
@@ -211,7 +211,7 @@ fn x1_a_late_response_is_swallowed_and_shown() {
             }
         })
         .unwrap();
-    let client = DuplexClient::connect(&name, LONG).unwrap();
+    let mut client = connect(&name, LONG).unwrap();
     let start = Instant::now();
     let error = client.call(b"first", Duration::from_millis(50)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
@@ -267,7 +267,7 @@ fn x1_a_response_that_nobody_asked_for_ends_the_pairing() {
     let sent = std::sync::Barrier::new(2);
     std::thread::scope(|scope| {
         let client = scope.spawn(|| {
-            let client = DuplexClient::connect(&name, LONG).unwrap();
+            let mut client = connect(&name, LONG).unwrap();
             assert_eq!(client.call(b"one", LONG).unwrap().data(), b"one");
             assert!(!client.is_desynchronised());
             sent.wait();
@@ -295,7 +295,7 @@ fn x2_x3_a_client_announces_itself_in_order_and_waits_for_its_server() {
     let response_buffer = format!("/dev/shm/{}_response", &*name);
     std::thread::scope(|scope| {
         let client = scope.spawn(|| {
-            let client = DuplexClient::connect(&name, LONG).unwrap();
+            let mut client = connect(&name, LONG).unwrap();
             client.call(b"request", LONG).unwrap().data().to_vec()
         });
         server.requests.wait_for_writer(LONG).unwrap();
@@ -315,12 +315,12 @@ fn x2_x3_a_client_announces_itself_in_order_and_waits_for_its_server() {
 #[test]
 fn x3_a_server_that_does_not_answer_is_not_running() {
     let name = Unique::new("mute");
-    let error = DuplexClient::connect(&name, Duration::from_millis(30)).unwrap_err();
+    let error = connect(&name, Duration::from_millis(30)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotRunning);
     assert!(!v1::is_duplex_server_running(&name).unwrap());
     let server = Deployed::new(&name);
     assert!(v1::is_duplex_server_running(&name).unwrap());
-    let error = DuplexClient::connect(&name, Duration::from_millis(50)).unwrap_err();
+    let error = connect(&name, Duration::from_millis(50)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotRunning);
     assert_eq!(peek(&format!("{}_request", &*name), field::WRITER_PID), 0, "undone");
     drop(server);
@@ -340,7 +340,7 @@ fn x2_a_server_is_there_at_once_and_waits() {
     assert!(server.is_running() && !server.is_client_connected());
     let error = DuplexServer::create(&name, ring()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyRunning);
-    let client = DuplexClient::connect(&name, LONG).unwrap();
+    let mut client = connect(&name, LONG).unwrap();
     assert_eq!(client.call(b"x", LONG).unwrap().data(), b"x");
 }
 
@@ -354,10 +354,10 @@ fn x4_one_client_after_the_other_is_served() {
         .unwrap();
     for round in 0..10_u8 {
         let metadata = vec![round + 1; 1 + round as usize];
-        let config = DuplexClientConfig::new().metadata(metadata.clone());
-        let client = DuplexClient::connect_with(&name, LONG, config).unwrap();
+        let config = two_buffers().metadata(metadata.clone());
+        let mut client = Client::connect_with(&name, LONG, config).unwrap();
         assert_eq!(client.call(b"who?", LONG).unwrap().data(), metadata);
-        let error = DuplexClient::connect(&name, Duration::ZERO).unwrap_err();
+        let error = connect(&name, Duration::ZERO).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Busy);
         // Requests left behind are not answered to the next client.
         client.send_request(b"left behind").unwrap();
@@ -376,11 +376,11 @@ fn x4_a_client_without_metadata_does_not_inherit_any() {
         })
         .unwrap();
     for _ in 0..10 {
-        let config = DuplexClientConfig::new().metadata([7; 7]);
-        let client = DuplexClient::connect_with(&name, LONG, config).unwrap();
+        let config = two_buffers().metadata([7; 7]);
+        let mut client = Client::connect_with(&name, LONG, config).unwrap();
         assert_eq!(client.call(b"who?", LONG).unwrap().data(), [7]);
         drop(client);
-        let client = DuplexClient::connect(&name, LONG).unwrap();
+        let mut client = connect(&name, LONG).unwrap();
         assert_eq!(client.call(b"who?", LONG).unwrap().data(), [0]);
     }
 }
@@ -390,8 +390,8 @@ fn x4_a_client_without_metadata_does_not_inherit_any() {
 fn x5_requests_in_flight_are_bounded_by_the_response_buffer() {
     let name = Unique::new("bounded");
     let _server = echo(&name);
-    let config = DuplexClientConfig::new().response_buffer(BufferConfig::new(0, 4096));
-    let client = DuplexClient::connect_with(&name, LONG, config.clone()).unwrap();
+    let config = two_buffers().response_buffer(BufferConfig::new(0, 4096));
+    let client = Client::connect_with(&name, LONG, config.clone()).unwrap();
     for _ in 0..2 {
         client.send_request(&[1; 1000]).unwrap();
     }
@@ -400,7 +400,7 @@ fn x5_requests_in_flight_are_bounded_by_the_response_buffer() {
     client.receive_response(LONG).unwrap();
     client.send_request(&[1; 1000]).unwrap();
     drop(client);
-    let client = DuplexClient::connect_with(&name, LONG, config.max_in_flight(1)).unwrap();
+    let client = Client::connect_with(&name, LONG, config.max_in_flight(1)).unwrap();
     client.send_request(b"x").unwrap();
     assert_eq!(client.send_request(b"x").unwrap_err().kind(), ErrorKind::Full);
 }
@@ -412,8 +412,8 @@ fn a_full_response_ring_blocks_the_server_until_there_is_room() {
     let config = DuplexServerConfig::new(ring()).stop_timeout(LONG);
     let mut server = DuplexServer::create(&name, config).unwrap();
     server.start_immutable(|_: &Request, reply: &mut Reply| reply.write(&[9; 1500])).unwrap();
-    let config = DuplexClientConfig::new().response_buffer(BufferConfig::new(0, 4096));
-    let client = DuplexClient::connect_with(&name, LONG, config).unwrap();
+    let config = two_buffers().response_buffer(BufferConfig::new(0, 4096));
+    let client = Client::connect_with(&name, LONG, config).unwrap();
     for _ in 0..10 {
         client.send_request(b"x").unwrap();
     }
@@ -440,11 +440,11 @@ fn x6_the_response_buffer_is_configurable() {
     let name = Unique::new("response-size");
     let _server = echo(&name);
     let size = || std::fs::metadata(format!("/dev/shm/{}_response", &*name)).unwrap().len();
-    let client = DuplexClient::connect(&name, LONG).unwrap();
+    let client = connect(&name, LONG).unwrap();
     assert_eq!(size(), 128 + 4096 + (32 << 20));
     drop(client);
-    let config = DuplexClientConfig::new().response_buffer(BufferConfig::new(0, 1 << 20));
-    let _client = DuplexClient::connect_with(&name, LONG, config).unwrap();
+    let config = two_buffers().response_buffer(BufferConfig::new(0, 1 << 20));
+    let _client = Client::connect_with(&name, LONG, config).unwrap();
     assert_eq!(size(), 128 + (1 << 20));
 }
 
@@ -454,7 +454,7 @@ fn a_slow_handler_is_waited_for() {
     let name = Unique::new("slow-handler");
     let mut server = DuplexServer::create(&name, ring()).unwrap();
     server.start_mutable(|_: &mut Draft| std::thread::sleep(Duration::from_millis(100))).unwrap();
-    let client = DuplexClient::connect(&name, LONG).unwrap();
+    let mut client = connect(&name, LONG).unwrap();
     let start = Instant::now();
     for _ in 0..3 {
         client.call(b"x", LONG).unwrap();
@@ -467,7 +467,7 @@ fn a_slow_handler_is_waited_for() {
 fn a_stopped_server_is_noticed_and_its_name_free() {
     let name = Unique::new("stopped");
     let mut server = echo(&name);
-    let client = DuplexClient::connect(&name, LONG).unwrap();
+    let client = connect(&name, LONG).unwrap();
     let sent: Vec<u64> = (0..3).map(|_| client.send_request(b"x").unwrap()).collect();
     until("the answers", || server.statistics().responses == 3);
     server.stop().unwrap();
@@ -479,7 +479,7 @@ fn a_stopped_server_is_noticed_and_its_name_free() {
     assert_eq!((error.kind(), error.lost_request()), (ErrorKind::PeerClosed, None));
     assert_eq!(client.send_request(b"x").unwrap_err().kind(), ErrorKind::PeerClosed);
     drop(client);
-    let client = DuplexClient::connect(&name, LONG).unwrap();
+    let mut client = connect(&name, LONG).unwrap();
     assert_eq!(client.call(b"again", LONG).unwrap().data(), b"again");
     drop(again);
 }
@@ -493,6 +493,6 @@ fn handlers_return_what_they_like() {
         reply.write(&request.sequence().to_le_bytes())
     };
     server.start_immutable(handler).unwrap();
-    let client = DuplexClient::connect(&name, LONG).unwrap();
+    let mut client = connect(&name, LONG).unwrap();
     assert_eq!(client.call(b"?", LONG).unwrap().data(), 1_u64.to_le_bytes());
 }

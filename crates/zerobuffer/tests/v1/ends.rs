@@ -1,12 +1,13 @@
 //! Ends that stay ends, and an idle server that loses its objects.
 
+use crate::clients::connect;
 use crate::support::{LONG, Unique, until};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 use zerobuffer::BufferConfig;
-use zerobuffer::v1::{Draft, DuplexClient, DuplexServer, DuplexServerConfig};
+use zerobuffer::v1::{Draft, DuplexServer, DuplexServerConfig};
 
 /// What there is of a channel's request buffer.
 fn request_traces(name: &Unique) -> Vec<String> {
@@ -24,7 +25,7 @@ fn a_handler_that_does_not_return_leaves_nothing_under_the_name_of_a_stopped_ser
         let _ = gate.lock().unwrap().recv();
     };
     server.start_mutable(wait).unwrap();
-    let client = DuplexClient::connect(&name, LONG).unwrap();
+    let client = connect(&name, LONG).unwrap();
     client.send_request(b"x").unwrap();
     until("a stuck handler", || server.statistics().requests == 1);
     server.stop().unwrap();
@@ -48,7 +49,7 @@ fn a_server_that_is_making_a_new_request_buffer_stops_for_good() {
         // Without a response to failures the channel is closed, and made anew.
         server.start_mutable(|_: &mut Draft<'_>| Err::<(), _>("on purpose")).unwrap();
         let first = inode();
-        let client = DuplexClient::connect(&name, LONG).unwrap();
+        let mut client = connect(&name, LONG).unwrap();
         assert!(client.call(b"x", LONG).is_err());
         drop(client);
         until("another buffer", || ![0, first].contains(&inode()));
@@ -76,7 +77,7 @@ fn an_idle_server_makes_anew_whatever_of_its_request_buffer_is_lost() {
         });
         // A client may meet the buffer that is being given up.
         until("service", || {
-            let client = DuplexClient::connect(&name, LONG).unwrap();
+            let mut client = connect(&name, LONG).unwrap();
             client.call(b"ab", LONG).is_ok_and(|response| response.data() == b"ba")
         });
     }

@@ -3,12 +3,14 @@
 #![allow(clippy::disallowed_methods)]
 
 mod buffer;
+mod clients;
 mod closing;
 mod damage;
 mod duplex;
 mod ends;
 mod messages;
 mod process;
+mod shared;
 mod support;
 mod wire;
 

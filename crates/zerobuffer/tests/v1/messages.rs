@@ -1,9 +1,10 @@
 //! What errors say: of a buffer, of a channel, and of what is behind them.
 
+use crate::clients::{connect, two_buffers};
 use crate::support::{LONG, Unique};
 use std::time::Duration;
-use zerobuffer::v1::{Draft, DuplexClient, DuplexClientConfig, DuplexServer, Reader, Writer};
-use zerobuffer::{BufferConfig, Error, ErrorKind, RequestState};
+use zerobuffer::v1::{Draft, DuplexServer, Reader, Writer};
+use zerobuffer::{BufferConfig, Client, Error, ErrorKind, RequestState};
 
 /// Four bytes for each pixel of 1920 x 1080.
 const PICTURE: usize = 1920 * 1080 * 4;
@@ -50,14 +51,14 @@ fn errors_of_plain_buffers_speak_of_readers_and_writers() {
 fn errors_of_two_buffers_speak_of_their_channel() {
     let name = Unique::new("channel-words");
     let said = |words: &str| format!("{words} channel \"{}\"", &*name);
-    let error = DuplexClient::connect(&name, Duration::ZERO).unwrap_err();
+    let error = connect(&name, Duration::ZERO).unwrap_err();
     checked(error, ErrorKind::NotRunning, &[&said("no server for")]);
     let mut server = DuplexServer::create(&name, BufferConfig::new(0, 1024)).unwrap();
     let error = DuplexServer::create(&name, BufferConfig::new(0, 1024)).unwrap_err();
     checked(error, ErrorKind::AlreadyRunning, &[said("").trim_start(), "already has a server"]);
     server.start_mutable(|_: &mut Draft<'_>| {}).unwrap();
-    let _client = DuplexClient::connect(&name, LONG).unwrap();
-    let error = DuplexClient::connect(&name, Duration::ZERO).unwrap_err();
+    let _client = connect(&name, LONG).unwrap();
+    let error = connect(&name, Duration::ZERO).unwrap_err();
     checked(error, ErrorKind::Busy, &[said("").trim_start(), "already has a client"]);
 }
 
@@ -78,7 +79,7 @@ fn the_default_response_buffer_fits_a_picture_and_one_that_is_too_small_is_named
     let mut server = DuplexServer::create(&name, BufferConfig::new(0, 24 << 20)).unwrap();
     server.start_mutable(|draft: &mut Draft<'_>| draft.data_mut()[0] += 1).unwrap();
     let picture = vec![7; PICTURE];
-    let client = DuplexClient::connect(&name, LONG).unwrap();
+    let mut client = connect(&name, LONG).unwrap();
     for _ in 0..5 {
         let response = client.call(&picture, LONG).unwrap();
         assert_eq!((response.len(), response.data()[0], response.data()[1]), (PICTURE, 8, 7));
@@ -88,8 +89,8 @@ fn the_default_response_buffer_fits_a_picture_and_one_that_is_too_small_is_named
     let error = client.send_request(&picture).unwrap_err();
     checked(error, ErrorKind::Full, &["2 frames in flight"]);
     drop(client);
-    let small = DuplexClientConfig::new().response_buffer(BufferConfig::new(0, 4 << 20));
-    let client = DuplexClient::connect_with(&name, LONG, small).unwrap();
+    let small = two_buffers().response_buffer(BufferConfig::new(0, 4 << 20));
+    let mut client = Client::connect_with(&name, LONG, small).unwrap();
     let error = client.call(&picture, LONG).unwrap_err();
     let words = ["in doubt", "too long", "8294400 bytes", "2097128", "response buffer"];
     let error = checked(error, ErrorKind::PeerClosed, &words);
@@ -105,8 +106,8 @@ fn a_response_that_never_comes_is_told_with_a_buffer_that_is_too_small_for_it() 
         let _requests = Reader::create(&request, BufferConfig::new(0, 8192)).unwrap();
         std::thread::scope(|scope| {
             let responses = scope.spawn(|| Writer::connect(&response, LONG).unwrap());
-            let small = DuplexClientConfig::new().response_buffer(BufferConfig::new(0, 1024));
-            let client = DuplexClient::connect_with(&name, LONG, small).unwrap();
+            let small = two_buffers().response_buffer(BufferConfig::new(0, 1024));
+            let mut client = Client::connect_with(&name, LONG, small).unwrap();
             let _responses = responses.join().unwrap();
             let error = client.call(&vec![0; len], Duration::from_millis(20)).unwrap_err();
             let error = checked(error, ErrorKind::Timeout, &["waiting for the response"]);

@@ -1,10 +1,11 @@
 //! Two real processes: the stress, kills at any moment, forks, signals.
 
+use crate::clients::connect;
 use crate::support::{LONG, Pattern, SOON, Unique, field, peek, peer, poke, until};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
-use zerobuffer::v1::{Draft, DuplexClient, DuplexServer, Reader, Writer};
+use zerobuffer::v1::{Draft, DuplexServer, Reader, Writer};
 use zerobuffer::{BufferConfig, Error, ErrorKind};
 use zerobuffer_test_support::{Rng, commands, say, with_mount};
 
@@ -523,7 +524,7 @@ fn duplex_server(name: &str) {
 }
 
 fn duplex_client(name: &str) {
-    let client = DuplexClient::connect(name, LONG).unwrap();
+    let mut client = connect(name, LONG).unwrap();
     say("ready");
     for order in commands() {
         match order.as_str() {
@@ -545,7 +546,7 @@ fn a_server_that_dies_in_its_handler_is_noticed_and_replaced() {
     let name = Unique::new("duplex-kill");
     let mut server = peer("duplex-server", &[&name]);
     server.expect("ready");
-    let client = DuplexClient::connect(&name, LONG).unwrap();
+    let mut client = connect(&name, LONG).unwrap();
     for round in 0..1000_u32 {
         let request = round.to_le_bytes();
         let response = client.call(&request, LONG).unwrap();
@@ -563,7 +564,7 @@ fn a_server_that_dies_in_its_handler_is_noticed_and_replaced() {
     drop(client);
     let mut server = peer("duplex-server", &[&name]);
     server.expect("ready");
-    let client = DuplexClient::connect(&name, LONG).unwrap();
+    let mut client = connect(&name, LONG).unwrap();
     assert_eq!(client.call(b"x", LONG).unwrap().data(), [!b'x']);
     drop(client);
     server.finish();
@@ -587,7 +588,7 @@ fn x4_clients_that_are_killed_do_not_disturb_the_next() {
         client.kill_unburied();
     }
     // One killed with its requests unread: the server is in a handler.
-    let client = DuplexClient::connect(&name, LONG).unwrap();
+    let mut client = connect(&name, LONG).unwrap();
     assert_eq!(client.call(b"z", LONG).unwrap().data(), [!b'z']);
     drop(client);
     server.finish();
@@ -616,7 +617,7 @@ fn a_handler_notices_that_its_client_was_killed() {
         end.recv_timeout(LONG).unwrap();
     }
     // Takes over the response buffer that the last one has left.
-    drop(DuplexClient::connect(&name, LONG).unwrap());
+    drop(connect(&name, LONG).unwrap());
     server.stop().unwrap();
 }
 
@@ -643,7 +644,7 @@ fn idle_pair(name: &str) {
     };
     let server = server();
     idle("alone");
-    let client = DuplexClient::connect(name, LONG).unwrap();
+    let mut client = connect(name, LONG).unwrap();
     client.call(b"x", LONG).unwrap();
     idle("connected");
     drop(client);
@@ -674,15 +675,15 @@ fn x4_a_first_request_that_was_left_behind_is_not_answered_to_the_next_client() 
     let mut server = peer("duplex-server", &[&name]);
     server.expect("ready");
     for _ in 0..3 {
-        let first = DuplexClient::connect(&name, LONG).unwrap();
+        let first = connect(&name, LONG).unwrap();
         server.signal(libc::SIGSTOP);
         first.send_request(b"left behind").unwrap();
         drop(first);
         std::thread::scope(|scope| {
-            let next = scope.spawn(|| DuplexClient::connect(&name, LONG).unwrap());
+            let next = scope.spawn(|| connect(&name, LONG).unwrap());
             std::thread::sleep(Duration::from_millis(50));
             server.signal(libc::SIGCONT);
-            let next = next.join().unwrap();
+            let mut next = next.join().unwrap();
             assert_eq!(next.call(b"mine", LONG).unwrap().data(), b"mine".map(|byte| !byte));
         });
     }

@@ -2,7 +2,7 @@
 
 use crate::{LONG, await_thread, every_fault, every_fault_beside};
 use std::time::Duration;
-use zerobuffer::{BufferConfig, Error, WaitStrategy, v1};
+use zerobuffer::{BufferConfig, ChannelKind, Client, ClientConfig, Error, WaitStrategy, v1};
 
 fn config() -> BufferConfig {
     BufferConfig::new(64, 4096)
@@ -109,12 +109,12 @@ fn serve(name: &str) -> v1::DuplexServer {
     server
 }
 
-fn client_config() -> v1::DuplexClientConfig {
-    v1::DuplexClientConfig::new().response_buffer(config())
+fn client_config() -> ClientConfig {
+    ClientConfig::new().channel(ChannelKind::TwoBuffers).response_buffer(config())
 }
 
 #[track_caller]
-fn answers(client: &v1::DuplexClient) {
+fn answers(client: &mut Client) {
     assert_eq!(client.call(b"abc", LONG).expect("answered").data(), b"cba");
 }
 
@@ -124,8 +124,8 @@ fn a_duplex_server_is_created_or_nothing_is() {
         let name = run.name;
         let _ = run.undone(|| v1::DuplexServer::create(name, config()));
         let server = serve(name);
-        let client = v1::DuplexClient::connect_with(name, LONG, client_config()).expect("attaches");
-        answers(&client);
+        let mut client = Client::connect_with(name, LONG, client_config()).expect("attaches");
+        answers(&mut client);
         drop((client, server));
     });
 }
@@ -140,8 +140,8 @@ fn a_duplex_server_whose_thread_cannot_be_made_can_be_started_again() {
         if run.undone(&mut start).is_err() {
             start().expect("the same works now");
         }
-        let client = v1::DuplexClient::connect_with(name, LONG, client_config()).expect("attaches");
-        answers(&client);
+        let mut client = Client::connect_with(name, LONG, client_config()).expect("attaches");
+        answers(&mut client);
         drop((client, server));
     });
 }
@@ -149,8 +149,8 @@ fn a_duplex_server_whose_thread_cannot_be_made_can_be_started_again() {
 #[test]
 fn a_duplex_client_is_connected_or_nothing_is() {
     let connect = |name: &str| {
-        let client = v1::DuplexClient::connect_with(name, LONG, client_config());
-        answers(&client.expect("attaches"));
+        let client = Client::connect_with(name, LONG, client_config());
+        answers(&mut client.expect("attaches"));
     };
     // Until it has let go of the former client's buffer.
     let await_parting = |server: &v1::DuplexServer| {
@@ -167,8 +167,8 @@ fn a_duplex_client_is_connected_or_nothing_is() {
     every_fault_beside("v1-client", served, |run, server| {
         let name = run.name;
         let short = Duration::from_secs(5);
-        match run.undone(|| v1::DuplexClient::connect_with(name, short, client_config())) {
-            Ok(client) => answers(&client),
+        match run.undone(|| Client::connect_with(name, short, client_config())) {
+            Ok(mut client) => answers(&mut client),
             Err(_) => connect(name),
         }
         await_parting(server);

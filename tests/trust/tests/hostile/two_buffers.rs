@@ -3,7 +3,7 @@
 use crate::victim::{Account, LONG, await_command, flag_at, invert, read, strategy};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use zerobuffer::{BufferConfig, Error, ErrorKind, v1};
+use zerobuffer::{BufferConfig, ChannelKind, Client, ClientConfig, Error, ErrorKind, v1};
 use zerobuffer_test_support::{Rng, say};
 
 fn buffer() -> BufferConfig {
@@ -36,15 +36,15 @@ pub(crate) fn serve(name: &str, seed: u64) -> String {
 pub(crate) fn call(name: &str, seed: u64) -> String {
     let account = Account::default();
     let (settle, done) = (flag_at("settle"), AtomicBool::new(false));
-    let config = || v1::DuplexClientConfig::new().response_buffer(buffer());
-    let peaceful = v1::DuplexClient::connect_with(&beside(name), LONG, config()).expect("attaches");
+    let config = || ClientConfig::new().channel(ChannelKind::TwoBuffers).response_buffer(buffer());
+    let peaceful = Client::connect_with(&beside(name), LONG, config()).expect("attaches");
     say("ready");
     std::thread::scope(|scope| {
-        let (done, peaceful) = (&done, peaceful);
+        let (done, mut peaceful) = (&done, peaceful);
         scope.spawn(move || {
             let mut rounds = 0_u64;
             while !done.load(Ordering::Relaxed) {
-                check_call(&peaceful, rounds);
+                check_call(&mut peaceful, rounds);
                 rounds += 1;
                 if rounds.is_multiple_of(16) {
                     std::thread::sleep(Duration::from_micros(200));
@@ -58,8 +58,8 @@ pub(crate) fn call(name: &str, seed: u64) -> String {
         }
         done.store(true, Ordering::Relaxed);
     });
-    let client = connect_again(name, config);
-    (0..100).for_each(|round| check_call(&client, round));
+    let mut client = connect_again(name, config);
+    (0..100).for_each(|round| check_call(&mut client, round));
     drop(client);
     say(&format!("settled {}", account.describe()));
     await_command("stop");
@@ -68,11 +68,11 @@ pub(crate) fn call(name: &str, seed: u64) -> String {
 
 /// Nobody scribbles any more. A request buffer whose account was falsified is made anew when a client
 /// finds fault with it, or when its reader does.
-fn connect_again(name: &str, config: impl Fn() -> v1::DuplexClientConfig) -> v1::DuplexClient {
+fn connect_again(name: &str, config: impl Fn() -> ClientConfig) -> Client {
     let start = std::time::Instant::now();
     loop {
         let timeout = Duration::from_secs(2);
-        let attached = v1::DuplexClient::connect_with(name, timeout, config()).and_then(|client| {
+        let attached = Client::connect_with(name, timeout, config()).and_then(|mut client| {
             client.call(&[1; 100], timeout).map(drop)?;
             Ok(client)
         });
@@ -84,7 +84,7 @@ fn connect_again(name: &str, config: impl Fn() -> v1::DuplexClientConfig) -> v1:
 }
 
 #[track_caller]
-fn check_call(client: &v1::DuplexClient, round: u64) {
+fn check_call(client: &mut Client, round: u64) {
     let len = 8 + (round * 37 % 900) as usize;
     let mut request = vec![round as u8; len];
     request[..8].copy_from_slice(&round.to_le_bytes());
@@ -95,22 +95,23 @@ fn check_call(client: &v1::DuplexClient, round: u64) {
 
 fn visit(name: &str, account: &Account, rng: &mut Rng) {
     let timeout = Duration::from_millis(100 + rng.below(100) as u64);
-    let config = v1::DuplexClientConfig::new()
+    let config = ClientConfig::new()
+        .channel(ChannelKind::TwoBuffers)
         .response_buffer(buffer())
         .wait(strategy(rng))
         .send_timeout(Duration::from_millis(10))
         .metadata(vec![b'm'; rng.below(3) * 50]);
-    let connect = || v1::DuplexClient::connect_with(name, timeout, config);
-    let Ok(client) = account.bounded("connect", timeout, connect) else {
+    let connect = || Client::connect_with(name, timeout, config);
+    let Ok(mut client) = account.bounded("connect", timeout, connect) else {
         // Most reasons stay for a moment.
         return std::thread::sleep(Duration::from_millis(1));
     };
     account.count("connections");
     for _ in 0..rng.below(100) {
         let outcome = match rng.below(3) {
-            0 => exchange(&client, account, rng),
-            1 => pipeline(&client, account, rng),
-            _ => call_once(&client, account, rng),
+            0 => exchange(&mut client, account, rng),
+            1 => pipeline(&mut client, account, rng),
+            _ => call_once(&mut client, account, rng),
         };
         let is_over = |error: &Error| !matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Full);
         if outcome.is_err_and(|error| is_over(&error)) {
@@ -127,7 +128,7 @@ fn timeout(rng: &mut Rng) -> Duration {
     Duration::from_millis(1 + rng.below(30) as u64)
 }
 
-fn call_once(client: &v1::DuplexClient, account: &Account, rng: &mut Rng) -> Result<(), Error> {
+fn call_once(client: &mut Client, account: &Account, rng: &mut Rng) -> Result<(), Error> {
     let (data, timeout) = (vec![5; size(rng)], timeout(rng));
     // Sending and receiving have a deadline together.
     let answer = account.bounded("call", timeout, || client.call(&data, timeout))?;
@@ -135,7 +136,7 @@ fn call_once(client: &v1::DuplexClient, account: &Account, rng: &mut Rng) -> Res
     Ok(())
 }
 
-fn exchange(client: &v1::DuplexClient, account: &Account, rng: &mut Rng) -> Result<(), Error> {
+fn exchange(client: &mut Client, account: &Account, rng: &mut Rng) -> Result<(), Error> {
     let (size, timeout) = (size(rng), timeout(rng));
     let ten = Duration::from_millis(10);
     let mut buffer = account.bounded("acquire", ten, || client.acquire_request_buffer(size))?;
@@ -148,7 +149,7 @@ fn exchange(client: &v1::DuplexClient, account: &Account, rng: &mut Rng) -> Resu
     Ok(())
 }
 
-fn pipeline(client: &v1::DuplexClient, account: &Account, rng: &mut Rng) -> Result<(), Error> {
+fn pipeline(client: &mut Client, account: &Account, rng: &mut Rng) -> Result<(), Error> {
     let ten = Duration::from_millis(10);
     let mut last = 0;
     for _ in 0..1 + rng.below(4) {

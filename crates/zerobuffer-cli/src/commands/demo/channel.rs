@@ -14,7 +14,7 @@ use crate::picture::file;
 use crate::report::Latencies;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use zerobuffer::{ChannelName, DuplexClient, DuplexResponse, Error};
+use zerobuffer::{ChannelName, Client, Error, Response};
 
 /// How long an answer may take.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -50,7 +50,7 @@ pub(super) struct Done {
 /// A channel with its server.
 pub(super) struct Channel {
     /// Goes before the server does, whatever happens.
-    client: DuplexClient,
+    client: Client,
     server: ServerProcess,
     done: Done,
 }
@@ -71,11 +71,8 @@ impl Channel {
         let metadata = job.picture.shape.to_metadata().to_vec();
         let terms = Terms { metadata, send_timeout: LIMIT, ..Terms::default() };
         let client = match two_buffers {
-            true => {
-                let client = connect_to_two_buffers(name.as_str(), ATTACH, bytes, &terms)?;
-                DuplexClient::TwoBuffers(Box::new(client))
-            }
-            false => DuplexClient::InPlace(connect_in_place(name.as_str(), ATTACH, &terms)?),
+            true => connect_to_two_buffers(name.as_str(), ATTACH, bytes, &terms)?,
+            false => connect_in_place(name.as_str(), ATTACH, &terms)?,
         };
         let mut segments = vec![segment_path(name, two_buffers)];
         segments.extend(two_buffers.then(|| format!("/dev/shm/{name}_response")));
@@ -140,10 +137,7 @@ fn in_place_ring(bytes: usize) -> usize {
 }
 
 /// The answer to the one request that is in flight.
-fn answer<'c>(
-    client: &'c DuplexClient,
-    interrupt: &Interrupt,
-) -> Result<DuplexResponse<'c>, Failure> {
+fn answer<'c>(client: &'c Client, interrupt: &Interrupt) -> Result<Response<'c>, Failure> {
     let start = Instant::now();
     loop {
         match client.receive_response(SLICE) {

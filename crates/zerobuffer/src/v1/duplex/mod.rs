@@ -6,20 +6,22 @@
 //! channel rather than leave one out. Deployed servers leave it to their handlers, so with those a
 //! client can only count.
 
-mod client;
+mod channel;
 mod config;
+mod connect;
 mod server;
 mod worker;
 
-pub use client::{DuplexClient, DuplexResponse, OwnedDuplexResponse, RequestBuffer};
-pub use config::{DuplexClientConfig, DuplexServerConfig};
+pub(crate) use channel::{Channel, Filling, Patience, SAME_LENGTH};
+pub use config::DuplexServerConfig;
 pub use server::{Draft, DuplexServer, DuplexServerStatistics, Reply, Request};
 
 use crate::error::{Error, Medium, Result};
 use crate::memory::{MemoryProvider, SharedMemory};
 use crate::name::BufferName;
+use crate::v1::Liveness;
 use crate::v1::layout::{OIEB, SIZE_AND_VERSION, oieb};
-use crate::v1::liveness::{Liveness, PeerWatch};
+use crate::v1::liveness::PeerWatch;
 use crate::v1::words::Oieb;
 
 /// What goes wrong with one of the two buffers, as the channel's.

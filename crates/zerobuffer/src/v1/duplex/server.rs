@@ -50,7 +50,7 @@ pub struct DuplexServerStatistics {
 ///
 /// ```
 /// use std::time::Duration;
-/// use zerobuffer::{BufferConfig, v1};
+/// use zerobuffer::{BufferConfig, Client, v1};
 ///
 /// let name = format!("doc-v1-server-{}", std::process::id());
 /// let mut server = v1::DuplexServer::create(&name, BufferConfig::new(0, 1 << 16))?;
@@ -58,7 +58,7 @@ pub struct DuplexServerStatistics {
 ///     reply.write(&request.len().to_le_bytes())
 /// })?;
 ///
-/// let client = v1::DuplexClient::connect(&name, Duration::from_secs(5))?;
+/// let mut client = Client::connect(&name, Duration::from_secs(5))?;
 /// let response = client.call(b"four", Duration::from_secs(5))?;
 /// assert_eq!(response.data(), 4_usize.to_le_bytes());
 /// # Ok::<(), zerobuffer::Error>(())
@@ -113,7 +113,7 @@ impl DuplexServer {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use zerobuffer::{BufferConfig, v1};
+    /// use zerobuffer::{BufferConfig, Client, v1};
     ///
     /// let name = format!("doc-v1-state-{}", std::process::id());
     /// let mut server = v1::DuplexServer::create(&name, BufferConfig::new(0, 1 << 16))?;
@@ -123,7 +123,7 @@ impl DuplexServer {
     ///     reply.write(&[total])
     /// })?;
     ///
-    /// let client = v1::DuplexClient::connect(&name, Duration::from_secs(5))?;
+    /// let mut client = Client::connect(&name, Duration::from_secs(5))?;
     /// for (number, sum) in [(1, 1), (2, 3), (4, 7)] {
     ///     assert_eq!(client.call(&[number], Duration::from_secs(5))?.data(), [sum]);
     /// }
@@ -402,7 +402,7 @@ impl<'s> Reply<'s> {
             Error::TooLarge { .. } | Error::WouldNeverFit { .. } => {
                 let message = format!(
                     "the response does not fit the client's response buffer: {error}; the client makes \
-                     that buffer, and can make it larger (`DuplexClientConfig::response_buffer`)"
+                     that buffer, and can make it larger (`ClientConfig::response_buffer`)"
                 );
                 error.explained(message)
             }

@@ -43,6 +43,14 @@ pub struct OwnedFrame {
 
 debug_line!(OwnedFrame, "OwnedFrame", |frame| sequence: frame.sequence(), len: frame.len());
 
+impl OwnedFrame {
+    /// The same frame under the number of the request that it responds to.
+    pub(in crate::v1) fn renumbered(mut self, number: u64) -> Self {
+        self.taken.sequence = number;
+        self
+    }
+}
+
 impl Drop for OwnedFrame {
     fn drop(&mut self) {
         self.core.release(&self.taken);

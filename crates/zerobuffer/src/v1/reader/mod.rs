@@ -273,6 +273,10 @@ impl Reader {
         }
     }
 
+    pub(in crate::v1) fn is_this_process(&self) -> bool {
+        self.core.segment.is_this_process()
+    }
+
     /// Whether anything can still be read.
     pub(in crate::v1) fn check_usable(&self) -> Result<()> {
         self.core.check_usable()
