@@ -6,9 +6,8 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-use crate::args::ImageOptions;
 use crate::picture::Shape;
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
@@ -134,6 +133,17 @@ impl fmt::Display for Area {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{},{},{},{}", self.x, self.y, self.width, self.height)
     }
+}
+
+/// Options of the image filters.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ImageOptions {
+    /// Radius of the blur in pixels [default: 1/60 of the shorter side]
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=i64::from(LARGEST_RADIUS)))]
+    pub(crate) radius: Option<u32>,
+    /// What redact blackens, in pixels [default: a band below the middle, 5 % of the picture]
+    #[arg(long = "box", value_name = "X,Y,W,H")]
+    pub(crate) area: Option<Area>,
 }
 
 /// Filters that apply to each frame in their order.

@@ -1,6 +1,6 @@
 //! The options of the commands for version 1 buffers: writer, reader and relay.
 
-use super::parse_bytes;
+use super::parse::parse_bytes;
 use crate::filters::Key;
 use crate::pattern::{Pattern, Verify};
 use clap::{Args, ValueEnum};

@@ -58,9 +58,8 @@ pub(super) fn rows_of(number: u64, shape: Shape) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::ImageOptions;
     use crate::drawing;
-    use crate::filters::Filter;
+    use crate::filters::{Filter, ImageOptions};
 
     #[test]
     fn an_answer_that_differs_in_one_bit_or_belongs_to_another_frame_is_wrong() {

@@ -1,10 +1,9 @@
 //! `zerobuffer relay`: the frames of one buffer into another one.
 
 use super::{Patience, Stop, Tally, failure, finish, metadata_of, wanted};
-use crate::args::ImageOptions;
 use crate::args::stream::{Limit, RelayArgs, Transform};
 use crate::failure::{ErrorRecord, Exit, Failure};
-use crate::filters::{Chain, Filter, Key};
+use crate::filters::{Chain, Filter, ImageOptions, Key};
 use crate::interrupt::{Interrupt, SLICE};
 use crate::report::{Report, count};
 use serde::Serialize;
