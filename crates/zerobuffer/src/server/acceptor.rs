@@ -115,6 +115,10 @@ impl Acceptor {
     #[cold]
     pub(super) fn next(&mut self, deadline: &Deadline) -> Result<Taken> {
         let mut skipped = 0_u32;
+        if let Some(channel) = &self.channel {
+            // No request has come for a moment.
+            channel.ring.publish_account();
+        }
         loop {
             if self.shared.is_stopping() {
                 return Err(Error::Closed);

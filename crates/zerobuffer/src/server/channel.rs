@@ -120,6 +120,7 @@ impl ServerChannel {
 
     /// Says that this server takes nothing more, and wakes whoever waits for it.
     pub(super) fn announce_end(&self) {
+        self.ring.publish_account();
         self.segment.store(REQUEST + oieb::READER_PID, 0);
         failpoint!("stop.one_pid");
         self.segment.store(RESPONSE + oieb::WRITER_PID, 0);

@@ -491,7 +491,7 @@ impl ClientRing {
     #[cold]
     fn is_abandoned_for_good(&self, sequence: u64) -> bool {
         let entry = self.table.entry(sequence);
-        // Acquire: pairs with the Release of the server's skip, or of `publish_release`.
+        // Acquire: pairs with the Release of the server's answer or skip.
         let state = self.ring.state(entry.position()).load(Ordering::Acquire);
         if state == Phase::Response.of(sequence) {
             self.swallow(sequence);
@@ -650,7 +650,7 @@ impl ClientRing {
     /// Releases a slot that [`ClientRing::look`] took.
     #[inline(always)]
     pub(crate) fn release(&self, held: &Held) {
-        self.publish_release(held.sequence, held.position);
+        self.account_released();
         let entry = self.table.entry(held.sequence);
         entry.set(held.sequence, SlotStatus::Returned);
         let Some(right) = ReclaimRight::of_only_thread(self.is_concurrent()) else { return };
@@ -665,13 +665,12 @@ impl ClientRing {
         self.take_back(right);
     }
 
-    /// RELEASED and the count: what the server and monitors see of a released response.
+    /// Counts a response that is released. Its slot's state word is unchanged: nobody reads it before
+    /// the next frame is published there, and a store would take the line from the server's cache, for which
+    /// the next request would have to wait.
     #[inline]
-    fn publish_release(&self, sequence: u64, position: u64) {
-        // Release: every read of the slot happens before it may be written again.
-        failpoint!("release.before_state");
-        self.ring.state(position).store(Phase::Released.of(sequence), Ordering::Release);
-        failpoint!("release.after_state");
+    fn account_released(&self) {
+        failpoint!("release.before_count");
         let word = self.ring.account().at(RESPONSE + oieb::PAYLOAD_READ_COUNT);
         count(word, &self.returned, 1, self.is_concurrent());
     }
@@ -707,14 +706,13 @@ impl ClientRing {
         if entry.status(sequence) != Some(SlotStatus::Abandoned) {
             return;
         }
-        let position = entry.position();
         // Acquire: pairs with the Release in `ServerRing::answer`: the server is done with the bytes.
-        let state = self.ring.state(position).load(Ordering::Acquire);
+        let state = self.ring.state(entry.position()).load(Ordering::Acquire);
         // Held while it is released: the sender must not reuse the bytes in between.
         if state == Phase::Response.of(sequence)
             && entry.change(sequence, SlotStatus::Abandoned, SlotStatus::Held, self.is_concurrent())
         {
-            self.publish_release(sequence, position);
+            self.account_released();
             entry.set(sequence, SlotStatus::Returned);
         }
     }

@@ -1,10 +1,17 @@
 //! The server's side of the ring: take and answer.
 
-use super::{Ring, Violation, count};
+use super::{Ring, Violation};
 use crate::atomics::{AtomicBool, AtomicU64, Ordering, compiler_fence, store_over};
 use crate::failpoint::failpoint;
 use crate::v2::layout::{Geometry, Phase, REQUEST, RESPONSE, SlotShape, oieb, slot};
 use crate::v2::words::Words;
+
+/// After so many answers the public account is written, even while requests come without a pause.
+pub(super) const ACCOUNT_EVERY: u64 = 64;
+
+/// The words of the public account that a server writes.
+const WRITTEN_BYTES: usize = RESPONSE + oieb::PAYLOAD_WRITTEN_BYTES;
+const WRITTEN_COUNT: usize = RESPONSE + oieb::PAYLOAD_WRITTEN_COUNT;
 
 /// The server's side of the ring.
 ///
@@ -103,7 +110,14 @@ impl ServerRing {
     /// From now on several threads may answer at the same time. To be called before the second thread
     /// can.
     pub(crate) fn set_concurrent(&self) {
+        // From now on each thread adds to what is written there.
+        self.publish_account();
         self.concurrent.store(true, Ordering::Relaxed);
+    }
+
+    #[inline(always)]
+    fn is_concurrent(&self) -> bool {
+        self.concurrent.load(Ordering::Relaxed)
     }
 
     /// Whether nothing has been passed yet.
@@ -242,7 +256,12 @@ impl ServerRing {
         failpoint!("skip.before_state");
         // Release: pairs with the Acquire in `ClientRing::reclaim`; the header was read before.
         self.ring.state(position).store(Phase::Released.of(sequence), Ordering::Release);
-        self.account(len);
+        if self.is_concurrent() {
+            self.add_to_account(len, 0);
+        } else {
+            self.count_bytes(len);
+            self.publish_account();
+        }
     }
 
     /// Whether the client has cancelled it meanwhile.
@@ -265,15 +284,50 @@ impl ServerRing {
         failpoint!("answer.before_state");
         store_over(header.at(slot::STATE), Phase::Response.of(taken.sequence));
         failpoint!("answer.after_state");
-        self.account(taken.shape.len());
-        let word = self.ring.account().at(RESPONSE + oieb::PAYLOAD_WRITTEN_COUNT);
-        count(word, &self.answered, 1, self.concurrent.load(Ordering::Relaxed));
+        let (bytes, count) = (taken.shape.len(), self.answered.load(Ordering::Relaxed) + 1);
+        if self.is_concurrent() {
+            self.add_to_account(bytes, 1);
+        } else {
+            self.answered.store(count, Ordering::Relaxed);
+            self.count_bytes(bytes);
+            if count.is_multiple_of(ACCOUNT_EVERY) {
+                self.publish_account();
+            }
+        }
     }
 
-    #[inline]
-    fn account(&self, len: u64) {
-        let word = self.ring.account().at(RESPONSE + oieb::PAYLOAD_WRITTEN_BYTES);
-        count(word, &self.written, len, self.concurrent.load(Ordering::Relaxed));
+    /// Several threads add to the account, so that they agree on the sums.
+    ///
+    /// Release, here and in `publish_account`: a counter follows the state changes that it reports; readers
+    /// use Acquire.
+    #[cold]
+    fn add_to_account(&self, bytes: u64, answers: u64) {
+        let account = self.ring.account();
+        self.written.fetch_add(bytes, Ordering::Relaxed);
+        account.at(WRITTEN_BYTES).fetch_add(bytes, Ordering::Release);
+        if answers > 0 {
+            self.answered.fetch_add(answers, Ordering::Relaxed);
+            account.at(WRITTEN_COUNT).fetch_add(answers, Ordering::Release);
+        }
+    }
+
+    #[inline(always)]
+    fn count_bytes(&self, bytes: u64) {
+        let written = self.written.load(Ordering::Relaxed).wrapping_add(bytes);
+        self.written.store(written, Ordering::Relaxed);
+    }
+
+    /// Writes what a thread that answers alone has counted: before it sleeps or stops, and whenever no request
+    /// comes for a moment. Not with each answer: the words lie in a line that the client writes with every
+    /// request, and the fence of each wake-up would wait until that line has come over.
+    pub(crate) fn publish_account(&self) {
+        if !self.is_concurrent() {
+            let account = self.ring.account();
+            account
+                .at(WRITTEN_BYTES)
+                .store(self.written.load(Ordering::Relaxed), Ordering::Release);
+            account.at(WRITTEN_COUNT).store(self.answered(), Ordering::Release);
+        }
     }
 }
 

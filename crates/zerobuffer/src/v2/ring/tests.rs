@@ -339,6 +339,7 @@ impl World {
         for block in [REQUEST, RESPONSE] {
             assert_eq!(self.word(block + oieb::PAYLOAD_FREE_BYTES), self.size);
         }
+        self.server.publish_account();
         let answered = self.word(RESPONSE + oieb::PAYLOAD_WRITTEN_COUNT);
         assert_eq!(answered, self.server.answered());
         assert_eq!(answered, self.word(RESPONSE + oieb::PAYLOAD_READ_COUNT));

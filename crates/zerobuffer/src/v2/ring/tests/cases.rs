@@ -1,6 +1,7 @@
 //! Single cases: the ends of the numbers, full rings, and headers that break a rule.
 
 use super::*;
+use crate::v2::ring::server::ACCOUNT_EVERY;
 
 /// Sends, serves and returns one request.
 fn round_trip(world: &mut World, len: u64) {
@@ -171,10 +172,54 @@ fn several_threads_add_to_a_counter_and_one_alone_stores_it() {
             world.control.at(counter).store(5, Ordering::Relaxed);
         }
         assert!(world.send(8, 1, true) && world.take() && world.answer(0, 8));
+        world.server.publish_account();
         assert_eq!(world.word(written), expected);
         assert!(world.collect(None) && world.release(0));
         assert_eq!(world.word(read), expected);
     }
+}
+
+#[test]
+fn a_server_that_answers_alone_writes_its_account_now_and_then_and_when_it_is_asked_to() {
+    let mut world = World::new(256);
+    let account = |world: &World| {
+        [oieb::PAYLOAD_WRITTEN_COUNT, oieb::PAYLOAD_WRITTEN_BYTES]
+            .map(|field| world.word(RESPONSE + field))
+    };
+    let answer = |world: &mut World| {
+        assert!(world.send(8, 1, true) && world.take() && world.answer(0, 8));
+        assert!(world.collect(None) && world.release(0));
+    };
+    for answered in 1..=2 * ACCOUNT_EVERY + 5 {
+        answer(&mut world);
+        let written = answered / ACCOUNT_EVERY * ACCOUNT_EVERY;
+        assert_eq!(account(&world), [written, 64 * written], "after {answered}");
+        // What decisions rest on is exact.
+        assert_eq!(world.word(REQUEST + oieb::PAYLOAD_READ_COUNT), answered);
+        assert_eq!(world.word(RESPONSE + oieb::PAYLOAD_READ_COUNT), answered);
+    }
+    let answered = 2 * ACCOUNT_EVERY + 5;
+    world.server.publish_account();
+    assert_eq!(account(&world), [answered, 64 * answered]);
+    // Several threads go on from what one has counted.
+    answer(&mut world);
+    world.server.set_concurrent();
+    answer(&mut world);
+    assert_eq!(account(&world), [answered + 2, 64 * (answered + 2)]);
+    world.settle();
+}
+
+#[test]
+fn a_slot_that_is_given_back_keeps_its_state_word_until_the_next_frame() {
+    let mut world = World::new(64);
+    let state = |world: &World| world.server.ring_header(0, slot::STATE).load(Ordering::Relaxed);
+    for sequence in 1..=3 {
+        assert!(world.send(8, 1, true) && world.take() && world.answer(0, 8));
+        assert!(world.collect(None) && world.release(0));
+        assert_eq!(state(&world), Phase::Response.of(sequence));
+        assert!(!world.take(), "nothing new");
+    }
+    world.settle();
 }
 
 #[test]
