@@ -16,27 +16,69 @@ namespace detail {
 /// Lets a guard begin without a value, for a C call that gives it one whether it succeeds or not.
 struct Unfilled {};
 
+/// A struct of the C interface that holds something as long as its `data` is not null.
+template <class Raw, auto release_raw>
+class Guard {
+public:
+    Guard() noexcept : raw_{} {}
+    explicit Guard(Unfilled) noexcept {}
+    /// Takes what a C struct holds.
+    explicit Guard(Raw *held) noexcept : raw_(std::exchange(*held, {})) {}
+    Guard(Guard &&other) noexcept : Guard(&other.raw_) {}
+    Guard &operator=(Guard &&other) noexcept {
+        if (this != &other) {
+            release_raw(&raw_);
+            raw_ = std::exchange(other.raw_, {});
+        }
+        return *this;
+    }
+    ~Guard() {
+        if (raw_.data != nullptr) release_raw(&raw_);
+    }
+
+    /// For calls of the C interface that fill it.
+    Raw *raw() noexcept { return &raw_; }
+
+protected:
+    Raw raw_;
+};
+
+/// What a C call fills whose last parameter is for that: a guard.
+template <auto call, class Guard, class... Arguments>
+Guard filled(Arguments... arguments) {
+    Guard guard{Unfilled{}};
+    check(call(arguments..., guard.raw()));
+    return guard;
+}
+template <auto call, class Guard, class... Arguments>
+Result<Guard> try_filled(Arguments... arguments) {
+    Guard guard{Unfilled{}};
+    if (call(arguments..., guard.raw()) != ZB_OK) return last_error();
+    return guard;
+}
+/// As `filled`, for a sequence number.
+template <auto call, class... Arguments>
+std::uint64_t numbered(Arguments... arguments) {
+    std::uint64_t sequence = 0;
+    check(call(arguments..., &sequence));
+    return sequence;
+}
+template <auto call, class... Arguments>
+Result<std::uint64_t> try_numbered(Arguments... arguments) {
+    std::uint64_t sequence = 0;
+    if (call(arguments..., &sequence) != ZB_OK) return last_error();
+    return sequence;
+}
+
 } // namespace detail
 
 /// Bytes in shared memory to read: an answer, or a version 1 frame. Given back when it is destroyed.
 ///
 /// It converts to `std::span<const std::uint8_t>`, and is a range of bytes itself. A view of a client is
 /// used on the thread that uses the client, unless it was detached; the client may be gone before.
-class View {
+class View : public detail::Guard<zb_view, zb_view_release> {
 public:
-    View() noexcept : raw_{} {}
-    explicit View(detail::Unfilled) noexcept {}
-    View(View &&other) noexcept : raw_(std::exchange(other.raw_, {})) {}
-    View &operator=(View &&other) noexcept {
-        if (this != &other) {
-            release();
-            raw_ = std::exchange(other.raw_, {});
-        }
-        return *this;
-    }
-    ~View() {
-        if (raw_.data != nullptr) zb_view_release(&raw_);
-    }
+    using Guard::Guard;
 
     const std::uint8_t *data() const noexcept { return raw_.data; }
     std::size_t size() const noexcept { return raw_.len; }
@@ -56,31 +98,13 @@ public:
     void release() noexcept { zb_view_release(&raw_); }
     /// Lets it be released on any thread. The bytes stay where they are.
     void detach() { detail::check(zb_view_detach(&raw_)); }
-
-    /// For calls of the C interface that fill it.
-    zb_view *raw() noexcept { return &raw_; }
-
-private:
-    zb_view raw_;
 };
 
 /// Bytes in shared memory to fill: a request, or a version 1 frame. `commit` sends it; destroyed before, it
 /// is given up. They hold whatever was there before: write all of them.
-class Buffer {
+class Buffer : public detail::Guard<zb_buffer, zb_buffer_abandon> {
 public:
-    Buffer() noexcept : raw_{} {}
-    explicit Buffer(detail::Unfilled) noexcept {}
-    Buffer(Buffer &&other) noexcept : raw_(std::exchange(other.raw_, {})) {}
-    Buffer &operator=(Buffer &&other) noexcept {
-        if (this != &other) {
-            abandon();
-            raw_ = std::exchange(other.raw_, {});
-        }
-        return *this;
-    }
-    ~Buffer() {
-        if (raw_.data != nullptr) zb_buffer_abandon(&raw_);
-    }
+    using Guard::Guard;
 
     std::uint8_t *data() noexcept { return raw_.data; }
     std::size_t size() const noexcept { return raw_.len; }
@@ -92,24 +116,10 @@ public:
     void resize(std::size_t len) noexcept { raw_.len = len; }
 
     /// Sends it, and returns its sequence number.
-    std::uint64_t commit() {
-        std::uint64_t sequence = 0;
-        detail::check(zb_buffer_commit(&raw_, &sequence));
-        return sequence;
-    }
-    Result<std::uint64_t> try_commit() {
-        std::uint64_t sequence = 0;
-        if (zb_buffer_commit(&raw_, &sequence) != ZB_OK) return detail::last_error();
-        return sequence;
-    }
+    std::uint64_t commit() { return detail::numbered<zb_buffer_commit>(&raw_); }
+    Result<std::uint64_t> try_commit() { return detail::try_numbered<zb_buffer_commit>(&raw_); }
     /// Gives it up before the end of its life.
     void abandon() noexcept { zb_buffer_abandon(&raw_); }
-
-    /// For calls of the C interface that fill it.
-    zb_buffer *raw() noexcept { return &raw_; }
-
-private:
-    zb_buffer raw_;
 };
 
 /// A request in a handler's hands: bytes in shared memory, to be edited where they lie. What they are when
@@ -161,21 +171,9 @@ private:
 /// Destroyed unanswered, the client's call fails at once.
 ///
 /// It is used on the thread that uses the server, unless it was detached.
-class Request {
+class Request : public detail::Guard<zb_frame, zb_frame_abandon> {
 public:
-    Request() noexcept : raw_{} {}
-    explicit Request(detail::Unfilled) noexcept {}
-    Request(Request &&other) noexcept : raw_(std::exchange(other.raw_, {})) {}
-    Request &operator=(Request &&other) noexcept {
-        if (this != &other) {
-            abandon();
-            raw_ = std::exchange(other.raw_, {});
-        }
-        return *this;
-    }
-    ~Request() {
-        if (raw_.data != nullptr) zb_frame_abandon(&raw_);
-    }
+    using Guard::Guard;
 
     std::uint8_t *data() noexcept { return raw_.data; }
     std::size_t size() const noexcept { return raw_.len; }
@@ -200,12 +198,6 @@ public:
     void abandon() noexcept { zb_frame_abandon(&raw_); }
     /// Lets it be answered on any thread, and after requests that came later.
     void detach() { detail::check(zb_frame_detach(&raw_)); }
-
-    /// For calls of the C interface that fill it.
-    zb_frame *raw() noexcept { return &raw_; }
-
-private:
-    zb_frame raw_;
 };
 
 /// An answer.

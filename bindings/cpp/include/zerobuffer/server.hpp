@@ -125,15 +125,10 @@ public:
     /// Without a handler: waits for the next request until the timeout has passed. Answer or detach it
     /// before the next one. Call it again and again: it also looks after clients that go.
     Request receive(std::chrono::nanoseconds timeout) {
-        Request request{detail::Unfilled{}};
-        detail::check(zb_server_receive(raw(), timeout.count(), request.raw()));
-        return request;
+        return detail::filled<zb_server_receive, Request>(raw(), timeout.count());
     }
     Result<Request> try_receive(std::chrono::nanoseconds timeout) {
-        Request request{detail::Unfilled{}};
-        if (zb_server_receive(raw(), timeout.count(), request.raw()) != ZB_OK)
-            return detail::last_error();
-        return request;
+        return detail::try_filled<zb_server_receive, Request>(raw(), timeout.count());
     }
 
 private:

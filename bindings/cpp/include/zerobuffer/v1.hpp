@@ -69,15 +69,10 @@ public:
 
     /// The next frame, waiting for it until the timeout has passed. It may outlive the reader.
     Frame read_frame(std::chrono::nanoseconds timeout) {
-        Frame frame{detail::Unfilled{}};
-        detail::check(zb_reader_read(reader_.get(), timeout.count(), frame.raw()));
-        return frame;
+        return detail::filled<zb_reader_read, Frame>(reader_.get(), timeout.count());
     }
     Result<Frame> try_read_frame(std::chrono::nanoseconds timeout) {
-        Frame frame{detail::Unfilled{}};
-        if (zb_reader_read(reader_.get(), timeout.count(), frame.raw()) != ZB_OK)
-            return detail::last_error();
-        return frame;
+        return detail::try_filled<zb_reader_read, Frame>(reader_.get(), timeout.count());
     }
 
     /// A copy of the metadata; no bytes if the writer has set none. Look after the first frame.
@@ -136,27 +131,18 @@ public:
 
     /// Writes a copy of `data` as one frame, and returns its number.
     std::uint64_t write_frame(Bytes data) {
-        std::uint64_t sequence = 0;
-        detail::check(zb_writer_write(writer_.get(), data.data(), data.size(), &sequence));
-        return sequence;
+        return detail::numbered<zb_writer_write>(writer_.get(), data.data(), data.size());
     }
     Result<std::uint64_t> try_write_frame(Bytes data) {
-        std::uint64_t sequence = 0;
-        if (zb_writer_write(writer_.get(), data.data(), data.size(), &sequence) != ZB_OK)
-            return detail::last_error();
-        return sequence;
+        return detail::try_numbered<zb_writer_write>(writer_.get(), data.data(), data.size());
     }
 
     /// A frame of `size` bytes, to be filled in the ring and committed.
     FrameBuffer acquire(std::size_t size) {
-        FrameBuffer buffer{detail::Unfilled{}};
-        detail::check(zb_writer_acquire(writer_.get(), size, buffer.raw()));
-        return buffer;
+        return detail::filled<zb_writer_acquire, FrameBuffer>(writer_.get(), size);
     }
     Result<FrameBuffer> try_acquire(std::size_t size) {
-        FrameBuffer buffer{detail::Unfilled{}};
-        if (zb_writer_acquire(writer_.get(), size, buffer.raw()) != ZB_OK) return detail::last_error();
-        return buffer;
+        return detail::try_filled<zb_writer_acquire, FrameBuffer>(writer_.get(), size);
     }
 
     /// Ends it from any thread, while others are inside of its calls: each call that waits comes back at
