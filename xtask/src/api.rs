@@ -18,10 +18,11 @@ const PYTHON_ERRORS: &str = "crates/zerobuffer-python/python/zerobuffer/exceptio
 const PYTHON_TYPES: &str = "crates/zerobuffer-python/python/zerobuffer/types.py";
 
 /// Public types of Rust whose methods must all stand in the tables.
-const RUST_TYPES: [&str; 21] = [
+const RUST_TYPES: [&str; 22] = [
     "Closer",
     "Client",
     "SharedClient",
+    "CallHandle",
     "RequestBuffer",
     "OwnedRequestBuffer",
     "Response",

@@ -186,8 +186,8 @@ mod wait;
 
 #[cfg(not(loom))]
 pub use client::{
-    Client, OwnedRequestBuffer, OwnedResponse, Reconnected, RequestBuffer, RequestLayout, Response,
-    SharedClient,
+    CallFuture, CallHandle, Client, OwnedRequestBuffer, OwnedResponse, Reconnected, RequestBuffer,
+    RequestLayout, Response, SharedClient,
 };
 #[cfg(not(loom))]
 pub use closer::Closer;

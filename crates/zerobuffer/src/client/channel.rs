@@ -3,7 +3,7 @@
 use super::lifeline::Connected;
 use super::number::Number;
 use super::seal::Sealed;
-use crate::atomics::{AtomicBool, AtomicU64, Ordering};
+use crate::atomics::{AtomicBool, AtomicU64, Ordering, fence};
 use crate::config::ClientConfig;
 use crate::error::{Error, LostRequest, RequestState, Result, shortened};
 use crate::failpoint::failpoint;
@@ -76,6 +76,8 @@ pub(super) struct ClientChannel {
     publishing: Mutex<bool>,
     ended: AtomicU64,
     violation: OnceLock<Violation>,
+    /// What is sent without a thread that waits has found no room.
+    room_wanted: AtomicBool,
     space: Waiter,
     responses: Waiter,
     death_watch: DeathWatch,
@@ -116,6 +118,7 @@ impl ClientChannel {
             publishing: Mutex::new(false),
             ended: AtomicU64::new(RUNNING),
             violation: OnceLock::new(),
+            room_wanted: AtomicBool::new(false),
             space: Waiter::new(config.wait),
             responses: Waiter::new(config.wait),
             death_watch: DeathWatch::default(),
@@ -148,6 +151,16 @@ impl ClientChannel {
     /// that the server is not to be trusted.
     pub(super) fn is_stopped(&self) -> bool {
         matches!(self.ended.load(Ordering::Relaxed), VIOLATED | CLOSED_HERE)
+    }
+
+    /// Why waiting here is over, as far as that is known.
+    pub(super) fn end(&self) -> Option<Unready> {
+        match self.ended.load(Ordering::Relaxed) {
+            RUNNING => None,
+            CLOSED | LEFT => Some(Unready::Gone(Peer::Closed)),
+            DIED => Some(Unready::Gone(Peer::Died)),
+            _ => Some(Unready::Stopped),
+        }
     }
 
     /// Why [`Self::is_stopped`].
@@ -259,6 +272,36 @@ impl ClientChannel {
                 Unready::Timeout => Error::Full { needed, free, in_flight: self.ring.in_flight() },
             })
         })
+    }
+
+    /// Finds room for `demand` if there is some.
+    pub(super) fn poll_claim(&self, demand: Demand) -> Result<Option<Claim>> {
+        self.check()?;
+        if !self.may_send() {
+            return Err(end_error(self.peer(), None));
+        }
+        match self.ring.try_claim(demand) {
+            Ok(ClaimStep::Ready(claim)) => Ok(Some(claim)),
+            Ok(ClaimStep::Marker) => {
+                wake(&self.segment.semaphores.request_ready);
+                Ok(None)
+            }
+            // A buffer that its owner had acquired before it shared the client.
+            Ok(ClaimStep::Full { .. }) | Err(Error::ClaimOpen) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// From now on [`Self::is_room_wanted`], until a response is released. To be followed by another try.
+    pub(super) fn want_room(&self) {
+        self.room_wanted.store(true, Ordering::Relaxed);
+        // Pairs with the fence in `wake`, in `release`: either that thread sees the wish, or the next try sees
+        // the room.
+        fence(Ordering::SeqCst);
+    }
+
+    pub(super) fn is_room_wanted(&self) -> bool {
+        self.room_wanted.load(Ordering::Relaxed)
     }
 
     #[inline(always)]
@@ -439,6 +482,26 @@ impl ClientChannel {
         cancelled
     }
 
+    /// Cancels a request, or swallows its response.
+    pub(super) fn abandon(&self, number: Number) {
+        if !self.cancel(number)
+            && self.check().is_ok()
+            && let Some(Ok(Look::Ready(held))) = self.look(number)
+        {
+            self.release(&held);
+        }
+    }
+
+    /// Whether a look at a request that was sent may find something.
+    pub(super) fn has_news(&self, number: Number) -> bool {
+        self.sequence(number).is_none_or(|sequence| self.ring.ready_check(sequence)())
+    }
+
+    /// Makes the thread that waits for responses check for them.
+    pub(super) fn wake_receivers(&self) {
+        wake(&self.segment.semaphores.response_ready);
+    }
+
     /// Waits for the oldest answer that is there.
     pub(super) fn receive_next(&self, deadline: &Deadline) -> Result<Held> {
         let waited = self.await_response(deadline, self, || self.next_ready());
@@ -471,7 +534,23 @@ impl ClientChannel {
         watch: &impl WaitContext,
         cond: impl FnMut() -> Option<T>,
     ) -> std::result::Result<T, Unready> {
-        self.responses.wait(&self.segment.semaphores.response_ready, deadline, watch, cond)
+        self.await_response_by(&self.responses, deadline, watch, cond)
+    }
+
+    /// The same in another way than this connection's.
+    pub(super) fn await_response_by<T>(
+        &self,
+        waiter: &Waiter,
+        deadline: &Deadline,
+        watch: &impl WaitContext,
+        cond: impl FnMut() -> Option<T>,
+    ) -> std::result::Result<T, Unready> {
+        waiter.wait(&self.segment.semaphores.response_ready, deadline, watch, cond)
+    }
+
+    /// This connection's own way to wait for responses.
+    pub(super) fn waiter(&self) -> &Waiter {
+        &self.responses
     }
 
     /// Hands a response out, or turns a failed one into its error and gives the slot back.
@@ -505,6 +584,10 @@ impl ClientChannel {
         if concurrent {
             // A claim of another thread may wait for this space.
             wake(&self.segment.semaphores.space_available);
+            if self.is_room_wanted() {
+                self.room_wanted.store(false, Ordering::Relaxed);
+                wake(&self.segment.semaphores.response_ready);
+            }
         }
     }
 
@@ -535,6 +618,12 @@ impl ClientChannel {
     /// Whether the answer to a pending request has come.
     pub(super) fn is_answered(&self, number: Number) -> bool {
         self.sequence(number).is_some_and(|sequence| self.ring.is_answered(sequence))
+    }
+
+    /// A copy of a pending request, and what it needs to be sent again once the server is gone.
+    pub(super) fn pending_bytes(&self, number: Number) -> Option<(Vec<u8>, Demand)> {
+        let (held, demand) = self.pending_slot(number)?;
+        Some((held.data(&self.segment.payload).to_vec(), demand))
     }
 
     /// The bytes of a pending request, and what it needs to be sent again once the server is gone.

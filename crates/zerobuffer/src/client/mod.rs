@@ -1,6 +1,7 @@
 //! The client: sends requests, and reads the answers where the requests were.
 
 mod channel;
+mod completions;
 mod connection;
 mod guards;
 mod lifeline;
@@ -10,6 +11,7 @@ mod seal;
 mod shared;
 mod turns;
 
+pub use completions::{CallFuture, CallHandle};
 pub use guards::{OwnedRequestBuffer, OwnedResponse, RequestBuffer, Response};
 pub use shared::SharedClient;
 

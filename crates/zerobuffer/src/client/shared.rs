@@ -1,6 +1,7 @@
 //! One client for many threads.
 
 use super::channel::{ClientChannel, SEALED, end_error, timed_out};
+use super::completions::Completions;
 use super::connection::Connection;
 use super::lifeline::{Begun, Connected, Lifeline};
 use super::number::Number;
@@ -13,7 +14,8 @@ use crate::debug::debug_line;
 use crate::error::{Error, LostRequest, Result};
 use crate::sys;
 use crate::v1::Patience;
-use crate::wait::{Deadline, Peer, Unready, WaitContext, WaitStrategy};
+use crate::v2::layout::Demand;
+use crate::wait::{Deadline, Peer, Unready, WaitContext, WaitStrategy, Waiter};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -48,15 +50,15 @@ const SLICE: Duration = Duration::from_millis(10);
 /// ```
 #[derive(Clone)]
 pub struct SharedClient {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 debug_line!(SharedClient, "SharedClient", |client| name: client.name());
 
 #[derive(Debug)]
-struct Inner {
+pub(super) struct Inner {
     name: String,
-    config: ClientConfig,
+    pub(super) config: ClientConfig,
     connection: RwLock<Arc<SharedConnection>>,
     /// Passed by the one thread that attaches to a new server.
     reconnecting: FairLock,
@@ -66,7 +68,17 @@ struct Inner {
     /// What former connections left without an answer and nobody has asked for yet, the oldest first.
     lost: Mutex<VecDeque<(Peer, LostRequest)>>,
     life: Arc<Lifeline>,
-    fork_generation: u32,
+    /// What no thread blocks for.
+    pub(super) completions: Arc<Completions>,
+    pub(super) fork_generation: u32,
+}
+
+impl Inner {
+    /// Whether its connection was closed, and nobody has reconnected yet.
+    pub(super) fn is_closed(&self) -> bool {
+        let connection = self.connection.read().unwrap_or_else(PoisonError::into_inner);
+        connection.channel.has_ended_here()
+    }
 }
 
 impl Drop for Inner {
@@ -74,23 +86,29 @@ impl Drop for Inner {
     fn drop(&mut self) {
         if self.fork_generation == sys::fork_generation() {
             self.connection.get_mut().unwrap_or_else(PoisonError::into_inner).end();
+            self.completions.end();
         }
     }
 }
 
 /// One connection, and what its threads need to take turns.
 #[derive(Debug)]
-struct SharedConnection {
+pub(super) struct SharedConnection {
     channel: Connection,
     /// Waiting threads do not sleep as long as they have CPUs to themselves. If they do, and one of them takes
     /// the token of another one, that one looks again at its next slice.
     spins: bool,
-    senders: FairLock,
-    receivers: LeaderFollowers,
+    pub(super) senders: FairLock,
+    pub(super) receivers: LeaderFollowers,
+    completions: Arc<Completions>,
 }
 
 impl SharedConnection {
-    fn new(channel: Connection, config: &ClientConfig) -> Arc<Self> {
+    fn new(
+        channel: Connection,
+        config: &ClientConfig,
+        completions: &Arc<Completions>,
+    ) -> Arc<Self> {
         if let Connection::InPlace(channel) = &channel {
             channel.ring().set_concurrent();
         }
@@ -100,6 +118,7 @@ impl SharedConnection {
             spins,
             senders: FairLock::default(),
             receivers: LeaderFollowers::default(),
+            completions: Arc::clone(completions),
         })
     }
 
@@ -108,8 +127,7 @@ impl SharedConnection {
         self.channel.check()?;
         self.senders.enter(deadline).map_err(|refused| match refused {
             Refused::OpenHere => Error::ClaimOpen,
-            Refused::Closed if self.channel.has_ended_here() => Error::Closed,
-            Refused::Closed => SEALED,
+            Refused::Closed => self.why_refused(),
             Refused::Timeout => {
                 let in_flight = self.channel.in_flight() as u64;
                 Error::Full { needed: size as u64, free: 0, in_flight }
@@ -118,10 +136,68 @@ impl SharedConnection {
     }
 }
 
+impl SharedConnection {
+    /// Why nobody is let in to send.
+    pub(super) fn why_refused(&self) -> Error {
+        if self.channel.has_ended_here() { Error::Closed } else { SEALED }
+    }
+}
+
+/// A connection to a server in place, with what is particular to it.
+#[derive(Debug, Clone)]
+pub(super) struct InPlace {
+    connection: Arc<SharedConnection>,
+    pub(super) channel: Arc<ClientChannel>,
+}
+
+impl std::ops::Deref for InPlace {
+    type Target = SharedConnection;
+
+    fn deref(&self) -> &Self::Target {
+        &self.connection
+    }
+}
+
+impl InPlace {
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.connection, &other.connection)
+    }
+
+    /// Sends a request if there is room, for the caller whose turn it is.
+    pub(super) fn send_once(
+        &self,
+        size: usize,
+        demand: Demand,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<Option<Number>> {
+        let channel = &*self.channel;
+        let Some(claim) = channel.poll_claim(demand)? else { return Ok(None) };
+        let mut open = OpenClaim { channel, claim: Some(claim.addressed()) };
+        if let Some(claim) = &mut open.claim {
+            // What it sends by itself must not wait for itself.
+            self.senders.opened();
+            fill(claim.data_mut(&channel.segment.payload, size as u64));
+        }
+        let claim = open.claim.take().expect("set above");
+        channel.commit_unless_sealed(claim, size as u64).map(Some)
+    }
+
+    /// As [`wait`]; the leader waits by `waiter`.
+    pub(super) fn wait_by<T>(
+        &self,
+        waiter: &Waiter,
+        deadline: &Deadline,
+        look: impl FnMut() -> Option<T>,
+    ) -> std::result::Result<T, Unready> {
+        wait_by(&self.connection, &self.channel, waiter, deadline, look)
+    }
+}
+
 impl Connected for SharedConnection {
     fn end(&self) {
         self.channel.close();
         self.senders.close();
+        self.completions.ring();
     }
 }
 
@@ -161,7 +237,8 @@ impl SharedClient {
         life: Arc<Lifeline>,
     ) -> Self {
         let name = connection.name().to_owned();
-        let connection = SharedConnection::new(connection, &config);
+        let completions = Completions::new();
+        let connection = SharedConnection::new(connection, &config, &completions);
         life.hand_over(&connection);
         let connection = RwLock::new(connection);
         let inner = Inner {
@@ -172,9 +249,29 @@ impl SharedClient {
             given_up: Mutex::new(given_up),
             lost: Mutex::default(),
             life,
+            completions,
             fork_generation: sys::fork_generation(),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    pub(super) fn of(inner: Arc<Inner>) -> Self {
+        Self { inner }
+    }
+
+    /// The present connection, if it is one in place.
+    ///
+    /// # Errors
+    /// `Unsupported` if it is not, and as [`Self::connection`].
+    pub(super) fn in_place(&self) -> Result<InPlace> {
+        let connection = self.connection()?;
+        let Connection::InPlace(channel) = &connection.channel else {
+            return Err(Error::Unsupported {
+                what: "calls that no thread waits for need a channel in place",
+            });
+        };
+        let channel = Arc::clone(channel);
+        Ok(InPlace { connection, channel })
     }
 
     /// # Errors
@@ -274,7 +371,7 @@ impl SharedClient {
             match outcome {
                 Ok(response) => return Ok(response),
                 Err(error) if self.inner.config.resend_not_started && is_not_started(&error) => {
-                    self.replace_failed(&connection, &deadline)?;
+                    self.replace_failed(&connection, &deadline, &|| false)?;
                 }
                 Err(error) => return Err(error),
             }
@@ -282,10 +379,31 @@ impl SharedClient {
     }
 
     /// Replaces a connection without being asked to: what is closed is opened again by its owner alone.
-    fn replace_failed(&self, failed: &Arc<SharedConnection>, deadline: &Deadline) -> Result<()> {
+    /// It may be stopped early, with `Closed` or whatever error there was so far.
+    fn replace_failed(
+        &self,
+        failed: &Arc<SharedConnection>,
+        deadline: &Deadline,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Result<()> {
         let begun = self.inner.life.begin()?;
         failed.channel.check()?;
-        self.replace(failed, begun, deadline).map(drop)
+        self.replace(failed, begun, deadline, is_stopped).map(drop)
+    }
+
+    /// As [`Self::replace_failed`].
+    pub(super) fn replace_failed_in_place(
+        &self,
+        failed: &InPlace,
+        deadline: &Deadline,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Result<()> {
+        self.replace_failed(&failed.connection, deadline, is_stopped)
+    }
+
+    /// As [`Self::was_replaced`].
+    pub(super) fn was_replaced_in_place(&self, failed: &InPlace, deadline: &Deadline) -> bool {
+        self.was_replaced(&failed.connection, deadline)
     }
 
     /// Sends a request, or fails to, on the connection that there is then.
@@ -516,7 +634,7 @@ impl SharedClient {
     pub fn reconnect(&self, timeout: Duration) -> Result<Reconnected> {
         let connection = self.connection()?;
         let begun = self.inner.life.begin()?;
-        self.replace(&connection, begun, &Deadline::after(timeout))
+        self.replace(&connection, begun, &Deadline::after(timeout), &|| false)
     }
 
     /// Replaces the connection that failed, unless another thread has done so already.
@@ -525,6 +643,7 @@ impl SharedClient {
         failed: &Arc<SharedConnection>,
         begun: Begun,
         deadline: &Deadline,
+        is_stopped: &dyn Fn() -> bool,
     ) -> Result<Reconnected> {
         let gate = &self.inner.reconnecting;
         let ticket = gate.enter(deadline).map_err(|_| Error::Timeout {
@@ -546,10 +665,10 @@ impl SharedClient {
                 self.given_up().extend(former.leave());
             }
         }
-        let is_closed = || self.inner.life.closed_since(begun);
+        let is_closed = || self.inner.life.closed_since(begun) || is_stopped();
         let config = &self.inner.config;
         let channel = former.connect_again(config, deadline, &is_closed)?;
-        let connection = SharedConnection::new(channel, config);
+        let connection = SharedConnection::new(channel, config, &self.inner.completions);
         self.inner.life.renew(begun, &connection)?;
         // Who finds the former one sealed finds the new one as soon as it can look.
         let mut current = self.inner.connection.write().unwrap_or_else(PoisonError::into_inner);
@@ -733,6 +852,16 @@ fn wait<T>(
     connection: &SharedConnection,
     channel: &ClientChannel,
     deadline: &Deadline,
+    look: impl FnMut() -> Option<T>,
+) -> std::result::Result<T, Unready> {
+    wait_by(connection, channel, channel.waiter(), deadline, look)
+}
+
+fn wait_by<T>(
+    connection: &SharedConnection,
+    channel: &ClientChannel,
+    waiter: &Waiter,
+    deadline: &Deadline,
     mut look: impl FnMut() -> Option<T>,
 ) -> std::result::Result<T, Unready> {
     let crowd = &connection.receivers;
@@ -746,7 +875,8 @@ fn wait<T>(
             return Ok(found);
         }
         if crowd.try_lead() {
-            let waited = channel.await_response(deadline, &Leader { channel, crowd }, look);
+            let leader = Leader { channel, crowd };
+            let waited = channel.await_response_by(waiter, deadline, &leader, look);
             crowd.step_down();
             return waited;
         }

@@ -3,6 +3,7 @@
 use crate::wait::Deadline;
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::thread::ThreadId;
 use std::time::Duration;
 
@@ -78,6 +79,8 @@ struct Queue {
     tickets: VecDeque<u64>,
     /// The thread inside, if it has come out with an open request buffer.
     opener: Option<ThreadId>,
+    /// In line without a thread that waits, and what to wake when it is inside.
+    in_line: Option<(u64, Waker)>,
     /// Nobody is let in any more.
     closed: bool,
 }
@@ -103,9 +106,7 @@ impl FairLock {
         if queue.closed {
             return Err(Refused::Closed);
         }
-        let ticket = queue.next_ticket;
-        queue.next_ticket += 1;
-        queue.tickets.push_back(ticket);
+        let ticket = queue.take_ticket();
         while queue.tickets.front() != Some(&ticket) {
             let is_here = |opener| opener == std::thread::current().id();
             let left = deadline.left();
@@ -125,10 +126,41 @@ impl FairLock {
         Ok(ticket)
     }
 
+    /// Enters if nobody is inside, or waits.
+    pub(super) fn try_enter(&self) -> std::result::Result<Option<u64>, Refused> {
+        let mut queue = self.lock();
+        if queue.closed {
+            return Err(Refused::Closed);
+        }
+        Ok(queue.tickets.is_empty().then(|| queue.take_ticket()))
+    }
+
+    /// Gets in line without waiting, one at a time: `waker` is woken when the ticket is inside, see
+    /// [`FairLock::is_inside`], or when nobody is let in any more.
+    pub(super) fn join(&self, waker: Waker) -> std::result::Result<u64, Refused> {
+        let mut queue = self.lock();
+        if queue.closed {
+            return Err(Refused::Closed);
+        }
+        let ticket = queue.take_ticket();
+        queue.in_line = Some((ticket, waker));
+        Ok(ticket)
+    }
+
+    pub(super) fn is_inside(&self, ticket: u64) -> bool {
+        self.lock().tickets.front() == Some(&ticket)
+    }
+
     /// Sends everybody who waits away, and lets nobody in.
     pub(super) fn close(&self) {
-        self.lock().closed = true;
+        let mut queue = self.lock();
+        queue.closed = true;
+        let in_line = queue.in_line.take();
+        drop(queue);
         self.moved.notify_all();
+        if let Some((_, waker)) = in_line {
+            waker.wake();
+        }
     }
 
     /// The thread inside goes on to something else before it leaves.
@@ -145,10 +177,23 @@ impl FairLock {
     /// A system call only if somebody waits.
     fn take_out(&self, mut queue: MutexGuard<'_, Queue>, ticket: u64) {
         queue.tickets.retain(|waiting| *waiting != ticket);
-        if !queue.tickets.is_empty() {
-            drop(queue);
+        let next = queue.tickets.front().copied();
+        let in_line = queue.in_line.take_if(|(in_line, _)| next == Some(*in_line));
+        drop(queue);
+        if let Some((_, waker)) = in_line {
+            waker.wake();
+        } else if next.is_some() {
             self.moved.notify_all();
         }
+    }
+}
+
+impl Queue {
+    fn take_ticket(&mut self) -> u64 {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.tickets.push_back(ticket);
+        ticket
     }
 }
 

@@ -177,6 +177,16 @@ pub(crate) fn spawn<T: Send + 'static>(
     spawned.map_err(|errno| errno.on("start the thread", name))
 }
 
+/// The same for a thread of the library's own: it takes no signals, which are for the program's threads.
+#[cfg(not(loom))]
+pub(crate) fn spawn_without_signals<T: Send + 'static>(
+    name: &str,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> Result<std::thread::JoinHandle<T>, Error> {
+    // A new thread inherits the mask.
+    imp::without_signals(|| spawn(name, body))
+}
+
 /// How many CPUs this process may run on: affinity and cgroup quota considered. 1 when unknown, which
 /// means that nobody spins.
 pub(crate) fn usable_cpus() -> usize {

@@ -193,6 +193,10 @@ pub(crate) fn old_empty_files(_: &str, _: std::time::Duration) -> Vec<String> {
     Vec::new()
 }
 
+pub(crate) fn without_signals<T>(run: impl FnOnce() -> T) -> T {
+    run()
+}
+
 /// There are no mappings.
 pub(crate) fn include_in_core_dumps(_: bool) {}
 

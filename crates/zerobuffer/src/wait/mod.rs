@@ -62,6 +62,16 @@ impl Deadline {
         Self { timeout, at: std::cell::Cell::new(None) }
     }
 
+    /// The deadline at a time of the monotonic clock, of a call that was given `timeout`.
+    pub(crate) fn at(due_ns: u64, timeout: Duration) -> Self {
+        Self { timeout, at: std::cell::Cell::new(Some(due_ns)) }
+    }
+
+    /// The time, in nanoseconds of the monotonic clock.
+    pub(crate) fn due_ns(&self) -> u64 {
+        self.at_ns(sys::monotonic_ns())
+    }
+
     /// The timeout as it was asked for.
     #[inline]
     pub(crate) fn timeout(&self) -> Duration {

@@ -21,6 +21,7 @@ mod debug;
 #[cfg(feature = "failpoints")]
 mod faults;
 mod fork;
+mod futures;
 mod handlers;
 mod handles;
 mod names;

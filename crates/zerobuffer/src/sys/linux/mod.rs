@@ -20,6 +20,7 @@ pub(crate) use sem::Semaphore;
 pub(crate) use shm::{
     Mapping, ShmFile, has_no_inodes, include_in_core_dumps, stat_object, unlink_object,
 };
+pub(crate) use signals::without_signals;
 pub(crate) use watch::Subscription;
 
 use super::{Errno, kernel};

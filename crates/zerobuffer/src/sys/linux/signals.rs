@@ -23,3 +23,9 @@ impl Drop for BlockedSignals {
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, null_mut()) };
     }
 }
+
+/// Runs something while the calling thread takes no signals.
+pub(crate) fn without_signals<T>(run: impl FnOnce() -> T) -> T {
+    let _blocked = BlockedSignals::all();
+    run()
+}

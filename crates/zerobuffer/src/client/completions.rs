@@ -1,0 +1,985 @@
+//! Calls that no thread blocks for: futures and callbacks.
+//!
+//! A call is sent by the caller itself if there is room and its turn has come. What cannot be sent at once is
+//! queued, in order, and sent by the completer: one thread for each client that is started by the first such
+//! call, and ends with the connection. It waits for responses among the threads that block for theirs
+//! (`turns.rs`), keeps the deadlines, reconnects if requests are to be sent again, and runs the callbacks.
+//! A future is a callback that wakes a task.
+
+use super::channel::SEALED;
+use super::number::Number;
+use super::reconnect::is_not_started;
+use super::shared::{InPlace, Inner, SharedClient};
+use super::turns::Refused;
+use super::{OwnedResponse, RequestLayout};
+use crate::debug::debug_line;
+use crate::error::{Error, Result};
+use crate::sys;
+use crate::v2::layout::Demand;
+use crate::wait::{Deadline, Unready, WaitContext, WaitStrategy, Waiter};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// For how long the completer still waits on a connection when nothing is under way: the next call finds it
+/// there.
+const LINGER: Duration = Duration::from_millis(20);
+/// How often it checks for room that the server makes, which wakes blocked senders only.
+const ROOM_POLL: Duration = Duration::from_millis(1);
+/// How long it waits for another thread that reconnects, between two checks of the deadlines.
+const ATTEMPT: Duration = Duration::from_millis(5);
+/// With more calls under way than this the completer does not spin: it would check all of them again and
+/// again.
+const SPIN_OVER: usize = 4;
+
+type OnDone = Box<dyn FnOnce(Result<OwnedResponse>) + Send>;
+type Fill = Box<dyn FnMut(&mut [u8]) + Send>;
+
+/// The calls of one client that no thread blocks for.
+pub(super) struct Completions {
+    state: Mutex<State>,
+    next_id: AtomicU64,
+    /// The completer is to check everything.
+    alarm: AtomicBool,
+    bell: Mutex<Bell>,
+    rung: Condvar,
+    parked: Waiter,
+}
+
+impl std::fmt::Debug for Completions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Completions").finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
+struct State {
+    sent: Vec<Sent>,
+    queue: VecDeque<Queued>,
+    /// The one that the completer is sending, and whether it was cancelled meanwhile.
+    in_hand: Option<(u64, bool)>,
+    /// No call is due before.
+    soonest: u64,
+    /// When the completer checks again by itself; 0: not before it is rung.
+    wakes_at: u64,
+    running: bool,
+    /// The latest completer's.
+    thread: Option<JoinHandle<()>>,
+    /// The client was dropped.
+    over: bool,
+}
+
+/// Where the completer sleeps.
+#[derive(Default)]
+struct Bell {
+    /// Among the threads of this connection; otherwise until it is rung.
+    at: Option<InPlace>,
+}
+
+struct Call {
+    id: u64,
+    timeout: Duration,
+    due: u64,
+    on_done: OnDone,
+    /// Why it is sent again.
+    first_error: Option<Error>,
+}
+
+/// Waits for its response.
+struct Sent {
+    call: Call,
+    connection: InPlace,
+    number: Number,
+}
+
+/// Waits to be sent.
+struct Queued {
+    call: Call,
+    request: Request,
+}
+
+struct Request {
+    size: usize,
+    demand: Demand,
+    fill: Fill,
+}
+
+impl Call {
+    fn deadline(&self) -> Deadline {
+        Deadline::at(self.due, self.timeout)
+    }
+
+    fn finish(self, outcome: Result<OwnedResponse>) {
+        // What a callback panics with is its own affair: the next one is to run.
+        let _ = catch_unwind(AssertUnwindSafe(|| (self.on_done)(outcome)));
+    }
+
+    /// Ends with what went wrong first.
+    fn fail(mut self, error: Error) {
+        let error = match error {
+            Error::Closed => error,
+            error => self.first_error.take().unwrap_or(error),
+        };
+        self.finish(Err(error));
+    }
+}
+
+impl Sent {
+    /// Whether its response has come, or its connection has ended.
+    fn has_news(&self) -> bool {
+        self.connection.channel.has_news(self.number) || self.connection.channel.end().is_some()
+    }
+}
+
+/// A turn to send, taken without waiting.
+struct SendTurn {
+    connection: InPlace,
+    ticket: u64,
+}
+
+impl Drop for SendTurn {
+    fn drop(&mut self) {
+        self.connection.senders.leave(self.ticket);
+    }
+}
+
+impl Completions {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::default(),
+            next_id: AtomicU64::new(0),
+            alarm: AtomicBool::new(false),
+            bell: Mutex::default(),
+            rung: Condvar::new(),
+            parked: Waiter::new(WaitStrategy::Park),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bell(&self) -> MutexGuard<'_, Bell> {
+        self.bell.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the completer, if there is one, check everything.
+    pub(super) fn ring(&self) {
+        let bell = self.bell();
+        // Relaxed: under the lock; and whoever waits on a connection reads it after the semaphore's fence.
+        self.alarm.store(true, Ordering::Relaxed);
+        let at = bell.at.clone();
+        drop(bell);
+        self.rung.notify_all();
+        if let Some(connection) = at {
+            connection.channel.wake_receivers();
+            connection.receivers.notify();
+        }
+    }
+
+    /// No call is made any more. Waits for the completer, and so for a callback that is running.
+    pub(super) fn end(&self) {
+        let mut state = self.state();
+        state.over = true;
+        let thread = state.thread.take();
+        drop(state);
+        self.ring();
+        // Its own thread may be the one that has dropped the client.
+        if let Some(thread) = thread.filter(|thread| !sys::is_this_thread(thread)) {
+            sys::join(thread);
+        }
+    }
+
+    /// Starts the completer unless it runs.
+    fn ensure_completer(self: &Arc<Self>, client: &Arc<Inner>) -> Result<()> {
+        let mut state = self.state();
+        if !state.running {
+            let (calls, client) = (Arc::clone(self), Arc::downgrade(client));
+            let completer = Completer {
+                calls,
+                client,
+                turn: None,
+                wants_room: false,
+                probes_at: 0,
+                last: None,
+            };
+            let thread = sys::spawn_without_signals("zb-completer", move || completer.run())?;
+            state.running = true;
+            state.thread = Some(thread);
+        }
+        Ok(())
+    }
+
+    fn add_sent(&self, sent: Sent) {
+        let (connection, number) = (sent.connection.clone(), sent.number);
+        let mut state = self.state();
+        let overslept = state.expects(sent.call.due);
+        state.sent.push(sent);
+        drop(state);
+        // The response or the end may have come before the completer could know of the request.
+        let channel = &connection.channel;
+        if overslept || channel.has_news(number) || channel.end().is_some() {
+            self.ring();
+        }
+    }
+
+    fn add_queued(&self, queued: Queued) {
+        let mut state = self.state();
+        state.expects(queued.call.due);
+        state.queue.push_back(queued);
+        drop(state);
+        self.ring();
+    }
+
+    /// Takes the call out, wherever it is. True if nothing will come of it.
+    fn cancel(&self, id: u64) -> bool {
+        let mut state = self.state();
+        if let Some(index) = state.sent.iter().position(|sent| sent.call.id == id) {
+            let Sent { connection, number, call } = state.sent.swap_remove(index);
+            drop(state);
+            connection.channel.abandon(number);
+            drop(call);
+            return true;
+        }
+        if let Some(index) = state.queue.iter().position(|queued| queued.call.id == id) {
+            let queued = state.queue.remove(index);
+            drop(state);
+            drop(queued);
+            return true;
+        }
+        match &mut state.in_hand {
+            Some((in_hand, cancelled)) if *in_hand == id => {
+                *cancelled = true;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl State {
+    /// Notes that a call is due then. Whether the completer would check too late for it.
+    fn expects(&mut self, due: u64) -> bool {
+        if self.sent.is_empty() && self.queue.is_empty() {
+            self.soonest = due;
+        }
+        self.soonest = self.soonest.min(due);
+        self.wakes_at == 0 || due < self.wakes_at
+    }
+
+    fn is_empty(&self) -> bool {
+        self.sent.is_empty() && self.queue.is_empty() && self.in_hand.is_none()
+    }
+
+    fn count_soonest(&mut self) {
+        let sent = self.sent.iter().map(|sent| sent.call.due);
+        let queued = self.queue.iter().map(|queued| queued.call.due);
+        self.soonest = sent.chain(queued).min().unwrap_or(u64::MAX);
+    }
+}
+
+/// Wakes the completer when its turn to send has come.
+struct Ringer(Weak<Completions>);
+
+impl Wake for Ringer {
+    fn wake(self: Arc<Self>) {
+        if let Some(calls) = self.0.upgrade() {
+            calls.ring();
+        }
+    }
+}
+
+/// The thread that completes calls.
+struct Completer {
+    calls: Arc<Completions>,
+    client: Weak<Inner>,
+    /// In line to send, or inside: what is queued.
+    turn: Option<SendTurn>,
+    /// It is the turn of what is queued first, and the ring has no room.
+    wants_room: bool,
+    /// When it checks for the server's death, whatever else it does.
+    probes_at: u64,
+    /// The latest connection that a call was sent on.
+    last: Option<InPlace>,
+}
+
+impl Completer {
+    fn run(mut self) {
+        loop {
+            self.complete();
+            self.send_queued();
+            if self.is_over() {
+                return;
+            }
+            self.sleep();
+        }
+    }
+
+    /// Whether there is nothing to do any more; the next call starts another completer.
+    fn is_over(&self) -> bool {
+        let idle = self.calls.state().is_empty();
+        // Not under the lock: what is dropped here may be the client.
+        let is_closed = idle && self.client.upgrade().is_none_or(|client| client.is_closed());
+        let mut state = self.calls.state();
+        let over = state.is_empty() && (state.over || is_closed);
+        state.running = !over;
+        over
+    }
+
+    /// Sleeps until there may be something to do.
+    fn sleep(&mut self) {
+        let calls = &*self.calls;
+        let now = sys::monotonic_ns();
+        let mut state = calls.state();
+        let count = state.sent.len();
+        let idle = state.is_empty();
+        let mut until = if idle { now + LINGER.as_nanos() as u64 } else { state.soonest };
+        if self.wants_room {
+            until = until.min(now + ROOM_POLL.as_nanos() as u64);
+        }
+        let first = state.sent.first().map(|sent| &sent.connection);
+        let in_line = self.turn.as_ref().map(|turn| &turn.connection);
+        let Some(connection) = first.or(in_line).or(self.last.as_ref()).cloned() else {
+            let until = (!idle).then_some(until);
+            state.wakes_at = until.unwrap_or(0);
+            drop(state);
+            calls.await_ring(until);
+            return;
+        };
+        state.wakes_at = until;
+        drop(state);
+        if now >= self.probes_at {
+            // Waits that all end early would not notice that the server has died.
+            connection.channel.probe();
+            self.probes_at = now + connection.channel.slice().as_nanos() as u64;
+        }
+        calls.bell().at = Some(connection.clone());
+        let waiter = if count > SPIN_OVER { &calls.parked } else { connection.channel.waiter() };
+        let waited = connection.wait_by(waiter, &Deadline::at(until, Duration::ZERO), || {
+            let freed = || self.wants_room && !connection.channel.is_room_wanted();
+            let news = || calls.state().sent.iter().any(Sent::has_news);
+            (calls.alarm.load(Ordering::Relaxed) || freed() || news()).then_some(())
+        });
+        calls.bell().at = None;
+        self.last = Some(connection.clone());
+        let nothing_came = idle && waited == Err(Unready::Timeout);
+        if nothing_came || connection.channel.end().is_some() {
+            self.last = None;
+        }
+    }
+
+    /// Takes out and ends what has its response, is due, or was sent on a connection that has ended.
+    fn complete(&self) {
+        let now = sys::monotonic_ns();
+        let mut state = self.calls.state();
+        // Before the lists are read: whatever is added after that rings again.
+        self.calls.alarm.store(false, Ordering::Relaxed);
+        let expired = state.soonest <= now;
+        let taken: Vec<Sent> = state
+            .sent
+            .extract_if(.., |sent| (expired && sent.call.due <= now) || sent.has_news())
+            .collect();
+        let mut late = Vec::new();
+        if expired {
+            let (due, waiting) = state.queue.drain(..).partition(|queued| queued.call.due <= now);
+            (late, state.queue) = (Vec::from_iter::<VecDeque<Queued>>(due), waiting);
+            state.count_soonest();
+        }
+        drop(state);
+        let mut again = Vec::new();
+        for sent in taken {
+            again.extend(self.settle(sent, now));
+        }
+        for Queued { call, request } in late {
+            let error = self.no_room(request.size);
+            call.fail(error);
+        }
+        self.put_back(again);
+    }
+
+    /// What is sent again goes before what was never sent.
+    fn put_back(&self, again: Vec<Again>) {
+        if again.is_empty() {
+            return;
+        }
+        let mut state = self.calls.state();
+        let mut resent = Vec::new();
+        for again in again {
+            match again {
+                Again::Waits(sent) => state.sent.push(sent),
+                Again::Resent(number, queued) => resent.push((number.for_caller(), queued)),
+            }
+        }
+        resent.sort_by_key(|(number, _)| *number);
+        for (_, queued) in resent.into_iter().rev() {
+            state.queue.push_front(queued);
+        }
+        state.count_soonest();
+    }
+
+    fn no_room(&self, size: usize) -> Error {
+        let client = self.client.upgrade();
+        let connection = client.map(|client| SharedClient::of(client).in_place());
+        let in_flight = match connection {
+            Some(Ok(connection)) => connection.channel.ring().in_flight(),
+            _ => 0,
+        };
+        Error::Full { needed: size as u64, free: 0, in_flight }
+    }
+
+    /// Ends one call, unless it goes on.
+    fn settle(&self, sent: Sent, now: u64) -> Option<Again> {
+        let (channel, number) = (&sent.connection.channel, sent.number);
+        let deadline = sent.call.deadline();
+        let end = channel.end();
+        // The server may have responded and ended since: the response comes before the end.
+        fence(Ordering::SeqCst);
+        let outcome = if let Err(error) = channel.check() {
+            Err(error)
+        } else if let Some(looked) = channel.look(number) {
+            channel.settle(number, &deadline, Ok(looked))
+        } else {
+            match end {
+                Some(Unready::Gone(peer)) => {
+                    let bytes = self.resends().then(|| channel.pending_bytes(number)).flatten();
+                    let outcome = channel.settle(number, &deadline, Err(Unready::Gone(peer)));
+                    match (outcome, bytes) {
+                        (Err(error), Some((bytes, demand))) if is_not_started(&error) => {
+                            return Some(sent.send_again(error, bytes, demand));
+                        }
+                        (outcome, _) => outcome,
+                    }
+                }
+                Some(Unready::Stopped) => channel.settle(number, &deadline, Err(Unready::Stopped)),
+                _ if sent.call.due <= now => {
+                    channel.settle(number, &deadline, Err(Unready::Timeout))
+                }
+                _ => return Some(Again::Waits(sent)),
+            }
+        };
+        match outcome {
+            Ok(held) => {
+                let response = OwnedResponse::new(Arc::clone(channel), held);
+                sent.call.finish(Ok(response));
+            }
+            Err(error) => sent.call.finish(Err(error)),
+        }
+        None
+    }
+
+    fn resends(&self) -> bool {
+        self.client.upgrade().is_some_and(|client| client.config.resend_not_started)
+    }
+
+    /// Sends what is queued, as far as there is room.
+    fn send_queued(&mut self) {
+        self.wants_room = false;
+        loop {
+            let mut state = self.calls.state();
+            let Some(queued) = state.queue.pop_front() else {
+                drop(state);
+                self.turn = None;
+                return;
+            };
+            state.in_hand = Some((queued.call.id, false));
+            drop(state);
+            let outcome = self.send_one(queued);
+            let mut state = self.calls.state();
+            let cancelled = state.in_hand.take().is_some_and(|(_, cancelled)| cancelled);
+            let goes_on = match outcome {
+                Progress::Sent(sent) if cancelled => {
+                    drop(state);
+                    sent.connection.channel.abandon(sent.number);
+                    true
+                }
+                Progress::Sent(sent) => {
+                    // The completer checks for its response before it sleeps.
+                    state.expects(sent.call.due);
+                    state.sent.push(sent);
+                    true
+                }
+                Progress::Waits(queued) => {
+                    if !cancelled {
+                        state.queue.push_front(queued);
+                    }
+                    cancelled
+                }
+                Progress::Retry(queued) => {
+                    if !cancelled {
+                        state.queue.push_front(queued);
+                    }
+                    true
+                }
+                Progress::Failed(call, error) => {
+                    drop(state);
+                    if !cancelled {
+                        call.fail(error);
+                    }
+                    true
+                }
+            };
+            if !goes_on {
+                return;
+            }
+        }
+    }
+
+    fn send_one(&mut self, mut queued: Queued) -> Progress {
+        let Some(client) = self.client.upgrade().map(SharedClient::of) else {
+            return Progress::Failed(queued.call, Error::Closed);
+        };
+        if queued.call.due <= sys::monotonic_ns() {
+            let error = self.no_room(queued.request.size);
+            return Progress::Failed(queued.call, error);
+        }
+        let connection = match client.in_place() {
+            Ok(connection) => connection,
+            Err(error) => return Progress::Failed(queued.call, error),
+        };
+        let error = match self.try_send(&connection, &mut queued.request) {
+            Ok(Some(number)) => {
+                self.turn = None;
+                self.last = Some(connection.clone());
+                return Progress::Sent(Sent { call: queued.call, connection, number });
+            }
+            Ok(None) => return Progress::Waits(queued),
+            Err(error) => error,
+        };
+        self.turn = None;
+        if !has_ended(&error) {
+            return Progress::Failed(queued.call, error);
+        }
+        let soon = sys::monotonic_ns() + ATTEMPT.as_nanos() as u64;
+        if client.was_replaced_in_place(&connection, &Deadline::at(soon, ATTEMPT)) {
+            return Progress::Retry(queued);
+        }
+        if !client.inner.config.resend_not_started {
+            return Progress::Failed(queued.call, error);
+        }
+        queued.call.first_error.get_or_insert(error);
+        self.replace(&client, &connection, queued)
+    }
+
+    /// Attaches to the next server, as long as no call is due.
+    fn replace(&self, client: &SharedClient, failed: &InPlace, queued: Queued) -> Progress {
+        let (due, timeout) = (queued.call.due, queued.call.timeout);
+        let is_due = || sys::monotonic_ns() >= self.calls.state().soonest.min(due);
+        let until = self.calls.state().soonest.min(due);
+        match client.replace_failed_in_place(failed, &Deadline::at(until, timeout), &is_due) {
+            Ok(()) => Progress::Retry(queued),
+            Err(_) if is_due() => {
+                // There is nothing to wait on: the attempt was the wait.
+                self.calls.alarm.store(true, Ordering::Relaxed);
+                Progress::Waits(queued)
+            }
+            Err(error) => Progress::Failed(queued.call, error),
+        }
+    }
+
+    fn try_send(&mut self, connection: &InPlace, request: &mut Request) -> Result<Option<Number>> {
+        if self.turn.as_ref().is_some_and(|turn| !turn.connection.is(connection)) {
+            self.turn = None;
+        }
+        connection.channel.check()?;
+        if self.turn.is_none() {
+            let waker = Waker::from(Arc::new(Ringer(Arc::downgrade(&self.calls))));
+            let ticket = connection.senders.join(waker).map_err(|_| connection.why_refused())?;
+            self.turn = Some(SendTurn { connection: connection.clone(), ticket });
+        }
+        let is_inside =
+            self.turn.as_ref().is_some_and(|turn| connection.senders.is_inside(turn.ticket));
+        if !is_inside {
+            // It is rung when it is.
+            connection.channel.check()?;
+            return match connection.channel.is_sealed() {
+                true => Err(connection.why_refused()),
+                false => Ok(None),
+            };
+        }
+        let Request { size, demand, fill } = request;
+        let mut send = || {
+            let send = AssertUnwindSafe(|| connection.send_once(*size, *demand, &mut *fill));
+            let panicked = Error::InvalidState { reason: "the code that fills it panicked" };
+            catch_unwind(send).unwrap_or(Err(panicked))
+        };
+        if let Some(number) = send()? {
+            return Ok(Some(number));
+        }
+        self.wants_room = true;
+        connection.channel.want_room();
+        send()
+    }
+}
+
+/// Where a call goes on that was taken out.
+enum Again {
+    Waits(Sent),
+    Resent(Number, Queued),
+}
+
+enum Progress {
+    Sent(Sent),
+    /// Until something changes.
+    Waits(Queued),
+    Retry(Queued),
+    Failed(Call, Error),
+}
+
+impl Sent {
+    fn send_again(mut self, error: Error, bytes: Vec<u8>, demand: Demand) -> Again {
+        self.call.first_error.get_or_insert(error);
+        let size = bytes.len();
+        let fill: Fill = Box::new(move |to: &mut [u8]| to.copy_from_slice(&bytes));
+        let request = Request { size, demand, fill };
+        Again::Resent(self.number, Queued { call: self.call, request })
+    }
+}
+
+/// Whether an error says that the connection has ended.
+fn has_ended(error: &Error) -> bool {
+    matches!(error, Error::PeerDied { .. } | Error::PeerClosed { .. } | Error::InvalidState { .. })
+        && (is_not_started(error) || is_sealed(error))
+}
+
+fn is_sealed(error: &Error) -> bool {
+    let Error::InvalidState { reason } = error else { return false };
+    matches!(SEALED, Error::InvalidState { reason: sealed } if sealed == *reason)
+}
+
+impl Completions {
+    /// Sleeps until it is rung, or until a time.
+    fn await_ring(&self, until: Option<u64>) {
+        let mut bell = self.bell();
+        while !self.alarm.load(Ordering::Relaxed) {
+            let waited = match until {
+                None => self.rung.wait(bell).unwrap_or_else(PoisonError::into_inner),
+                Some(until) => {
+                    let left = until.saturating_sub(sys::monotonic_ns());
+                    if left == 0 {
+                        return;
+                    }
+                    let left = Duration::from_nanos(left);
+                    self.rung.wait_timeout(bell, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+            bell = waited;
+        }
+    }
+}
+
+/// A call under way that no thread blocks for; see [`SharedClient::start_call`].
+#[derive(Clone)]
+pub struct CallHandle {
+    calls: Weak<Completions>,
+    id: u64,
+    fork_generation: u32,
+}
+
+debug_line!(CallHandle, "CallHandle", |handle| id: handle.id);
+
+impl CallHandle {
+    /// Cancels the call. True if nothing will come of it: its callback is dropped, without being called,
+    /// and no later than this returns. False if its callback is being called, or was. Dropping the handle
+    /// cancels nothing.
+    ///
+    /// The server may be working on the request all the same; its late response is swallowed.
+    pub fn cancel(&self) -> bool {
+        self.fork_generation == sys::fork_generation()
+            && self.calls.upgrade().is_some_and(|calls| calls.cancel(self.id))
+    }
+}
+
+/// A call as a future, which any executor can run: [`SharedClient::call_async`] makes it.
+///
+/// Dropping it cancels the request.
+#[must_use = "a call that is dropped is cancelled"]
+pub struct CallFuture {
+    slot: Arc<Mutex<Slot>>,
+    /// `None` if it failed at once, or is done.
+    handle: Option<CallHandle>,
+    fork_generation: u32,
+}
+
+debug_line!(CallFuture, "CallFuture", |future| is_done: future.handle.is_none());
+
+/// Where the completer leaves the outcome.
+#[derive(Default)]
+struct Slot {
+    outcome: Option<Result<OwnedResponse>>,
+    waker: Option<Waker>,
+}
+
+fn lock(slot: &Mutex<Slot>) -> MutexGuard<'_, Slot> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl CallFuture {
+    fn start(start: impl FnOnce(OnDone) -> Result<CallHandle>) -> Self {
+        let slot = Arc::<Mutex<Slot>>::default();
+        let place = Arc::clone(&slot);
+        let on_done = Box::new(move |outcome| {
+            let mut slot = lock(&place);
+            slot.outcome = Some(outcome);
+            let waker = slot.waker.take();
+            drop(slot);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        });
+        let handle = match start(on_done) {
+            Ok(handle) => Some(handle),
+            Err(error) => {
+                lock(&slot).outcome = Some(Err(error));
+                None
+            }
+        };
+        Self { slot, handle, fork_generation: sys::fork_generation() }
+    }
+}
+
+impl Future for CallFuture {
+    type Output = Result<OwnedResponse>;
+
+    /// Once it has returned the outcome, it returns [`Error::InvalidState`].
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        // Before the lock, which another thread may have had when the process forked.
+        if self.fork_generation != sys::fork_generation() {
+            return Poll::Ready(Err(Error::WrongProcess));
+        }
+        let mut slot = lock(&self.slot);
+        if let Some(outcome) = slot.outcome.take() {
+            drop(slot);
+            self.handle = None;
+            return Poll::Ready(outcome);
+        }
+        if self.handle.is_none() {
+            return Poll::Ready(Err(Error::InvalidState {
+                reason: "its outcome was returned before",
+            }));
+        }
+        match &mut slot.waker {
+            Some(waker) => waker.clone_from(context.waker()),
+            none => *none = Some(context.waker().clone()),
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for CallFuture {
+    fn drop(&mut self) {
+        if let Some(handle) = &self.handle {
+            handle.cancel();
+        }
+    }
+}
+
+impl SharedClient {
+    /// As [`call`](Self::call), but no thread waits for the response: the returned future does, on any
+    /// executor and without a runtime's timer. Nothing here blocks the calling thread. The request is sent
+    /// before this returns if there is room and no other one is before it; otherwise it waits for its turn
+    /// and for room in the background, in order and within `timeout`.
+    ///
+    /// Dropping the future cancels the request. With [`ClientConfig::resend_not_started`](crate::ClientConfig::resend_not_started) the request is
+    /// sent again after a server's end. The first such call of a client starts a thread, `zb-completer`,
+    /// which takes no signals, sleeps while nothing happens, and ends with the connection.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use zerobuffer::{BufferConfig, Client, Frame, Server};
+    /// # let name = format!("doc-call-async-{}", std::process::id());
+    /// # let mut server = Server::create(&name, BufferConfig::new(0, 1 << 16))?;
+    /// # server.start(|frame: &mut Frame| frame.data_mut().make_ascii_uppercase())?;
+    /// let second = Duration::from_secs(1);
+    /// let client = Client::connect(&name, second)?.into_shared();
+    /// let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    /// runtime.block_on(async {
+    ///     let (one, two) = (client.call_async(b"one", second), client.call_async(b"two", second));
+    ///     assert_eq!(two.await?.data(), b"TWO");
+    ///     assert_eq!(one.await?.data(), b"ONE");
+    ///     Ok::<(), zerobuffer::Error>(())
+    /// })?;
+    /// # Ok::<(), zerobuffer::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The future's are those of [`call`](Self::call).
+    pub fn call_async(&self, data: &[u8], timeout: Duration) -> CallFuture {
+        CallFuture::start(|on_done| {
+            self.submit(
+                data.len(),
+                RequestLayout::new(),
+                &mut Payload::copy(data),
+                timeout,
+                on_done,
+            )
+        })
+    }
+
+    /// As [`call_async`](Self::call_async), but `fill` writes the request, of `size` bytes, where the server
+    /// will read it: on this thread before this returns, or later on the completer's. It is called again if
+    /// another thread has reconnected before the request was sent.
+    ///
+    /// # Errors
+    /// The future's are those of [`call_with`](Self::call_with).
+    pub fn call_async_with(
+        &self,
+        size: usize,
+        layout: RequestLayout,
+        fill: impl FnMut(&mut [u8]) + Send + 'static,
+        timeout: Duration,
+    ) -> CallFuture {
+        CallFuture::start(|on_done| {
+            self.submit(size, layout, &mut Payload::Fill(Some(Box::new(fill))), timeout, on_done)
+        })
+    }
+
+    /// As [`call_async`](Self::call_async), for programs without futures, such as bindings: `on_done` gets
+    /// the outcome. It runs on the completer's thread, whose other calls wait meanwhile: it is to be short
+    /// and must not block. What it panics with is dropped. It may use this client; to send it should start
+    /// another call and not make a blocking one.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use zerobuffer::{BufferConfig, Client, Frame, Server};
+    /// # let name = format!("doc-start-call-{}", std::process::id());
+    /// # let mut server = Server::create(&name, BufferConfig::new(0, 1 << 16))?;
+    /// # server.start(|frame: &mut Frame| frame.data_mut().make_ascii_uppercase())?;
+    /// let second = Duration::from_secs(1);
+    /// let client = Client::connect(&name, second)?.into_shared();
+    /// let (done, outcome) = std::sync::mpsc::channel();
+    /// let call = client.start_call(b"hello", second, move |response| done.send(response).unwrap())?;
+    /// assert_eq!(outcome.recv().unwrap()?.data(), b"HELLO");
+    /// assert!(!call.cancel(), "it is done");
+    /// # Ok::<(), zerobuffer::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// What is known at once; `on_done` is dropped then: [`Error::TooLarge`], [`Error::Closed`],
+    /// [`Error::WrongProcess`], [`Error::ProtocolViolation`], [`Error::PeerDied`] and
+    /// [`Error::PeerClosed`] unless requests are sent again, [`Error::System`] if the thread cannot be
+    /// started. All others come to `on_done`.
+    pub fn start_call(
+        &self,
+        data: &[u8],
+        timeout: Duration,
+        on_done: impl FnOnce(Result<OwnedResponse>) + Send + 'static,
+    ) -> Result<CallHandle> {
+        let (layout, on_done) = (RequestLayout::new(), Box::new(on_done));
+        self.submit(data.len(), layout, &mut Payload::copy(data), timeout, on_done)
+    }
+
+    /// As [`start_call`](Self::start_call), but `fill` writes the request, as for
+    /// [`call_async_with`](Self::call_async_with).
+    ///
+    /// # Errors
+    /// As [`start_call`](Self::start_call); [`Error::BadConfig`] for an impossible alignment.
+    pub fn start_call_with(
+        &self,
+        size: usize,
+        layout: RequestLayout,
+        fill: impl FnMut(&mut [u8]) + Send + 'static,
+        timeout: Duration,
+        on_done: impl FnOnce(Result<OwnedResponse>) + Send + 'static,
+    ) -> Result<CallHandle> {
+        let mut payload = Payload::Fill(Some(Box::new(fill)));
+        self.submit(size, layout, &mut payload, timeout, Box::new(on_done))
+    }
+
+    fn submit(
+        &self,
+        size: usize,
+        layout: RequestLayout,
+        payload: &mut Payload<'_>,
+        timeout: Duration,
+        on_done: OnDone,
+    ) -> Result<CallHandle> {
+        let demand = layout.demand(size)?;
+        let connection = self.in_place()?;
+        connection.channel.check()?;
+        let calls = &self.inner.completions;
+        calls.ensure_completer(&self.inner)?;
+        let due = Deadline::after(timeout).due_ns();
+        let id = calls.next_id.fetch_add(1, Ordering::Relaxed);
+        let call = Call { id, timeout, due, on_done, first_error: None };
+        let handle = CallHandle {
+            calls: Arc::downgrade(calls),
+            id,
+            fork_generation: self.inner.fork_generation,
+        };
+        if calls.state().may_overtake_nothing() {
+            match payload.send_at_once(&connection, size, demand) {
+                Ok(Some(number)) => {
+                    calls.add_sent(Sent { call, connection, number });
+                    return Ok(handle);
+                }
+                Ok(None) => {}
+                Err(error) if self.may_go_on(&error, &connection) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        calls.add_queued(Queued { call, request: payload.keep(size, demand) });
+        Ok(handle)
+    }
+
+    /// Whether what could not be sent on this connection may be sent on another one.
+    fn may_go_on(&self, error: &Error, failed: &InPlace) -> bool {
+        let was_replaced = || self.in_place().is_ok_and(|now| !now.is(failed));
+        has_ended(error)
+            && (self.inner.config.resend_not_started || is_sealed(error) || was_replaced())
+    }
+}
+
+impl State {
+    fn may_overtake_nothing(&self) -> bool {
+        self.queue.is_empty() && self.in_hand.is_none()
+    }
+}
+
+/// What a request is to hold, while it may still be sent at once.
+enum Payload<'d> {
+    Copy(&'d [u8]),
+    Fill(Option<Fill>),
+}
+
+impl<'d> Payload<'d> {
+    fn copy(data: &'d [u8]) -> Self {
+        Self::Copy(data)
+    }
+
+    fn send_at_once(
+        &mut self,
+        connection: &InPlace,
+        size: usize,
+        demand: Demand,
+    ) -> Result<Option<Number>> {
+        let ticket = match connection.senders.try_enter() {
+            Ok(Some(ticket)) => ticket,
+            Ok(None) => return Ok(None),
+            Err(Refused::Closed) => return Err(connection.why_refused()),
+            Err(_) => return Ok(None),
+        };
+        let _turn = SendTurn { connection: connection.clone(), ticket };
+        connection.send_once(size, demand, |to| match self {
+            Self::Copy(data) => to.copy_from_slice(data),
+            Self::Fill(fill) => fill.iter_mut().for_each(|fill| fill(to)),
+        })
+    }
+
+    /// For later.
+    fn keep(&mut self, size: usize, demand: Demand) -> Request {
+        let fill = match self {
+            Self::Copy(data) => {
+                let data = data.to_vec();
+                Box::new(move |to: &mut [u8]| to.copy_from_slice(&data))
+            }
+            Self::Fill(fill) => fill.take().unwrap_or_else(|| Box::new(|_| ())),
+        };
+        Request { size, demand, fill }
+    }
+}
