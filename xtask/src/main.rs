@@ -2,10 +2,12 @@
 
 mod api;
 mod bench;
+mod count;
 mod csharp;
 mod documents;
 mod dotnet;
 mod failpoints;
+mod figures;
 mod fuzz;
 mod header;
 mod hot_path;
@@ -43,6 +45,8 @@ enum Task {
     Test,
     /// Texts, formatting, lints and documentation only.
     Lint,
+    /// How long functions, files and the parts of the house are.
+    Figures,
     /// The loom models of the ring and of waiting.
     Loom,
     /// The C interface under AddressSanitizer and valgrind, and the C++ binding.
@@ -119,6 +123,7 @@ fn run(task: Task) -> Result<()> {
     match task {
         Task::Test => steps::test(),
         Task::Lint => steps::lint(),
+        Task::Figures => figures::check(),
         Task::Loom => steps::loom(),
         Task::Native => native::test(),
         Task::Api => api::check(),

@@ -3,7 +3,7 @@
 use crate::run::{cargo, forget_not_run, print_not_run, step, with_cfg};
 use crate::shm::{Snapshot, outlive_interruption};
 use crate::{
-    api, bench, csharp, documents, failpoints, header, hot_path, matrix, native, python,
+    api, bench, csharp, documents, failpoints, figures, header, hot_path, matrix, native, python,
     python_existing, python_package, soak, texts, trust,
 };
 use anyhow::Result;
@@ -51,6 +51,7 @@ fn all() -> Result<()> {
 /// Texts, formatting, lints and documentation.
 pub(crate) fn lint() -> Result<()> {
     texts::check()?;
+    figures::check()?;
     step("format", cargo("fmt --all --check"))?;
     let lints = "clippy --workspace --all-targets --all-features -- -D warnings";
     step("lints", cargo(lints))?;

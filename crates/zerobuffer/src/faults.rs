@@ -82,32 +82,9 @@ const LASTING: [i32; 3] = [libc::EMFILE, libc::ENFILE, libc::ENOSPC];
 /// EFAULT), and without "there is no such process", which is the answer to what was asked.
 fn errors_of(call: &str) -> &'static [i32] {
     use libc::*;
+    use longer::{LINK, MKDIR, OPEN, UNLINK};
     match call {
-        "open" | "shm_open" => &[
-            EINTR,
-            EACCES,
-            EEXIST,
-            EINVAL,
-            EISDIR,
-            ELOOP,
-            EMFILE,
-            ENAMETOOLONG,
-            ENFILE,
-            ENODEV,
-            ENOENT,
-            ENOMEM,
-            ENOSPC,
-            ENOTDIR,
-            ENXIO,
-            EOPNOTSUPP,
-            EOVERFLOW,
-            EPERM,
-            EROFS,
-            ETXTBSY,
-            EBUSY,
-            EDQUOT,
-            EWOULDBLOCK,
-        ],
+        "open" | "shm_open" => OPEN,
         "fchmod" => &[EIO, EPERM, EROFS, ENOTSUP],
         "fstat" | "lstat" => {
             &[EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOMEM, ENOTDIR, EOVERFLOW, EIO]
@@ -122,50 +99,9 @@ fn errors_of(call: &str) -> &'static [i32] {
         "madvise" => &[EAGAIN, EINVAL, ENOMEM, EPERM, EIO],
         "munmap" => &[EINVAL, ENOMEM],
         "close" => &[EINTR, EIO, ENOSPC, EDQUOT],
-        "linkat" | "link" => &[
-            EACCES,
-            EDQUOT,
-            EEXIST,
-            EIO,
-            ELOOP,
-            EMLINK,
-            ENAMETOOLONG,
-            ENOENT,
-            ENOMEM,
-            ENOSPC,
-            ENOTDIR,
-            EPERM,
-            EROFS,
-            EXDEV,
-            EINVAL,
-        ],
-        "unlink" | "shm_unlink" | "sem_unlink" => &[
-            EACCES,
-            EBUSY,
-            EIO,
-            EISDIR,
-            ELOOP,
-            ENAMETOOLONG,
-            ENOENT,
-            ENOMEM,
-            ENOTDIR,
-            EPERM,
-            EROFS,
-        ],
-        "mkdir" => &[
-            EACCES,
-            EDQUOT,
-            EEXIST,
-            ELOOP,
-            EMLINK,
-            ENAMETOOLONG,
-            ENOENT,
-            ENOMEM,
-            ENOSPC,
-            ENOTDIR,
-            EPERM,
-            EROFS,
-        ],
+        "linkat" | "link" => LINK,
+        "unlink" | "shm_unlink" | "sem_unlink" => UNLINK,
+        "mkdir" => MKDIR,
         "sem_init" => &[EINVAL, ENOSYS],
         "futex" => &[EINTR, EACCES, EAGAIN, EINVAL, ENOMEM, ENOSYS, EPERM, ETIMEDOUT],
         "dup" => &[EMFILE, ENFILE],
@@ -177,4 +113,69 @@ fn errors_of(call: &str) -> &'static [i32] {
         "pthread_create" => &[EAGAIN, EINVAL, EPERM],
         call => panic!("no list of the errors of {call}"),
     }
+}
+
+mod longer {
+    //! The longest of those lists.
+
+    use libc::*;
+
+    pub(super) const OPEN: &[i32] = &[
+        EINTR,
+        EACCES,
+        EEXIST,
+        EINVAL,
+        EISDIR,
+        ELOOP,
+        EMFILE,
+        ENAMETOOLONG,
+        ENFILE,
+        ENODEV,
+        ENOENT,
+        ENOMEM,
+        ENOSPC,
+        ENOTDIR,
+        ENXIO,
+        EOPNOTSUPP,
+        EOVERFLOW,
+        EPERM,
+        EROFS,
+        ETXTBSY,
+        EBUSY,
+        EDQUOT,
+        EWOULDBLOCK,
+    ];
+    pub(super) const LINK: &[i32] = &[
+        EACCES,
+        EDQUOT,
+        EEXIST,
+        EIO,
+        ELOOP,
+        EMLINK,
+        ENAMETOOLONG,
+        ENOENT,
+        ENOMEM,
+        ENOSPC,
+        ENOTDIR,
+        EPERM,
+        EROFS,
+        EXDEV,
+        EINVAL,
+    ];
+    pub(super) const UNLINK: &[i32] =
+        &[EACCES, EBUSY, EIO, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOMEM, ENOTDIR, EPERM, EROFS];
+    pub(super) const MKDIR: &[i32] = &[
+        EACCES,
+        EDQUOT,
+        EEXIST,
+        ELOOP,
+        EMLINK,
+        ENAMETOOLONG,
+        ENOENT,
+        ENOMEM,
+        ENOSPC,
+        ENOTDIR,
+        EPERM,
+        EROFS,
+    ];
 }

@@ -8,6 +8,7 @@ mod closing;
 mod damage;
 mod duplex;
 mod ends;
+mod life;
 mod messages;
 mod process;
 mod shared;

@@ -477,12 +477,22 @@ fn follow_model(size: u64, steps: Vec<Step>) -> std::result::Result<(), TestCase
         let rest = size - pair.get(oieb::PAYLOAD_WRITE_POS);
         prop_assert!(rest >= 16, "a rest of {}", rest);
     }
+    empty(pair, queued, held)
+}
+
+/// Takes and releases all that is left: everything comes, and the ring is as new.
+fn empty(
+    mut pair: Pair,
+    mut queued: VecDeque<(u64, u64)>,
+    held: Vec<Taken>,
+) -> std::result::Result<(), TestCaseError> {
+    let size = pair.size;
     while let Some(taken) = pair.read().map_err(|e| TestCaseError::fail(e.to_string()))? {
         let (sequence, _) = queued.pop_front().expect("nothing was written");
         prop_assert_eq!(taken.sequence, sequence);
         pair.reader.release(&taken);
     }
-    for taken in held.drain(..) {
+    for taken in held {
         pair.reader.release(&taken);
     }
     while pair.tokens > 0 {
