@@ -69,7 +69,7 @@ const CIRCLES: &[(&str, &[&str], &str)] = &[
     ("crates/zerobuffer", &["client/channel.rs", "client/seal.rs"], "a seal is one of its channel"),
     (
         "crates/zerobuffer",
-        &["client/guards.rs", "client/shared.rs"],
+        &["client/guards.rs", "client/reconnect.rs", "client/shared.rs"],
         "guards settle with their client",
     ),
     (
@@ -81,16 +81,6 @@ const CIRCLES: &[(&str, &[&str], &str)] = &[
         "crates/zerobuffer",
         &["v1/duplex/server.rs", "v1/duplex/worker.rs"],
         "the worker serves through its server's parts",
-    ),
-    (
-        "crates/zerobuffer-cli",
-        &["args.rs", "args/stream.rs", "filters.rs"],
-        "until the command's options stand below what they choose",
-    ),
-    (
-        "crates/zerobuffer-cli",
-        &["commands/demo/channel.rs", "commands/demo/mod.rs", "commands/demo/table.rs"],
-        "until the demo's parts have what they share below them",
     ),
     (
         "crates/zerobuffer-ffi",
