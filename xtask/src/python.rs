@@ -1,4 +1,5 @@
-//! Virtual environments of Python; first of all the one with the existing package of version 1.
+//! Virtual environments of Python; first of all that of the deployed version 1 peer that is tested
+//! against.
 
 use crate::packages::apt_install;
 use crate::run::root;

@@ -1,7 +1,8 @@
 //! Rounds: everything in turn, round for round.
 
+use crate::limits;
 use crate::machine::{Machine, Seats};
-use crate::plan::{Chart, Figure, Latency, Plan, Round, Series, Subject};
+use crate::plan::{Chart, Distance, Figure, Latency, Plan, Round, Series, SharedPoint, Subject};
 use crate::report::{self, NotMeasured, Report};
 use anyhow::{Context, Error, Result};
 use hdrhistogram::Histogram;
@@ -78,7 +79,7 @@ impl<'p> Session<'p> {
             no_seat.iter().map(|figure| NotMeasured::needs_two_cpus(figure.id)).collect();
         let mut latencies: Vec<_> = plan.latencies.iter().map(Distribution::new).collect();
         let mut charts: Vec<_> =
-            plan.charts.iter().map(|chart| Drawn::new(chart, effort.largest)).collect();
+            plan.charts.iter().map(|chart| Drawn::new(chart, plan, effort.largest)).collect();
         if seats.is_none() {
             let ids = latencies.drain(..).map(|latency| latency.latency.id);
             let ids = ids.chain(charts.drain(..).map(|chart| chart.chart.id));
@@ -95,14 +96,16 @@ impl<'p> Session<'p> {
     fn round(&mut self, number: u32) {
         let Effort { budget, latency, point, rounds, chart_rounds, .. } = self.effort;
         let round = |budget| Round { budget, seats: self.seats };
-        let progress = &self.progress;
         if number < rounds {
-            for figure in &mut self.figures {
-                progress.set_message(figure.figure.name);
-                figure.turn(&round(budget));
-                progress.inc(1);
+            for index in 0..self.figures.len() {
+                let known = self.known(index);
+                let figure = &mut self.figures[index];
+                self.progress.set_message(figure.figure.name);
+                figure.turn(&round(budget), known);
+                self.progress.inc(1);
             }
         }
+        let progress = &self.progress;
         if number < chart_rounds {
             for distribution in &mut self.latencies {
                 progress.set_message(distribution.latency.name.clone());
@@ -116,8 +119,29 @@ impl<'p> Session<'p> {
         }
     }
 
+    /// This round's value of figure `index`, if another one with the same subject has it.
+    fn known(&self, index: usize) -> Option<f64> {
+        let same = self.figures[index].figure.same_as?;
+        let other = self.figures[..index].iter().find(|other| other.figure.id == same)?;
+        other.values.get(self.figures[index].values.len()).copied()
+    }
+
+    /// Has points that are figures as well show the figures' values.
+    fn share(&mut self) {
+        for chart in &mut self.charts {
+            for line in &mut chart.lines {
+                for (_, source, values) in &mut line.points {
+                    let Source::Figure(id) = source else { continue };
+                    let figure = self.figures.iter().find(|figure| figure.figure.id == *id);
+                    *values = figure.map(|figure| figure.values.clone()).unwrap_or_default();
+                }
+            }
+        }
+    }
+
     fn report(mut self, machine: Machine) -> Report {
         self.progress.finish_and_clear();
+        self.share();
         let failures = self.figures.iter().filter_map(Measured::failure);
         let failures = failures.chain(self.latencies.iter().filter_map(Distribution::failure));
         let failures = failures.chain(self.charts.iter().flat_map(Drawn::failures));
@@ -143,32 +167,38 @@ struct Measured<'p> {
     figure: &'p Figure,
     values: Vec<f64>,
     limits: Vec<f64>,
+    /// Of those whose conditions make it matter.
+    distances: Vec<Distance>,
     /// After this nothing more is tried.
     error: Option<Error>,
 }
 
 impl<'p> Measured<'p> {
     fn new(figure: &'p Figure) -> Self {
-        Self { figure, values: Vec::new(), limits: Vec::new(), error: None }
+        Self { figure, values: Vec::new(), limits: Vec::new(), distances: Vec::new(), error: None }
     }
 
-    fn turn(&mut self, round: &Round) {
+    fn turn(&mut self, round: &Round, known: Option<f64>) {
         if self.error.is_none() {
-            self.error = self.try_turn(round).err();
+            self.error = self.try_turn(round, known).err();
         }
     }
 
-    fn try_turn(&mut self, round: &Round) -> Result<()> {
-        let Figure { limit, subject, .. } = self.figure;
+    fn try_turn(&mut self, round: &Round, known: Option<f64>) -> Result<()> {
+        let Figure { limit, subject, conditions, .. } = self.figure;
+        if conditions.depend_on_distance() {
+            self.distances.push(limits::distance(round)?);
+        }
         if let Some(limit) = limit {
             self.limits.push((limit.subject)(round).context(limit.name)?);
         }
-        self.values.push(subject(round)?);
+        self.values.push(known.map_or_else(|| subject(round), Ok)?);
         Ok(())
     }
 
     fn report(&self) -> Option<report::Figure> {
-        let figure = || report::Figure::of(self.figure, &self.values, &self.limits);
+        let figure =
+            || report::Figure::of(self.figure, &self.values, &self.limits, &self.distances);
         self.error.is_none().then(figure).flatten()
     }
 
@@ -222,19 +252,36 @@ struct Drawn<'p> {
     lines: Vec<Line<'p>>,
 }
 
+/// Where the values of a point come from.
+enum Source<'p> {
+    Subject(&'p Subject),
+    Figure(&'static str),
+}
+
 /// One series of it.
 struct Line<'p> {
     series: &'p Series,
-    points: Vec<(f64, &'p Subject, Vec<f64>)>,
+    points: Vec<(f64, Source<'p>, Vec<f64>)>,
     /// After this nothing more is tried.
     error: Option<Error>,
 }
 
 impl<'p> Drawn<'p> {
-    fn new(chart: &'p Chart, largest: f64) -> Self {
+    fn new(chart: &'p Chart, plan: &Plan, largest: f64) -> Self {
+        let measured = |figure: &str| plan.figures.iter().any(|measured| measured.id == figure);
+        let shared = |series: &str, x: f64| {
+            let is_it = |point: &&SharedPoint| {
+                point.chart == chart.id && point.series == series && point.x == x
+            };
+            plan.shared.iter().find(is_it).map(|point| point.figure).filter(|id| measured(id))
+        };
         let line = |series: &'p Series| {
+            let source = |x, subject| match shared(&series.name, x) {
+                Some(figure) => Source::Figure(figure),
+                None => Source::Subject(subject),
+            };
             let points = series.points.iter().filter(|(x, _)| *x <= largest);
-            let points = points.map(|(x, subject)| (*x, subject, Vec::new())).collect();
+            let points = points.map(|(x, subject)| (*x, source(*x, subject), Vec::new())).collect();
             Line { series, points, error: None }
         };
         Self { chart, lines: chart.series.iter().map(line).collect() }
@@ -274,7 +321,8 @@ impl<'p> Drawn<'p> {
 impl Line<'_> {
     fn turn(&mut self, index: usize, round: &Round) {
         if self.error.is_none() {
-            let (_, subject, values) = &mut self.points[index];
+            let (_, source, values) = &mut self.points[index];
+            let Source::Subject(subject) = source else { return };
             match subject(round).with_context(|| self.series.name.clone()) {
                 Ok(value) => values.push(value),
                 Err(error) => self.error = Some(error),

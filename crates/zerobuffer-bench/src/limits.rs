@@ -1,8 +1,8 @@
-//! L1 to L4: what the machine allows, measured by the same harness as everything else.
+//! L1 to L5: what the machine allows, measured by the same harness as everything else.
 
 use crate::machine::Pinned;
 use crate::peer::{Peer, answer_until_told};
-use crate::plan::Round;
+use crate::plan::{Distance, Round};
 use crate::shared::{Patience, Semaphores, Shared, Side};
 use crate::timing::per_operation;
 use crate::work::{self, FRAME};
@@ -10,6 +10,7 @@ use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::hint::{black_box, spin_loop};
 use std::sync::atomic::{Ordering, fence};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The peer's role in L1.
 pub(crate) const LINE: &str = "line";
@@ -31,6 +32,11 @@ pub(crate) enum Pause {
     Hint,
     /// A full fence, about 20 cycles on x86.
     Fence,
+}
+
+/// A short look at L1: how far the two CPUs are from each other at this moment.
+pub(crate) fn distance(round: &Round) -> Result<Distance> {
+    line_with(&Round { budget: round.budget / 20, ..*round }, Pause::Nothing).map(Distance::of)
 }
 
 /// L1: two processes hand one cache line back and forth. Each round tries all pauses, and counts the
@@ -149,10 +155,13 @@ pub(crate) fn serve_semaphores(fd: i32, cpu: usize) -> Result<()> {
     })
 }
 
+/// As in a channel: the data starts a cache line after the page.
+const OFFSET: usize = 64;
+/// Ends the second thread of L5.
+const DONE: u64 = u64::MAX;
+
 /// L3: fill, invert and read one frame in process, on one thread, in the same kind of memory.
 pub(crate) fn in_process(round: &Round) -> Result<f64> {
-    // As in a channel: the data starts a cache line after the page.
-    const OFFSET: usize = 64;
     let _pinned = round.seats.map(|seats| Pinned::to(seats.client)).transpose()?;
     let mut memory = Shared::create(OFFSET + FRAME)?;
     let frame = &mut memory.bytes_mut()[OFFSET..];
@@ -166,6 +175,56 @@ pub(crate) fn in_process(round: &Round) -> Result<f64> {
         }
         Ok(())
     })
+}
+
+/// L5: the same, but a second thread inverts, on the other CPU; one flag says whose turn it is. What moving
+/// the bytes between the two CPUs costs without any channel.
+pub(crate) fn two_threads(round: &Round) -> Result<f64> {
+    let seats = round.seats()?;
+    let memory = Mutex::new(Shared::create(OFFSET + FRAME)?);
+    let flag = Shared::create(4096)?;
+    std::thread::scope(|scope| {
+        let (memory, turn) = (&memory, flag.word());
+        let other = scope.spawn(move || -> Result<()> {
+            let _pinned = Pinned::to(seats.server)?;
+            // Pairs with the Release of the filling thread; so do the two below with each other.
+            while let number = turn.load(Ordering::Acquire)
+                && number != DONE
+            {
+                if number % 2 == 0 {
+                    spin_loop();
+                    continue;
+                }
+                // Never contended: the flag says whose it is.
+                work::invert(&mut lock(memory).bytes_mut()[OFFSET..]);
+                turn.store(number + 1, Ordering::Release);
+            }
+            Ok(())
+        });
+        let measured = Pinned::to(seats.client).and_then(|_pinned| {
+            let mut number = 0;
+            per_operation(round.budget, |count| {
+                for _ in 0..count {
+                    work::fill(&mut lock(memory).bytes_mut()[OFFSET..], number);
+                    turn.store(number + 1, Ordering::Release);
+                    number += 2;
+                    while turn.load(Ordering::Acquire) != number {
+                        ensure!(!other.is_finished(), "the second thread of L5 has ended");
+                        spin_loop();
+                    }
+                    black_box(work::read(&lock(memory).bytes_mut()[OFFSET..]));
+                }
+                Ok(())
+            })
+        });
+        turn.store(DONE, Ordering::Release);
+        other.join().expect("the second thread does not panic")?;
+        measured
+    })
+}
+
+fn lock(memory: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    memory.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// L4: gigabytes per second of memcpy between two buffers of `LEN` bytes.

@@ -12,7 +12,7 @@
 //! | `figures/` | what is measured against what, and the targets |
 //! | `roles` | what the other process can be |
 //! | `systems/` | the same through zerobuffer's channels, and through what people would use instead |
-//! | `limits` | L1 to L4: what the hardware and the operating system allow |
+//! | `limits` | L1 to L5: what the hardware and the operating system allow |
 //! | `peer` | the other process |
 //! | `plan` | what a plan of measurements consists of |
 //! | `timing` | batches and histograms |

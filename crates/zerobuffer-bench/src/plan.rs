@@ -32,11 +32,75 @@ pub(crate) struct Figure {
     /// With the conditions: two rows of one name would be two numbers for one thing.
     pub(crate) name: &'static str,
     pub(crate) unit: &'static str,
+    pub(crate) conditions: Conditions,
     pub(crate) subject: Subject,
+    /// A figure before this one that has the same subject and conditions: its values are this one's.
+    pub(crate) same_as: Option<&'static str>,
     /// What it is divided by, round for round.
     pub(crate) limit: Option<Limit>,
     pub(crate) target: Option<Target>,
+    /// Where the two CPUs are far apart, if that is another one.
+    pub(crate) far: Option<Target>,
     pub(crate) two_cpus: bool,
+}
+
+/// How the two ends wait, where they run, and whether the memory was touched before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Conditions {
+    Spinning,
+    /// Spinning, but nothing was touched before.
+    FirstTouch,
+    /// The library's default: spin, then sleep.
+    Usual,
+    Sleeping,
+    /// In the kernel.
+    Blocking,
+    OneThread,
+    /// Nothing is sent.
+    Idle,
+}
+
+impl Conditions {
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::Spinning => "both spin, a pinned CPU each, warm",
+            Self::FirstTouch => "both spin, a pinned CPU each, first touch",
+            Self::Usual => "both spin then sleep, a pinned CPU each, warm",
+            Self::Sleeping => "both sleep, a pinned CPU each, warm",
+            Self::Blocking => "both block, a pinned CPU each, warm",
+            Self::OneThread => "one pinned thread, warm",
+            Self::Idle => "nothing sent, nobody pinned",
+        }
+    }
+
+    /// Whether what is measured is mostly the way from one CPU to the other.
+    pub(crate) fn depend_on_distance(self) -> bool {
+        matches!(self, Self::Spinning | Self::Usual)
+    }
+}
+
+/// How far the two CPUs are from each other, by a cache line that they hand back and forth (L1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Distance {
+    Near,
+    Far,
+}
+
+impl Distance {
+    /// L1 of near CPUs is not more than this.
+    pub(crate) const NEAR_NS: f64 = 80.0;
+
+    pub(crate) fn of(line_ns: f64) -> Self {
+        if line_ns <= Self::NEAR_NS { Self::Near } else { Self::Far }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Near => "near",
+            Self::Far => "far",
+        }
+    }
 }
 
 /// What a ratio is to be.
@@ -98,16 +162,39 @@ pub(crate) struct Plan {
     pub(crate) figures: Vec<Figure>,
     pub(crate) latencies: Vec<Latency>,
     pub(crate) charts: Vec<Chart>,
+    /// Points of charts that are figures as well.
+    pub(crate) shared: Vec<SharedPoint>,
 }
 
-/// A figure without a limit or a target.
+/// A point that has a figure's subject and conditions: it shows the figure's values, so that one thing has one
+/// number on the whole page.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SharedPoint {
+    pub(crate) chart: &'static str,
+    pub(crate) series: &'static str,
+    pub(crate) x: f64,
+    pub(crate) figure: &'static str,
+}
+
+/// A figure without a limit or a target, of two sides that spin.
 pub(crate) fn plain(
     id: &'static str,
     name: &'static str,
     unit: &'static str,
     subject: impl Fn(&Round) -> Result<f64> + 'static,
 ) -> Figure {
-    Figure { id, name, unit, subject: Box::new(subject), limit: None, target: None, two_cpus: true }
+    Figure {
+        id,
+        name,
+        unit,
+        conditions: Conditions::Spinning,
+        subject: Box::new(subject),
+        same_as: None,
+        limit: None,
+        target: None,
+        far: None,
+        two_cpus: true,
+    }
 }
 
 impl Figure {
@@ -126,6 +213,20 @@ impl Figure {
 
     pub(crate) fn at_least(self, least: f64) -> Self {
         Self { target: Some(Target::AtLeast(least)), ..self }
+    }
+
+    /// The target where the two CPUs are far apart, if it is another one.
+    pub(crate) fn far_at_most(self, most: f64) -> Self {
+        Self { far: Some(Target::AtMost(most)), ..self }
+    }
+
+    pub(crate) fn when(self, conditions: Conditions) -> Self {
+        Self { conditions, ..self }
+    }
+
+    /// The values are those of figure `id`, which comes before and has the same subject and conditions.
+    pub(crate) fn same_as(self, id: &'static str) -> Self {
+        Self { same_as: Some(id), ..self }
     }
 
     pub(crate) fn on_one_cpu(self) -> Self {

@@ -4,7 +4,7 @@ use crate::limits;
 use crate::peer::Assignment;
 #[cfg(feature = "iceoryx2")]
 use crate::systems::iceoryx;
-use crate::systems::{growth, in_place, streams, two_buffers, zeromq};
+use crate::systems::{buffer, growth, in_place, streams, two_buffers, zeromq};
 use anyhow::{Result, bail};
 
 /// The peer's own main function.
@@ -19,6 +19,7 @@ pub(crate) fn run(assignment: &str) -> Result<()> {
         iceoryx::ROLE => iceoryx::serve(&told.spec()?, told.cpu),
         streams::SOCKET => streams::serve_socket(told.spec()?, told.cpu),
         streams::PIPES => streams::serve_pipes(told.spec()?, told.cpu),
+        buffer::ROLE => buffer::serve(&told.spec()?, told.cpu),
         zeromq::ROLE => zeromq::serve(&told.spec()?, told.cpu),
         growth::ROLE => growth::serve(&told.spec()?),
         other => bail!("no peer has the role {other}"),

@@ -2,7 +2,7 @@
 
 use crate::board::Board;
 use crate::request::{self, Op};
-use crate::tell::{Message, violation};
+use crate::tell::{News, violation};
 use anyhow::Result;
 use clap::Args;
 use std::path::PathBuf;
@@ -68,7 +68,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             return Ok(());
         }
     };
-    Message::Ready.tell();
+    News::Ready.tell();
     for line in std::io::stdin().lines() {
         line?;
     }
@@ -78,7 +78,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     drop(server);
     match before.changes(|| Census::of_process(&options.channel)) {
         Some(changes) => violation(format!("server {life} has leaked: {changes}")),
-        None => Message::Unchanged.tell(),
+        None => News::Unchanged.tell(),
     }
     Ok(())
 }

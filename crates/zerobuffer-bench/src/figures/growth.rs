@@ -1,6 +1,6 @@
 //! Many channels.
 
-use crate::plan::{Chart, Figure, Round, Series, Subject, plain};
+use crate::plan::{Chart, Conditions, Figure, Round, Series, Subject, plain};
 use crate::systems::growth::{Cost, Growth, PAYLOAD};
 use std::rc::Rc;
 
@@ -24,6 +24,7 @@ pub(super) fn figures() -> Vec<Figure> {
             "bytes",
             each("P11-memory", MANY, |cost| cost.memory),
         )
+        .when(Conditions::Idle)
         .over("of each of 100", each("P11-memory", SOME, |cost| cost.memory))
         .at_most(1.1)
         .on_one_cpu(),
@@ -33,6 +34,7 @@ pub(super) fn figures() -> Vec<Figure> {
             "bytes",
             each("X10", MANY, |cost| cost.objects),
         )
+        .when(Conditions::Idle)
         .over("its ring", |_| Ok(PAYLOAD as f64))
         .on_one_cpu(),
         plain(
@@ -41,6 +43,7 @@ pub(super) fn figures() -> Vec<Figure> {
             "",
             each("P11-descriptors", MANY, |cost| cost.descriptors),
         )
+        .when(Conditions::Idle)
         .over("of each of 100", each("P11-descriptors", SOME, |cost| cost.descriptors))
         .at_most(1.1)
         .on_one_cpu(),
@@ -50,6 +53,7 @@ pub(super) fn figures() -> Vec<Figure> {
             "%",
             share("P11-idle", |cost| cost.cpu),
         )
+        .when(Conditions::Idle)
         .on_one_cpu(),
     ]
 }

@@ -12,7 +12,7 @@ pub(super) fn figures() -> Vec<Figure> {
             .at_most(1.1),
         plain("P12-python", "8 bytes transformed, Python programs, spinning", "ns", call("python"))
             .over("Rust programs", call("rust"))
-            .at_most(15.0),
+            .at_most(12.0),
         plain("P12-csharp", "8 bytes transformed, C# programs, spinning", "ns", call("csharp"))
             .over("Rust programs", call("rust"))
             .at_most(5.0),

@@ -1,7 +1,7 @@
-//! L1 to L4: the machine.
+//! L1 to L5: the machine.
 
 use crate::limits;
-use crate::plan::{Figure, plain};
+use crate::plan::{Conditions, Figure, plain};
 use crate::work::MIB;
 
 pub(super) fn figures() -> Vec<Figure> {
@@ -12,16 +12,30 @@ pub(super) fn figures() -> Vec<Figure> {
             "two semaphores posted back and forth, both sides asleep",
             "ns",
             limits::parked,
-        ),
+        )
+        .when(Conditions::Sleeping),
         plain(
             "L3",
             "1080p RGB picture filled, inverted, read by one thread",
             "ns",
             limits::in_process,
         )
+        .when(Conditions::OneThread)
         .on_one_cpu(),
-        plain("L4-1MiB", "memcpy of 1 MiB", "GB/s", limits::memcpy::<MIB>).on_one_cpu(),
-        plain("L4-16MiB", "memcpy of 16 MiB", "GB/s", limits::memcpy::<{ 16 * MIB }>).on_one_cpu(),
-        plain("L4-64MiB", "memcpy of 64 MiB", "GB/s", limits::memcpy::<{ 64 * MIB }>).on_one_cpu(),
+        plain("L4-1MiB", "memcpy of 1 MiB", "GB/s", limits::memcpy::<MIB>)
+            .when(Conditions::OneThread)
+            .on_one_cpu(),
+        plain("L4-16MiB", "memcpy of 16 MiB", "GB/s", limits::memcpy::<{ 16 * MIB }>)
+            .when(Conditions::OneThread)
+            .on_one_cpu(),
+        plain("L4-64MiB", "memcpy of 64 MiB", "GB/s", limits::memcpy::<{ 64 * MIB }>)
+            .when(Conditions::OneThread)
+            .on_one_cpu(),
+        plain(
+            "L5",
+            "1080p RGB picture filled and read by one thread, inverted by another one on the other CPU",
+            "ns",
+            limits::two_threads,
+        ),
     ]
 }

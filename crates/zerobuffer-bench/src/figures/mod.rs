@@ -1,12 +1,13 @@
 //! What is measured, against what, and how good it has to be.
 
+mod buffers;
 mod channel;
 mod growth;
 mod languages;
 mod limits;
 mod others;
 
-use crate::plan::Plan;
+use crate::plan::{Plan, SharedPoint};
 use anyhow::Result;
 
 /// Everything, or only what the user named.
@@ -16,18 +17,30 @@ pub(crate) fn plan(only: &[String]) -> Result<Plan> {
         channel::targets(),
         others::figures(),
         growth::figures(),
+        buffers::figures(),
         languages::figures(),
         channel::extras(),
     ];
     let mut charts = others::charts();
     charts.push(languages::chart());
     charts.extend(growth::charts());
-    Plan {
-        figures: figures.into_iter().flatten().collect(),
-        latencies: others::latencies(),
-        charts,
-    }
-    .only(only)
+    let figures = figures.into_iter().flatten().collect();
+    Plan { figures, latencies: others::latencies(), charts, shared: shared() }.only(only)
+}
+
+/// Points of charts that are figures as well.
+fn shared() -> Vec<SharedPoint> {
+    [
+        ("C1", "iceoryx2", 8.0, "P8"),
+        ("C1", "Unix socket", 8.0, "P10"),
+        ("C2", "in place, spinning", 0.0, "P3"),
+        ("C2", "two buffers", 0.0, "P4"),
+        ("C4", "in place, spinning", 64.0, "P9"),
+        ("C5", "in place", 0.0, "P12-python"),
+        ("G3", "in place", 1000.0, "P11-idle"),
+    ]
+    .map(|(chart, series, x, figure)| SharedPoint { chart, series, x, figure })
+    .into()
 }
 
 #[cfg(test)]
@@ -62,6 +75,28 @@ mod tests {
         let ids = plan.ids();
         for limit in plan.figures.iter().filter_map(|figure| figure.limit.as_ref()) {
             assert!(!ids.contains(&limit.name), "{} is a short form", limit.name);
+        }
+    }
+
+    #[test]
+    fn a_shared_point_is_a_point_of_a_chart_and_a_figure_in_the_same_unit() {
+        let plan = plan(&[]).unwrap();
+        for SharedPoint { chart, series, x, figure } in &plan.shared {
+            let chart = plan.charts.iter().find(|one| one.id == *chart).expect(chart);
+            let series = chart.series.iter().find(|one| one.name == *series).expect(series);
+            assert!(series.points.iter().any(|point| point.0 == *x), "{figure}");
+            let figure = plan.figures.iter().find(|one| one.id == *figure).expect(figure);
+            assert_eq!(figure.unit, chart.unit, "{}", figure.id);
+        }
+    }
+
+    #[test]
+    fn a_figure_that_shares_its_values_comes_after_the_one_that_has_them() {
+        let plan = plan(&[]).unwrap();
+        for (index, figure) in plan.figures.iter().enumerate() {
+            let Some(id) = figure.same_as else { continue };
+            let same = plan.figures[..index].iter().find(|other| other.id == id).expect(id);
+            assert_eq!((same.conditions, same.unit), (figure.conditions, figure.unit), "{id}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! The in-place channel against what people would use instead.
 
-use crate::plan::{Chart, Figure, Latency, Round, Series, Subject, plain};
+use crate::plan::{Chart, Conditions, Figure, Latency, Round, Series, Subject, plain};
 use crate::systems::System;
 use crate::systems::in_place::{self, Wait};
 use crate::work::{GIB, MIB, Work};
@@ -24,9 +24,11 @@ pub(super) fn figures() -> Vec<Figure> {
         .over("iceoryx2, polling", rate(System::Iceoryx))
         .at_least(4.0),
         plain("P10", "8 bytes there and back, Unix socket", "ns", echo(System::UnixSocket, 8))
+            .when(Conditions::Blocking)
             .over("in place, both sides sleeping", echo(System::SLEEPING, 8))
             .at_least(1.0),
         plain("P10-1MiB", "1 MiB there and back, Unix socket", "ns", echo(System::UnixSocket, MIB))
+            .when(Conditions::Blocking)
             .over("in place, usual waiting", echo(System::InPlace(Wait::Default), MIB))
             .at_least(20.0),
         plain("P11", "1 GiB untouched, acquire to release, spinning", "ns", untouched(GIB))

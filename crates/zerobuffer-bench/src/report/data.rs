@@ -1,7 +1,7 @@
 //! What a run has found out, as JSON has it.
 
 use crate::machine::{Machine, commit, today};
-use crate::plan::{self, Target, Unavailable};
+use crate::plan::{self, Distance, Target, Unavailable};
 use crate::stats::{Summary, ratios};
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
@@ -38,6 +38,43 @@ pub(crate) struct Figure {
     pub(super) ratio_min: Option<f64>,
     pub(super) ratio_max: Option<f64>,
     pub(super) target: Option<Target>,
+    /// How the two ends waited, where they ran, and whether the memory was touched before.
+    #[serde(default)]
+    pub(super) conditions: String,
+    /// The same for each distance of the two CPUs that was met, where it matters.
+    #[serde(default)]
+    pub(super) distances: Vec<AtDistance>,
+}
+
+/// The rounds of a figure in which the two CPUs were that far from each other.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct AtDistance {
+    pub(super) distance: Distance,
+    pub(super) rounds: usize,
+    #[serde(flatten)]
+    pub(super) value: Summary,
+    pub(super) ratio: Option<Summary>,
+    pub(super) target: Option<Target>,
+}
+
+/// One line of a table of figures.
+#[derive(Debug)]
+pub(super) struct Row<'r> {
+    pub(super) id: &'r str,
+    pub(super) name: &'r str,
+    pub(super) unit: &'r str,
+    pub(super) conditions: String,
+    pub(super) value: Summary,
+    pub(super) limit_name: &'r str,
+    pub(super) ratio: Option<Summary>,
+    pub(super) target: Option<Target>,
+}
+
+impl Row<'_> {
+    /// The target, and whether it is met, if there is one.
+    pub(super) fn verdict(&self) -> Option<(Target, bool)> {
+        self.target.zip(self.ratio).map(|(target, ratio)| (target, target.is_met(ratio.median)))
+    }
 }
 
 /// A latency distribution in nanoseconds.
@@ -132,7 +169,27 @@ impl NotMeasured {
 
 impl Figure {
     /// `None` without values.
-    pub(crate) fn of(figure: &plan::Figure, values: &[f64], limits: &[f64]) -> Option<Self> {
+    pub(crate) fn of(
+        figure: &plan::Figure,
+        values: &[f64],
+        limits: &[f64],
+        distances: &[Distance],
+    ) -> Option<Self> {
+        let at = |distance: Distance| {
+            let of = |all: &[f64]| -> Vec<f64> {
+                let met = all.iter().zip(distances).filter(|(_, met)| **met == distance);
+                met.map(|(value, _)| *value).collect()
+            };
+            let (values, limits) = (of(values), of(limits));
+            let far = figure.far.filter(|_| distance == Distance::Far);
+            Some(AtDistance {
+                distance,
+                rounds: values.len(),
+                value: Summary::of(&values)?,
+                ratio: Summary::of(&ratios(&values, &limits)),
+                target: far.or(figure.target),
+            })
+        };
         let ratio = Summary::of(&ratios(values, limits));
         Some(Self {
             id: figure.id.to_owned(),
@@ -146,7 +203,34 @@ impl Figure {
             ratio_min: ratio.map(|ratio| ratio.min),
             ratio_max: ratio.map(|ratio| ratio.max),
             target: figure.target,
+            conditions: figure.conditions.text().to_owned(),
+            distances: [Distance::Near, Distance::Far].into_iter().filter_map(at).collect(),
         })
+    }
+
+    /// Its lines in a table: one for each distance that was met, where that matters.
+    pub(super) fn rows(&self) -> Vec<Row<'_>> {
+        let spread = self.ratio_min.zip(self.ratio_max);
+        let ratio = self.ratio.zip(spread);
+        let ratio = ratio.map(|(median, (min, max))| Summary { min, median, max });
+        let row = |conditions, value, ratio, target| Row {
+            id: &self.id,
+            name: &self.name,
+            unit: &self.unit,
+            conditions,
+            value,
+            limit_name: self.limit_name.as_deref().unwrap_or_default(),
+            ratio,
+            target,
+        };
+        if self.distances.is_empty() {
+            return vec![row(self.conditions.clone(), self.value, ratio, self.target)];
+        }
+        let line = |at: &AtDistance| {
+            let conditions = format!("{}, {}", self.conditions, at.distance.name());
+            row(conditions, at.value, at.ratio, at.target)
+        };
+        self.distances.iter().map(line).collect()
     }
 }
 
@@ -216,7 +300,7 @@ pub(super) mod tests {
     pub(in crate::report) fn report(values: &[f64], limits: &[f64]) -> Report {
         let figure = plan::plain("P1", "a call", "ns", |_| Ok(0.0));
         let figure = figure.over("the limit", |_| Ok(0.0)).at_most(1.5);
-        let figure = Figure::of(&figure, values, limits).unwrap();
+        let figure = Figure::of(&figure, values, limits, &[]).unwrap();
         let mut histogram = Histogram::new(3).unwrap();
         (1..=1000).for_each(|n| histogram.record(n).unwrap());
         let latency = Distribution::of("D1", "a latency", &histogram);

@@ -1,7 +1,8 @@
 //! The table of the targets, for a document in Markdown.
 
-use super::data::{Figure, Report};
+use super::data::{Figure, Report, Row};
 use super::quantity::quantity;
+use crate::stats::Summary;
 use anyhow::{Context, Result};
 use std::fmt::Write;
 use std::path::Path;
@@ -30,11 +31,11 @@ impl Report {
 
     fn markdown(&self, ids: &[&str]) -> Result<String> {
         let mut text = format!("{}\n\n", self.provenance());
-        text.push_str("| | figure | divided by | ratio: median (min … max) | target |\n");
-        text.push_str("|---|---|---|---|---|\n");
+        text.push_str("| | figure | how | divided by | ratio: median (min … max) | target |\n");
+        text.push_str("|---|---|---|---|---|---|\n");
         let wanted = |figure: &&Figure| ids.is_empty() || ids.contains(&figure.id.as_str());
         for figure in self.figures.iter().filter(wanted) {
-            writeln!(text, "{}", row(figure))?;
+            figure.rows().iter().try_for_each(|line| writeln!(text, "{}", row(line)))?;
         }
         let left = self
             .not_measured
@@ -52,19 +53,19 @@ fn spaced(ids: &[&str]) -> String {
     ids.iter().fold(" ".to_owned(), |text, id| format!("{text}{id} "))
 }
 
-fn row(figure: &Figure) -> String {
-    let value = quantity(figure.value.median, &figure.unit);
-    let spread = figure.ratio_min.zip(figure.ratio_max);
-    let ratio = figure.ratio.zip(spread);
-    let ratio = ratio.map(|(ratio, (min, max))| format!("{ratio:.2} ({min:.2} … {max:.2})"));
-    let target = figure.target.zip(figure.ratio).map(|(target, ratio)| {
-        format!("{target}{}", if target.is_met(ratio) { "" } else { ", **missed**" })
-    });
+fn row(row: &Row<'_>) -> String {
+    let value = quantity(row.value.median, row.unit);
+    let ratio =
+        row.ratio.map(|Summary { min, median, max }| format!("{median:.2} ({min:.2} … {max:.2})"));
+    let target = row
+        .verdict()
+        .map(|(target, met)| format!("{target}{}", if met { "" } else { ", **missed**" }));
     format!(
-        "| {} | {}: {value} | {} | {} | {} |",
-        figure.id,
-        figure.name,
-        figure.limit_name.as_deref().unwrap_or_default(),
+        "| {} | {}: {value} | {} | {} | {} | {} |",
+        row.id,
+        row.name,
+        row.conditions,
+        row.limit_name,
         ratio.unwrap_or_default(),
         target.unwrap_or_default(),
     )

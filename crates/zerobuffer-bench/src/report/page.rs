@@ -1,8 +1,10 @@
 //! One page with everything, which needs nothing else.
 
-use super::data::{Figure, Report};
+use super::data::{Report, Row};
 use super::plots::{self, Picture};
 use super::quantity::quantity;
+use crate::plan::Distance;
+use crate::stats::Summary;
 use anyhow::{Context, Result};
 use std::fmt::Write;
 use std::path::Path;
@@ -66,13 +68,21 @@ impl Report {
                 picture.svg
             )?;
         }
-        page.push_str("<h2>The targets</h2>\n<p>Each figure is divided by its limit in the same \
-                       round; below is the median of these ratios, with the smallest and largest.</p>\n");
+        writeln!(
+            page,
+            "<h2>The targets</h2>\n<p>Each figure is divided by its limit in the same round; below is \
+             the median of these ratios, with the smallest and largest. <em>near</em> and <em>far</em>: how \
+             far the two CPUs were from each other in those rounds; near ones hand a cache line back and \
+             forth in {} ns or less.</p>",
+            Distance::NEAR_NS
+        )?;
         page.push_str(
-            "<table><tr><th></th><th>figure</th><th class=\"number\">median</th>\
+            "<table><tr><th></th><th>figure</th><th>how</th><th class=\"number\">median</th>\
                        <th>divided by</th><th class=\"number\">ratio</th><th>target</th></tr>\n",
         );
-        self.figures.iter().for_each(|figure| page.push_str(&row(figure)));
+        for figure in &self.figures {
+            figure.rows().iter().for_each(|line| page.push_str(&row(line)));
+        }
         page.push_str("</table>\n");
         if !self.not_measured.is_empty() {
             page.push_str("<h2>Not measured</h2>\n<ul>\n");
@@ -91,9 +101,12 @@ impl Report {
         let ratio = |id: &str| find(id)?.ratio;
         let mut parts = Vec::new();
         if let Some(p1) = find("P1") {
+            let times =
+                p1.rows().iter().map(|row| quantity(row.value.median, "ns")).collect::<Vec<_>>();
             parts.push(format!(
-                "A call of 8 bytes to another process and back takes {} (both sides spinning).",
-                quantity(p1.value.median, "ns")
+                "A call of 8 bytes to another process and back takes {} (both sides spinning{}).",
+                times.join(" or "),
+                if times.len() > 1 { ", on CPUs that are near or far" } else { "" },
             ));
         }
         if let Some(times) = ratio("P8") {
@@ -129,24 +142,24 @@ impl Report {
     }
 }
 
-fn row(figure: &Figure) -> String {
-    let spread = figure.ratio_min.zip(figure.ratio_max);
-    let ratio = figure
+fn row(row: &Row<'_>) -> String {
+    let ratio = row
         .ratio
-        .zip(spread)
-        .map(|(ratio, (min, max))| format!("<b>{ratio:.2}</b> ({min:.2} … {max:.2})"));
-    let target = figure.target.zip(figure.ratio).map(|(target, ratio)| {
-        let verdict = if target.is_met(ratio) { "met" } else { "missed" };
+        .map(|Summary { min, median, max }| format!("<b>{median:.2}</b> ({min:.2} … {max:.2})"));
+    let target = row.verdict().map(|(target, met)| {
+        let verdict = if met { "met" } else { "missed" };
         format!("<span class=\"{verdict}\">{target} {verdict}</span>")
     });
     format!(
-        "<tr><td>{}</td><td>{}</td><td class=\"number\" data-name=\"median\">{}</td>\
+        "<tr><td>{}</td><td>{}</td><td data-name=\"how\">{}</td>\
+         <td class=\"number\" data-name=\"median\">{}</td>\
          <td data-name=\"divided by\">{}</td><td class=\"number\" data-name=\"ratio\">{}</td>\
          <td data-name=\"target\">{}</td></tr>\n",
-        escaped(&figure.id),
-        escaped(&figure.name),
-        quantity(figure.value.median, &figure.unit),
-        escaped(figure.limit_name.as_deref().unwrap_or_default()),
+        escaped(row.id),
+        escaped(row.name),
+        escaped(&row.conditions),
+        quantity(row.value.median, row.unit),
+        escaped(row.limit_name),
         ratio.unwrap_or_default(),
         target.unwrap_or_default(),
     )

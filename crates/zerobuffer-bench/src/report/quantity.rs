@@ -6,7 +6,7 @@ pub(super) fn quantity(value: f64, unit: &str) -> String {
         "ns" => &[(1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns")],
         "bytes" => &[(1_073_741_824.0, "GiB"), (1_048_576.0, "MiB"), (1024.0, "KiB"), (1.0, "B")],
         "GB/s" => &[(1.0, "GB/s")],
-        "requests/s" => &[(1e6, "M/s"), (1e3, "k/s"), (1.0, "/s")],
+        "requests/s" | "frames/s" => &[(1e6, "M/s"), (1e3, "k/s"), (1.0, "/s")],
         _ => &[(1.0, "")],
     };
     let smallest = steps.last().copied().unwrap_or((1.0, ""));

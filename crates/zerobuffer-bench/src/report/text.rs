@@ -34,27 +34,28 @@ impl fmt::Display for Report {
 }
 
 fn figure_table(figures: &[Figure]) -> Table {
-    let header = ["", "figure", "median", "min … max", "limit", "ratio", "min … max", "target"];
-    let rows = figures.iter().map(|figure| {
-        let Summary { min, median, max } = figure.value;
-        let limit = figure.limit.zip(figure.limit_name.as_ref());
-        let ratios = figure.ratio_min.zip(figure.ratio_max);
-        let target = figure.target.zip(figure.ratio).map(|(target, ratio)| {
-            let verdict = if target.is_met(ratio) { "met" } else { "missed" };
-            format!("{target} {verdict}")
-        });
+    let header =
+        ["", "figure", "how", "median", "min … max", "divided by", "ratio", "min … max", "target"];
+    let rows = figures.iter().flat_map(Figure::rows).map(|row| {
+        let Summary { min, median, max } = row.value;
+        let verdict = row
+            .verdict()
+            .map(|(target, met)| format!("{target} {}", if met { "met" } else { "missed" }));
         [
-            figure.id.clone(),
-            figure.name.clone(),
-            format!("{} {}", short(median), figure.unit),
+            row.id.to_owned(),
+            row.name.to_owned(),
+            row.conditions,
+            format!("{} {}", short(median), row.unit),
             format!("{} … {}", short(min), short(max)),
-            limit.map(|(limit, name)| format!("{name}: {}", short(limit))).unwrap_or_default(),
-            figure.ratio.map(|ratio| format!("{ratio:.3}")).unwrap_or_default(),
-            ratios.map(|(min, max)| format!("{min:.3} … {max:.3}")).unwrap_or_default(),
-            target.unwrap_or_default(),
+            row.limit_name.to_owned(),
+            row.ratio.map(|ratio| format!("{:.3}", ratio.median)).unwrap_or_default(),
+            row.ratio
+                .map(|ratio| format!("{:.3} … {:.3}", ratio.min, ratio.max))
+                .unwrap_or_default(),
+            verdict.unwrap_or_default(),
         ]
     });
-    table(&header, rows, &[2, 3, 5, 6])
+    table(&header, rows, &[3, 4, 6, 7])
 }
 
 /// A column for each point.

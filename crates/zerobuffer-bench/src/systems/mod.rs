@@ -1,6 +1,7 @@
 //! The systems that are compared: each sends bytes to a server process, which edits them and sends
 //! them back. What an edit in place costs nothing for is what the others copy.
 
+pub(crate) mod buffer;
 mod exchange;
 pub(crate) mod growth;
 #[cfg(feature = "iceoryx2")]
