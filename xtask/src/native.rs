@@ -22,9 +22,12 @@ const PACKAGES: [(&str, &str); 6] = [
 /// What the static library needs of the system, as `cargo rustc -- --print native-static-libs` says.
 const SYSTEM: [&str; 6] = ["-lgcc_s", "-lutil", "-lrt", "-lpthread", "-lm", "-ldl"];
 
+/// The C programs.
+const C_TESTS: [&str; 1] = ["test"];
+
 const PYTHON_PACKAGES: [&str; 2] = ["cffi==2.1.1", "numpy>=1.26"];
 
-/// The C program under AddressSanitizer and valgrind, and all that there is for C++.
+/// The C programs under AddressSanitizer and valgrind, and all that there is for C++.
 pub(crate) fn test() -> Result<()> {
     prepare()?;
     let prefix = install()?;
@@ -111,41 +114,45 @@ fn install() -> Result<PathBuf> {
     Ok(prefix)
 }
 
-/// The C program, twice. AddressSanitizer sees C's own memory, and what the library allocates and does
+/// The C programs, each twice. AddressSanitizer sees C's own memory, and what the library allocates and does
 /// not free; it has the static library. valgrind sees every access of both; it has the shared one, as
 /// pkg-config says.
 fn test_c(prefix: &Path) -> Result<()> {
     let folder = folder("c")?;
-    let compile = |source: &str, program: &Path| {
-        let mut gcc = compiler("c");
-        gcc.args(["-D_GNU_SOURCE", "-Wpedantic", "-Werror", "-g", "-O1"])
-            .arg(root().join("crates/zerobuffer-ffi/tests/c").join(source));
-        gcc.arg("-o").arg(program);
-        gcc
-    };
+    for test in C_TESTS {
+        let compile = |program: &Path| {
+            let sources = root().join("crates/zerobuffer-ffi/tests/c");
+            let mut gcc = compiler("c");
+            gcc.args(["-D_GNU_SOURCE", "-Wpedantic", "-Werror", "-g", "-O1"]);
+            gcc.arg(sources.join(test).with_extension("c")).arg("-o").arg(program);
+            gcc
+        };
 
-    let sanitized = folder.join("test-asan");
-    let mut gcc = compile("test.c", &sanitized);
-    gcc.args(["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]);
-    gcc.arg("-I").arg(prefix.join("include")).arg(prefix.join("lib/libzerobuffer.a")).args(SYSTEM);
-    step("compile the C test for AddressSanitizer", &mut gcc)?;
-    step("C under AddressSanitizer", &mut Command::new(&sanitized))?;
+        let sanitized = folder.join(format!("{test}-asan"));
+        let mut gcc = compile(&sanitized);
+        gcc.args(["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]);
+        gcc.arg("-I").arg(prefix.join("include"));
+        gcc.arg(prefix.join("lib/libzerobuffer.a")).args(SYSTEM);
+        step(&format!("compile {test}.c for AddressSanitizer"), &mut gcc)?;
+        step(&format!("{test}.c under AddressSanitizer"), &mut Command::new(&sanitized))?;
 
-    let plain = folder.join("test");
-    let mut gcc = compile("test.c", &plain);
-    gcc.args(pkg_config(prefix)?).arg("-lpthread");
-    step("compile the C test for valgrind", &mut gcc)?;
-    let log = folder.join("valgrind.log");
-    let mut valgrind = Command::new("valgrind");
-    // The threads take fair turns, since some of them spin. What it does not know is a system call
-    // that it then refuses, which the library can do without.
-    valgrind.args(["--quiet", "--error-exitcode=99", "--leak-check=full", "--fair-sched=yes"]);
-    // Not those of kind `possible`: Rust's own handle of each thread is only pointed into.
-    valgrind.arg("--errors-for-leak-kinds=definite");
-    valgrind.arg(format!("--log-file={}", log.display())).arg(&plain);
-    step("C under valgrind", &mut valgrind).inspect_err(|_| {
-        println!("{}", std::fs::read_to_string(&log).unwrap_or_default());
-    })
+        let plain = folder.join(test);
+        let mut gcc = compile(&plain);
+        gcc.args(pkg_config(prefix)?).arg("-lpthread");
+        step(&format!("compile {test}.c for valgrind"), &mut gcc)?;
+        let log = folder.join("valgrind.log");
+        let mut valgrind = Command::new("valgrind");
+        // The threads take fair turns, since some of them spin. What it does not know is a system call
+        // that it then refuses, which the library can do without.
+        valgrind.args(["--quiet", "--error-exitcode=99", "--leak-check=full", "--fair-sched=yes"]);
+        // Not those of kind `possible`: Rust's own handle of each thread is only pointed into.
+        valgrind.arg("--errors-for-leak-kinds=definite");
+        valgrind.arg(format!("--log-file={}", log.display())).arg(&plain);
+        step(&format!("{test}.c under valgrind"), &mut valgrind).inspect_err(|_| {
+            println!("{}", std::fs::read_to_string(&log).unwrap_or_default());
+        })?;
+    }
+    Ok(())
 }
 
 /// The C++ tests with several threads, in a program that ThreadSanitizer has nothing against.

@@ -346,7 +346,7 @@ typedef struct zb_client_config {
    */
   uint32_t channel;
   /**
-   * `ZB_THREADS_*`. Default: one at a time. Many is for in-place channels.
+   * `ZB_THREADS_*`. Default: one at a time.
    */
   uint32_t threads;
   /**
@@ -1013,7 +1013,8 @@ bool zb_client_cancel(const struct zb_client *client, uint64_t sequence);
  * Attaches to the channel's present server: after the former one has gone, or to start over. `report`, if
  * it is not null, gets what became of the requests in flight.
  *
- * Views and a buffer that are held have to be released, detached or abandoned before.
+ * Views and a buffer that are held have to be released, detached or abandoned before. With two buffers all
+ * that was in flight is in doubt.
  *
  * Sequence numbers go on: one is one request's for the life of the client. With many threads nothing is
  * sent again, and a connection that works is left as it is: each thread may call this after an error,

@@ -32,6 +32,19 @@ enum Kind {
     Many { client: SharedClient, send_timeout: Duration },
 }
 
+/// The same of either client.
+macro_rules! either {
+    ($client:expr, |$either:ident| $use_it:expr) => {
+        match &$client.kind {
+            Kind::One(local) => {
+                let $either = shared(local);
+                $use_it
+            }
+            Kind::Many { client: $either, .. } => $use_it,
+        }
+    };
+}
+
 impl Drop for zb_client {
     fn drop(&mut self) {
         if let Kind::One(local) = &self.kind {
@@ -101,7 +114,7 @@ const HELD: Error = Error::InvalidState {
 /// The client, which is not exclusively borrowed.
 #[inline(always)]
 fn shared(local: &LocalClient) -> &'static Client {
-    // SAFETY: `LocalClient`'s guards borrow it shared, and are lent or kept with it (`hand_out`). `exclusive` is
+    // SAFETY: `LocalClient`'s guards borrow it shared, and are lent, or kept with it in a `LocalResponse`. `exclusive` is
     // used up before its call returns.
     unsafe { local.borrow() }
 }
@@ -110,61 +123,22 @@ fn shared(local: &LocalClient) -> &'static Client {
 #[inline(always)]
 fn exclusive(local: &Rc<LocalClient>) -> Option<&'static mut Client> {
     // SAFETY: each view and buffer in the caller's hands keeps an `Rc` of it. The response that is made of it is
-    // kept with it (`hand_out`).
+    // kept with it in a `LocalResponse`.
     (Rc::strong_count(local) == 1).then(|| unsafe { local.free() }).flatten()
-}
-
-/// Puts a response of this client into the caller's view.
-#[inline(always)]
-fn hand_out(
-    local: &Rc<LocalClient>,
-    response: Response<'static>,
-    out: &mut MaybeUninit<zb_view>,
-) -> Result<()> {
-    zb_view::put(out, LocalResponse::new(response, local));
-    Ok(())
-}
-
-#[inline(always)]
-fn call(
-    local: &Rc<LocalClient>,
-    data: &[u8],
-    timeout: Duration,
-    out: &mut MaybeUninit<zb_view>,
-) -> Result<()> {
-    match exclusive(local) {
-        Some(client) => hand_out(local, client.call(data, timeout)?, out),
-        None => call_beside_guards(local, data, timeout, out),
-    }
 }
 
 /// While responses are held: the connection they borrow must stay, so nothing is sent again.
 #[cold]
 fn call_beside_guards(
-    local: &Rc<LocalClient>,
+    client: &'static Client,
     data: &[u8],
     timeout: Duration,
-    out: &mut MaybeUninit<zb_view>,
-) -> Result<()> {
+) -> Result<Response<'static>> {
     let start = Instant::now();
-    let sequence = shared(local).send_request(data)?;
+    let sequence = client.send_request(data)?;
     // Zero would only poll.
     let left = timeout.saturating_sub(start.elapsed()).max(Duration::from_nanos(1));
-    hand_out(local, shared(local).receive_response_for(sequence, left)?, out)
-}
-
-#[inline(always)]
-fn receive_locally(
-    local: &Rc<LocalClient>,
-    sequence: u64,
-    timeout: Duration,
-    out: &mut MaybeUninit<zb_view>,
-) -> Result<()> {
-    let response = match sequence {
-        0 => shared(local).receive_response(timeout)?,
-        _ => shared(local).receive_response_for(sequence, timeout)?,
-    };
-    hand_out(local, response, out)
+    client.receive_response_for(sequence, left)
 }
 
 fn acquire(local: &Rc<LocalClient>, size: usize, layout: RequestLayout) -> Result<zb_buffer> {
@@ -176,10 +150,6 @@ fn acquire(local: &Rc<LocalClient>, size: usize, layout: RequestLayout) -> Resul
     let buffer = zb_buffer::new(request.data_mut(), capacity, Owner::Client, local.address());
     local.lend(request);
     Ok(buffer)
-}
-
-fn reconnect(local: &Rc<LocalClient>, timeout: Duration) -> Result<Reconnected> {
-    exclusive(local).ok_or(HELD)?.reconnect(timeout)
 }
 
 thread_local! {
@@ -226,34 +196,36 @@ pub unsafe extern "C" fn zb_client_connect(
     run(|| {
         let client = place_for(client, "client")?;
         // SAFETY: the rule **Pointers** for both, and for the metadata that the configuration leads to.
-        let kind = unsafe {
+        let connected = unsafe {
             connect(pointers::name(name)?, pointers::read(config)?, duration(timeout_ns))?
         };
-        let closer = match &kind {
-            Kind::One(local) => shared(local).closer(),
-            Kind::Many { client, .. } => client.closer(),
-        };
-        *client = Box::into_raw(Box::new(zb_client { closer, kind }));
+        *client = Box::into_raw(Box::new(connected));
         Ok(())
     })
 }
 
 /// # Safety
 /// The rule **Pointers** for the metadata.
-unsafe fn connect(name: &str, config: Option<zb_client_config>, timeout: Duration) -> Result<Kind> {
+unsafe fn connect(
+    name: &str,
+    config: Option<zb_client_config>,
+    timeout: Duration,
+) -> Result<zb_client> {
     let Some(config) = config else {
-        return Ok(Kind::One(Lender::new(Client::connect(name, timeout)?)));
+        let client = Client::connect(name, timeout)?;
+        return Ok(zb_client { closer: client.closer(), kind: Kind::One(Lender::new(client)) });
     };
     // SAFETY: the caller's.
     let client = Client::connect_with(name, timeout, unsafe { config.client()? })?;
-    match config.threads {
-        ZB_THREADS_ONE => Ok(Kind::One(Lender::new(client))),
+    let closer = client.closer();
+    let kind = match config.threads {
+        ZB_THREADS_ONE => Kind::One(Lender::new(client)),
         ZB_THREADS_MANY => {
-            let send_timeout = config.send_timeout();
-            Ok(Kind::Many { client: client.into_shared(), send_timeout })
+            Kind::Many { client: client.into_shared(), send_timeout: config.send_timeout() }
         }
-        other => Err(config::bad("threads", other, "a ZB_THREADS_ constant")),
-    }
+        other => return Err(config::bad("threads", other, "a ZB_THREADS_ constant")),
+    };
+    Ok(zb_client { closer, kind })
 }
 
 /// Ends the client from any thread, while others are inside of its calls: each call that waits comes
@@ -291,12 +263,16 @@ pub unsafe extern "C" fn zb_client_call(
         // SAFETY: the rule **Pointers**.
         let (data, timeout) = (unsafe { bytes(data, len, "data")? }, duration(timeout_ns));
         match &given(client, "client")?.kind {
-            Kind::One(local) => call(local, data, timeout, out),
-            Kind::Many { client: shared, .. } => {
-                zb_view::put(out, shared.call(data, timeout)?);
-                Ok(())
+            Kind::One(local) => {
+                let response = match exclusive(local) {
+                    Some(client) => client.call(data, timeout)?,
+                    None => call_beside_guards(shared(local), data, timeout)?,
+                };
+                zb_view::put(out, LocalResponse::new(response, local))
             }
+            Kind::Many { client, .. } => zb_view::put(out, client.call(data, timeout)?),
         }
+        Ok(())
     })
 }
 
@@ -312,10 +288,8 @@ pub unsafe extern "C" fn zb_client_send(
         let sequence = given(sequence, "sequence")?;
         // SAFETY: the rule **Pointers**.
         let data = unsafe { bytes(data, len, "data")? };
-        sequence.write(match &given(client, "client")?.kind {
-            Kind::One(local) => shared(local).send_request(data)?,
-            Kind::Many { client: shared, .. } => shared.send_request(data)?,
-        });
+        let client = given(client, "client")?;
+        sequence.write(either!(client, |client| client.send_request(data))?);
         Ok(())
     })
 }
@@ -359,16 +333,22 @@ pub extern "C" fn zb_client_receive(
     receive(response, |out| {
         let timeout = duration(timeout_ns);
         match &given(client, "client")?.kind {
-            Kind::One(local) => receive_locally(local, sequence, timeout, out),
-            Kind::Many { client: shared, .. } => {
+            Kind::One(local) => {
                 let response = match sequence {
-                    0 => shared.receive_response(timeout)?,
-                    _ => shared.receive_response_for(sequence, timeout)?,
+                    0 => shared(local).receive_response(timeout)?,
+                    _ => shared(local).receive_response_for(sequence, timeout)?,
                 };
-                zb_view::put(out, response);
-                Ok(())
+                zb_view::put(out, LocalResponse::new(response, local));
             }
+            Kind::Many { client, .. } => zb_view::put(
+                out,
+                match sequence {
+                    0 => client.receive_response(timeout)?,
+                    _ => client.receive_response_for(sequence, timeout)?,
+                },
+            ),
         }
+        Ok(())
     })
 }
 
@@ -376,11 +356,7 @@ pub extern "C" fn zb_client_receive(
 /// answer is there already, or if no such request is waiting.
 #[unsafe(no_mangle)]
 pub extern "C" fn zb_client_cancel(client: Option<&zb_client>, sequence: u64) -> bool {
-    run_or(false, || match client.map(|client| &client.kind) {
-        Some(Kind::One(local)) => shared(local).cancel(sequence),
-        Some(Kind::Many { client: shared, .. }) => shared.cancel(sequence),
-        None => false,
-    })
+    run_or(false, || client.is_some_and(|client| either!(client, |client| client.cancel(sequence))))
 }
 
 /// Attaches to the channel's present server: after the former one has gone, or to start over. `report`, if
@@ -400,9 +376,10 @@ pub extern "C" fn zb_client_reconnect(
 ) -> zb_status {
     run(|| {
         let report = report.map(|report| report.write(zb_reconnected::EMPTY));
+        let timeout = duration(timeout_ns);
         let reconnected = match &given(client, "client")?.kind {
-            Kind::One(local) => reconnect(local, duration(timeout_ns))?,
-            Kind::Many { client: shared, .. } => shared.reconnect(duration(timeout_ns))?,
+            Kind::One(local) => exclusive(local).ok_or(HELD)?.reconnect(timeout)?,
+            Kind::Many { client, .. } => client.reconnect(timeout)?,
         };
         if let Some(report) = report {
             *report = zb_reconnected::of(&reconnected);
@@ -414,10 +391,8 @@ pub extern "C" fn zb_client_reconnect(
 /// Whether the server is there at this moment. Asks the operating system.
 #[unsafe(no_mangle)]
 pub extern "C" fn zb_client_is_server_connected(client: Option<&zb_client>) -> bool {
-    run_or(false, || match client.map(|client| &client.kind) {
-        Some(Kind::One(local)) => shared(local).is_server_connected(),
-        Some(Kind::Many { client: shared, .. }) => shared.is_server_connected(),
-        None => false,
+    run_or(false, || {
+        client.is_some_and(|client| either!(client, |client| client.is_server_connected()))
     })
 }
 
@@ -430,29 +405,18 @@ pub unsafe extern "C" fn zb_client_inspect(
     run(|| {
         let client = given(client, "client")?;
         // SAFETY: the rule **Pointers**, for `size` bytes.
-        unsafe { pointers::fill(state, "state", |size| inspect(&client.kind, size)) }
+        unsafe {
+            pointers::fill(state, "state", |size| {
+                either!(client, |client| zb_client_state {
+                    size,
+                    max_request_size: client.max_request_size(),
+                    in_flight: client.in_flight(),
+                    is_in_place: u32::from(client.is_in_place()),
+                    is_desynchronised: u32::from(client.is_desynchronised()),
+                })
+            })
+        }
     })
-}
-
-fn inspect(kind: &Kind, size: usize) -> zb_client_state {
-    let (max_request_size, in_flight, is_in_place, is_desynchronised) = match kind {
-        Kind::One(local) => {
-            let client = shared(local);
-            let (max_request_size, in_flight) = (client.max_request_size(), client.in_flight());
-            (max_request_size, in_flight, client.is_in_place(), client.is_desynchronised())
-        }
-        Kind::Many { client, .. } => {
-            let (max_request_size, in_flight) = (client.max_request_size(), client.in_flight());
-            (max_request_size, in_flight, client.is_in_place(), client.is_desynchronised())
-        }
-    };
-    zb_client_state {
-        size,
-        max_request_size,
-        in_flight,
-        is_in_place: u32::from(is_in_place),
-        is_desynchronised: u32::from(is_desynchronised),
-    }
 }
 
 /// Copies what the server has published about itself into `buffer` of `capacity` bytes. `len` gets
@@ -466,15 +430,9 @@ pub unsafe extern "C" fn zb_client_server_metadata(
     len: Option<&mut MaybeUninit<usize>>,
 ) -> zb_status {
     run(|| {
-        let of_many;
-        let metadata = match &given(client, "client")?.kind {
-            Kind::One(local) => shared(local).server_metadata(),
-            Kind::Many { client: shared, .. } => {
-                of_many = shared.server_metadata();
-                &of_many[..]
-            }
-        };
+        let client = given(client, "client")?;
+        let metadata = either!(client, |client| client.server_metadata().to_vec());
         // SAFETY: the rule **Pointers**.
-        unsafe { copy_out(metadata, buffer, capacity, len) }
+        unsafe { copy_out(&metadata, buffer, capacity, len) }
     })
 }

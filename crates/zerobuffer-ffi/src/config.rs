@@ -92,7 +92,7 @@ pub struct zb_client_config {
     pub size: usize,
     /// `ZB_CHANNEL_*`. Default: the client finds out.
     pub channel: u32,
-    /// `ZB_THREADS_*`. Default: one at a time. Many is for in-place channels.
+    /// `ZB_THREADS_*`. Default: one at a time.
     pub threads: u32,
     /// `ZB_WAIT_*`: how the client waits for answers and for room.
     pub wait: u32,

@@ -55,62 +55,43 @@ public:
 
     /// Sends a copy of `data` and waits for the answer, both within the timeout.
     Response call(Bytes data, Nanoseconds timeout) {
-        Response response{detail::Unfilled{}};
-        detail::check(zb_client_call(raw(), data.data(), data.size(), timeout.count(), response.raw()));
-        return response;
+        return detail::filled<zb_client_call, Response>(raw(), data.data(), data.size(), timeout.count());
     }
     Result<Response> try_call(Bytes data, Nanoseconds timeout) {
-        Response response{detail::Unfilled{}};
-        if (zb_client_call(raw(), data.data(), data.size(), timeout.count(), response.raw()) != ZB_OK)
-            return detail::last_error();
-        return response;
+        return detail::try_filled<zb_client_call, Response>(raw(), data.data(), data.size(),
+                                                            timeout.count());
     }
 
     /// Sends a copy of `data`, and returns the request's number.
     std::uint64_t send_request(Bytes data) {
-        std::uint64_t sequence = 0;
-        detail::check(zb_client_send(raw(), data.data(), data.size(), &sequence));
-        return sequence;
+        return detail::numbered<zb_client_send>(raw(), data.data(), data.size());
     }
     Result<std::uint64_t> try_send_request(Bytes data) {
-        std::uint64_t sequence = 0;
-        if (zb_client_send(raw(), data.data(), data.size(), &sequence) != ZB_OK)
-            return detail::last_error();
-        return sequence;
+        return detail::try_numbered<zb_client_send>(raw(), data.data(), data.size());
     }
 
-    /// A request of `size` bytes, to be filled in the ring and committed; with room for an answer of
+    /// A request of `size` bytes, to be filled in the ring and committed; with room for a response of
     /// `capacity` bytes, and aligned to `alignment` (a power of two up to 4096), if those are given.
     RequestBuffer acquire_request_buffer(std::size_t size, std::size_t capacity = 0,
                                          std::size_t alignment = 0) {
-        RequestBuffer buffer{detail::Unfilled{}};
-        detail::check(zb_client_acquire(raw(), size, capacity, alignment, buffer.raw()));
-        return buffer;
+        return detail::filled<zb_client_acquire, RequestBuffer>(raw(), size, capacity, alignment);
     }
     Result<RequestBuffer> try_acquire_request_buffer(std::size_t size, std::size_t capacity = 0,
                                                      std::size_t alignment = 0) {
-        RequestBuffer buffer{detail::Unfilled{}};
-        if (zb_client_acquire(raw(), size, capacity, alignment, buffer.raw()) != ZB_OK)
-            return detail::last_error();
-        return buffer;
+        return detail::try_filled<zb_client_acquire, RequestBuffer>(raw(), size, capacity, alignment);
     }
 
-    /// The oldest answer that is there, waiting for one until the timeout has passed.
+    /// The oldest response that is there, waiting for one until the timeout has passed.
     Response receive_response(Nanoseconds timeout) { return receive_response_for(0, timeout); }
     Result<Response> try_receive_response(Nanoseconds timeout) {
         return try_receive_response_for(0, timeout);
     }
-    /// The answer to one request, which is given up when the timeout passes, unless that is zero.
+    /// The response to one request, which is cancelled when the timeout passes, unless that is zero.
     Response receive_response_for(std::uint64_t sequence, Nanoseconds timeout) {
-        Response response{detail::Unfilled{}};
-        detail::check(zb_client_receive(raw(), sequence, timeout.count(), response.raw()));
-        return response;
+        return detail::filled<zb_client_receive, Response>(raw(), sequence, timeout.count());
     }
     Result<Response> try_receive_response_for(std::uint64_t sequence, Nanoseconds timeout) {
-        Response response{detail::Unfilled{}};
-        if (zb_client_receive(raw(), sequence, timeout.count(), response.raw()) != ZB_OK)
-            return detail::last_error();
-        return response;
+        return detail::try_filled<zb_client_receive, Response>(raw(), sequence, timeout.count());
     }
 
     /// Gives up a request: no answer to it will be delivered. True if it was waiting.

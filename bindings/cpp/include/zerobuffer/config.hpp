@@ -82,7 +82,7 @@ struct ServerConfig {
 /// What a client is made of.
 struct ClientConfig {
     Channel channel = Channel::Any;
-    /// Whether many threads use it at once. In place only.
+    /// Whether many threads use it at once.
     bool many_threads = false;
     WaitStrategy wait = WaitStrategy::SpinThenPark;
     /// The most requests in flight, held answers included.

@@ -3,88 +3,7 @@
  * that it is found. Run plainly, under AddressSanitizer and under valgrind: `cargo xtask c`.
  */
 
-#include "zerobuffer.h"
-
-#include <pthread.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#define SECOND INT64_C(1000000000)
-#define PATIENCE (30 * SECOND)
-
-static void failed(const char *what, int line) {
-  const zb_error *error = zb_last_error();
-  fprintf(stderr, "test.c:%d: %s\n  last error of this thread: %d %s\n", line, what, error->status,
-          error->message);
-  exit(1);
-}
-
-#define CHECK(condition) ((condition) ? (void)0 : failed(#condition, __LINE__))
-#define OK(call) CHECK((call) == ZB_OK)
-/* The call fails with this status, and the last error says so. */
-#define FAILS(expected, call) CHECK((call) == (expected) && zb_last_error()->status == (expected))
-#define BYTES(text) ((const uint8_t *)(text)), (sizeof(text) - 1)
-
-/* Names of this process, so that programs do not meet. */
-static const char *name(const char *what) {
-  static char names[8][64];
-  static int next;
-  char *made = names[next++ % 8];
-  snprintf(made, sizeof names[0], "c-test-%s-%d", what, (int)getpid());
-  return made;
-}
-
-static bool equals(const uint8_t *data, size_t len, const char *text) {
-  return len == strlen(text) && memcmp(data, text, len) == 0;
-}
-
-static bool says(const char *text) {
-  const zb_error *error = zb_last_error();
-  return error->message_len == strlen(error->message) && strstr(error->message, text) != NULL;
-}
-
-/* Upper case; "fail" fails with a message, "code" with a number, "grow" grows by 4, "meta" becomes the
- * client's metadata. Counts its calls and its releases. */
-typedef struct counters {
-  int calls, releases;
-} counters;
-
-static int32_t upper(zb_frame *frame, void *user) {
-  __atomic_add_fetch(&((counters *)user)->calls, 1, __ATOMIC_RELAXED);
-  if (equals(frame->data, frame->len, "fail")) {
-    CHECK(zb_frame_fail(frame, "refused on request", 18) == ZB_OK);
-    return 0;
-  }
-  if (equals(frame->data, frame->len, "code")) return 42;
-  if (equals(frame->data, frame->len, "grow")) {
-    CHECK(zb_frame_resize(frame, frame->capacity + 1) == ZB_TOO_LARGE);
-    CHECK(zb_frame_resize(frame, 8) == ZB_OK && frame->len == 8);
-    CHECK(memcmp(frame->data, "grow\0\0\0\0", 8) == 0);
-    memcpy(frame->data, "GROWN!!!", 8);
-    return 0;
-  }
-  if (equals(frame->data, frame->len, "meta")) {
-    const uint8_t *data;
-    size_t len;
-    CHECK(zb_frame_metadata(frame, &data, &len) == ZB_OK);
-    CHECK(zb_frame_resize(frame, len) == ZB_OK);
-    memcpy(frame->data, data, len);
-    return 0;
-  }
-  CHECK(zb_frame_respond(frame) == ZB_INVALID_STATE);
-  zb_frame_abandon(frame); /* does nothing */
-  for (size_t i = 0; i < frame->len; i++)
-    if (frame->data[i] >= 'a' && frame->data[i] <= 'z') frame->data[i] -= 32;
-  return 0;
-}
-
-static void count_release(void *user) {
-  __atomic_add_fetch(&((counters *)user)->releases, 1, __ATOMIC_RELAXED);
-}
+#include "support.h"
 
 static int32_t reversed(zb_frame *frame, void *user) {
   uint8_t *answer;
@@ -96,38 +15,6 @@ static int32_t reversed(zb_frame *frame, void *user) {
   answer[frame->len] = '.';
   CHECK(zb_frame_reply(frame, 1, &answer) == ZB_INVALID_STATE);
   return 0;
-}
-
-static zb_server_config server_config(uint32_t kind) {
-  zb_server_config config;
-  memset(&config, 0, sizeof config);
-  config.size = sizeof config;
-  config.kind = kind;
-  config.metadata_size = 256;
-  config.payload_size = 1 << 16;
-  return config;
-}
-
-static zb_client_config client_config(uint32_t channel) {
-  zb_client_config config;
-  memset(&config, 0, sizeof config);
-  config.size = sizeof config;
-  config.channel = channel;
-  return config;
-}
-
-static zb_server *serve(const char *channel, zb_handler handler, void *user, zb_server_config config) {
-  zb_server *server;
-  OK(zb_server_create(channel, &config, &server));
-  OK(zb_server_start(server, handler, user, count_release));
-  CHECK(zb_server_is_running(server));
-  return server;
-}
-
-static zb_client *connected(const char *channel, const zb_client_config *config) {
-  zb_client *client;
-  OK(zb_client_connect(channel, config, PATIENCE, &client));
-  return client;
 }
 
 /* Everything that a client can do with an answering server. */
@@ -320,7 +207,7 @@ static void *call_often(void *client) {
   return NULL;
 }
 
-/* Several workers, and a client for many threads. */
+/* Several workers, and a client for many threads; over both kinds of channels. */
 static void threads(void) {
   const char *channel = name("many");
   counters counted = {0, 0};
@@ -359,6 +246,26 @@ static void threads(void) {
   zb_view_release(&view);
   zb_server_close(server);
   CHECK(counted.calls == 802 && counted.releases == 1);
+
+  /* The same over two buffers. */
+  server = serve(name("many-two"), upper, &counted, server_config(ZB_SERVER_MUTABLE));
+  wanted.channel = ZB_CHANNEL_TWO_BUFFERS;
+  client = connected(name("many-two"), &wanted);
+  for (int i = 0; i < 4; i++) CHECK(pthread_create(&thread[i], NULL, call_often, client) == 0);
+  for (int i = 0; i < 4; i++) CHECK(pthread_join(thread[i], NULL) == 0);
+  OK(zb_client_acquire(client, 3, 0, 0, &buffer));
+  memcpy(buffer.data, "any", 3);
+  buffer.len = 4;
+  FAILS(ZB_INVALID_STATE, zb_buffer_commit(&buffer, &sequence)); /* of another length: given up */
+  OK(zb_client_acquire(client, 3, 0, 0, &buffer));
+  memcpy(buffer.data, "two", 3);
+  OK(zb_buffer_commit(&buffer, &sequence));
+  OK(zb_client_receive(client, sequence, PATIENCE, &view));
+  zb_client_close(client);
+  CHECK(equals(view.data, view.len, "TWO"));
+  zb_view_release(&view);
+  zb_server_close(server);
+  CHECK(counted.calls == 1603 && counted.releases == 2);
 }
 
 /* Version 1: both servers of two buffers. */
@@ -465,11 +372,6 @@ static int32_t until_cancelled(zb_frame *frame, void *pipe_end) {
   while (!zb_frame_is_cancelled(frame)) usleep(100);
   CHECK(write(*(int *)pipe_end, "e", 1) == 1);
   return 1;
-}
-
-static void next_is(int pipe_end, char expected) {
-  char found;
-  CHECK(read(pipe_end, &found, 1) == 1 && found == expected);
 }
 
 /* A handler hears that its request was cancelled, that its client has closed, and that its server stops. */
@@ -634,36 +536,6 @@ static void misuse(void) {
   zb_client_close(client);
   zb_server_close(server);
   CHECK(counted.releases == 3);
-}
-
-static int32_t hang(zb_frame *frame, void *pipe_end) {
-  (void)frame;
-  CHECK(write(*(int *)pipe_end, "h", 1) == 1);
-  while (pause() != 0) continue; /* until it is killed */
-  return 0;
-}
-
-/* A child process that serves until it is killed. */
-static pid_t server_process(const char *channel, zb_handler handler, int tell[2]) {
-  CHECK(pipe(tell) == 0);
-  pid_t child = fork();
-  CHECK(child >= 0);
-  if (child == 0) {
-    static counters counted;
-    zb_server_config config = server_config(ZB_SERVER_IN_PLACE);
-    serve(channel, handler, handler == hang ? (void *)&tell[1] : (void *)&counted, config);
-    CHECK(write(tell[1], "r", 1) == 1);
-    for (;;) pause();
-  }
-  char told;
-  CHECK(read(tell[0], &told, 1) == 1 && told == 'r');
-  return child;
-}
-
-static void end(pid_t child, int tell[2]) {
-  CHECK(kill(child, 9) == 0 && waitpid(child, NULL, 0) == child);
-  close(tell[0]);
-  close(tell[1]);
 }
 
 /* The server is killed in its handler; the client hears what is known, and reaches the next one. */
