@@ -172,6 +172,8 @@ pub mod memory;
 #[cfg(not(loom))]
 mod name;
 #[cfg(not(loom))]
+mod object;
+#[cfg(not(loom))]
 mod ready_threads;
 #[cfg(not(loom))]
 mod server;

@@ -6,7 +6,6 @@ use crate::failpoint::failpoint;
 use crate::memory::{MemoryProvider, SharedMemoryView};
 use crate::name::ChannelName;
 use crate::sys;
-use crate::v2::frame;
 use crate::v2::layout::{
     Geometry, MAX_METADATA, METADATA, REQUEST, RESPONSE, SIZE_AND_VERSION, oieb,
 };
@@ -117,7 +116,7 @@ impl Segment {
             });
         }
         self.control.at(start as usize).store(bytes.len() as u64, Ordering::Relaxed);
-        frame::write_block(&self.metadata, start + 8, bytes);
+        self.metadata.write_block(start + 8, bytes);
         failpoint!("metadata.written");
         self.store(block + oieb::METADATA_FREE_BYTES, size - written);
         self.store(block + oieb::METADATA_WRITTEN_BYTES, written);
@@ -146,7 +145,7 @@ impl Segment {
         })?;
         let len = self.control.at(start as usize).load(Ordering::Relaxed);
         check("metadata length", len, room)?;
-        frame::read_block(&self.metadata, start + 8, len)
+        self.metadata.read_block(start + 8, len)
     }
 
     /// The OIEB, the offset and the size of a metadata block.

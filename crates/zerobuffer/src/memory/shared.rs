@@ -72,10 +72,8 @@ impl SharedMemory {
         if !self.is_named()? {
             return Ok(());
         }
-        match sys::unlink_object(&self.object) {
-            Ok(()) | Err(Errno(libc::ENOENT)) => Ok(()),
-            Err(errno) => Err(errno.on("unlink", &self.object)),
-        }
+        let removed = sys::if_there(sys::unlink_object(&self.object));
+        removed.map(drop).map_err(|errno| errno.on("unlink", &self.object))
     }
 
     /// A segment that nobody can find before [`publish`](Self::publish).
@@ -124,15 +122,9 @@ impl SharedMemory {
             return Err(Error::ProtocolViolation { field, observed: reserved, allowed: len });
         }
         let mapping = self.view.as_ref().and_then(SharedMemoryView::mapping);
-        mapping.map_or(Ok(()), |mapping| mapping.fault_in(self.pages, wanted)).map_err(|errno| {
-            match errno {
-                // The kernel does not know the advice.
-                Errno(libc::EINVAL) => Error::Unsupported {
-                    what: "pages that are there from the start need Linux 5.14",
-                },
-                errno => errno.on("fault in the pages of", &self.object),
-            }
-        })
+        mapping
+            .map_or(Ok(()), |mapping| mapping.fault_in(self.pages, wanted))
+            .map_err(|errno| errno.on("fault in the pages of", &self.object))
     }
 
     /// The object's full name, with its slash.

@@ -1,8 +1,8 @@
 //! A window of memory that exists.
 #![allow(unsafe_code)]
 
-use super::MemoryProvider;
 use super::heap::Block;
+use super::{MemoryProvider, room_for};
 use crate::debug::debug_line;
 use crate::error::{Error, Result};
 use crate::sys::Mapping;
@@ -57,6 +57,48 @@ impl SharedMemoryView {
     /// If they are not.
     pub(crate) fn window(&self, start: u64, len: u64) -> Self {
         self.map(start as usize, len as usize).expect("a frame lies inside of its segment")
+    }
+
+    /// The address of `len` bytes from `start`, checked to be inside. Ranges come from this side's own
+    /// records, so the check never fails; it stands here because all slices of the segment rely on it.
+    ///
+    /// # Panics
+    /// If it does.
+    #[inline]
+    pub(crate) fn range(&self, start: u64, len: u64) -> (*mut u8, usize) {
+        let size = self.len as u64;
+        assert!(start <= size && len <= size - start, "frame outside of the segment");
+        (self.as_ptr().wrapping_add(start as usize), len as usize)
+    }
+
+    /// Copies `data` to `offset`, into a metadata block that this side alone writes.
+    ///
+    /// # Panics
+    /// If it is not inside of the view.
+    pub(crate) fn write_block(&self, offset: u64, data: &[u8]) {
+        let (to, len) = self.range(offset, data.len() as u64);
+        // SAFETY: `range` has checked the destination, and `data` cannot overlap it: no slice of a
+        // metadata block is ever made.
+        unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), to, len) };
+    }
+
+    /// A copy of `len` bytes at `offset` of a metadata block that the peer has finished writing.
+    ///
+    /// # Errors
+    /// `NoSpace` if there is no memory for the copy: a peer says how long it is.
+    ///
+    /// # Panics
+    /// If it is not inside of the view.
+    pub(crate) fn read_block(&self, offset: u64, len: u64) -> Result<Vec<u8>> {
+        let (from, len) = self.range(offset, len);
+        let mut copy = room_for(len, "a copy of the peer's metadata")?;
+        // SAFETY: `range` has checked the source, a new vector cannot overlap it and has room for `len`
+        // bytes, and these are set then.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from, copy.as_mut_ptr(), len);
+            copy.set_len(len);
+        }
+        Ok(copy)
     }
 
     /// The mapping that the view is a part of, if it is one of a mapping.

@@ -76,8 +76,8 @@ impl Acceptor {
     pub(super) fn create(name: ChannelName, config: ServerConfig) -> Result<Self> {
         let channel = Arc::new(ServerChannel::create(&name, &config, &|| true)?);
         let segments = Tenure::new(Arc::clone(&channel));
-        let shared =
-            Arc::new(Shared { segments, places: Arc::default(), failure: Mutex::new(None) });
+        let places = Arc::new(Places::new(config.max_concurrent));
+        let shared = Arc::new(Shared { segments, places, failure: Mutex::new(None) });
         Ok(Self { name, waiter: Waiter::new(config.wait), config, channel: Some(channel), shared })
     }
 

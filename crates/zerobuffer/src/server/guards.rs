@@ -1,11 +1,12 @@
 //! What a server holds in its hands: a frame to edit, a request to answer.
 
 use super::channel::ServerChannel;
-use super::tasks::keep_for_panic;
 use crate::debug::debug_line;
 use crate::error::{Error, Result, shortened};
+use crate::handler::catch;
 use crate::memory::SharedMemoryView;
 use crate::v2::ring::Taken;
+use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
@@ -298,4 +299,38 @@ impl Drop for OwnedRequest {
             frame.publish_dropped();
         }
     }
+}
+
+thread_local! {
+    /// While this thread runs a piece of a handler: the requests that a panic there has dropped.
+    static DROPPED: RefCell<Option<Vec<Frame<'static>>>> = const { RefCell::new(None) };
+}
+
+/// Takes a frame that is being dropped unanswered, to be answered with the message of the panic that is
+/// under way, if that is one of a task.
+fn keep_for_panic(frame: Frame<'static>) -> Option<Frame<'static>> {
+    let mut frame = Some(frame);
+    if std::thread::panicking() {
+        // Fails only where the thread is at its end, which no task is.
+        let _ = DROPPED.try_with(|dropped| {
+            if let Some(dropped) = &mut *dropped.borrow_mut() {
+                dropped.extend(frame.take());
+            }
+        });
+    }
+    frame
+}
+
+/// Runs a piece of a handler; `None` if it panics. The requests that it drops thereby fail at their
+/// client with the panic's message.
+pub(super) fn guarded<T>(piece: impl FnOnce() -> T) -> Option<T> {
+    let outer = DROPPED.replace(Some(Vec::new()));
+    let outcome = catch(piece);
+    let dropped = DROPPED.replace(outer).unwrap_or_default();
+    // A panic that the handler has caught itself has taken its message with it.
+    let message = outcome.as_ref().err().map_or("the handler panicked", String::as_str);
+    for mut frame in dropped {
+        frame.publish_failure(status::HANDLER_PANIC, message);
+    }
+    outcome.ok()
 }

@@ -59,7 +59,6 @@ pub struct Server {
     acceptor: Option<Acceptor>,
     shared: Arc<Shared>,
     worker_count: usize,
-    max_concurrent: usize,
     stop_timeout: Duration,
     workers: Workers,
     stopped: bool,
@@ -93,14 +92,12 @@ impl Server {
             });
         }
         let (workers, stop_timeout) = (config.workers, config.stop_timeout);
-        let max_concurrent = config.max_concurrent;
         let acceptor = Acceptor::create(ChannelName::new(name)?, config)?;
         Ok(Self {
             name: acceptor.name().clone(),
             shared: Arc::clone(&acceptor.shared),
             acceptor: Some(acceptor),
             worker_count: workers,
-            max_concurrent,
             stop_timeout,
             workers: Workers::default(),
             stopped: false,
@@ -268,8 +265,9 @@ impl Server {
         H: FnMut(OwnedRequest) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let (shared, max) = (Arc::clone(&self.shared), self.max_concurrent);
-        self.start_works(vec![tasks::spawner(shared, max, spawn, handler)])
+        let (shared, places) = (Arc::clone(&self.shared), Arc::clone(&self.shared.places));
+        let is_stopping = move || shared.is_stopping();
+        self.start_works(vec![tasks::spawner(places, is_stopping, spawn, handler)])
     }
 
     /// Starts a thread with each of `handlers`, of which there are as many as workers.

@@ -60,6 +60,9 @@ pub(crate) struct Errno(pub(crate) i32);
 /// No number of the system's: what is missing is /proc.
 pub(crate) const NO_PROC: Errno = Errno(-1);
 
+/// No number of the system's: its kernel cannot make pages be there.
+pub(crate) const NO_POPULATE: Errno = Errno(-2);
+
 impl Errno {
     /// The typed error for `operation` on `object`.
     pub(crate) fn on(self, operation: &'static str, object: &str) -> Error {
@@ -76,6 +79,9 @@ impl Errno {
                 what: "making a channel without /proc needs Linux 6.10; have /proc mounted in this \
                        container or sandbox",
             },
+            NO_POPULATE => {
+                Error::Unsupported { what: "pages that are there from the start need Linux 5.14" }
+            }
             Self(errno) => Error::System { operation, object: object.to_owned(), errno },
         }
     }
@@ -96,6 +102,38 @@ fn found(object: &str) -> Option<ObjectStat> {
 #[cfg(loom)]
 fn found(_: &str) -> Option<ObjectStat> {
     None
+}
+
+/// `None` in place of the error that there is no such object.
+#[cfg(not(loom))]
+pub(crate) fn if_there<T>(outcome: Result<T, Errno>) -> Result<Option<T>, Errno> {
+    match outcome {
+        Err(Errno(libc::ENOENT)) => Ok(None),
+        outcome => outcome.map(Some),
+    }
+}
+
+/// False in place of the error that the name is taken.
+#[cfg(not(loom))]
+pub(crate) fn unless_taken(outcome: Result<(), Errno>) -> Result<bool, Errno> {
+    match outcome {
+        Err(Errno(libc::EEXIST)) => Ok(false),
+        outcome => outcome.map(|()| true),
+    }
+}
+
+/// Whether an object could not be made because its name is taken.
+#[cfg(not(loom))]
+pub(crate) fn is_taken(error: &Error) -> bool {
+    matches!(error, Error::System { errno: libc::EEXIST, .. })
+}
+
+/// Whether a folder cannot be made, or cannot be had, where it should be.
+#[cfg(not(loom))]
+pub(crate) fn has_no_folder(error: &Error) -> bool {
+    let missing =
+        matches!(error, Error::System { errno: libc::ENOENT | libc::EROFS | libc::ENOTDIR, .. });
+    missing || matches!(error, Error::PermissionDenied { .. })
 }
 
 /// Which file a name or a descriptor stands for.

@@ -4,34 +4,15 @@ use super::config::WriterConfig;
 use super::layout::{Geometry, OIEB, oieb};
 use super::liveness::PeerWatch;
 use super::ring::{Used, WriterRing, last_sequence};
-use super::segment::{Home, NamedSemaphore, Segment, foreign, open_error};
+use super::segment::{Home, NamedSemaphore, Segment, map_header};
 use super::words::Oieb;
-use crate::error::{Error, Medium, Result, UNEXPECTED_OWNER};
-use crate::memory::{MemoryProvider, SharedMemory};
+use crate::error::{Error, Medium, Result};
+use crate::memory::MemoryProvider;
 use crate::name::BufferName;
-use crate::sys::{self, Errno};
+use crate::object::{self, Attempt, Owner, Refusal};
+use crate::sys;
 use crate::wait::Deadline;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// The pause between two tries.
-const PAUSE: Duration = Duration::from_millis(1);
-
-/// Why one try came to nothing.
-enum Refusal {
-    /// It may change: try again until the deadline, then report this.
-    Retry(Error),
-    /// It will not change.
-    Final(Error),
-}
-
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Self {
-        Self::Final(error)
-    }
-}
-
-type Attempt<T> = std::result::Result<T, Refusal>;
 
 /// A segment that this process writes.
 #[derive(Debug)]
@@ -62,17 +43,7 @@ pub(super) fn attach(
     supplied: Option<&dyn MemoryProvider>,
     deadline: &Deadline,
 ) -> Result<(Attached, WriterRing)> {
-    loop {
-        let error = match try_attach(name, config, supplied) {
-            Ok(attached) => return Ok(attached),
-            Err(Refusal::Final(error)) => return Err(error),
-            Err(Refusal::Retry(error)) => error,
-        };
-        if deadline.left().is_zero() {
-            return Err(error);
-        }
-        crate::sys::sleep(PAUSE.min(deadline.left()));
-    }
+    object::retry(|| deadline.left(), &|| false, || try_attach(name, config, supplied))
 }
 
 fn not_running(name: &BufferName, found: &'static str) -> Refusal {
@@ -85,7 +56,7 @@ fn try_attach(
     config: &WriterConfig,
     supplied: Option<&dyn MemoryProvider>,
 ) -> Attempt<(Attached, WriterRing)> {
-    let owner = config.owner.unwrap_or_else(sys::effective_uid);
+    let owner = Owner::of_peer(config.owner);
     let (home, geometry) = match supplied {
         Some(memory) => supplied_home(name, memory)?,
         None => named_home(name, owner)?,
@@ -127,26 +98,18 @@ impl Drop for Undo {
     }
 }
 
-fn named_home(name: &BufferName, owner: u32) -> Attempt<(Home, Geometry)> {
+fn named_home(name: &BufferName, owner: Owner) -> Attempt<(Home, Geometry)> {
     let object = name.segment();
-    let mut memory = match SharedMemory::open_object(&object) {
-        Ok(memory) => memory,
-        Err(Errno(libc::ENOENT)) => return Err(not_running(name, "there is no such buffer")),
-        Err(errno) => return Err(open_error(errno, &object).into()),
-    };
-    let stat = memory.stat()?;
-    if stat.uid != owner {
-        return Err(foreign(&object, stat.uid, UNEXPECTED_OWNER).into());
-    }
-    if stat.size == 0 {
+    let opened = object::open_segment(&object, owner)?;
+    let (mut memory, size) = opened.ok_or_else(|| not_running(name, "there is no such buffer"))?;
+    if size == 0 {
         return Err(not_running(name, "its segment is being made"));
     }
-    if stat.size < OIEB {
-        return Err(incompatible(&object, "segment size", stat.size, OIEB).into());
+    if size < OIEB {
+        return Err(incompatible(&object, "segment size", size, OIEB).into());
     }
-    memory.map_file(OIEB as usize)?;
-    let header = Oieb::new(memory.map(0, OIEB as usize)?);
-    let geometry = read_geometry(name, &object, &header, stat.size)?;
+    let header = map_header(&mut memory)?;
+    let geometry = read_geometry(name, &object, &header, size)?;
     memory.map_file(geometry.total() as usize)?;
     Ok((Home::Named(memory), geometry))
 }

@@ -3,13 +3,13 @@
 use super::layout::{Geometry, OIEB, SIZE_AND_VERSION, oieb};
 use super::liveness::PeerWatch;
 use super::locks::{self, Locks};
-use super::segment::{Home, NamedSemaphore, Segment, foreign, open_error, unlink_semaphore};
-use super::words::Oieb;
+use super::segment::{Home, NamedSemaphore, Segment, map_header};
 use crate::config::Liveness;
-use crate::error::{Error, Medium, OTHER_OWNER, Result};
-use crate::memory::{MemoryProvider, SharedMemory, SharedMemoryView};
+use crate::error::{Error, Medium, Result};
+use crate::memory::{SharedMemory, SharedMemoryView};
 use crate::name::BufferName;
-use crate::sys::{self, Errno, Place, Semaphore};
+use crate::object::{self, Owner};
+use crate::sys::{self, Semaphore};
 use crate::tenure::Wanted;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,7 +74,8 @@ pub(super) fn create(plan: &Plan<'_>) -> Result<Owned> {
 fn build_owned(plan: &Plan<'_>, locks: Locks) -> Result<Option<Owned>> {
     let segment = match build(plan) {
         Ok(Some(segment)) => segment,
-        Ok(None) | Err(Error::System { errno: libc::EEXIST, .. }) => return Ok(None),
+        Ok(None) => return Ok(None),
+        Err(error) if sys::is_taken(&error) => return Ok(None),
         Err(error) => return Err(error),
     };
     let owned = Owned { segment: Arc::new(segment), locks: Some(locks) };
@@ -111,25 +112,14 @@ impl Drop for Owned {
 /// Removes a segment whose reader is gone, together with nothing else. Both locks are held.
 fn clear_leftover(plan: &Plan<'_>, locks: &Locks) -> Result<()> {
     let object = plan.name.segment();
-    let memory = match SharedMemory::open_object(&object) {
-        Ok(memory) => memory,
-        Err(Errno(libc::ENOENT)) => return Ok(()),
-        Err(errno) => return Err(open_error(errno, &object)),
-    };
-    let stat = memory.stat()?;
-    if stat.uid != sys::effective_uid() {
-        return Err(foreign(&object, stat.uid, OTHER_OWNER));
-    }
-    if !stat.regular {
-        return Err(foreign(&object, stat.uid, "it is not a shared-memory segment"));
-    }
-    match read_leftover(memory, stat.size)? {
+    let Some((memory, size)) = object::open_segment(&object, Owner::Own)? else { return Ok(()) };
+    match read_leftover(memory, size)? {
         Leftover::Reader(pid) if is_alive(plan, pid) => {
             Err(Error::AlreadyRunning { medium: Medium::Buffer, name: plan.name.to_string() })
         }
         // Bytes that never were a buffer are somebody else's, unless other traces say that they were.
         Leftover::Unknown if !locks.were_left_over() && !has_semaphores(plan.name) => {
-            Err(foreign(&object, stat.uid, "it is not a version 1 buffer"))
+            Err(object::foreign(&object, sys::effective_uid(), "it is not a version 1 buffer"))
         }
         _ => sys::unlink_object(&object).map_err(|errno| errno.on("unlink", &object)),
     }
@@ -147,8 +137,7 @@ fn read_leftover(mut memory: SharedMemory, size: u64) -> Result<Leftover> {
     if size < OIEB {
         return Ok(if size == 0 { Leftover::HalfMade } else { Leftover::Unknown });
     }
-    memory.map_file(OIEB as usize)?;
-    let header = Oieb::new(memory.map(0, OIEB as usize)?);
+    let header = map_header(&mut memory)?;
     let first = header.load(oieb::SIZE_AND_VERSION);
     if (0..OIEB as usize / 8).all(|word| header.load(word * 8) == 0) {
         return Ok(Leftover::HalfMade);
@@ -205,8 +194,7 @@ fn build(plan: &Plan<'_>) -> Result<Option<Segment>> {
 fn hidden_segment(plan: &Plan<'_>) -> Result<SharedMemory> {
     let object = plan.name.segment();
     let needed = plan.geometry.total();
-    let mut memory = SharedMemory::create_hidden(&object, plan.mode)
-        .map_err(|errno| errno.making("create", &object, needed, Place::SharedMemory))?;
+    let mut memory = object::create_hidden(&object, plan.mode, needed)?;
     memory.allocate_while(needed as usize, plan.wanted)?;
     Ok(memory)
 }
@@ -236,8 +224,8 @@ struct Undo<'n> {
 impl Drop for Undo<'_> {
     fn drop(&mut self) {
         if self.armed {
-            let _ = unlink_semaphore(&self.name.data_ready());
-            let _ = unlink_semaphore(&self.name.space_freed());
+            let _ = object::unlink_semaphore(&self.name.data_ready());
+            let _ = object::unlink_semaphore(&self.name.space_freed());
         }
     }
 }
@@ -272,8 +260,8 @@ pub fn remove_leftovers(name: &str) -> Result<bool> {
         locks.release();
         return Err(error);
     }
-    unlink_semaphore(&name.data_ready())?;
-    unlink_semaphore(&name.space_freed())?;
+    object::unlink_semaphore(&name.data_ready())?;
+    object::unlink_semaphore(&name.space_freed())?;
     Ok(found)
 }
 
@@ -282,8 +270,7 @@ fn refuse_live_writer(name: &BufferName) -> Result<()> {
     if memory.stat()?.size < OIEB {
         return Ok(());
     }
-    memory.map_file(OIEB as usize)?;
-    let pid = Oieb::new(memory.map(0, OIEB as usize)?).load(oieb::WRITER_PID);
+    let pid = map_header(&mut memory)?.load(oieb::WRITER_PID);
     match pid != 0 && PeerWatch::new(Liveness::Pid, name).is_writer_alive(pid) {
         true => Err(Error::Busy { medium: Medium::Buffer, name: name.to_string() }),
         false => Ok(()),

@@ -89,8 +89,7 @@ impl Locks {
         match Held::acquire(&csharp, name, mode) {
             Ok(held) => locks.held.push(held),
             // Wherever TMPDIR points: a C# peer of ours could not lock there either.
-            Err(Error::PermissionDenied { .. })
-            | Err(Error::System { errno: libc::ENOENT | libc::EROFS | libc::ENOTDIR, .. }) => {}
+            Err(error) if sys::has_no_folder(&error) => {}
             Err(error) => {
                 locks.release();
                 return Err(error);
@@ -139,12 +138,9 @@ impl Held {
         path: &str,
         mode: u32,
     ) -> std::result::Result<Option<Self>, Errno> {
-        match LockFile::open(path) {
-            Ok(file) => Self::lock(file, path, true),
-            Err(Errno(libc::ENOENT)) => {
-                Self::lock(LockFile::create_hidden(folder, mode)?, path, false)
-            }
-            Err(errno) => Err(errno),
+        match sys::if_there(LockFile::open(path))? {
+            Some(file) => Self::lock(file, path, true),
+            None => Self::lock(LockFile::create_hidden(folder, mode)?, path, false),
         }
     }
 
@@ -160,12 +156,8 @@ impl Held {
         }
         // Before it gets its name: what fails from then on is undone by `Held`.
         let identity = file.stat()?.identity;
-        if !found {
-            match file.link(path) {
-                Ok(()) => {}
-                Err(Errno(libc::EEXIST)) => return Ok(None),
-                Err(errno) => return Err(errno),
-            }
+        if !found && !sys::unless_taken(file.link(path))? {
+            return Ok(None);
         }
         let held = Self {
             path: path.to_owned(),

@@ -1,12 +1,12 @@
 //! One segment with its two semaphores: what the creating and the attaching side have in common.
 
-use super::frame;
 use super::layout::{Geometry, OIEB, SIZE_AND_VERSION, oieb};
 use super::words::{Headers, Oieb};
-use crate::error::{Error, Result, UNEXPECTED_OWNER};
+use crate::error::{Error, Result};
 use crate::memory::{MemoryProvider, SharedMemory, SharedMemoryView};
 use crate::name::BufferName;
-use crate::sys::{self, Errno, Place, Semaphore};
+use crate::object::{self, Owner};
+use crate::sys::{self, Semaphore};
 
 /// Where the segment's bytes come from.
 #[derive(Debug)]
@@ -37,29 +37,15 @@ impl NamedSemaphore {
     /// Creates it with value 0. A leftover of the name is replaced, never used again: its tokens
     /// would stand for frames of another life (rule L5).
     pub(super) fn create(object: String, mode: u32) -> Result<Self> {
-        unlink_semaphore(&object)?;
-        let semaphore = Semaphore::create_new(&object, mode).map_err(|errno| {
-            errno.making("create", &object, Semaphore::FILE_SIZE, Place::SharedMemory)
-        })?;
+        object::unlink_semaphore(&object)?;
+        let semaphore = object::create_semaphore(&object, mode)?;
         Ok(Self { object, semaphore })
     }
 
     /// Opens one that exists; `None` if there is none.
-    pub(super) fn open(object: String, owner: u32) -> Result<Option<Self>> {
-        let file = match Semaphore::open_file(&object) {
-            Ok(file) => file,
-            Err(Errno(libc::ENOENT)) => return Ok(None),
-            Err(errno) => return Err(errno.on("open", &object)),
-        };
-        let stat = file.stat().map_err(|errno| errno.on("examine", &object))?;
-        if stat.uid != owner {
-            return Err(foreign(&object, stat.uid, UNEXPECTED_OWNER));
-        }
-        if !Semaphore::is_semaphore(&stat) {
-            return Err(foreign(&object, stat.uid, "it is not a semaphore"));
-        }
-        let semaphore = Semaphore::map(&file).map_err(|errno| errno.on("map", &object))?;
-        Ok(Some(Self { object, semaphore }))
+    pub(super) fn open(object: String, owner: Owner) -> Result<Option<Self>> {
+        let opened = object::open_semaphore(&object, owner)?;
+        Ok(opened.map(|semaphore| Self { object, semaphore }))
     }
 
     /// Whether the name still stands for this semaphore.
@@ -72,14 +58,6 @@ impl NamedSemaphore {
         if self.is_named() {
             let _ = Semaphore::unlink(&self.object);
         }
-    }
-}
-
-/// Removes a semaphore's name; a missing one is fine.
-pub(super) fn unlink_semaphore(object: &str) -> Result<()> {
-    match Semaphore::unlink(object) {
-        Ok(()) | Err(Errno(libc::ENOENT)) => Ok(()),
-        Err(errno) => Err(errno.on("unlink", object)),
     }
 }
 
@@ -200,11 +178,7 @@ impl Segment {
     /// Gives a hidden segment its name; false if the name is taken.
     pub(super) fn publish(&self) -> Result<bool> {
         let Home::Named(memory) = &self.home else { return Ok(true) };
-        match memory.publish() {
-            Ok(()) => Ok(true),
-            Err(Errno(libc::EEXIST)) => Ok(false),
-            Err(errno) => Err(errno.on("publish", memory.object())),
-        }
+        object::publish(memory, self.geometry.total())
     }
 
     /// Removes the names, the segment's first, those that still are this segment's.
@@ -233,8 +207,8 @@ impl Segment {
             return Err(Error::TooLarge { what: "metadata", asked: bytes.len() as u64, max });
         }
         let written = 8 + bytes.len() as u64;
-        frame::write_block(&self.metadata, 0, &(bytes.len() as u64).to_le_bytes());
-        frame::write_block(&self.metadata, 8, bytes);
+        self.metadata.write_block(0, &(bytes.len() as u64).to_le_bytes());
+        self.metadata.write_block(8, bytes);
         self.control.store(oieb::METADATA_WRITTEN_BYTES, written);
         self.control.store(oieb::METADATA_FREE_BYTES, self.geometry.metadata_size - written);
         Ok(())
@@ -256,24 +230,17 @@ impl Segment {
         if !(8..=size).contains(&written) {
             return violation("oieb.metadata_written_bytes", written, size);
         }
-        let prefix = frame::read_block(&self.metadata, 0, 8)?;
+        let prefix = self.metadata.read_block(0, 8)?;
         let len = u64::from_le_bytes(prefix.try_into().expect("eight bytes"));
         if len > written - 8 {
             return violation("metadata length", len, written - 8);
         }
-        frame::read_block(&self.metadata, 8, len).map(Some)
+        self.metadata.read_block(8, len).map(Some)
     }
 }
 
-pub(super) fn foreign(object: &str, uid: u32, reason: &'static str) -> Error {
-    Error::ForeignObject { object: object.to_owned(), uid, reason }
-}
-
-/// Why an object that exists could not be opened.
-pub(super) fn open_error(errno: Errno, object: &str) -> Error {
-    if errno == Errno(libc::ELOOP) {
-        let stat = sys::stat_object(object).ok().flatten();
-        return foreign(object, stat.map_or(u32::MAX, |stat| stat.uid), "it is a symbolic link");
-    }
-    errno.on("open", object)
+/// The header of a buffer that was opened, and is long enough for one.
+pub(super) fn map_header(memory: &mut SharedMemory) -> Result<Oieb> {
+    memory.map_file(OIEB as usize)?;
+    Ok(Oieb::new(memory.map(0, OIEB as usize)?))
 }

@@ -14,7 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["name.rs", "tenure.rs"],
     &["sys/"],
     &["failpoint.rs", "closer.rs", "memory/"],
-    &["wait/", "object.rs", "retry.rs"],
+    &["wait/", "object.rs"],
     &["ready_threads.rs"],
     &["v2/layout.rs"],
     &["config.rs"],
@@ -32,14 +32,6 @@ const ABSENCES: &[(&str, &str)] = &[("v1/", "v2/")];
 const ERRNO: &[(&str, &str)] = &[
     ("error/text.rs", "what helps against a number, in the message; `sys` imports errors"),
     ("faults.rs", "the errors that a build for tests makes system calls fail with"),
-    ("link/named/attach.rs", "until links ask `sys` by name"),
-    ("link/named/create.rs", "until links ask `sys` by name"),
-    ("link/named/segment.rs", "until links ask `sys` by name"),
-    ("memory/shared.rs", "until memory asks `sys` by name"),
-    ("v1/attach.rs", "until version 1 asks `sys` by name"),
-    ("v1/create.rs", "until version 1 asks `sys` by name"),
-    ("v1/locks.rs", "until version 1 asks `sys` by name"),
-    ("v1/segment.rs", "until version 1 asks `sys` by name"),
 ];
 
 /// Circles of imports: the crate, its files, and why they stay.
@@ -71,11 +63,6 @@ const CIRCLES: &[(&str, &[&str], &str)] = &[
         "crates/zerobuffer",
         &["client/guards.rs", "client/reconnect.rs", "client/shared.rs"],
         "guards settle with their client",
-    ),
-    (
-        "crates/zerobuffer",
-        &["server/acceptor.rs", "server/guards.rs", "server/tasks.rs"],
-        "a request of a task is a guard, and ends with its channel",
     ),
     (
         "crates/zerobuffer",

@@ -123,7 +123,7 @@ fn arm(words: &Words) {
 fn hold_at(hold: libc::c_int, release: libc::c_int) {
     static HELD: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
     extern "C" fn held(_: libc::c_int) {
-        let line = b"@@ held\n";
+        let line = b"\n> held\n";
         // SAFETY: write and usleep are async-signal-safe, and the line is as long as it is said to be.
         unsafe {
             libc::write(1, line.as_ptr().cast(), line.len());

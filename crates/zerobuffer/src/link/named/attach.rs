@@ -1,36 +1,22 @@
 //! The client's way to a segment (section 9.3 "Client: attach").
 
-use super::create::{foreign, open_error};
 use super::role::Role;
 use super::segment::{self, Segment, Semaphores};
 use crate::atomics::Ordering;
 use crate::config::ClientConfig;
-use crate::error::{Error, Medium, Result, UNEXPECTED_OWNER};
+use crate::error::{Error, Medium, Result};
 use crate::failpoint::failpoint;
 use crate::memory::{MemoryProvider, SharedMemory};
 use crate::name::ChannelName;
-use crate::sys::{self, Errno, Semaphore};
+use crate::object::{self, Attempt, Owner, Refusal};
+use crate::sys;
 use crate::v2::layout::{Geometry, METADATA, REQUEST, RESPONSE, SIZE_AND_VERSION, oieb, slot};
 use crate::v2::words::Words;
 use crate::wait::Deadline;
 use std::time::Duration;
 
-/// The pause between two tries.
+/// While the server makes its segment.
 const PAUSE: Duration = Duration::from_millis(1);
-
-/// Why one try came to nothing.
-enum Refusal {
-    /// It may change: try again until the deadline, then report this.
-    Retry(Error),
-    /// It will not change.
-    Final(Error),
-}
-
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Self {
-        Self::Final(error)
-    }
-}
 
 /// Attaches to the channel's server, trying again until the deadline; at least once, unless it
 /// `is_given_up` by the caller.
@@ -44,23 +30,9 @@ pub(crate) fn attach(
     deadline: &Deadline,
     is_given_up: &dyn Fn() -> bool,
 ) -> Result<Segment> {
-    loop {
-        if is_given_up() {
-            return Err(Error::Closed);
-        }
-        let is_over = || deadline.left().is_zero() || is_given_up();
-        let error = match try_attach(name, config, &is_over, is_given_up) {
-            Ok(segment) => return Ok(segment),
-            // Why it was left unfinished is one thing, whatever step noticed it.
-            Err(_) if is_given_up() => return Err(Error::Closed),
-            Err(Refusal::Final(error)) => return Err(error),
-            Err(Refusal::Retry(error)) => error,
-        };
-        if deadline.left().is_zero() {
-            return Err(error);
-        }
-        crate::sys::sleep(PAUSE.min(deadline.left()));
-    }
+    let is_over = || deadline.left().is_zero() || is_given_up();
+    let attempt = || try_attach(name, config, &is_over, is_given_up);
+    object::retry(|| deadline.left(), is_given_up, attempt)
 }
 
 fn try_attach(
@@ -68,8 +40,8 @@ fn try_attach(
     config: &ClientConfig,
     is_over: &dyn Fn() -> bool,
     is_given_up: &dyn Fn() -> bool,
-) -> std::result::Result<Segment, Refusal> {
-    let owner = config.owner.unwrap_or_else(sys::effective_uid);
+) -> Attempt<Segment> {
+    let owner = Owner::of_peer(config.owner);
     let metadata = config.metadata.as_slice();
     let not_running = |found| {
         Refusal::Retry(Error::NotRunning { medium: Medium::Channel, name: name.to_string(), found })
@@ -97,13 +69,12 @@ fn try_attach(
     }
     failpoint!("attach.locked");
     // The role must be released on every way out: the segment does so when it is dropped.
-    let semaphores = Semaphores::each(name, |semaphore| open_semaphore(semaphore, owner));
-    let semaphores = semaphores.map_err(|error| {
+    let semaphores = Semaphores::each(name, |semaphore| {
+        let opened = object::open_semaphore(semaphore, owner)?;
+        opened.ok_or_else(|| not_running("its semaphores are missing"))
+    });
+    let semaphores = semaphores.inspect_err(|_| {
         let _ = Role::Client.resign(&memory);
-        match error {
-            Error::System { errno: libc::ENOENT, .. } => not_running("its semaphores are missing"),
-            error => error.into(),
-        }
     })?;
     let segment = Segment::new(name, memory, geometry, semaphores, Role::Client)?;
     failpoint!("attach.semaphores");
@@ -132,30 +103,18 @@ fn try_attach(
 /// Opens the segment and makes sure that it is the expected owner's, and that a server is there.
 fn open_segment(
     name: &ChannelName,
-    owner: u32,
+    owner: Owner,
     not_running: &impl Fn(&'static str) -> Refusal,
-) -> std::result::Result<SharedMemory, Refusal> {
+) -> Attempt<SharedMemory> {
     let object = name.segment();
-    let memory = match SharedMemory::open_object(&object) {
-        Ok(memory) => memory,
-        Err(Errno(libc::ENOENT)) => return Err(not_running("there is no such channel")),
-        Err(errno) => {
-            let found = sys::stat_object(&object).ok().flatten();
-            return Err(open_error(errno, &object, found).into());
-        }
-    };
-    let stat = memory.stat()?;
-    if stat.uid != owner {
-        return Err(foreign(&object, stat.uid, UNEXPECTED_OWNER).into());
-    }
-    if !stat.regular {
-        return Err(foreign(&object, stat.uid, "it is not a shared-memory segment").into());
-    }
-    if stat.size == 0 {
+    let opened = object::open_segment(&object, owner)?;
+    let (memory, size) = opened.ok_or_else(|| not_running("there is no such channel"))?;
+    if size == 0 {
         return Err(not_running("its segment is being made"));
     }
-    if stat.size < METADATA as u64 {
-        return Err(foreign(&object, stat.uid, "it is too short for a segment").into());
+    if size < METADATA as u64 {
+        let uid = memory.stat()?.uid;
+        return Err(object::foreign(&object, uid, "it is too short for a segment").into());
     }
     if !Role::Server.is_held(&memory)? {
         return Err(not_running("its segment is left over from a server that has ended"));
@@ -168,7 +127,7 @@ fn map_segment(
     memory: &mut SharedMemory,
     is_over: &dyn Fn() -> bool,
     not_running: &impl Fn(&'static str) -> Refusal,
-) -> std::result::Result<Geometry, Refusal> {
+) -> Attempt<Geometry> {
     // The control part first: it says how much more there is.
     memory.map_file(METADATA)?;
     wait_until_made(memory, is_over, not_running)?;
@@ -186,7 +145,7 @@ fn wait_until_made(
     memory: &SharedMemory,
     is_over: &dyn Fn() -> bool,
     not_running: &impl Fn(&'static str) -> Refusal,
-) -> std::result::Result<(), Refusal> {
+) -> Attempt<()> {
     let words = Words::new(memory.map(0, METADATA)?);
     loop {
         // Acquire: pairs with the Release in `create`: all initial values are visible.
@@ -202,7 +161,7 @@ fn wait_until_made(
 }
 
 /// Checks the first word of an OIEB; minor, patch and reserved version bytes may be anything.
-fn check_version(memory: &SharedMemory, found: u64) -> std::result::Result<(), Refusal> {
+fn check_version(memory: &SharedMemory, found: u64) -> Attempt<()> {
     let (size, major) = (u64::from(found as u32), found >> 32 & 0xff);
     let (expected_size, expected_major) = (SIZE_AND_VERSION & 0xffff_ffff, SIZE_AND_VERSION >> 32);
     let (field, found, expected) = if size != expected_size {
@@ -216,7 +175,7 @@ fn check_version(memory: &SharedMemory, found: u64) -> std::result::Result<(), R
 }
 
 /// Reads the sizes once and checks them.
-fn read_geometry(memory: &SharedMemory) -> std::result::Result<Geometry, Refusal> {
+fn read_geometry(memory: &SharedMemory) -> Attempt<Geometry> {
     let words = Words::new(memory.map(0, METADATA)?);
     let read = |offset: usize| words.at(offset).load(Ordering::Acquire);
     check_version(memory, read(RESPONSE + oieb::SIZE_AND_VERSION))?;
@@ -247,21 +206,6 @@ fn is_fresh(memory: &SharedMemory, geometry: &Geometry) -> Result<bool> {
     let whole = Words::new(memory.map(0, geometry.total() as usize)?);
     let first_state = geometry.payload_offset as usize + slot::STATE;
     Ok(segment::is_fresh(&whole, geometry) && whole.at(first_state).load(Ordering::Acquire) == 0)
-}
-
-fn open_semaphore(object: &str, owner: u32) -> Result<Semaphore> {
-    let file = Semaphore::open_file(object).map_err(|errno| match errno {
-        Errno(libc::ENOENT) => errno.on("open", object),
-        errno => open_error(errno, object, Semaphore::stat(object).ok().flatten()),
-    })?;
-    let stat = file.stat().map_err(|errno| errno.on("examine", object))?;
-    if stat.uid != owner {
-        return Err(foreign(object, stat.uid, UNEXPECTED_OWNER));
-    }
-    if !Semaphore::is_semaphore(&stat) {
-        return Err(foreign(object, stat.uid, "it is not a semaphore"));
-    }
-    Semaphore::map(&file).map_err(|errno| errno.on("map", object))
 }
 
 fn violation(field: &'static str, observed: u64, allowed: u64) -> Refusal {

@@ -5,11 +5,12 @@ use super::role::Role;
 use super::segment::{Segment, Semaphores, semaphore_names, unlink_semaphores};
 use crate::atomics::Ordering;
 use crate::config::{BufferConfig, ServerConfig};
-use crate::error::{Error, Medium, OTHER_OWNER, Result};
+use crate::error::{Error, Medium, Result};
 use crate::failpoint::failpoint;
 use crate::memory::{MemoryProvider, SharedMemory};
 use crate::name::ChannelName;
-use crate::sys::{self, Errno, ObjectStat, Place, Semaphore};
+use crate::object::{self, Owner};
+use crate::sys;
 use crate::tenure::Wanted;
 use crate::v2::layout::{Geometry, MAX_METADATA, METADATA, REQUEST, RESPONSE, UNIT, oieb};
 use crate::v2::words::Words;
@@ -60,15 +61,15 @@ pub(crate) fn create(
         let mut memory = hidden(name, geometry, config.mode)?;
         memory.set_pages(config.pages);
         failpoint!("create.locked");
-        match memory.publish() {
-            Ok(()) => match build(name, memory, geometry, config, wanted) {
+        match object::publish(&memory, geometry.total())? {
+            true => match build(name, memory, geometry, config, wanted) {
                 Ok(Some(segment)) => return Ok(segment),
                 // Somebody has removed the name, or makes semaphores of these names.
-                Ok(None) | Err(Error::System { errno: libc::EEXIST, .. }) => {}
+                Ok(None) => {}
+                Err(error) if sys::is_taken(&error) => {}
                 Err(error) => return Err(error),
             },
-            Err(Errno(libc::EEXIST)) => clear_leftover(name, &object)?,
-            Err(errno) => return Err(create_error(errno, &object, geometry.total())),
+            false => clear_leftover(name, &object)?,
         }
     }
     Err(Error::AlreadyRunning { medium: Medium::Channel, name: name.to_string() })
@@ -77,47 +78,23 @@ pub(crate) fn create(
 /// A new segment that is locked before anybody can find it: so nobody takes it for a leftover, and if
 /// this fails there is nothing to be undone.
 fn hidden(name: &ChannelName, geometry: Geometry, mode: u32) -> Result<SharedMemory> {
-    let object = name.segment();
-    let memory = SharedMemory::create_hidden(&object, mode)
-        .map_err(|errno| create_error(errno, &object, geometry.total()))?;
+    let memory = object::create_hidden(&name.segment(), mode, geometry.total())?;
     match Role::Server.claim(&memory)? {
         true => Ok(memory),
         false => Err(Error::AlreadyRunning { medium: Medium::Channel, name: name.to_string() }),
     }
 }
 
-fn create_error(errno: Errno, object: &str, needed: u64) -> Error {
-    errno.making("create", object, needed, Place::SharedMemory)
-}
-
 /// Removes a segment whose server has ended.
 fn clear_leftover(name: &ChannelName, object: &str) -> Result<()> {
-    let mut memory = match SharedMemory::open_object(object) {
-        Ok(memory) => memory,
-        Err(Errno(libc::ENOENT)) => return Ok(()),
-        Err(errno) => {
-            let found = sys::stat_object(object).ok().flatten();
-            return Err(match found {
-                Some(stat) if stat.uid != sys::effective_uid() => {
-                    foreign(object, stat.uid, OTHER_OWNER)
-                }
-                found => open_error(errno, object, found),
-            });
-        }
-    };
-    let stat = memory.stat()?;
-    if stat.uid != sys::effective_uid() {
-        return Err(foreign(object, stat.uid, OTHER_OWNER));
-    }
-    if !stat.regular {
-        return Err(foreign(object, stat.uid, "it is not a shared-memory segment"));
-    }
+    let Some((mut memory, size)) = object::open_segment(object, Owner::Own)? else { return Ok(()) };
     if !Role::Server.claim(&memory)? {
         return Err(Error::AlreadyRunning { medium: Medium::Channel, name: name.to_string() });
     }
-    if !may_be_a_segment(&mut memory, stat.size)? {
+    if !may_be_a_segment(&mut memory, size)? {
         let _ = Role::Server.resign(&memory);
-        return Err(foreign(object, stat.uid, "it is not a segment of this protocol"));
+        let uid = sys::effective_uid();
+        return Err(object::foreign(object, uid, "it is not a segment of this protocol"));
     }
     failpoint!("clear.locked");
     // A client that holds its lock sees the death of its server now. Dropping `memory` releases the lock; it is
@@ -138,19 +115,6 @@ fn may_be_a_segment(memory: &mut SharedMemory, size: u64) -> Result<bool> {
     let first =
         Words::new(memory.map(0, 8)?).at(REQUEST + oieb::SIZE_AND_VERSION).load(Ordering::Acquire);
     Ok(matches!(first as u32, 0 | 88))
-}
-
-/// Why an object that exists could not be opened; `found` is what its name stands for.
-pub(crate) fn open_error(errno: Errno, object: &str, found: Option<ObjectStat>) -> Error {
-    // ELOOP for a symbolic link, EINVAL for a directory, ENXIO for a socket: the kind decides, not the number.
-    match found {
-        Some(stat) if !stat.regular => foreign(object, stat.uid, "it is not a regular file"),
-        _ => errno.on("open", object),
-    }
-}
-
-pub(crate) fn foreign(object: &str, uid: u32, reason: &'static str) -> Error {
-    Error::ForeignObject { object: object.to_owned(), uid, reason }
 }
 
 /// Fills a new segment that is locked and named; undoes everything if a step fails. `None` if the name
@@ -175,8 +139,7 @@ fn build(
     undo.semaphores = true;
     let semaphores = Semaphores::each(name, |semaphore| {
         failpoint!("create.semaphore");
-        Semaphore::create_new(semaphore, config.mode)
-            .map_err(|errno| create_error(errno, semaphore, Semaphore::FILE_SIZE))
+        object::create_semaphore(semaphore, config.mode)
     })?;
     let memory = undo.memory.take().expect("set above");
     let segment = Segment::new(name, memory, geometry, semaphores, Role::Server)?;
@@ -193,17 +156,7 @@ fn build(
 /// no semaphore, is left alone.
 fn unlink_leftover_semaphores(name: &ChannelName) -> Result<()> {
     for semaphore in semaphore_names(name) {
-        let Some(stat) =
-            Semaphore::stat(&semaphore).map_err(|errno| errno.on("find", &semaphore))?
-        else {
-            continue;
-        };
-        if stat.uid != sys::effective_uid() {
-            return Err(foreign(&semaphore, stat.uid, OTHER_OWNER));
-        }
-        if !Semaphore::is_semaphore(&stat) {
-            return Err(foreign(&semaphore, stat.uid, "it is not a semaphore"));
-        }
+        object::has_own_semaphore(&semaphore)?;
     }
     unlink_semaphores(name)
 }

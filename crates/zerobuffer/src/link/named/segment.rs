@@ -7,7 +7,8 @@ use crate::failpoint::failpoint;
 use crate::link::segment::{self as mapped, Block};
 use crate::memory::SharedMemory;
 use crate::name::ChannelName;
-use crate::sys::{Errno, Semaphore};
+use crate::object;
+use crate::sys::Semaphore;
 use crate::v2::layout::{Geometry, REQUEST, RESPONSE, oieb};
 use crate::v2::words::Words;
 use std::ops::Deref;
@@ -31,10 +32,10 @@ pub(crate) fn semaphore_names(name: &ChannelName) -> [String; 4] {
 
 impl Semaphores {
     /// Makes all four by `make`, stopping at the first failure.
-    pub(crate) fn each(
+    pub(crate) fn each<E>(
         name: &ChannelName,
-        mut make: impl FnMut(&str) -> Result<Semaphore>,
-    ) -> Result<Self> {
+        mut make: impl FnMut(&str) -> std::result::Result<Semaphore, E>,
+    ) -> std::result::Result<Self, E> {
         let [request_ready, response_ready, response_consumed, space_available] =
             semaphore_names(name);
         Ok(Self {
@@ -176,10 +177,7 @@ pub(crate) fn is_fresh(control: &Words, geometry: &Geometry) -> bool {
 pub(crate) fn unlink_semaphores(name: &ChannelName) -> Result<()> {
     for semaphore in semaphore_names(name) {
         failpoint!("unlink.semaphore");
-        match Semaphore::unlink(&semaphore) {
-            Ok(()) | Err(Errno(libc::ENOENT)) => {}
-            Err(errno) => return Err(errno.on("unlink", &semaphore)),
-        }
+        object::unlink_semaphore(&semaphore)?;
     }
     Ok(())
 }

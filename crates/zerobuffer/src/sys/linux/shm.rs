@@ -3,7 +3,7 @@
 use super::fork::Descriptor;
 use super::lockfile::link_descriptor;
 use super::{c_name, fork, kernel, last_errno};
-use crate::sys::{Errno, Identity, ObjectStat, Pages};
+use crate::sys::{Errno, Identity, NO_POPULATE, ObjectStat, Pages};
 use crate::tenure::Wanted;
 use std::ops::Range;
 use std::ptr::NonNull;
@@ -263,7 +263,11 @@ impl Mapping {
                 let once = |_| self.advise(&piece, MADV_COLLAPSE) != Err(Errno(libc::EAGAIN));
                 let _ = (0..COLLAPSE_TRIES).any(once);
             }
-            self.advise(&piece, libc::MADV_POPULATE_WRITE)?;
+            self.advise(&piece, libc::MADV_POPULATE_WRITE).map_err(|errno| match errno {
+                // The kernel does not know the advice.
+                Errno(libc::EINVAL) => NO_POPULATE,
+                errno => errno,
+            })?;
         }
         Ok(())
     }

@@ -17,12 +17,12 @@ pub use config::DuplexServerConfig;
 pub use server::{Draft, DuplexServer, DuplexServerStatistics, Reply, Request};
 
 use crate::error::{Error, Medium, Result};
-use crate::memory::{MemoryProvider, SharedMemory};
+use crate::memory::SharedMemory;
 use crate::name::BufferName;
 use crate::v1::Liveness;
 use crate::v1::layout::{OIEB, SIZE_AND_VERSION, oieb};
 use crate::v1::liveness::PeerWatch;
-use crate::v1::words::Oieb;
+use crate::v1::segment::map_header;
 
 /// What goes wrong with one of the two buffers, as the channel's.
 #[cold]
@@ -52,8 +52,7 @@ pub fn is_duplex_server_running(channel: &str) -> Result<bool> {
     if memory.stat()?.size < OIEB {
         return Ok(false);
     }
-    memory.map_file(OIEB as usize)?;
-    let header = Oieb::new(memory.map(0, OIEB as usize)?);
+    let header = map_header(&mut memory)?;
     let pid = header.load(oieb::READER_PID);
     let is_version_1 = header.load(oieb::SIZE_AND_VERSION) << 24 == SIZE_AND_VERSION << 24;
     Ok(is_version_1 && pid != 0 && PeerWatch::new(Liveness::Pid, &name).is_reader_alive(pid))
