@@ -19,10 +19,10 @@ use crate::wait::{Deadline, Peer, Unready, WaitContext, Waiter, post_if_empty, w
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-/// Between two looks at the server's lock while something is outstanding.
+/// Between two checks of the server's lock while something is outstanding.
 const SLICE: Duration = Duration::from_millis(10);
 
-/// What a look at a request found.
+/// What a check of a request found.
 pub(super) type Looked = std::result::Result<Look, Violation>;
 
 /// What is kept of a failed handler's message: its length is the peer's word.
@@ -32,7 +32,7 @@ const MAX_MESSAGE: usize = 64 << 10;
 const RUNNING: u64 = 0;
 const CLOSED: u64 = 1;
 const DIED: u64 = 2;
-/// Answers that are there are still delivered below, and nothing is from here on.
+/// Responses that are there are still delivered below, and nothing is from here on.
 const VIOLATED: u64 = 3;
 /// Another connection takes its place. To who waits that is an end like the server's.
 const LEFT: u64 = 4;
@@ -67,7 +67,7 @@ pub(super) struct ClientChannel {
     pub(super) segment: Segment,
     ring: ClientRing,
     pub(super) server_metadata: Vec<u8>,
-    /// The numbers that former connections of the client have used up.
+    /// The numbers that previous connections of the client have used.
     counted_before: AtomicU64,
     /// `close` has been called.
     closed: AtomicBool,
@@ -177,9 +177,9 @@ impl ClientChannel {
 
     // ---- numbers ----
 
-    /// Goes on where the former connection has left off. To be called before anybody sends here.
-    pub(super) fn count_on(&self, former: Sealed<'_>) {
-        self.counted_before.store(former.used_numbers(), Ordering::Relaxed);
+    /// Continues the count of the previous connection. To be called before anything is sent here.
+    pub(super) fn count_on(&self, previous: Sealed<'_>) {
+        self.counted_before.store(previous.used_numbers(), Ordering::Relaxed);
     }
 
     /// The number of what the ring calls `sequence`.
@@ -188,7 +188,7 @@ impl ClientChannel {
         Number::of_ring(sequence, self.counted_before.load(Ordering::Relaxed))
     }
 
-    /// What the ring calls it; `None` if it is a former connection's.
+    /// The ring's sequence for it; `None` if it belongs to a previous connection.
     #[inline(always)]
     fn sequence(&self, number: Number) -> Option<u64> {
         number.in_ring(self.counted_before.load(Ordering::Relaxed))
@@ -221,8 +221,8 @@ impl ClientChannel {
     #[inline]
     fn may_send(&self) -> bool {
         self.segment.is_this_process()
-            // A server that is known to be gone takes nothing more. That it has just gone is not asked
-            // here, on the way of every request: whoever waits for the answer finds out.
+            // A server that is known to have ended takes nothing more. Whether it has just ended is not asked
+            // here, on the way of every request: the wait for the response finds out.
             && self.ended.load(Ordering::Relaxed) == RUNNING
     }
 
@@ -328,8 +328,8 @@ impl ClientChannel {
         Ok(self.commit(claim, len))
     }
 
-    /// From here on nothing is committed by whoever another thread does not wait for: what was claimed
-    /// cannot be sent any more, and what was sent can be listed.
+    /// From here on nothing more is committed: what was claimed cannot be sent any more, and what was sent can
+    /// be listed.
     pub(super) fn seal(&self) -> Sealed<'_> {
         *self.publishing.lock().unwrap_or_else(PoisonError::into_inner) = true;
         Sealed::new(self)
@@ -345,7 +345,7 @@ impl ClientChannel {
         self.publish_at_once(data, demand).map(|sequence| self.number(sequence))
     }
 
-    /// The usual case of a call. `Err`: it has no answer yet, or could not even be sent.
+    /// The usual case of a call. `Err`: it has no response yet, or could not even be sent.
     #[inline(always)]
     pub(super) fn call_at_once(
         &self,
@@ -398,7 +398,7 @@ impl ClientChannel {
         if came { self.ring.look_at_once(sequence) } else { None }
     }
 
-    /// Waits for the answer to one request; when the deadline passes, the request is given up.
+    /// Waits for the response to one request; when the deadline passes, the request is cancelled.
     #[cold]
     pub(super) fn receive_for(&self, number: Number, deadline: &Deadline) -> Result<Held> {
         self.check()?;
@@ -406,14 +406,14 @@ impl ClientChannel {
         self.settle(number, deadline, looked)
     }
 
-    /// A look at one request, and no more: nothing is given up.
+    /// One check of one request: nothing is cancelled.
     pub(super) fn poll_for(&self, number: Number) -> Result<Held> {
         self.check()?;
         match self.look(number) {
             Some(looked) => self.settle(number, &Deadline::after(Duration::ZERO), Ok(looked)),
             None => match self.look_at_lock() {
                 Peer::Alive => Err(timed_out(Duration::ZERO)),
-                // The server's last answer may have come since the look.
+                // The server's last response may have come since the check.
                 _ => self.receive_for(number, &Deadline::after(Duration::ZERO)),
             },
         }
@@ -435,7 +435,7 @@ impl ClientChannel {
         }
     }
 
-    /// Turns the end of a wait for request `number` into the answer or the error that it stands for.
+    /// Turns the end of a wait for request `number` into the response or the error that it stands for.
     pub(super) fn settle(
         &self,
         number: Number,
@@ -444,7 +444,7 @@ impl ClientChannel {
     ) -> Result<Held> {
         let unready = match waited {
             Ok(Ok(Look::Ready(held))) => return self.accept(held),
-            // Closing gives up what nobody has collected.
+            // Closing cancels what is not collected.
             Ok(Ok(_)) if self.has_ended_here() => return Err(Error::Closed),
             // Leaving gives it up, too; but it was sent, which is to be said.
             Ok(Ok(_)) if self.ended.load(Ordering::Relaxed) == LEFT => {
@@ -458,7 +458,7 @@ impl ClientChannel {
             Unready::Gone(peer) => Err(self.lost(peer, number)),
             Unready::Stopped => Err(self.why_stopped()),
             Unready::Timeout => {
-                // What came while the request was being given up counts.
+                // A response that came while the request was being cancelled counts.
                 match if self.cancel(number) { None } else { self.look(number) } {
                     Some(Ok(Look::Ready(held))) => self.accept(held),
                     Some(Err(violation)) => Err(self.poison(violation)),
@@ -468,7 +468,7 @@ impl ClientChannel {
         }
     }
 
-    /// Gives a request up, unless its answer is there or was collected.
+    /// Cancels a request, unless its response has arrived or was collected.
     pub(super) fn cancel(&self, number: Number) -> bool {
         let Some(sequence) = self.sequence(number).filter(|_| self.segment.is_this_process())
         else {
@@ -476,7 +476,7 @@ impl ClientChannel {
         };
         let cancelled = self.ring.cancel(sequence);
         if self.ring.is_concurrent() {
-            // Who waits for it has seen neither an answer nor an end meanwhile.
+            // Who waits for it has seen neither a response nor an end meanwhile.
             wake(&self.segment.semaphores.response_ready);
         }
         cancelled
@@ -513,7 +513,7 @@ impl ClientChannel {
         self.ring.next_ready().transpose()
     }
 
-    /// Turns the end of a wait for any answer into the answer or the error that it stands for.
+    /// Turns the end of a wait for any response into the response or the error that it stands for.
     pub(super) fn settle_next(
         &self,
         deadline: &Deadline,
@@ -553,7 +553,7 @@ impl ClientChannel {
         &self.responses
     }
 
-    /// Hands a response out, or turns a failed one into its error and gives the slot back.
+    /// Hands a response out, or turns a failed one into its error and releases the slot.
     fn accept(&self, held: Held) -> Result<Held> {
         if held.status == 0 {
             return Ok(held);
@@ -574,12 +574,12 @@ impl ClientChannel {
         }
         let concurrent = self.ring.is_concurrent();
         if concurrent && self.is_closed() {
-            // A response that outlives its client: there is nobody to give it back to.
+            // A response that outlives its client: the segment may belong to the next client.
             return;
         }
         self.ring.release(held);
         failpoint!("release.before_post");
-        // Its only waiter, a server that stops, looks again every slice.
+        // Its only waiter, a server that stops, checks again every slice.
         post_if_empty(&self.segment.semaphores.response_consumed);
         if concurrent {
             // A claim of another thread may wait for this space.
@@ -591,8 +591,8 @@ impl ClientChannel {
         }
     }
 
-    /// The oldest request that the server's end left behind, if any: whoever gives it up reports it, so
-    /// several threads report it once.
+    /// The oldest request that the server's end left behind, if any: the thread that cancels it reports it, so
+    /// that several threads report it once.
     fn next_lost(&self) -> Option<LostRequest> {
         let for_any = self.ring.pending().filter(|n| !self.ring.awaits_addressee(*n));
         let mut pending = for_any.map(|sequence| self.number(sequence));
@@ -615,25 +615,25 @@ impl ClientChannel {
         LostRequest { sequence: number.for_caller(), state }
     }
 
-    /// Whether the answer to a pending request has come.
+    /// Whether the response to a pending request has come.
     pub(super) fn is_answered(&self, number: Number) -> bool {
         self.sequence(number).is_some_and(|sequence| self.ring.is_answered(sequence))
     }
 
-    /// A copy of a pending request, and what it needs to be sent again once the server is gone.
+    /// A copy of a pending request, and what it needs to be sent again once the server has ended.
     pub(super) fn pending_bytes(&self, number: Number) -> Option<(Vec<u8>, Demand)> {
         let (held, demand) = self.pending_slot(number)?;
         Some((held.data(&self.segment.payload).to_vec(), demand))
     }
 
-    /// The bytes of a pending request, and what it needs to be sent again once the server is gone.
+    /// The bytes of a pending request, and what it needs to be sent again once the server has ended.
     pub(super) fn pending_slot(&self, number: Number) -> Option<(Held, Demand)> {
         self.ring.pending_slot(self.sequence(number)?)
     }
 
     // ---- the server's life ----
 
-    /// Whether the server is there, by a look at its lock.
+    /// Whether the server is alive, by its lock.
     pub(super) fn is_server_connected(&self) -> bool {
         self.is_usable() && self.has_server()
     }
@@ -647,16 +647,16 @@ impl ClientChannel {
     pub(super) fn look_at_lock(&self) -> Peer {
         match Role::Server.is_held(&self.segment.memory) {
             Ok(false) => match self.peer() {
-                // Not closed in good order before it let go.
+                // It has released the lock without closing.
                 Peer::Alive => self.ended(Peer::Died),
                 peer => peer,
             },
-            // A lock that cannot be looked at says nothing about its holder.
+            // A lock that cannot be examined says nothing about its holder.
             Ok(true) | Err(_) => self.peer(),
         }
     }
 
-    /// The server's process is gone, another thread says: whoever waits looks.
+    /// Another thread reports that the server's process has died: every waiting thread checks.
     fn hear_of_death(&self) {
         self.death_watch.tell();
         wake(&self.segment.semaphores.response_ready);
@@ -677,7 +677,7 @@ impl ClientChannel {
         }
     }
 
-    /// Ends the connection from whatever thread: whoever waits in it comes back, and nothing more is done
+    /// Ends the connection from any thread: every wait in it returns, and nothing more is done
     /// with it. The segment is not touched.
     fn end_as(&self, end: u64) {
         self.ended.fetch_max(end, Ordering::Relaxed);
@@ -690,8 +690,8 @@ impl ClientChannel {
         self.closed.load(Ordering::Relaxed)
     }
 
-    /// Closes this end in good order: gives up what is not answered, says so, and lets go. Responses
-    /// that are still held stay readable; their memory goes with the last of them.
+    /// Closes this end cleanly: cancels what has no response, says so, and releases the segment. Responses
+    /// that are still held stay readable; the last of them unmaps the memory.
     ///
     /// Once only: an unused segment serves the next client, whose words these are then.
     pub(super) fn close(&self) {
@@ -707,7 +707,7 @@ impl ClientChannel {
         if !self.segment.is_this_process() {
             return;
         }
-        // Also of a connection that was left: whoever closes it closes it.
+        // Also for a connection that was left: it is closed, not left.
         self.end_as(end);
         {
             let _nobody_publishes = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -804,7 +804,7 @@ mod tests {
         assert_eq!(channel.check().unwrap_err().kind(), ErrorKind::ProtocolViolation);
     }
 
-    /// Found given up, or not found any more: it was sent, and to a server that lives.
+    /// Cancelled, or not found any more: it was sent, and to a server that lives.
     #[test]
     fn a_request_of_a_connection_that_was_left_is_in_doubt() {
         for looked in [Ok(Ok(Look::Unknown)), Err(Unready::Gone(Peer::Closed))] {

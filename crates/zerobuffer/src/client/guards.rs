@@ -235,7 +235,7 @@ impl<'c> RequestBuffer<'c> {
 /// ```
 pub struct OwnedRequestBuffer {
     filling: Filling<Arc<ClientChannel>>,
-    /// Keeps other threads of a shared client from sending; given back after the claim.
+    /// Keeps other threads of a shared client from sending; released after the claim.
     _turn: Option<Turn>,
 }
 

@@ -1,4 +1,4 @@
-//! The client: sends requests, and reads the answers where the requests were.
+//! The client: sends requests, and reads the responses where the requests were.
 
 mod channel;
 mod completions;
@@ -37,7 +37,7 @@ use std::time::Duration;
 /// ```
 /// use zerobuffer::RequestLayout;
 ///
-/// // Room for an answer of 1 MiB, at a page boundary of the ring.
+/// // Room for a response of 1 MiB, at a page boundary of the ring.
 /// let layout = RequestLayout::new().capacity(1 << 20).alignment(4096);
 /// # let _ = layout;
 /// ```
@@ -59,7 +59,7 @@ impl RequestLayout {
         Self::default()
     }
 
-    /// The most bytes that the answer may have, if that is more than the request has.
+    /// The most bytes that the response may have, if that is more than the request has.
     pub fn capacity(mut self, bytes: usize) -> Self {
         self.capacity = bytes;
         self
@@ -83,7 +83,7 @@ impl RequestLayout {
 pub struct Reconnected {
     /// Requests that were sent again: their old sequence number, and the new one.
     pub resent: Vec<(u64, u64)>,
-    /// Requests that were not, and what is known of them. An answer that was there but not received
+    /// Requests that were not, and what is known of them. A response that was there but not received
     /// before reconnecting counts as in doubt.
     pub lost: Vec<LostRequest>,
 }
@@ -92,12 +92,12 @@ pub struct Reconnected {
 ///
 /// | to | use |
 /// |---|---|
-/// | send one request and wait for its answer | [`call`](Self::call) |
+/// | send one request and wait for its response | [`call`](Self::call) |
 /// | keep several in flight | [`send_request`](Self::send_request), [`receive_response`](Self::receive_response) |
 /// | write the request where the server will read it | [`acquire_request_buffer`](Self::acquire_request_buffer) |
 /// | call from many threads at once, or send on one and receive on another | [`into_shared`](Self::into_shared) |
 ///
-/// Dropping it closes the channel in good order; a server then serves the next client.
+/// Dropping it closes the channel cleanly; a server then serves the next client.
 ///
 /// ```
 /// use std::time::Duration;
@@ -115,8 +115,8 @@ pub struct Reconnected {
 pub struct Client {
     connection: Connection,
     config: ClientConfig,
-    /// What a connection that was given up had in flight, while there is no new one.
-    given_up: Vec<LostRequest>,
+    /// What a connection that was left had in flight, while there is no new one.
+    unreported: Vec<LostRequest>,
     life: Arc<Lifeline>,
     /// One thread at a time: the ring's account is kept without locks.
     not_sync: PhantomData<Cell<()>>,
@@ -143,7 +143,7 @@ impl Client {
     pub fn connect_with(name: &str, timeout: Duration, config: ClientConfig) -> Result<Self> {
         let connection = Connection::find(name, &config, &Deadline::after(timeout))?;
         let life = connection.lifeline();
-        Ok(Self { connection, config, given_up: Vec::new(), life, not_sync: PhantomData })
+        Ok(Self { connection, config, unreported: Vec::new(), life, not_sync: PhantomData })
     }
 
     /// The channel's name.
@@ -169,8 +169,7 @@ impl Client {
     }
 
     /// What closes this client from another thread: a thread that waits in it or in a
-    /// reconnection comes back with [`Error::Closed`]. The channel is let go of when the client is
-    /// dropped.
+    /// reconnection returns with [`Error::Closed`]. Dropping the client releases the channel.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -203,7 +202,7 @@ impl Client {
     /// cancelled request has not come, or after one came that no request had asked for. In place never.
     ///
     /// Over two buffers responses come in the order of the requests, and that is all that ties them together.
-    /// Our server responds to every request, so this ends by itself. An existing v1 server does not if its
+    /// A server of this library responds to every request, so this ends. An existing v1 server does not if its
     /// handler fails; then every later response is taken for the one before, nothing wrong is delivered, calls
     /// time out, and only [`reconnect`](Self::reconnect) helps.
     pub fn is_desynchronised(&self) -> bool {
@@ -271,7 +270,7 @@ impl Client {
         self.acquire_request_buffer_with(size, RequestLayout::default())
     }
 
-    /// As [`acquire_request_buffer`](Self::acquire_request_buffer), with room for a longer answer or
+    /// As [`acquire_request_buffer`](Self::acquire_request_buffer), with room for a longer response or
     /// with aligned data.
     ///
     /// # Errors
@@ -292,10 +291,10 @@ impl Client {
         }
     }
 
-    /// The oldest answer that is there, waiting for one until `timeout` has passed. Answers may come
-    /// in any order; look at [`Response::sequence`].
+    /// The oldest response that has arrived, waiting for one until `timeout` has passed. Responses may come
+    /// in any order; [`Response::sequence`] tells which one it is.
     ///
-    /// Once the server is gone, what it had answered is delivered first; then each request that is
+    /// Once the server has ended, the responses that it had sent are delivered first; then each request that is
     /// left is reported once, oldest first; then every call fails without a request.
     ///
     /// # Errors
@@ -312,14 +311,14 @@ impl Client {
         }
     }
 
-    /// The answer to request `sequence`, waiting for it until `timeout` has passed.
+    /// The response to request `sequence`, waiting for it until `timeout` has passed.
     ///
-    /// The timeout is the request's own: when it passes, the request is given up as by
-    /// [`cancel`](Self::cancel). A zero timeout only looks, and gives nothing up.
+    /// The timeout is the request's own: when it passes, the request is cancelled as by
+    /// [`cancel`](Self::cancel). A zero timeout only checks, and cancels nothing.
     ///
     /// # Errors
     /// As [`receive_response`](Self::receive_response); [`Error::UnknownSequence`] if no such request
-    /// is waiting for an answer.
+    /// is waiting for a response.
     #[inline(always)]
     pub fn receive_response_for(&self, sequence: u64, timeout: Duration) -> Result<Response<'_>> {
         match &self.connection {
@@ -337,8 +336,8 @@ impl Client {
         }
     }
 
-    /// Sends `data` and waits for the answer, both within `timeout`. A request that has no answer by
-    /// then is given up.
+    /// Sends `data` and waits for the response, both within `timeout`. A request that has no response by
+    /// then is cancelled.
     ///
     /// With [`ClientConfig::resend_not_started`], a server that goes away before it takes the request
     /// is waited for, within `timeout`, and the request sent again, unless other requests are in
@@ -365,17 +364,17 @@ impl Client {
         }
     }
 
-    /// Gives up a request: no answer to it will be delivered. True if it was given up; false if its
-    /// answer is there already (receive it), or if no such request is waiting.
+    /// Cancels a request: no response to it will be delivered. True if it was cancelled; false if its
+    /// response has arrived already (receive it), or if no such request is waiting.
     ///
-    /// The server may be working on it all the same; its late answer is swallowed.
+    /// The server may be working on it all the same; its late response is swallowed.
     pub fn cancel(&self, sequence: u64) -> bool {
         self.connection.cancel(Number::of_caller(sequence))
     }
 
     /// A client that many threads can call at once. Requests that are in flight stay so.
     pub fn into_shared(self) -> SharedClient {
-        SharedClient::new(self.connection, self.config, self.given_up, self.life)
+        SharedClient::new(self.connection, self.config, self.unreported, self.life)
     }
 
     /// Connects to the channel's present server: after the previous one has exited, or to start over with

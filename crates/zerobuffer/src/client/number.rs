@@ -24,7 +24,7 @@ impl Number {
         Self(counted_before.saturating_add(sequence))
     }
 
-    /// What the ring calls it; `None` if it is a former connection's.
+    /// The ring's sequence for it; `None` if it belongs to a previous connection.
     #[inline(always)]
     pub(super) fn in_ring(self, counted_before: u64) -> Option<u64> {
         self.0.checked_sub(counted_before).filter(|sequence| *sequence > 0)
@@ -43,7 +43,7 @@ mod tests {
         assert_eq!(
             Number::of_caller(40).in_ring(40),
             None,
-            "the last one of the former connection"
+            "the last one of the previous connection"
         );
         assert_eq!(Number::of_caller(0).in_ring(0), None);
         assert_eq!(Number::of_caller(7).in_ring(u64::MAX), None);

@@ -82,7 +82,7 @@ impl Client {
     fn reconnect_in_place(&mut self, begun: Begun, deadline: &Deadline) -> Result<Reconnected> {
         let Connection::InPlace(previous) = &self.connection else { return Err(Error::Closed) };
         if !previous.is_closed() && previous.has_server() {
-            self.given_up = previous.seal().report();
+            self.unreported = previous.seal().report();
             previous.leave();
         }
         let (life, name) = (&self.life, &previous.segment.name);
@@ -91,9 +91,9 @@ impl Client {
         life.renew(begun, &channel)?;
         let sealed = previous.seal();
         channel.count_on(sealed);
-        let lost = std::mem::take(&mut self.given_up);
+        let lost = std::mem::take(&mut self.unreported);
         let mut report = Reconnected { resent: Vec::new(), lost };
-        // What was given up is in the list; responses that were there are still pending in the table.
+        // What was cancelled is in the list; responses that had arrived are still pending in the table.
         if !previous.is_closed() {
             let resends = self.config.resend_not_started;
             let moving = Moving { previous, channel: &channel, deadline };
@@ -111,14 +111,14 @@ impl Client {
         deadline: &Deadline,
     ) -> Result<Reconnected> {
         let Connection::TwoBuffers(previous) = &self.connection else { return Err(Error::Closed) };
-        self.given_up.extend(previous.replace());
+        self.unreported.extend(previous.replace());
         let life = &self.life;
         let is_closed = || life.closed_since(begun);
         let (name, next) = (previous.name(), previous.next_number());
         let channel = TwoBuffers::connect(name, &self.config, deadline, &is_closed, next)?;
         life.renew(begun, &channel)?;
         self.connection = Connection::TwoBuffers(channel);
-        let lost = std::mem::take(&mut self.given_up);
+        let lost = std::mem::take(&mut self.unreported);
         Ok(Reconnected { resent: Vec::new(), lost })
     }
 }

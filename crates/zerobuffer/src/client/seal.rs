@@ -28,7 +28,7 @@ impl<'c> Sealed<'c> {
         self.channel.number(self.channel.ring().next_sequence() - 1).for_caller()
     }
 
-    /// What is known of one that is given up with its connection.
+    /// What is known of a request that is cancelled with its connection.
     pub(super) fn lost_request(self, number: Number, server_lives: bool) -> LostRequest {
         // A server that lives may be at work on any of them.
         match server_lives || self.channel.is_answered(number) {

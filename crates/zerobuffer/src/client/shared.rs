@@ -20,12 +20,12 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-/// How long a thread that does not wait on the semaphore itself sleeps before it looks again.
+/// How long a thread that does not wait on the semaphore itself sleeps before it checks again.
 const SLICE: Duration = Duration::from_millis(10);
 
 /// A client that many threads call at once; clones share one connection.
 ///
-/// Answers are handed out as [`OwnedResponse`]s, which may be given back on any thread. For one thread
+/// Responses are handed out as [`OwnedResponse`]s, which may be released on any thread. For one thread
 /// [`Client`](super::Client) is faster: it takes no lock.
 ///
 /// ```
@@ -62,10 +62,9 @@ pub(super) struct Inner {
     connection: RwLock<Arc<SharedConnection>>,
     /// Passed by the one thread that attaches to a new server.
     reconnecting: FairLock,
-    /// For the thread inside: what a connection that was given up had in flight, while there is no new
-    /// one.
-    given_up: Mutex<Vec<LostRequest>>,
-    /// What former connections left without an answer and nobody has asked for yet, the oldest first.
+    /// For the thread inside: what a connection that was left had in flight, while there is no new one.
+    unreported: Mutex<Vec<LostRequest>>,
+    /// Requests that previous connections left without a response and that are not reported yet, the oldest first.
     lost: Mutex<VecDeque<(Peer, LostRequest)>>,
     life: Arc<Lifeline>,
     /// What no thread blocks for.
@@ -96,7 +95,7 @@ impl Drop for Inner {
 pub(super) struct SharedConnection {
     channel: Connection,
     /// Waiting threads do not sleep as long as they have CPUs to themselves. If they do, and one of them takes
-    /// the token of another one, that one looks again at its next slice.
+    /// the token of another one, that one checks again in its next slice.
     spins: bool,
     pub(super) senders: FairLock,
     pub(super) receivers: LeaderFollowers,
@@ -233,7 +232,7 @@ impl SharedClient {
     pub(super) fn new(
         connection: Connection,
         config: ClientConfig,
-        given_up: Vec<LostRequest>,
+        unreported: Vec<LostRequest>,
         life: Arc<Lifeline>,
     ) -> Self {
         let name = connection.name().to_owned();
@@ -246,7 +245,7 @@ impl SharedClient {
             config,
             connection,
             reconnecting: FairLock::default(),
-            given_up: Mutex::new(given_up),
+            unreported: Mutex::new(unreported),
             lost: Mutex::default(),
             life,
             completions,
@@ -276,7 +275,7 @@ impl SharedClient {
 
     /// # Errors
     /// `WrongProcess` in a forked child, before any lock: another thread may have held it when the
-    /// process forked, and is not there to give it back.
+    /// process forked, and does not exist here to release it.
     fn connection(&self) -> Result<Arc<SharedConnection>> {
         if self.inner.fork_generation != sys::fork_generation() {
             return Err(Error::WrongProcess);
@@ -316,8 +315,8 @@ impl SharedClient {
         connection.map_or(Vec::new(), |connection| connection.channel.server_metadata().to_vec())
     }
 
-    /// Requests in flight, of all threads together. Those whose responses were given back since a
-    /// request was sent last are still counted.
+    /// Requests in flight, of all threads together. Those whose responses were released since the
+    /// last request was sent are still counted.
     pub fn in_flight(&self) -> usize {
         self.connection().map_or(0, |connection| connection.channel.in_flight())
     }
@@ -539,7 +538,7 @@ impl SharedClient {
     }
 
     /// As [`receive_response_for`](Self::receive_response_for), but when the timeout passes the request
-    /// is not given up: for who waits bit by bit, and looks after something else in between.
+    /// is not cancelled: for callers that wait in pieces, and do something else in between.
     ///
     /// # Errors
     /// The same.
@@ -595,14 +594,14 @@ impl SharedClient {
         connection.is_ok_and(|connection| connection.channel.cancel(Number::of_caller(sequence)))
     }
 
-    /// Attaches to the channel's present server if the former one has gone, or if the connection has no
-    /// sequence numbers left; also after [`close`](Self::close), which has given up what was in flight.
-    /// Nothing is sent again: all that was in flight is among the lost ones, and threads that wait for an answer from the former connection get
-    /// its end as their error. A connection that works is left as it is: each thread may call this
+    /// Attaches to the channel's present server if the previous one has ended, or if the connection has no
+    /// sequence numbers left; also after [`close`](Self::close), which has cancelled what was in flight.
+    /// Nothing is sent again: all that was in flight is among the lost ones, and threads that wait for a response from the previous connection get
+    /// its end as their error. A connection that works is left unchanged: each thread may call this
     /// after an error, in whatever order they notice.
     ///
-    /// Sequence numbers go on, so that an old one never stands for a new request: whoever asks for the
-    /// answer to a request that was in flight gets [`Error::PeerDied`] or [`Error::PeerClosed`]. The
+    /// Sequence numbers continue, so that an old one never stands for a new request: a call that asks for the
+    /// response to a request that was in flight gets [`Error::PeerDied`] or [`Error::PeerClosed`]. The
     /// server counts from 1 for each connection.
     ///
     /// ```
@@ -654,31 +653,31 @@ impl SharedClient {
         if !Arc::ptr_eq(failed, &self.connection()?) {
             return Ok(Reconnected::default());
         }
-        let former = &failed.channel;
-        if !former.is_closed() {
-            let has_server = former.has_server();
-            if has_server && former.works() {
+        let previous = &failed.channel;
+        if !previous.is_closed() {
+            let has_server = previous.has_server();
+            if has_server && previous.works() {
                 // Others have requests in flight there.
                 return Ok(Reconnected::default());
             }
-            if has_server || !former.is_in_place() {
-                self.given_up().extend(former.leave());
+            if has_server || !previous.is_in_place() {
+                self.unreported().extend(previous.leave());
             }
         }
         let is_closed = || self.inner.life.closed_since(begun) || is_stopped();
         let config = &self.inner.config;
-        let channel = former.connect_again(config, deadline, &is_closed)?;
+        let channel = previous.connect_again(config, deadline, &is_closed)?;
         let connection = SharedConnection::new(channel, config, &self.inner.completions);
         self.inner.life.renew(begun, &connection)?;
-        // Who finds the former one sealed finds the new one as soon as it can look.
+        // A thread that finds the previous one sealed finds the new one as soon as it can read it.
         let mut current = self.inner.connection.write().unwrap_or_else(PoisonError::into_inner);
-        let left = former.seal_for(&connection.channel);
-        let lost = match former.is_closed() {
-            true => std::mem::take(&mut *self.given_up()),
+        let left = previous.seal_for(&connection.channel);
+        let lost = match previous.is_closed() {
+            true => std::mem::take(&mut *self.unreported()),
             false => left,
         };
         // Before the new connection is found, where the numbers are no more.
-        self.remember(former.peer(), &lost);
+        self.remember(previous.peer(), &lost);
         *current = connection;
         drop(current);
         // Who waits for a turn to send there goes on here.
@@ -686,8 +685,8 @@ impl SharedClient {
         Ok(Reconnected { resent: Vec::new(), lost })
     }
 
-    fn given_up(&self) -> MutexGuard<'_, Vec<LostRequest>> {
-        self.inner.given_up.lock().unwrap_or_else(PoisonError::into_inner)
+    fn unreported(&self) -> MutexGuard<'_, Vec<LostRequest>> {
+        self.inner.unreported.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lost(&self) -> MutexGuard<'_, VecDeque<(Peer, LostRequest)>> {
@@ -724,10 +723,10 @@ impl SharedClient {
         })
     }
 
-    /// Closes the channel in good order, as dropping the last clone does; a server then serves the next
+    /// Closes the channel cleanly, as dropping the last clone does; a server then serves the next
     /// client. From then on every call fails with [`Error::Closed`], calls under way on other threads
     /// and a reconnection under way included, until the next [`reconnect`](Self::reconnect). What is in
-    /// flight is given up. Responses that are held stay readable.
+    /// flight is cancelled. Responses that are held stay readable.
     pub fn close(&self) {
         if self.connection().is_ok() {
             self.inner.life.close_once();
@@ -756,7 +755,7 @@ impl<F: FnMut(&mut [u8])> Content<'_, F> {
         match self {
             Self::Copy(data) => to.copy_from_slice(data),
             Self::Fill(fill) => {
-                // What it sends by itself must not wait for itself.
+                // A request that the connection sends itself must not wait for itself.
                 connection.senders.opened();
                 fill(to);
             }
@@ -821,7 +820,7 @@ fn receive_for_call(
     }
 }
 
-/// Waits for the answer to one request.
+/// Waits for the response to one request.
 fn receive(
     connection: &SharedConnection,
     number: Number,
@@ -846,7 +845,7 @@ fn receive(
     Ok(OwnedResponse::new(Arc::clone(channel), held))
 }
 
-/// Waits among threads that all wait for answers, until `look` finds this one's. One of them, the
+/// Waits among threads that all wait for responses, until `look` finds this one's. One of them, the
 /// leader, waits on the semaphore (one thread per process may); whenever it is woken, all look.
 fn wait<T>(
     connection: &SharedConnection,

@@ -7,7 +7,7 @@ use std::task::Waker;
 use std::thread::ThreadId;
 use std::time::Duration;
 
-/// Threads that wait for answers: one leads, the others follow.
+/// Threads that wait for responses: one leads, the others follow.
 #[derive(Debug, Default)]
 pub(super) struct LeaderFollowers {
     state: Mutex<CrowdState>,
@@ -19,7 +19,7 @@ struct CrowdState {
     led: bool,
     /// Threads that sleep until the next turn.
     followers: u32,
-    /// Counts the reasons to look again.
+    /// Counts the reasons to check again.
     turn: u64,
 }
 

@@ -23,13 +23,13 @@ pub(super) struct Shared {
     pub(super) segments: Tenure<Arc<ServerChannel>>,
     /// Of async handlers.
     pub(super) places: Arc<Places>,
-    /// Why the background threads gave up.
+    /// Why the background threads stopped.
     failure: Mutex<Option<Error>>,
 }
 
 impl Shared {
     pub(super) fn fail(&self, error: Error) {
-        crate::trace::event!(%error, "server gave up");
+        crate::trace::event!(%error, "server stopped");
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
     }
 
@@ -62,7 +62,7 @@ impl Close for Shared {
     }
 }
 
-/// Takes requests, and replaces the segment when its client is gone.
+/// Takes requests, and replaces the segment when its client has ended.
 #[derive(Debug)]
 pub(super) struct Acceptor {
     name: ChannelName,
@@ -110,7 +110,7 @@ impl Acceptor {
     ///
     /// # Errors
     /// `Timeout`; `Closed` once the server is stopping; `ProtocolViolation`, after which the next
-    /// call waits until that client has gone; `AlreadyRunning`, `NoSpace` … if a new segment is needed
+    /// call waits until that client has disconnected; `AlreadyRunning`, `NoSpace` … if a new segment is needed
     /// and cannot be made, which the next call tries again.
     #[cold]
     pub(super) fn next(&mut self, deadline: &Deadline) -> Result<Taken> {
@@ -163,7 +163,7 @@ impl Acceptor {
         error
     }
 
-    /// The client has closed, or is gone: makes a new segment, as soon as it has let go of this one.
+    /// The client has closed or died: creates a new segment, as soon as the client has released this one.
     fn after_client(&mut self, peer: Peer, deadline: &Deadline) -> Result<()> {
         let Some(channel) = &self.channel else {
             return Ok(());

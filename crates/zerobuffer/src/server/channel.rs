@@ -16,11 +16,11 @@ use crate::wait::{Deadline, Peer, WaitContext, WaitStrategy, Waiter, wake};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-/// Between two looks at whether the attached client is alive.
+/// Between two checks whether the attached client is alive.
 const CLIENT_SLICE: Duration = Duration::from_millis(20);
-/// Between two looks at whether the channel's names are still there, with no client.
+/// Between two checks whether the channel's names still exist, with no client.
 const IDLE_SLICE: Duration = Duration::from_millis(100);
-/// Between two looks at whether the client has read its answers, when the server stops.
+/// Between two checks whether the client has read its responses, when the server stops.
 const STOP_SLICE: Duration = Duration::from_millis(5);
 
 /// One segment and the ring on it. Requests that are being handled keep it, while the server may have
@@ -118,7 +118,7 @@ impl ServerChannel {
             && Role::Client.is_held(&self.segment.memory).unwrap_or(true)
     }
 
-    /// Says that this server takes nothing more, and wakes whoever waits for it.
+    /// Says that this server takes nothing more, and wakes every wait for it.
     pub(super) fn announce_end(&self) {
         self.ring.publish_account();
         self.segment.store(REQUEST + oieb::READER_PID, 0);
@@ -136,8 +136,8 @@ impl ServerChannel {
         self.announce_end();
     }
 
-    /// Removes the names of a segment whose client is gone. Both locks are held, and given back after
-    /// that: whoever has opened this segment sees that its server is gone.
+    /// Removes the names of a segment whose client has ended. Both locks are held, and released after
+    /// that: a client that has opened this segment sees that its server has ended.
     pub(super) fn retire(&self) -> Result<()> {
         failpoint!("retire.both_locked");
         let removed = self.segment.unlink();
@@ -148,7 +148,7 @@ impl ServerChannel {
     }
 
     /// Orderly stop, once everything that was taken is answered: announces the end, gives the client
-    /// until the deadline to read its answers, removes the names, and lets go.
+    /// until the deadline to read its responses, removes the names, and lets go.
     pub(super) fn close(&self, deadline: &Deadline) -> Result<()> {
         self.announce_end();
         let consumed = &self.segment.semaphores.response_consumed;
@@ -193,14 +193,14 @@ impl WaitContext for ServerChannel {
     }
 
     fn slice(&self) -> Duration {
-        // The account is looked at only before the first request: it lies in lines that the client writes
-        // with every request, and a look takes them away from it.
+        // The account is read only before the first request: it lies in lines that the client writes
+        // with every request, and a read takes them away from it.
         let idle = self.ring.is_untouched() && self.segment.is_fresh();
         if idle { IDLE_SLICE } else { CLIENT_SLICE }
     }
 }
 
-/// The client as a reader of answers.
+/// The client as a reader of responses.
 struct Reader<'s>(&'s ServerChannel);
 
 impl WaitContext for Reader<'_> {

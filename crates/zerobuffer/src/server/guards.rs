@@ -12,7 +12,7 @@ use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-/// Failure codes in an answer's status word (protocol v2, section 5.5 "Status of a response").
+/// Failure codes in a response's status word (protocol v2, section 5.5 "Status of a response").
 pub(super) mod status {
     pub(crate) const OK: u16 = 0;
     pub(crate) const HANDLER_ERROR: u16 = 1;
@@ -40,7 +40,7 @@ impl Deref for Home<'_> {
 }
 
 /// A request in the server's hands: its bytes, in shared memory, to be edited in place. What they are
-/// when the handler returns is the answer.
+/// when the handler returns is the response.
 pub struct Frame<'s> {
     home: Home<'s>,
     taken: Taken,
@@ -58,7 +58,7 @@ impl<'s> Frame<'s> {
 
     /// The same frame, free of the borrow; to be moved out of a guard that is forgotten right after.
     fn transfer(&mut self) -> Frame<'static> {
-        // Answers are published by any thread from now on.
+        // Responses are published by any thread from now on.
         self.home.ring.set_concurrent();
         let home = Home::Kept(Arc::clone(&self.home));
         Frame { home, taken: self.taken.transfer(), len: self.len, answered: false }
@@ -94,7 +94,7 @@ impl<'s> Frame<'s> {
         }
     }
 
-    /// The length in bytes: the request's, until it is changed for the answer.
+    /// The length in bytes: the request's, until it is changed for the response.
     #[inline]
     pub fn len(&self) -> usize {
         self.len as usize
@@ -106,7 +106,7 @@ impl<'s> Frame<'s> {
         self.len == 0
     }
 
-    /// The most bytes that the answer can have. At least the request's length, rounded up as slots
+    /// The most bytes that the response can have. At least the request's length, rounded up as slots
     /// are; more if the client asked for it.
     pub fn capacity(&self) -> usize {
         self.taken.capacity() as usize
@@ -117,7 +117,7 @@ impl<'s> Frame<'s> {
     /// # Errors
     /// [`Error::TooLarge`] beyond [`capacity`](Self::capacity), and nothing is changed.
     pub fn resize(&mut self, len: usize) -> Result<()> {
-        let former = self.len();
+        let previous = self.len();
         if len > self.capacity() {
             return Err(Error::TooLarge {
                 what: "a resized response",
@@ -126,13 +126,13 @@ impl<'s> Frame<'s> {
             });
         }
         self.len = len as u64;
-        if let Some(added) = self.data_mut().get_mut(former..) {
+        if let Some(added) = self.data_mut().get_mut(previous..) {
             added.fill(0);
         }
         Ok(())
     }
 
-    /// The request's sequence number; its answer carries the same one.
+    /// The request's sequence number; its response carries the same one.
     #[inline]
     pub fn sequence(&self) -> u64 {
         self.taken.sequence
@@ -148,7 +148,7 @@ impl<'s> Frame<'s> {
     /// stays true.
     ///
     /// Ask between two pieces of long work, and return (or fail, it makes no difference) when it is
-    /// true: the thread is free for the next request, and `stop` does not wait for it in vain. It costs
+    /// true: the thread is free for the next request, and `stop` does not wait for it. It costs
     /// a system call, some 300 ns. A response that is given all the same does no harm.
     ///
     /// ```
@@ -209,7 +209,7 @@ impl<'s> Frame<'s> {
 /// dropped unanswered, the client's call fails at once.
 pub struct Request<'s> {
     frame: Frame<'s>,
-    /// Answers of this server are counted without locked instructions, on one thread.
+    /// Responses of this server are counted without locked instructions, on one thread.
     not_send: PhantomData<*const ()>,
 }
 

@@ -30,8 +30,8 @@ use std::time::Duration;
 /// Either give it a handler, which runs in the background ([`start`](Self::start)), or take the
 /// requests yourself ([`receive`](Self::receive)).
 ///
-/// A client's end, in good order or by a kill, needs no care: the server makes a new segment under the
-/// same name, and the next client attaches to that. Dropping the server stops it in good order.
+/// A client may end cleanly or be killed: in both cases the server creates a new segment under the
+/// same name, and the next client attaches to that. Dropping the server stops it cleanly.
 ///
 /// ```
 /// use std::time::Duration;
@@ -302,7 +302,7 @@ impl Server {
     }
 
     /// Whether background threads are serving. False before [`start`](Self::start), after
-    /// [`stop`](Self::stop), and if the server had to give up (`stop` then says why).
+    /// [`stop`](Self::stop), and if the server had to stop for a reason of its own (`stop` then says which).
     pub fn is_running(&self) -> bool {
         !self.shared.is_stopping() && self.workers.are_running()
     }
@@ -313,7 +313,7 @@ impl Server {
     }
 
     /// What tells any other thread whether a client is attached, also while this server waits in
-    /// [`receive`](Self::receive). False once the server is gone.
+    /// [`receive`](Self::receive). False once the server has ended.
     ///
     /// ```
     /// use std::time::Duration;
@@ -378,12 +378,12 @@ impl Server {
         Ok(Request::new(Frame::new(channel, taken)))
     }
 
-    /// Stops in good order: takes nothing more, lets running handlers finish, tells the client, lets it
-    /// read its answers, and removes the channel's names. Each of the two waits is bounded by
+    /// Stops cleanly: takes nothing more, lets running handlers finish, tells the client, lets it
+    /// read its responses, and removes the channel's names. Each of the two waits is bounded by
     /// [`ServerConfig::stop_timeout`]. Called again it does nothing.
     ///
     /// # Errors
-    /// What made the background server give up before, if anything did; [`Error::WrongProcess`].
+    /// What made the background server stop before, if anything did; [`Error::WrongProcess`].
     pub fn stop(&mut self) -> Result<()> {
         self.check_process()?;
         if std::mem::replace(&mut self.stopped, true) {

@@ -73,7 +73,7 @@ fn serve_alone(
     }
 }
 
-/// One of several threads: whoever has the acceptor waits for the next request, passes the acceptor
+/// One of several threads: the one that has the acceptor waits for the next request, passes the acceptor
 /// on, and handles what it has taken.
 fn serve_in_turn(
     acceptor: &Mutex<Acceptor>,
@@ -115,7 +115,7 @@ fn carries_on(acceptor: &Acceptor, error: Error) -> bool {
             acceptor.shared.fail(error);
             false
         }
-        // The next segment could not be made now, for want of memory or descriptors.
+        // The next segment cannot be created now: memory or descriptors are short.
         _ => {
             crate::sys::sleep(RETRY);
             true
