@@ -35,10 +35,10 @@ const RUST_TYPES: [&str; 22] = [
     "MutableDuplexServer",
     "ImmutableDuplexServer",
     "v1::DuplexServer",
-    "v1::Request",
+    "v1::RequestView",
     "v1::Reply",
     "v1::Reader",
-    "v1::Frame",
+    "v1::FrameView",
     "v1::Writer",
     "v1::FrameBuffer",
 ];

@@ -72,7 +72,7 @@ pub(crate) struct Handling<'h, 'f, 'r> {
 pub(crate) enum Work<'h, 'f, 'r> {
     InPlace(&'h mut Frame<'f>),
     Mutable(&'h mut Draft<'f>),
-    Immutable(&'h v1::Request<'f>, &'h mut Reply<'r>),
+    Immutable(&'h v1::RequestView<'f>, &'h mut Reply<'r>),
 }
 
 /// What a frame stands for.
@@ -261,7 +261,7 @@ pub extern "C" fn zb_frame_is_cancelled(frame: Option<&zb_frame>) -> bool {
 // What the documentation promises.
 const _: () = {
     const fn any_thread_may_ask<T: Sync>() {}
-    any_thread_may_ask::<(Frame<'_>, OwnedRequest, Draft<'_>, v1::Request<'_>)>();
+    any_thread_may_ask::<(Frame<'_>, OwnedRequest, Draft<'_>, v1::RequestView<'_>)>();
 };
 
 /// Answers with a failure: the client gets `ZB_HANDLER_FAILED` and as much of the message, UTF-8

@@ -122,7 +122,7 @@ impl Handler {
         self.run(shown, Work::Mutable(draft))
     }
 
-    fn immutable(&self, request: &v1::Request<'_>, reply: &mut v1::Reply<'_>) -> Outcome {
+    fn immutable(&self, request: &v1::RequestView<'_>, reply: &mut v1::Reply<'_>) -> Outcome {
         let (sequence, len) = (request.sequence(), request.len());
         let data = request.data().as_ptr().cast_mut();
         let shown = zb_frame { data, len, capacity: len, sequence, opaque: [0; 3] };
@@ -238,7 +238,7 @@ pub unsafe extern "C" fn zb_server_start(
                 server.start_mutable(move |draft: &mut v1::Draft<'_>| handler.mutable(draft))
             }
             Any::Immutable(server) => server.start_immutable(
-                move |request: &v1::Request<'_>, reply: &mut v1::Reply<'_>| {
+                move |request: &v1::RequestView<'_>, reply: &mut v1::Reply<'_>| {
                     handler.immutable(request, reply)
                 },
             ),

@@ -5,7 +5,7 @@ use crate::error::{ZB_OK, run, run_or, store, zb_status};
 use crate::pointers::{given, null};
 use std::mem::MaybeUninit;
 use std::rc::Rc;
-use zerobuffer::v1::OwnedFrame;
+use zerobuffer::v1::OwnedFrameView;
 use zerobuffer::{Error, OwnedResponse, Response, Result};
 
 /// Bytes in shared memory that are the caller's to read, until `zb_view_release` gives them back.
@@ -61,7 +61,7 @@ macro_rules! guards {
 guards! {
     LocalResponse = 0x7a62_2e76_6965_7731,
     OwnedResponse = 0x7a62_2e76_6965_7732,
-    OwnedFrame = 0x7a62_2e76_6965_7734,
+    OwnedFrameView = 0x7a62_2e76_6965_7734,
 }
 
 /// A response that borrows its client, which it keeps.
@@ -147,7 +147,7 @@ impl zb_view {
         unsafe {
             match tag {
                 OwnedResponse::TAG => self.take::<OwnedResponse>().drop_in_place(),
-                OwnedFrame::TAG => self.take::<OwnedFrame>().drop_in_place(),
+                OwnedFrameView::TAG => self.take::<OwnedFrameView>().drop_in_place(),
                 _ => {}
             }
         }
@@ -189,7 +189,7 @@ pub extern "C" fn zb_view_detach(view: Option<&mut zb_view>) -> zb_status {
         let view = given(view, "view")?;
         match view.tag() {
             LocalResponse::TAG => {}
-            OwnedResponse::TAG | OwnedFrame::TAG => return Ok(()),
+            OwnedResponse::TAG | OwnedFrameView::TAG => return Ok(()),
             _ => return Err(Error::InvalidState { reason: "the view holds nothing" }),
         }
         // SAFETY: the tag says so, and is taken away.
@@ -210,7 +210,7 @@ mod tests {
     /// What is in memory that nobody has written.
     fn garbage() -> MaybeUninit<zb_view> {
         let data = std::ptr::without_provenance(0xdead);
-        let opaque = [MaybeUninit::new(OwnedFrame::TAG); 8];
+        let opaque = [MaybeUninit::new(OwnedFrameView::TAG); 8];
         MaybeUninit::new(zb_view { data, len: 7, sequence: 7, opaque })
     }
 

@@ -72,7 +72,7 @@ impl Reader {
         self.process.check(py)?;
         let read = |slice: Duration| {
             let reader = self.get()?;
-            reader.read_frame(slice).map(v1::Frame::into_owned)
+            reader.read_frame(slice).map(v1::FrameView::into_owned)
         };
         match waiting::wait(py, waiting::timeout(timeout)?, not_yet, read)? {
             Ok(frame) => Frame::read(py, frame, self.copies).map(Some),
@@ -188,7 +188,7 @@ pub(crate) struct Frame {
 /// What gives the space back when it is dropped.
 #[expect(dead_code, reason = "they are held, and that is all")]
 enum Held {
-    Frame(v1::OwnedFrame),
+    Frame(v1::OwnedFrameView),
     Response(OwnedResponse),
 }
 
@@ -199,7 +199,7 @@ enum Bytes {
 }
 
 impl Frame {
-    fn read(py: Python<'_>, frame: v1::OwnedFrame, copies: bool) -> PyResult<Self> {
+    fn read(py: Python<'_>, frame: v1::OwnedFrameView, copies: bool) -> PyResult<Self> {
         let (size, sequence) = (frame.len(), frame.sequence());
         let bytes = match copies {
             true => Bytes::Copied(private::copy_of(py, frame.data())?.unbind()),

@@ -127,10 +127,10 @@ impl ImmutableDuplexServer {
     /// As [`v1::DuplexServer::start_immutable`], which avoids the copy of the returned data.
     pub fn start<H, D>(&mut self, mut handler: H) -> Result<()>
     where
-        H: FnMut(&v1::Request<'_>) -> D + Send + 'static,
+        H: FnMut(&v1::RequestView<'_>) -> D + Send + 'static,
         D: AsRef<[u8]>,
     {
-        self.0.start_immutable(move |request: &v1::Request<'_>, reply: &mut v1::Reply<'_>| {
+        self.0.start_immutable(move |request: &v1::RequestView<'_>, reply: &mut v1::Reply<'_>| {
             reply.write(handler(request).as_ref())
         })
     }
@@ -223,7 +223,7 @@ mod tests {
         let mut server =
             factory.create_immutable_server(&name, BufferConfig::new(0, 4096)).unwrap();
         server
-            .start(|request: &v1::Request<'_>| {
+            .start(|request: &v1::RequestView<'_>| {
                 request.data().iter().map(|byte| !byte).collect::<Vec<u8>>()
             })
             .unwrap();

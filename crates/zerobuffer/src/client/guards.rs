@@ -272,7 +272,7 @@ impl OwnedRequestBuffer {
 /// The bytes of a response, of a channel of either kind. `C` leads to the in-place channel.
 enum Bytes<C: Borrow<Arc<ClientChannel>>> {
     InPlace(HeldSlot<C>),
-    TwoBuffers(v1::OwnedFrame),
+    TwoBuffers(v1::OwnedFrameView),
 }
 
 struct HeldSlot<C: Borrow<Arc<ClientChannel>>> {
@@ -399,7 +399,7 @@ impl<'c> Response<'c> {
         Self { bytes: Bytes::InPlace(HeldSlot { channel, held }), not_send: PhantomData }
     }
 
-    pub(super) fn of_two_buffers(frame: v1::OwnedFrame) -> Self {
+    pub(super) fn of_two_buffers(frame: v1::OwnedFrameView) -> Self {
         Self { bytes: Bytes::TwoBuffers(frame), not_send: PhantomData }
     }
 
@@ -433,7 +433,7 @@ impl OwnedResponse {
         Self { bytes: Bytes::InPlace(HeldSlot { channel, held }) }
     }
 
-    pub(super) fn of_two_buffers(frame: v1::OwnedFrame) -> Self {
+    pub(super) fn of_two_buffers(frame: v1::OwnedFrameView) -> Self {
         Self { bytes: Bytes::TwoBuffers(frame) }
     }
 }

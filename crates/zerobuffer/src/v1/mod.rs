@@ -54,9 +54,9 @@ pub use config::{ReaderConfig, WriterConfig};
 pub use create::remove_leftovers;
 pub(crate) use duplex::{Channel, Filling, Patience, SAME_LENGTH};
 pub use duplex::{
-    Draft, DuplexServer, DuplexServerConfig, DuplexServerStatistics, Reply, Request,
+    Draft, DuplexServer, DuplexServerConfig, DuplexServerStatistics, Reply, RequestView,
     is_duplex_server_running,
 };
-pub use reader::{Frame, OwnedFrame, Reader, segment_size};
+pub use reader::{FrameView, OwnedFrameView, Reader, segment_size};
 pub use ring::{ReaderStatistics, WriterStatistics};
 pub use writer::{FrameBuffer, Writer};

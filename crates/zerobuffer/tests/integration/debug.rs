@@ -63,14 +63,14 @@ fn what_belongs_to_version_1_prints_as_one_short_line() {
         is_a_line(&buffer, &["FrameBuffer", "len: 50"]);
         buffer.commit().unwrap();
         let frame = reader.read_frame(LONG).unwrap();
-        is_a_line(&frame, &["Frame", "sequence: 1", "len: 50"]);
-        is_a_line(&frame.into_owned(), &["OwnedFrame", "len: 50"]);
+        is_a_line(&frame, &["FrameView", "sequence: 1", "len: 50"]);
+        is_a_line(&frame.into_owned(), &["OwnedFrameView", "len: 50"]);
 
         let mut server = v1::DuplexServer::create(t.name(), BufferConfig::new(0, 1 << 16)).unwrap();
         is_a_line(&server, &["DuplexServer", t.name(), "running: false"]);
         server
-            .start_immutable(|request: &v1::Request<'_>, reply: &mut Reply<'_>| {
-                is_a_line(request, &["Request", "len: 30"]);
+            .start_immutable(|request: &v1::RequestView<'_>, reply: &mut Reply<'_>| {
+                is_a_line(request, &["RequestView", "len: 30"]);
                 is_a_line(reply, &["Reply", "written: false"]);
                 reply.write(request.data())
             })

@@ -4,7 +4,7 @@
 use crate::clients::connect;
 use crate::support::{LONG, Unique, field, peek, poke, until};
 use std::time::Duration;
-use zerobuffer::v1::{Draft, DuplexServer, Reader, Reply, Request, Writer};
+use zerobuffer::v1::{Draft, DuplexServer, Reader, Reply, RequestView, Writer};
 use zerobuffer::{BufferConfig, Client, Error, ErrorKind};
 
 /// The words of a header that nobody changes while the buffer lives, with a value that they never have.
@@ -145,7 +145,7 @@ impl Blocked {
         let (request, response) = (format!("{name}_request"), format!("{name}_response"));
         let mut server = DuplexServer::create(name, ring()).unwrap();
         server
-            .start_immutable(|_: &Request<'_>, reply: &mut Reply<'_>| reply.write(&[9; 1500]))
+            .start_immutable(|_: &RequestView<'_>, reply: &mut Reply<'_>| reply.write(&[9; 1500]))
             .unwrap();
         let mut requests = Writer::connect(&request, LONG).unwrap();
         let responses = Reader::create(&response, BufferConfig::new(0, 4096)).unwrap();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use zerobuffer::v1::{
-    self, Draft, DuplexServer, DuplexServerConfig, Reader, Reply, Request, Writer,
+    self, Draft, DuplexServer, DuplexServerConfig, Reader, Reply, RequestView, Writer,
 };
 use zerobuffer::{BufferConfig, Client, Error, ErrorKind, Result};
 
@@ -18,7 +18,7 @@ fn ring() -> BufferConfig {
 fn echo(name: &str) -> DuplexServer {
     let mut server = DuplexServer::create(name, ring()).unwrap();
     server
-        .start_immutable(|request: &Request, reply: &mut Reply| reply.write(request.data()))
+        .start_immutable(|request: &RequestView, reply: &mut Reply| reply.write(request.data()))
         .unwrap();
     server
 }
@@ -29,7 +29,7 @@ fn echoes_of_all_sizes_come_back() {
     let name = Unique::new("echo");
     let mut server = DuplexServer::create(&name, BufferConfig::new(0, 1 << 20)).unwrap();
     server
-        .start_immutable(|request: &Request, reply: &mut Reply| reply.write(request.data()))
+        .start_immutable(|request: &RequestView, reply: &mut Reply| reply.write(request.data()))
         .unwrap();
     assert!(server.is_running());
     let mut client = connect(&name, LONG).unwrap();
@@ -124,7 +124,7 @@ fn x1_a_failing_handler_closes_the_channel() {
     let mut server = DuplexServer::create(&name, ring()).unwrap();
     server
         .start_immutable(
-            |request: &Request, reply: &mut Reply| -> std::result::Result<(), String> {
+            |request: &RequestView, reply: &mut Reply| -> std::result::Result<(), String> {
                 match request.data() {
                     b"error" => return Err("no".to_owned()),
                     b"panic" => panic!("of course"),
@@ -350,7 +350,7 @@ fn x4_one_client_after_the_other_is_served() {
     let name = Unique::new("clients");
     let mut server = DuplexServer::create(&name, ring()).unwrap();
     server
-        .start_immutable(|request: &Request, reply: &mut Reply| reply.write(request.metadata()))
+        .start_immutable(|request: &RequestView, reply: &mut Reply| reply.write(request.metadata()))
         .unwrap();
     for round in 0..10_u8 {
         let metadata = vec![round + 1; 1 + round as usize];
@@ -371,7 +371,7 @@ fn x4_a_client_without_metadata_does_not_inherit_any() {
     let name = Unique::new("inherit");
     let mut server = DuplexServer::create(&name, ring()).unwrap();
     server
-        .start_immutable(|request: &Request, reply: &mut Reply| {
+        .start_immutable(|request: &RequestView, reply: &mut Reply| {
             reply.write(&[request.metadata().len() as u8])
         })
         .unwrap();
@@ -411,7 +411,7 @@ fn a_full_response_ring_blocks_the_server_until_there_is_room() {
     let name = Unique::new("blocked");
     let config = DuplexServerConfig::new(ring()).stop_timeout(LONG);
     let mut server = DuplexServer::create(&name, config).unwrap();
-    server.start_immutable(|_: &Request, reply: &mut Reply| reply.write(&[9; 1500])).unwrap();
+    server.start_immutable(|_: &RequestView, reply: &mut Reply| reply.write(&[9; 1500])).unwrap();
     let config = two_buffers().response_buffer(BufferConfig::new(0, 4096));
     let client = Client::connect_with(&name, LONG, config).unwrap();
     for _ in 0..10 {
@@ -489,7 +489,7 @@ fn a_stopped_server_is_noticed_and_its_name_free() {
 fn handlers_return_what_they_like() {
     let name = Unique::new("outcomes");
     let mut server = DuplexServer::create(&name, ring()).unwrap();
-    let handler = |request: &Request<'_>, reply: &mut Reply<'_>| -> Result<()> {
+    let handler = |request: &RequestView<'_>, reply: &mut Reply<'_>| -> Result<()> {
         reply.write(&request.sequence().to_le_bytes())
     };
     server.start_immutable(handler).unwrap();

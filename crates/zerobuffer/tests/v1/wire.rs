@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use zerobuffer::v1::{DuplexServer, Reader, ReaderConfig, Reply, Request, Writer};
+use zerobuffer::v1::{DuplexServer, Reader, ReaderConfig, Reply, RequestView, Writer};
 use zerobuffer::{BufferConfig, Error, ErrorKind, WaitStrategy};
 use zerobuffer_test_support::again;
 
@@ -337,7 +337,7 @@ fn requests_and_responses_lie_in_their_rings_as_written() {
     let mut server = DuplexServer::create(&name, BufferConfig::new(0, 4096)).unwrap();
     let watched = request.clone();
     server
-        .start_immutable(move |request: &Request<'_>, reply: &mut Reply<'_>| {
+        .start_immutable(move |request: &RequestView<'_>, reply: &mut Reply<'_>| {
             let free = peek(&watched, field::FREE);
             assert_eq!(free, 4096 - 16 - request.len() as u64, "held while it is handled");
             reply.write(b"response")

@@ -5,7 +5,7 @@ use crate::*;
 pub(crate) fn our_server(channel: &str) -> DuplexServer {
     let mut server = DuplexServer::create(channel, BufferConfig::new(4096, 1 << 20)).unwrap();
     server
-        .start_immutable(|request: &Request, reply: &mut Reply| reply.write(request.data()))
+        .start_immutable(|request: &RequestView, reply: &mut Reply| reply.write(request.data()))
         .unwrap();
     server
 }
@@ -274,7 +274,7 @@ fn x1_two_responses_of_their_server() {
 fn x1_a_failing_handler_of_our_server() {
     let _scan = together();
     let name = Unique::new("x1c");
-    let handler = |request: &Request<'_>, reply: &mut Reply<'_>| match request.data() {
+    let handler = |request: &RequestView<'_>, reply: &mut Reply<'_>| match request.data() {
         b"fail" => Err("it said so".to_owned()),
         data => reply.write(data).map_err(|error| error.to_string()),
     };

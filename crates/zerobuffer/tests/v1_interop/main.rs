@@ -17,7 +17,7 @@ mod rules;
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 use support::{LONG, Peer, Unique, field, peek, poke, ring, set_tokens, tokens, until};
-use zerobuffer::v1::{Draft, DuplexServer, DuplexServerConfig, Reader, Reply, Request, Writer};
+use zerobuffer::v1::{Draft, DuplexServer, DuplexServerConfig, Reader, Reply, RequestView, Writer};
 use zerobuffer::{BufferConfig, ChannelKind, Client, ClientConfig, Error, ErrorKind};
 
 /// A Python reader deletes every lock file that nobody holds, and what it takes for orphaned (section

@@ -8,7 +8,7 @@ use crate::report::{Report, count};
 use md5::{Digest, Md5};
 use serde::Serialize;
 use std::time::Duration;
-use zerobuffer::v1::{Frame, Reader, ReaderConfig};
+use zerobuffer::v1::{FrameView, Reader, ReaderConfig};
 use zerobuffer::{BufferConfig, Error, ErrorKind};
 
 /// What `reader --json` says: the fields of the deployed tools, and `ok`, `total_bytes`, `error`.
@@ -117,8 +117,8 @@ fn next<'r>(
     patience: &Patience<'_>,
     batch: usize,
     reader: &'r Reader,
-    held: &mut Vec<Frame<'r>>,
-) -> Result<Frame<'r>, Stop> {
+    held: &mut Vec<FrameView<'r>>,
+) -> Result<FrameView<'r>, Stop> {
     if !held.is_empty()
         && held.len() < batch
         && patience.interrupt.signal().is_none()
@@ -132,7 +132,7 @@ fn next<'r>(
 }
 
 impl Seen {
-    fn look_at(&mut self, args: &ReaderArgs, frame: &Frame<'_>) {
+    fn look_at(&mut self, args: &ReaderArgs, frame: &FrameView<'_>) {
         let (number, data) = (self.tally.frames, frame.data());
         self.first_len.get_or_insert(data.len());
         let fault = match args.size.filter(|size| *size != data.len()) {

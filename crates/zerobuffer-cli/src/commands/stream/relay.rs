@@ -8,7 +8,7 @@ use crate::interrupt::{Interrupt, SLICE};
 use crate::report::{Report, count};
 use serde::Serialize;
 use std::time::{Duration, Instant};
-use zerobuffer::v1::{Frame, Reader, ReaderConfig, Writer};
+use zerobuffer::v1::{FrameView, Reader, ReaderConfig, Writer};
 use zerobuffer::{BufferConfig, Error, ErrorKind};
 
 /// What `relay --json` says: the fields of the deployed tool in snake_case, and `ok`,
@@ -151,7 +151,7 @@ fn next<'r>(
     input: &'r Reader,
     output: &mut Output<'_>,
     patience: &Patience<'_>,
-) -> Result<Result<Frame<'r>, Stop>, Failure> {
+) -> Result<Result<FrameView<'r>, Stop>, Failure> {
     let start = Instant::now();
     loop {
         let left = patience.limit.0.map_or(SLICE, |limit| limit.saturating_sub(start.elapsed()));
@@ -199,7 +199,7 @@ impl Output<'_> {
     /// Copies a frame into OUTPUT and transforms it there.
     fn send(
         &mut self,
-        frame: &Frame<'_>,
+        frame: &FrameView<'_>,
         chain: &Chain,
         patience: &Patience<'_>,
     ) -> Result<(), Failure> {

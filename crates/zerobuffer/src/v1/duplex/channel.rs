@@ -10,7 +10,7 @@ use crate::closer::Closer;
 use crate::config::ClientConfig;
 use crate::error::{Error, LostRequest, RequestState, Result};
 use crate::memory::SharedMemoryView;
-use crate::v1::reader::{OwnedFrame, Reader};
+use crate::v1::reader::{OwnedFrameView, Reader};
 use crate::v1::ring::Claim;
 use crate::v1::writer::Writer;
 use crate::wait::Deadline;
@@ -58,7 +58,7 @@ struct State {
     /// In the order in which they were sent.
     pending: VecDeque<Pending>,
     /// Responses that came while others were asked for.
-    ready: VecDeque<OwnedFrame>,
+    ready: VecDeque<OwnedFrameView>,
     /// The requests whose responses threads wait for by their numbers.
     wanted: Vec<u64>,
     /// A thread waits in the response buffer.
@@ -302,7 +302,11 @@ impl Channel {
     /// `Timeout`, which changes nothing; `UnknownSequence` if no such request waits for a response;
     /// `PeerClosed` and `PeerDied` with the request, or the oldest one, which is forgotten by that;
     /// `Desynchronised`, `ProtocolViolation`, `SequenceGap`, `Closed`, `WrongProcess`.
-    pub(crate) fn receive(&self, number: Option<u64>, deadline: &Deadline) -> Result<OwnedFrame> {
+    pub(crate) fn receive(
+        &self,
+        number: Option<u64>,
+        deadline: &Deadline,
+    ) -> Result<OwnedFrameView> {
         self.check_process()?;
         let mut state = self.state();
         state.wanted.extend(number);
@@ -310,7 +314,11 @@ impl Channel {
     }
 
     /// The response to the request of a call, which is cancelled when the deadline passes.
-    pub(crate) fn receive_for_call(&self, number: u64, deadline: &Deadline) -> Result<OwnedFrame> {
+    pub(crate) fn receive_for_call(
+        &self,
+        number: u64,
+        deadline: &Deadline,
+    ) -> Result<OwnedFrameView> {
         self.check_process()?;
         let received = self.receive_wanted(self.state(), Some(number), deadline);
         self.cancel_after(number, received)
@@ -322,7 +330,7 @@ impl Channel {
         mut state: MutexGuard<'s, State>,
         number: Option<u64>,
         deadline: &Deadline,
-    ) -> Result<OwnedFrame> {
+    ) -> Result<OwnedFrameView> {
         let received;
         (state, received) = match self.responses.check_usable() {
             Ok(()) => self.receive_in(state, number, deadline),
@@ -347,7 +355,7 @@ impl Channel {
         mut state: MutexGuard<'s, State>,
         number: Option<u64>,
         deadline: &Deadline,
-    ) -> (MutexGuard<'s, State>, Result<OwnedFrame>) {
+    ) -> (MutexGuard<'s, State>, Result<OwnedFrameView>) {
         loop {
             if let Some(frame) = state.take_ready(number) {
                 return (state, Ok(frame));
@@ -381,11 +389,19 @@ impl Channel {
     }
 
     /// As [`Channel::receive`]; when the deadline passes the request is cancelled.
-    pub(crate) fn receive_or_cancel(&self, number: u64, deadline: &Deadline) -> Result<OwnedFrame> {
+    pub(crate) fn receive_or_cancel(
+        &self,
+        number: u64,
+        deadline: &Deadline,
+    ) -> Result<OwnedFrameView> {
         self.cancel_after(number, self.receive(Some(number), deadline))
     }
 
-    fn cancel_after(&self, number: u64, received: Result<OwnedFrame>) -> Result<OwnedFrame> {
+    fn cancel_after(
+        &self,
+        number: u64,
+        received: Result<OwnedFrameView>,
+    ) -> Result<OwnedFrameView> {
         if matches!(received, Err(Error::Timeout { .. })) {
             self.cancel(number);
         }
@@ -398,12 +414,12 @@ impl Channel {
         &'s self,
         mut state: MutexGuard<'s, State>,
         deadline: &Deadline,
-    ) -> (MutexGuard<'s, State>, std::result::Result<OwnedFrame, Option<Error>>) {
+    ) -> (MutexGuard<'s, State>, std::result::Result<OwnedFrameView, Option<Error>>) {
         state.is_reading = true;
         self.recheck.store(false, Ordering::Relaxed);
         drop(state);
         let read = self.responses.read_frame_unless(deadline.left(), &self.recheck);
-        let read = read.map(crate::v1::reader::Frame::into_owned);
+        let read = read.map(crate::v1::reader::FrameView::into_owned);
         let mut state = self.state();
         state.is_reading = false;
         if state.sleepers > 0 {
@@ -554,7 +570,7 @@ pub(crate) enum Patience {
 }
 
 impl State {
-    fn take_ready(&mut self, number: Option<u64>) -> Option<OwnedFrame> {
+    fn take_ready(&mut self, number: Option<u64>) -> Option<OwnedFrameView> {
         let Self { ready, wanted, .. } = self;
         let index = ready.iter().position(|frame| match number {
             Some(number) => frame.sequence() == number,
@@ -568,7 +584,11 @@ impl State {
     }
 
     /// A response has come: it is the caller's that waits for request `number` or for any, or kept.
-    fn arrived(&mut self, frame: OwnedFrame, number: Option<u64>) -> Result<Option<OwnedFrame>> {
+    fn arrived(
+        &mut self,
+        frame: OwnedFrameView,
+        number: Option<u64>,
+    ) -> Result<Option<OwnedFrameView>> {
         let Some(request) = self.pending.pop_front() else {
             self.surplus = true;
             return Err(DESYNCHRONISED);

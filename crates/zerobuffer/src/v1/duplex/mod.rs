@@ -14,7 +14,7 @@ mod worker;
 
 pub(crate) use channel::{Channel, Filling, Patience, SAME_LENGTH};
 pub use config::DuplexServerConfig;
-pub use server::{Draft, DuplexServer, DuplexServerStatistics, Reply, Request};
+pub use server::{Draft, DuplexServer, DuplexServerStatistics, Reply, RequestView};
 
 use crate::error::{Error, Medium, Result};
 use crate::memory::SharedMemory;

@@ -11,7 +11,7 @@ use crate::name::BufferName;
 use crate::ready_threads::{ReadyThreads, Workers};
 use crate::sys;
 use crate::tenure::Away;
-use crate::v1::reader::{Frame, Reader};
+use crate::v1::reader::{FrameView, Reader};
 use crate::v1::ring::Claim;
 use crate::v1::writer::Writer;
 use crate::wait::Deadline;
@@ -54,7 +54,7 @@ pub struct DuplexServerStatistics {
 ///
 /// let name = format!("doc-v1-server-{}", std::process::id());
 /// let mut server = v1::DuplexServer::create(&name, BufferConfig::new(0, 1 << 16))?;
-/// server.start_immutable(|request: &v1::Request, reply: &mut v1::Reply| {
+/// server.start_immutable(|request: &v1::RequestView, reply: &mut v1::Reply| {
 ///     reply.write(&request.len().to_le_bytes())
 /// })?;
 ///
@@ -118,7 +118,7 @@ impl DuplexServer {
     /// let name = format!("doc-v1-state-{}", std::process::id());
     /// let mut server = v1::DuplexServer::create(&name, BufferConfig::new(0, 1 << 16))?;
     /// let mut total = 0;
-    /// server.start_immutable(move |request: &v1::Request, reply: &mut v1::Reply| {
+    /// server.start_immutable(move |request: &v1::RequestView, reply: &mut v1::Reply| {
     ///     total += request.data()[0];
     ///     reply.write(&[total])
     /// })?;
@@ -139,7 +139,7 @@ impl DuplexServer {
     /// cannot be made.
     pub fn start_immutable<H, O>(&mut self, mut handler: H) -> Result<()>
     where
-        H: FnMut(&Request<'_>, &mut Reply<'_>) -> O + Send + 'static,
+        H: FnMut(&RequestView<'_>, &mut Reply<'_>) -> O + Send + 'static,
         O: HandlerOutcome,
     {
         self.start(move |request, reply| handler(request, reply).into_result())
@@ -164,7 +164,9 @@ impl DuplexServer {
 
     fn start<H>(&mut self, handler: H) -> Result<()>
     where
-        H: FnMut(&Request<'_>, &mut Reply<'_>) -> std::result::Result<(), String> + Send + 'static,
+        H: FnMut(&RequestView<'_>, &mut Reply<'_>) -> std::result::Result<(), String>
+            + Send
+            + 'static,
     {
         self.check_process()?;
         let ready_threads = ReadyThreads::gather(&format!("zerobuffer-{}", self.channel), 1)?;
@@ -256,8 +258,8 @@ impl Drop for DuplexServer {
 }
 
 /// A request, read where the client put it.
-pub struct Request<'s> {
-    frame: &'s Frame<'s>,
+pub struct RequestView<'s> {
+    frame: &'s FrameView<'s>,
     metadata: &'s [u8],
     /// Where it came from.
     requests: &'s Reader,
@@ -265,10 +267,10 @@ pub struct Request<'s> {
     client: u64,
 }
 
-debug_line!(Request<'_>, "Request", |request| sequence: request.sequence(), len: request.len());
+debug_line!(RequestView<'_>, "RequestView", |request| sequence: request.sequence(), len: request.len());
 
-impl<'s> Request<'s> {
-    pub(super) fn new(frame: &'s Frame<'s>, metadata: &'s [u8], requests: &'s Reader) -> Self {
+impl<'s> RequestView<'s> {
+    pub(super) fn new(frame: &'s FrameView<'s>, metadata: &'s [u8], requests: &'s Reader) -> Self {
         Self { frame, metadata, requests, client: requests.writer_pid() }
     }
 
@@ -311,7 +313,7 @@ impl<'s> Request<'s> {
     /// let mut server = v1::DuplexServer::create(&name, BufferConfig::new(0, 1 << 16))?;
     /// let (began, begun) = channel();
     /// let (ended, end) = channel();
-    /// server.start_immutable(move |request: &v1::Request, reply: &mut v1::Reply| {
+    /// server.start_immutable(move |request: &v1::RequestView, reply: &mut v1::Reply| {
     ///     let _ = began.send(());
     ///     while !request.cancelled() {
     ///         std::thread::yield_now(); // a piece of long work
@@ -440,7 +442,7 @@ impl<'s> Reply<'s> {
 
 /// A copy of the request that becomes the response.
 pub struct Draft<'s> {
-    request: &'s Request<'s>,
+    request: &'s RequestView<'s>,
     data: &'s mut [u8],
 }
 
@@ -477,7 +479,7 @@ impl Draft<'_> {
         self.request.metadata()
     }
 
-    /// See [`Request::cancelled`].
+    /// See [`RequestView::cancelled`].
     pub fn cancelled(&self) -> bool {
         self.request.cancelled()
     }

@@ -1,7 +1,7 @@
 //! The server's background thread: whose requests these are, and where their responses go.
 
 use super::config::DuplexServerConfig;
-use super::server::{DuplexServerStatistics, Reply, Request};
+use super::server::{DuplexServerStatistics, Reply, RequestView};
 use crate::closer::Close;
 use crate::error::{Error, Result};
 use crate::handler::catch;
@@ -9,7 +9,7 @@ use crate::name::BufferName;
 use crate::tenure::Tenure;
 use crate::v1::WriterConfig;
 use crate::v1::liveness::Pace;
-use crate::v1::reader::{Frame, Reader};
+use crate::v1::reader::{FrameView, Reader};
 use crate::v1::writer::Writer;
 use crate::wait::Deadline;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -151,7 +151,7 @@ impl Worker {
     /// Serves one client after the other until the server is stopped.
     pub(super) fn serve<H>(mut self, mut handler: H)
     where
-        H: FnMut(&Request<'_>, &mut Reply<'_>) -> Outcome,
+        H: FnMut(&RequestView<'_>, &mut Reply<'_>) -> Outcome,
     {
         while !self.shared.is_stopping() {
             let Some(requests) = self.requests.take() else {
@@ -172,7 +172,7 @@ impl Worker {
     /// Waits for one request and answers it, or looks after clients that come and go.
     fn turn<H>(&mut self, requests: &Reader, handler: &mut H) -> Next
     where
-        H: FnMut(&Request<'_>, &mut Reply<'_>) -> Outcome,
+        H: FnMut(&RequestView<'_>, &mut Reply<'_>) -> Outcome,
     {
         match requests.read_frame_unless(self.tick(requests), self.shared.requests.over()) {
             Ok(frame) => self.answer(requests, &frame, handler),
@@ -290,7 +290,7 @@ impl Worker {
     /// other request without an open connection is one that a client has left behind (rule X4), and so
     /// is a first one whose response buffer does not show: our next client makes its own only when
     /// everything is taken and given back.
-    fn find_client(&mut self, requests: &Reader, frame: &Frame<'_>) -> bool {
+    fn find_client(&mut self, requests: &Reader, frame: &FrameView<'_>) -> bool {
         let is_current = |connection: &Connection| {
             connection.is_open()
                 && (!frame.is_first()
@@ -313,9 +313,9 @@ impl Worker {
     }
 
     /// Runs the handler on one request and sends exactly one response.
-    fn answer<H>(&mut self, requests: &Reader, frame: &Frame<'_>, handler: &mut H) -> Next
+    fn answer<H>(&mut self, requests: &Reader, frame: &FrameView<'_>, handler: &mut H) -> Next
     where
-        H: FnMut(&Request<'_>, &mut Reply<'_>) -> Outcome,
+        H: FnMut(&RequestView<'_>, &mut Reply<'_>) -> Outcome,
     {
         if !self.find_client(requests, frame) {
             self.shared.count().dropped += 1;
@@ -325,7 +325,7 @@ impl Worker {
         let metadata = connection
             .metadata
             .get_or_insert_with(|| requests.metadata().ok().flatten().unwrap_or_default());
-        let request = Request::new(frame, metadata, requests);
+        let request = RequestView::new(frame, metadata, requests);
         let mut reply =
             Reply::new(&mut connection.responses, requests, self.shared.requests.over());
         self.shared.count().requests += 1;

@@ -8,42 +8,42 @@ use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 /// A frame, read where the writer put it. Dropping it releases its space.
-pub struct Frame<'r> {
+pub struct FrameView<'r> {
     core: &'r Arc<Core>,
     taken: Taken,
 }
 
-debug_line!(Frame<'_>, "Frame", |frame| sequence: frame.sequence(), len: frame.len());
+debug_line!(FrameView<'_>, "FrameView", |frame| sequence: frame.sequence(), len: frame.len());
 
-impl<'r> Frame<'r> {
+impl<'r> FrameView<'r> {
     #[inline]
     pub(super) fn new(core: &'r Arc<Core>, taken: Taken) -> Self {
         Self { core, taken }
     }
 
     /// The same frame, free of the reader's borrow: it may outlive the reader. Nothing is copied.
-    pub fn into_owned(self) -> OwnedFrame {
+    pub fn into_owned(self) -> OwnedFrameView {
         let this = ManuallyDrop::new(self);
-        OwnedFrame { core: Arc::clone(this.core), taken: this.taken.transfer() }
+        OwnedFrameView { core: Arc::clone(this.core), taken: this.taken.transfer() }
     }
 }
 
-impl Drop for Frame<'_> {
+impl Drop for FrameView<'_> {
     #[inline]
     fn drop(&mut self) {
         self.core.release(&self.taken);
     }
 }
 
-/// As [`Frame`], but it may outlive the reader that read it.
-pub struct OwnedFrame {
+/// As [`FrameView`], but it may outlive the reader that read it.
+pub struct OwnedFrameView {
     core: Arc<Core>,
     taken: Taken,
 }
 
-debug_line!(OwnedFrame, "OwnedFrame", |frame| sequence: frame.sequence(), len: frame.len());
+debug_line!(OwnedFrameView, "OwnedFrameView", |frame| sequence: frame.sequence(), len: frame.len());
 
-impl OwnedFrame {
+impl OwnedFrameView {
     /// The same frame under the number of the request that it responds to.
     pub(in crate::v1) fn renumbered(mut self, number: u64) -> Self {
         self.taken.sequence = number;
@@ -51,7 +51,7 @@ impl OwnedFrame {
     }
 }
 
-impl Drop for OwnedFrame {
+impl Drop for OwnedFrameView {
     fn drop(&mut self) {
         self.core.release(&self.taken);
     }
@@ -103,5 +103,5 @@ macro_rules! frame_methods {
     };
 }
 
-frame_methods!(Frame<'_>);
-frame_methods!(OwnedFrame);
+frame_methods!(FrameView<'_>);
+frame_methods!(OwnedFrameView);

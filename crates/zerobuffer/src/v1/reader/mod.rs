@@ -3,7 +3,7 @@
 mod core;
 mod frames;
 
-pub use frames::{Frame, OwnedFrame};
+pub use frames::{FrameView, OwnedFrameView};
 
 use self::core::Core;
 use super::attach;
@@ -192,10 +192,10 @@ impl Reader {
     /// [`Error::ProtocolViolation`] if a peer broke the protocol, from then on at every call;
     /// [`Error::Closed`], [`Error::WrongProcess`].
     #[inline]
-    pub fn read_frame(&self, timeout: impl Into<Option<Duration>>) -> Result<Frame<'_>> {
+    pub fn read_frame(&self, timeout: impl Into<Option<Duration>>) -> Result<FrameView<'_>> {
         let deadline = Deadline::after(timeout.into().unwrap_or(Duration::MAX));
         let taken = self.core.read(&deadline, None)?;
-        Ok(Frame::new(&self.core, taken))
+        Ok(FrameView::new(&self.core, taken))
     }
 
     /// The most bytes of a frame that fits wherever the ring stands (rules R1 and R2).
@@ -208,9 +208,9 @@ impl Reader {
         &self,
         timeout: Duration,
         stop: &AtomicBool,
-    ) -> Result<Frame<'_>> {
+    ) -> Result<FrameView<'_>> {
         let taken = self.core.read(&Deadline::after(timeout), Some(stop))?;
-        Ok(Frame::new(&self.core, taken))
+        Ok(FrameView::new(&self.core, taken))
     }
 
     /// A copy of the metadata; `None` if the writer has set none. Look after the first frame: writers
