@@ -122,9 +122,9 @@ impl Call {
 
     /// Ends with what went wrong first.
     fn fail(mut self, error: Error) {
-        let error = match error {
-            Error::Closed => error,
-            error => self.first_error.take().unwrap_or(error),
+        let error = match self.first_error.take() {
+            Some(first) => first.unless_closed(error),
+            None => error,
         };
         self.finish(Err(error));
     }

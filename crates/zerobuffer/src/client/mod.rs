@@ -342,7 +342,7 @@ impl Client {
     /// With [`ClientConfig::resend_not_started`], a server that goes away before it takes the request
     /// is waited for, within `timeout`, and the request sent again, unless other requests are in
     /// flight on this client: then the error says so, and [`reconnect`](Self::reconnect) tells what
-    /// became of all of them.
+    /// became of all of them. If no other server comes in time, the error is that of the first one's end.
     ///
     /// # Errors
     /// As [`send_request`](Self::send_request) and [`receive_response`](Self::receive_response).

@@ -32,7 +32,9 @@ impl Client {
                 None => call(channel, data, &deadline),
             };
             match outcome {
-                Err(error) if self.may_resend(&error) => self.reconnect_by(&deadline)?,
+                Err(error) if self.may_resend(&error) => {
+                    self.reconnect_by(&deadline).map_err(|next| error.unless_closed(next))?
+                }
                 outcome => return outcome,
             };
         }
@@ -52,7 +54,9 @@ impl Client {
             let sent = channel.send(data, &deadline, Patience::None);
             let received = sent.and_then(|number| channel.receive_or_cancel(number, &deadline));
             match received {
-                Err(error) if self.may_resend(&error) => self.reconnect_by(&deadline)?,
+                Err(error) if self.may_resend(&error) => {
+                    self.reconnect_by(&deadline).map_err(|next| error.unless_closed(next))?
+                }
                 received => return received.map(Response::of_two_buffers),
             };
         }
@@ -167,6 +171,14 @@ pub(super) fn is_not_started(error: &Error) -> bool {
             request.is_none_or(|request| request.state == RequestState::NotStarted)
         }
         _ => false,
+    }
+}
+
+impl Error {
+    /// The error of a request that was to be sent again, which failed with `next`: what became of the request,
+    /// unless the client was closed meanwhile.
+    pub(super) fn unless_closed(self, next: Self) -> Self {
+        if matches!(next, Self::Closed) { next } else { self }
     }
 }
 

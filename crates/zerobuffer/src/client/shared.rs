@@ -370,7 +370,8 @@ impl SharedClient {
             match outcome {
                 Ok(response) => return Ok(response),
                 Err(error) if self.inner.config.resend_not_started && is_not_started(&error) => {
-                    self.replace_failed(&connection, &deadline, &|| false)?;
+                    let replaced = self.replace_failed(&connection, &deadline, &|| false);
+                    replaced.map_err(|next| error.unless_closed(next))?;
                 }
                 Err(error) => return Err(error),
             }

@@ -277,7 +277,7 @@ fn who_reconnects_second_waits_no_longer_than_its_own_timeout() {
         let mut server = std::thread::scope(|scope| {
             let first = scope.spawn(|| client.reconnect(LONG).map(drop));
             until_reconnecting(&client);
-            fails(client.call(b"x", Duration::from_millis(20)), ErrorKind::Timeout);
+            fails(client.call(b"x", Duration::from_millis(20)), ErrorKind::PeerClosed);
             let server = inverting(t.name());
             first.join().unwrap().unwrap();
             server

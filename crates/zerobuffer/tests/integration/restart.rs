@@ -4,7 +4,10 @@ use crate::harness::{LONG, SOON, eventually, fails, scene};
 use crate::peer::{Op, edited, op};
 use crate::work;
 use std::time::Duration;
-use zerobuffer::{ClientConfig, Error, ErrorKind, LostRequest, RequestLayout, RequestState};
+use zerobuffer::{
+    ClientConfig, Error, ErrorKind, LostRequest, OwnedResponse, RequestLayout, RequestState,
+    Response,
+};
 
 fn resending() -> ClientConfig {
     ClientConfig::new().resend_not_started(true)
@@ -307,5 +310,40 @@ fn threads_keep_calling_across_five_kills() {
         });
         drop(client);
         server.unwrap().stop();
+    });
+}
+
+/// What became of the request is worth more than why there is no other server.
+#[test]
+fn a_call_whose_server_does_not_come_back_in_time_ends_with_its_first_error() {
+    scene(|t| {
+        let timeout = Duration::from_millis(100);
+        let without_server = || {
+            let server = t.own_server(4096);
+            let client = t.client_with(resending());
+            drop(server);
+            client
+        };
+        let first = |outcome: Result<OwnedResponse, Error>| {
+            let error = fails(outcome, ErrorKind::PeerClosed);
+            let state = error.lost_request().map(|lost| lost.state);
+            assert_eq!(state, Some(RequestState::NotStarted));
+        };
+        let mut client = without_server();
+        first(client.call(b"request", timeout).map(Response::into_owned));
+        let client = without_server().into_shared();
+        first(client.call(b"request", timeout));
+        let client = without_server().into_shared();
+        let (done, outcomes) = std::sync::mpsc::channel();
+        client.start_call(b"request", timeout, move |outcome| done.send(outcome).unwrap()).unwrap();
+        first(outcomes.recv_timeout(LONG).unwrap());
+        // What was closed meanwhile is closed.
+        let client = without_server().into_shared();
+        std::thread::scope(|scope| {
+            let call = scope.spawn(|| client.call(b"request", LONG));
+            eventually("the call is sent", || client.in_flight() == 1);
+            client.close();
+            fails(call.join().unwrap(), ErrorKind::Closed);
+        });
     });
 }
