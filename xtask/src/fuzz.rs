@@ -37,7 +37,7 @@ pub(crate) fn run(seconds: u32) -> Result<()> {
         std::fs::create_dir_all(&found).context("target/ can be written").map(|()| command)
     });
     together("fuzzing", commands.collect::<Result<Vec<_>>>()?)?;
-    ensure!(Path::new(&program).exists(), "the fuzzer is gone");
+    ensure!(Path::new(&program).exists(), "the fuzzer does not exist any more");
     Ok(())
 }
 

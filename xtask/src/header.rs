@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 const HEADER: &str = "include/zerobuffer.h";
 
-/// Makes the header anew.
+/// Writes the header again.
 pub(crate) fn write() -> Result<()> {
     let path = folder()?.join(HEADER);
     std::fs::write(&path, generate()?).with_context(|| format!("cannot write {}", path.display()))

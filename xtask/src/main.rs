@@ -57,9 +57,9 @@ enum Task {
     Documents,
     /// References to sections, and links, in all texts.
     Texts,
-    /// Make the C header anew from the sources of the C interface.
+    /// Write the C header from the sources of the C interface.
     Header,
-    /// The tests against the deployed peer of version 1, which is installed under target/.
+    /// The tests against the existing Python package of version 1, which is installed under target/.
     Interop,
     /// The C# binding, with the .NET SDK, which is put under target/.
     Csharp,

@@ -19,7 +19,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     // That a property fails is enough; the smallest case is not looked for.
     unit.env("PROPTEST_MAX_SHRINK_ITERS", "1");
     unit.args(arguments).args(["--", "--", "v2::", "wait::", "liveness::", "tenure::"]);
-    // Mutants that are missed are no failure of this step: the next one looks at them again.
+    // Mutants that are missed do not fail this step: the next one tries them again.
     let _ = step("mutants against unit tests", unit);
     let mut missed = cargo(
         "mutants -p zerobuffer --timeout 300 --iterate --cargo-arg=--test=integration -o target/mutants",

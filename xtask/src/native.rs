@@ -96,7 +96,7 @@ fn configure(source: &Path, build: &Path, options: &[&str]) -> Result<()> {
     step(&format!("build {name}"), cmake.arg("--build").arg(build).arg("-j2"))
 }
 
-/// Builds the binding with its tests, and installs it for the tests that look at it from outside.
+/// Builds the binding with its tests, and installs it for the tests that use the installed one.
 fn install() -> Result<PathBuf> {
     let (build, prefix) = (folder("build")?, folder("prefix")?);
     let options = [

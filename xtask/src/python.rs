@@ -1,5 +1,4 @@
-//! Virtual environments of Python; first of all that of the deployed version 1 peer that is tested
-//! against.
+//! Virtual environments of Python; first of all the one with the existing package of version 1.
 
 use crate::packages::apt_install;
 use crate::run::root;

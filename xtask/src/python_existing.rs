@@ -37,7 +37,7 @@ const SUITE: [&str; 8] = [
     "test_zerobuffer.py",
 ];
 
-/// Its tests that are not run: two fail with the existing package as well, the others look at private
+/// Its tests that are not run: two fail with the existing package as well, the others use private
 /// attributes of its objects (`Reader._oieb`, `Writer._closed`, `ImmutableDuplexServer._response_writer`).
 const LEFT_OUT: [&str; 9] = [
     "test_immutable_duplex_server.py::TestMetadataInitialization::test_server_reads_metadata_on_connection",
@@ -93,7 +93,7 @@ fn suite(wheels: &Wheels) -> Result<()> {
     let name = "the existing Python package's own tests";
     let failed = folder.join(".pytest_cache/v/cache/lastfailed");
     let _ = std::fs::remove_file(&failed);
-    // Some look at the clock, on whatever else this machine does. A run that was not at its end, since it
+    // Some depend on the clock, and fail on a busy machine. A run that was not at its end, since it
     // crashed, names none that have failed, and is no matter of the clock.
     step(name, &mut pytest).or_else(|error| match failed.exists() {
         true => step(name, pytest.arg("--last-failed")),

@@ -20,7 +20,7 @@ pub(crate) fn built() -> Result<PathBuf> {
     Ok(python)
 }
 
-/// The tests of the package, with programs that were written for the deployed one among them.
+/// The tests of the package, among them programs that were written for the existing package.
 pub(crate) fn test() -> Result<()> {
     let python = built()?;
     let mut pytest = Command::new(&python);

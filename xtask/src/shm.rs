@@ -52,7 +52,7 @@ impl Snapshot {
 
     fn new_names(&self) -> Result<Vec<String>> {
         let mut new: Vec<_> = names()?.difference(&self.names).cloned().collect();
-        new.retain(|name| self.private || is_ours(name));
+        new.retain(|name| self.private || is_of_library(name));
         Ok(new)
     }
 }
@@ -80,7 +80,7 @@ pub(crate) fn outlive_interruption() -> Result<()> {
     }
     if status.code().is_none() {
         let mut left: Vec<_> = names()?.difference(&before).cloned().collect();
-        left.retain(|name| is_ours(name));
+        left.retain(|name| is_of_library(name));
         eprintln!("interrupted ({status}); in shared memory since then: {left:?}");
     }
     std::process::exit(status.code().unwrap_or(1));
@@ -107,7 +107,7 @@ fn own_folders() -> bool {
 /// The paths of everything in shared memory.
 fn names() -> Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
-    // Lock files are looked at by the tests themselves: one of a killed reader may stay for an hour.
+    // The tests check lock files themselves: one of a killed reader may stay for an hour.
     let folder = Path::new(FOLDERS[0]);
     for entry in folder.read_dir().with_context(|| folder.display().to_string())? {
         names.insert(entry?.path().display().to_string());
@@ -115,9 +115,9 @@ fn names() -> Result<BTreeSet<String>> {
     Ok(names)
 }
 
-/// Whether an object bears a name that the library gives. A buffer of version 1 is called whatever its
-/// user likes, but the library never leaves one without its semaphores.
-fn is_ours(path: &str) -> bool {
+/// Whether an object has a name that the library gives. The name of a version 1 buffer is its user's
+/// choice, but the library never leaves one without its semaphores.
+fn is_of_library(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default();
     name.ends_with("_duplex") || name.starts_with("sem.sem-")
 }

@@ -60,11 +60,11 @@ pub(crate) fn lint() -> Result<()> {
     step("documentation", doc)
 }
 
-/// Version 1 against the peer that others have deployed.
+/// Version 1 against the existing Python package.
 pub(crate) fn interop() -> Result<()> {
     let mut test = cargo("test -p zerobuffer --features interop --test v1_interop");
     test.env("ZEROBUFFER_V1_PYTHON", python::v1_venv()?);
-    step("version 1 against the deployed Python peer", test)
+    step("version 1 against the existing Python package", test)
 }
 
 /// The loom models, negative controls among them.

@@ -14,7 +14,7 @@ pub(crate) fn test() -> Result<()> {
     litmus()
 }
 
-/// What a test looks at system calls with; the test says so if it is not there.
+/// The tool with which a test traces system calls; the test says so if it is missing.
 pub(crate) fn install_tools() {
     if Command::new("strace").arg("--version").output().is_err() {
         let _ = apt_install(&["strace"]);

@@ -54,7 +54,7 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Serve a filter on a channel until Ctrl-C or SIGTERM
     Serve(ServeArgs),
-    /// Send a picture or raw bytes to a server, and write the answer
+    /// Send a picture or raw bytes to a server, and write the response
     Call(CallArgs),
     /// Write frames with a known pattern into a version 1 buffer
     Writer(WriterArgs),
@@ -136,7 +136,7 @@ pub(crate) struct ServeArgs {
     /// Permissions of the channel's objects, in octal: 660 for the group, 666 for every user [default: 600]
     #[arg(long, value_name = "OCTAL", value_parser = parse_mode)]
     pub(crate) mode: Option<u32>,
-    /// With --two-buffers: the user that the clients run as, who own the buffers for answers [default: this user]
+    /// With --two-buffers: the user that the clients run as, who own the buffers for responses [default: this user]
     #[arg(long, value_name = "UID", requires = "two_buffers")]
     pub(crate) owner: Option<u32>,
     /// Stop as well when standard input ends: for a program that starts this one through a pipe
@@ -172,22 +172,22 @@ pub(crate) struct CallArgs {
     /// Size of each frame of --raw, in pixels and channels: 1 gray, 3 RGB, 4 RGBA; frames follow each other to the end
     #[arg(long, value_name = "WxHxC", value_parser = parse_shape, conflicts_with = "image")]
     pub(crate) size: Option<Shape>,
-    /// Where the answer goes: .png or .jpg for --image; - is standard output for --raw
+    /// Where the response goes: .png or .jpg for --image; - is standard output for --raw
     #[arg(long, value_name = "OUT")]
     pub(crate) out: PathBuf,
-    /// Send the request so many times; all answers must be equal
+    /// Send the request so many times; all responses must be equal
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) repeat: u64,
     /// How long to wait for a server that is not there yet, or serves somebody else
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = parse_seconds)]
     pub(crate) wait: Duration,
-    /// How long to wait for room and for the answer, each time
+    /// How long to wait for room and for the response, each time
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse_seconds)]
     pub(crate) timeout: Duration,
     /// The user that the server runs as [default: this user]
     #[arg(long, value_name = "UID")]
     pub(crate) owner: Option<u32>,
-    /// Over two buffers: permissions of the buffer for answers, in octal, for a server of another user [default: 600]
+    /// Over two buffers: permissions of the buffer for responses, in octal, for a server of another user [default: 600]
     #[arg(long, value_name = "OCTAL", value_parser = parse_mode)]
     pub(crate) mode: Option<u32>,
 }

@@ -118,7 +118,7 @@ impl Scene {
         if letters || below { [1.0, 0.97, 0.90] } else { colour }
     }
 
-    /// A card with what nobody should read, inside of the band that `redact` blackens by itself.
+    /// A card with a text to hide, inside of the band that `redact` blackens by default.
     fn card(&self, x: f32, y: f32, under: Colour) -> Colour {
         let (left, right, top, bottom) = (0.33 * self.aspect, 0.67 * self.aspect, 0.63, 0.73);
         let (half_x, half_y, round) = ((right - left) / 2.0, (bottom - top) / 2.0, 0.015);

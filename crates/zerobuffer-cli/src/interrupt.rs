@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Between two looks at whether somebody has pressed Ctrl-C.
+/// Between two checks whether Ctrl-C was pressed.
 pub(crate) const SLICE: Duration = Duration::from_millis(100);
 
 /// Whether one of the signals has come that end a program.

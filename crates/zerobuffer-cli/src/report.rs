@@ -83,7 +83,7 @@ pub(crate) fn write_stdout(bytes: &[u8]) -> Result<(), Failure> {
     }
 }
 
-/// Writes to standard error, and gives up quietly if that is closed.
+/// Writes to standard error; quietly does nothing if that is closed.
 pub(crate) fn write_stderr(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }

@@ -90,7 +90,7 @@ pub(crate) fn run(bytes: &[u8]) {
             4 => {
                 client.cancel(sequence);
             }
-            // The answer to a request, as a server would give it, of any length and status.
+            // The response to a request, as a server would give it, of any length and status.
             5 => {
                 let slot = 4096 + usize::from(input.byte()) % 16 * 64;
                 impostor.write(slot, u64::from(input.byte()));

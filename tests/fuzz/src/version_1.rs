@@ -31,7 +31,7 @@ impl Memory {
 
 fn reader_in(memory: &Memory, name: &str) -> v1::Reader {
     let files = ["w", "r"].map(|which| format!("sem.sem-{which}-{name}"));
-    // Once: a reader that goes removes them by itself.
+    // Once: a reader that closes removes them.
     static ONCE: Once = Once::new();
     ONCE.call_once(|| remove_at_exit(&files));
     let config = v1::ReaderConfig::new(BufferConfig::new(64, PAYLOAD));
@@ -60,7 +60,7 @@ pub(crate) fn writer(bytes: &[u8]) {
             0 | 1 => drop(writer.write_frame(&vec![3; place * 2])),
             2 => drop(writer.set_metadata(&vec![4; place % 80])),
             3 => memory.write(place % (192 / 8) * 8, input.word()),
-            // The reader gives everything back.
+            // The reader releases everything.
             _ => {
                 memory.write(0x28, PAYLOAD as u64);
                 memory.write(0x38, u64::from(choice) * 2);

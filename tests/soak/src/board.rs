@@ -1,5 +1,5 @@
 //! A file that all processes of a lane map: what was killed when, and which requests a handler has seen.
-//! What is stored here survives the kill of whoever stored it.
+//! What a process stores here survives its kill.
 #![allow(unsafe_code)]
 
 use anyhow::{Context, Result};
@@ -77,7 +77,7 @@ impl Board {
         self.store(KILLS + life as usize % LIVES, now);
     }
 
-    /// A server is about to be stopped in good order.
+    /// A server is about to be stopped cleanly.
     pub(crate) fn stop_server(&self, life: u64, now: u64) {
         self.store(STOPS + life as usize % LIVES, now);
     }
@@ -87,7 +87,7 @@ impl Board {
         self.load(KILLS + life as usize % LIVES)
     }
 
-    /// When the server was stopped in good order; 0 if it was not.
+    /// When the server was stopped cleanly; 0 if it was not.
     pub(crate) fn stopped_at(&self, life: u64) -> u64 {
         self.load(STOPS + life as usize % LIVES)
     }

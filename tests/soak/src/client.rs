@@ -5,7 +5,7 @@ use crate::board::Board;
 use crate::delay::now;
 use crate::desk::Desk;
 use crate::server::{metadata_of_client, strategy};
-use crate::tell::{News, violation};
+use crate::tell::{Message, violation};
 use crate::{crowd, session};
 use anyhow::Result;
 use clap::Args;
@@ -51,7 +51,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     });
     let desk = Desk::new(Board::open(&options.board)?, options.life, told_to_end);
     let before = Census::of_process(&options.channel);
-    News::Ready.tell();
+    Message::Ready.tell();
     let mut rng = fastrand::Rng::with_seed(options.seed);
     let began = now();
     let config = ClientConfig::new()
@@ -61,7 +61,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .metadata(metadata_of_client(options.life))
         .resend_not_started(options.resend);
     if let Some(client) = desk.connect(&options.channel, &config) {
-        News::Attached(now() - began.max(desk.board.client_end())).tell();
+        Message::Attached(now() - began.max(desk.board.client_end())).tell();
         if options.crowd {
             crowd::run(&desk, client.into_shared(), &mut rng);
         } else {
@@ -71,7 +71,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     desk.tell_counts();
     match before.changes(|| Census::of_process(&options.channel)) {
         Some(changes) => violation(format!("client {} has leaked: {changes}", options.life)),
-        None => News::Unchanged.tell(),
+        None => Message::Unchanged.tell(),
     }
     Ok(())
 }

@@ -39,7 +39,7 @@ fn work(desk: &Desk, client: &SharedClient, mut rng: fastrand::Rng, life: &Atomi
                 life.fetch_max(server, Ordering::Relaxed);
             }
             Err(Error::HandlerFailed { message, .. }) => desk.refused(&sent, &message),
-            Err(Error::Timeout { .. } | Error::Full { .. }) => desk.given_up(&sent, timeout),
+            Err(Error::Timeout { .. } | Error::Full { .. }) => desk.timed_out(&sent, timeout),
             Err(error) if error.kind() == ErrorKind::NotRunning && timeout < LONG => {}
             Err(error) if error.kind() == ErrorKind::Busy && timeout < LONG => {}
             Err(error) => {
@@ -47,7 +47,7 @@ fn work(desk: &Desk, client: &SharedClient, mut rng: fastrand::Rng, life: &Atomi
                     violation(format!("unexpected: {error:?}"));
                     return;
                 }
-                desk.server_is_gone(&error, known, false, began);
+                desk.server_ended(&error, known, false, began);
                 if let Some(lost) = error.lost_request() {
                     desk.lost(&sent, lost);
                 }

@@ -3,7 +3,7 @@
 use crate::board::{Board, Handled};
 use crate::delay::{Delay, now};
 use crate::request::{Op, Sent};
-use crate::tell::{News, violation};
+use crate::tell::{Message, violation};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -77,7 +77,7 @@ impl Desk {
         Sent::new(id, op, pause, len, rng)
     }
 
-    /// An answer has come: is it the right one, and did its handler run once, to its end? Returns the
+    /// A response has come: is it the right one, and did its handler run once, to its end? Returns the
     /// number of the server.
     pub(crate) fn answered(&self, sent: &Sent, answer: &[u8]) -> u64 {
         let checked = sent.check(answer);
@@ -130,8 +130,8 @@ impl Desk {
         self.counts.add(what);
     }
 
-    /// A request was given up at its deadline.
-    pub(crate) fn given_up(&self, sent: &Sent, timeout: Duration) {
+    /// A request was cancelled at its deadline.
+    pub(crate) fn timed_out(&self, sent: &Sent, timeout: Duration) {
         let handled = self.board.handled(sent.id);
         if handled.begun > 1 {
             violation(format!("request {:#x} was {handled:?}", sent.id));
@@ -142,10 +142,10 @@ impl Desk {
                 sent.id
             ));
         }
-        self.counts.add("given up at the deadline");
+        self.counts.add("cancelled at the deadline");
     }
 
-    /// A request was given up by the client itself.
+    /// The client cancelled a request.
     pub(crate) fn cancelled(&self) {
         self.counts.add("cancelled");
     }
@@ -177,12 +177,12 @@ impl Desk {
             violation(format!("{what} came {late:?} late, the machine was late by {machine:?}"));
         }
         let (by, machine) = (late.as_nanos() as u64, machine.as_nanos() as u64);
-        News::Late { by, machine, what: what.to_owned() }.tell();
+        Message::Late { by, machine, what: what.to_owned() }.tell();
     }
 
     /// A call, begun at `began`, has failed because the server of number `life` (or a later one, if
-    /// the number is not known exactly) is gone. Is it, and was that said in time?
-    pub(crate) fn server_is_gone(&self, error: &Error, life: u64, exactly: bool, began: u64) {
+    /// the number is not known exactly) has ended. Has it, and was that reported in time?
+    pub(crate) fn server_ended(&self, error: &Error, life: u64, exactly: bool, began: u64) {
         let end = now();
         let lives = if exactly { life..=life } else { life..=self.board.server_life() };
         let died = error.kind() == ErrorKind::PeerDied;
@@ -193,7 +193,7 @@ impl Desk {
         };
         // Only who was waiting when it happened can tell how long it took.
         if died && began < *first && times.len() == 1 {
-            News::Death(end - first).tell();
+            Message::Death(end - first).tell();
         }
         if died && exactly {
             let since = began.max(*first);
@@ -225,7 +225,7 @@ impl Counts {
 
     fn flush(counts: &mut Vec<(&'static str, u64)>) {
         for (what, count) in counts.drain(..) {
-            News::Count(what.to_owned(), count).tell();
+            Message::Count(what.to_owned(), count).tell();
         }
     }
 }

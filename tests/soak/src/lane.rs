@@ -6,12 +6,12 @@ use crate::desk;
 use crate::objects;
 use crate::process::Process;
 use crate::report::Report;
-use crate::tell::News;
+use crate::tell::Message;
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Longer without an answer is a hang.
+/// Longer without a response is a hang.
 const HANG: Duration = Duration::from_secs(40);
 
 /// What every lane's channel name begins with.
@@ -63,7 +63,7 @@ struct Lane<'p> {
     client_life: u64,
     kills: u64,
     start: Instant,
-    /// How many answers there were, and since when there have been no more.
+    /// How many responses there were, and since when there have been no more.
     progress: (u64, Instant),
 }
 
@@ -94,7 +94,7 @@ impl<'p> Lane<'p> {
             self.sleep();
             self.check();
             let event = self.next_event();
-            self.carry_out(event);
+            self.perform(event);
         }
         // A last pair shows that everything still works, and leaves nothing.
         self.start_what_is_missing()?;
@@ -155,7 +155,7 @@ impl<'p> Lane<'p> {
         }
     }
 
-    fn carry_out(&mut self, event: Event) {
+    fn perform(&mut self, event: Event) {
         match event {
             Event::Kill(side) => self.kill(side),
             Event::KillBoth(Side::Server) => {
@@ -240,8 +240,8 @@ impl<'p> Lane<'p> {
             Side::Server => self.board.kill_server(self.server_life, now()),
             Side::Client => self.board.end_client(now()),
         }
-        let (news, oddly) = process.kill();
-        self.judge(side, news, oddly);
+        let (messages, oddly) = process.kill();
+        self.judge(side, messages, oddly);
         self.kills += 1;
         self.report.count("kills", 1);
     }
@@ -253,17 +253,17 @@ impl<'p> Lane<'p> {
             Side::Client => self.board.end_client(now()),
         }
         // A client that has no server tries for as long as one call may take.
-        let (news, oddly) = process.stop(desk::LONG * 2);
-        if oddly.is_none() && !news.contains(&News::Unchanged) {
-            self.violation(&format!("the {side:?} ended without a word: {news:?}"));
+        let (messages, oddly) = process.stop(desk::LONG * 2);
+        if oddly.is_none() && !messages.contains(&Message::Unchanged) {
+            self.violation(&format!("the {side:?} ended without its report: {messages:?}"));
         }
-        self.judge(side, news, oddly);
-        self.report.count("orderly stops", 1);
+        self.judge(side, messages, oddly);
+        self.report.count("clean stops", 1);
     }
 
-    fn judge(&self, side: Side, news: Vec<News>, oddly: Option<String>) {
-        for news in news {
-            self.note(side, news);
+    fn judge(&self, side: Side, messages: Vec<Message>, oddly: Option<String>) {
+        for message in messages {
+            self.note(side, message);
         }
         if let Some(end) = oddly {
             self.violation(&format!("the {side:?} ended unexpectedly: {end}"));
@@ -272,21 +272,21 @@ impl<'p> Lane<'p> {
 
     fn hear(&mut self) {
         for side in [Side::Server, Side::Client] {
-            let news = self.process(side).as_ref().map(Process::news).unwrap_or_default();
-            for news in news {
-                self.note(side, news);
+            let messages = self.process(side).as_ref().map(Process::messages).unwrap_or_default();
+            for message in messages {
+                self.note(side, message);
             }
         }
     }
 
-    fn note(&self, side: Side, news: News) {
-        match news {
-            News::Violation(text) => self.violation(&format!("{side:?}: {text}")),
-            News::Ready | News::Unchanged => {}
-            News::Attached(ns) => self.report.record("attach", ns),
-            News::Death(ns) => self.report.record("death notice", ns),
-            News::Count(what, count) => self.report.count(&what, count),
-            News::Late { by, machine, what } => self.report.late(by, machine, &what),
+    fn note(&self, side: Side, message: Message) {
+        match message {
+            Message::Violation(text) => self.violation(&format!("{side:?}: {text}")),
+            Message::Ready | Message::Unchanged => {}
+            Message::Attached(ns) => self.report.record("attach", ns),
+            Message::Death(ns) => self.report.record("death notice", ns),
+            Message::Count(what, count) => self.report.count(&what, count),
+            Message::Late { by, machine, what } => self.report.late(by, machine, &what),
         }
     }
 
@@ -297,7 +297,7 @@ impl<'p> Lane<'p> {
         for side in [Side::Server, Side::Client] {
             if let Some(end) = self.process(side).as_mut().and_then(Process::has_ended) {
                 self.process(side).take();
-                self.violation(&format!("the {side:?} ended by itself: {end}"));
+                self.violation(&format!("the {side:?} ended unasked: {end}"));
             }
         }
         if let Some((file, tokens)) = objects::fullest_semaphore(&self.name)

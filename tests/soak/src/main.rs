@@ -1,16 +1,16 @@
 //! Random kills with restarts, for as long as one likes: `cargo xtask soak`.
 //!
 //! Some channels ("lanes") are kept busy by a server process and a client process each. At random
-//! moments one of them, or both, is killed with SIGKILL, stopped in good order, or held up with SIGSTOP,
-//! and started again. Whoever survives says what it saw, and everything that it saw is judged:
+//! moments one of them, or both, is killed with SIGKILL, stopped cleanly, or held up with SIGSTOP,
+//! and started again. The surviving processes report what they saw, and every report is judged:
 //!
 //! | promise | how it is judged |
 //! |---|---|
-//! | every answer is f of its own request, whole | all bytes are compared with what the client computes itself; the handler has checked the request's checksum before |
-//! | no answer without a handler that ran to its end | the handler's last act is a proof in the answer, and a mark in the journal |
+//! | every response is f of its own request, whole | all bytes are compared with what the client computes itself; the handler has checked the request's checksum before |
+//! | no response without a handler that ran to its end | the handler's last act is a proof in the response, and a mark in the journal |
 //! | answered at most once, handled at most once | the client's list of requests in flight; the journal, also for requests that were sent again after a restart |
 //! | `NotStarted`: the handler never saw it | the journal, which is mapped from a file and survives the kill |
-//! | nothing is lost unseen | each request ends in an answer, an error that names it, or a report of `reconnect` |
+//! | nothing is lost unseen | each request ends in a response, an error that names it, or a report of `reconnect` |
 //! | every call is back by its deadline | δ is 100 ms, and twice what the machine itself was late by at that moment is granted on top, as two processes have to run one after the other: one thread per CPU measures that (`delay`), and whatever needed the grant is listed |
 //! | a death is reported if there was one, and only then | the controller notes each kill before it sends the signal |
 //! | semaphores hold two tokens at the most | their files, before every kill |
@@ -75,7 +75,7 @@ struct Run {
     /// At least so long.
     #[arg(long, default_value_t = 0.0)]
     minutes: f64,
-    /// The plan of a former run.
+    /// The plan of a previous run.
     #[arg(long)]
     seed: Option<u64>,
     /// Channels at the same time.
@@ -89,7 +89,7 @@ struct Run {
 /// What this program is to be in a child process.
 #[derive(Subcommand)]
 enum Role {
-    /// Measures how soon a waiting client knows of its server's death, and what waiting costs.
+    /// Measures how soon a waiting client learns of its server's death, and what waiting costs.
     Notice(notice::Options),
     #[command(hide = true)]
     Server(server::Options),

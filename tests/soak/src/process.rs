@@ -1,7 +1,7 @@
 //! Child processes: how they are started, heard, held up and ended.
 #![allow(unsafe_code)]
 
-use crate::tell::News;
+use crate::tell::Message;
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 use std::io::{BufRead, BufReader};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 pub(crate) struct Process {
     child: Child,
     stdin: Option<ChildStdin>,
-    news: Receiver<News>,
+    messages: Receiver<Message>,
 }
 
 impl Process {
@@ -43,14 +43,14 @@ impl Process {
         }
         let mut child = command.spawn().context("a child process")?;
         let stdout = BufReader::new(child.stdout.take().context("piped")?);
-        let (sender, news) = channel();
+        let (sender, messages) = channel();
         std::thread::spawn(move || {
             for line in stdout.lines().map_while(Result::ok) {
-                let unknown = || News::Violation(format!("a child says {line:?}"));
-                let _ = sender.send(News::parse(&line).unwrap_or_else(unknown));
+                let unknown = || Message::Violation(format!("a child says {line:?}"));
+                let _ = sender.send(Message::parse(&line).unwrap_or_else(unknown));
             }
         });
-        Ok(Self { stdin: child.stdin.take(), child, news })
+        Ok(Self { stdin: child.stdin.take(), child, messages })
     }
 
     fn signal(&self, signal: Signal) {
@@ -72,21 +72,21 @@ impl Process {
     }
 
     /// What was told since the last time.
-    pub(crate) fn news(&self) -> Vec<News> {
-        self.news.try_iter().collect()
+    pub(crate) fn messages(&self) -> Vec<Message> {
+        self.messages.try_iter().collect()
     }
 
-    /// How the process has ended by itself, if it has.
+    /// How the process has ended unasked, if it has.
     pub(crate) fn has_ended(&mut self) -> Option<String> {
         self.child.try_wait().ok().flatten().map(|status| status.to_string())
     }
 
-    /// SIGKILL. Returns the last news, and how it ended if that was not by this signal.
-    pub(crate) fn kill(mut self) -> (Vec<News>, Option<String>) {
+    /// SIGKILL. Returns the last messages, and how it ended if that was not by this signal.
+    pub(crate) fn kill(mut self) -> (Vec<Message>, Option<String>) {
         self.signal(Signal::KILL);
         let status = self.child.wait();
         let killed = status.as_ref().is_ok_and(|s| s.signal() == Some(Signal::KILL.as_raw()));
-        (self.news.iter().collect(), (!killed).then(|| format!("{status:?}")))
+        (self.messages.iter().collect(), (!killed).then(|| format!("{status:?}")))
     }
 
     /// Holds the process up.
@@ -96,15 +96,15 @@ impl Process {
         self.signal(Signal::CONT);
     }
 
-    /// Asks the process to end in good order. Returns the last news, and how it ended if not well.
-    pub(crate) fn stop(mut self, patience: Duration) -> (Vec<News>, Option<String>) {
+    /// Asks the process to end cleanly. Returns the last messages, and how it ended if not well.
+    pub(crate) fn stop(mut self, patience: Duration) -> (Vec<Message>, Option<String>) {
         drop(self.stdin.take());
         let start = Instant::now();
         loop {
             match self.child.try_wait() {
                 Ok(Some(status)) => {
                     let bad = (!status.success()).then(|| status.to_string());
-                    return (self.news.iter().collect(), bad);
+                    return (self.messages.iter().collect(), bad);
                 }
                 Ok(None) if start.elapsed() < patience => {
                     std::thread::sleep(Duration::from_millis(1));
@@ -113,7 +113,7 @@ impl Process {
                     self.signal(Signal::KILL);
                     let _ = self.child.wait();
                     let text = format!("does not end within {patience:?}: {outcome:?}");
-                    return (self.news.iter().collect(), Some(text));
+                    return (self.messages.iter().collect(), Some(text));
                 }
             }
         }

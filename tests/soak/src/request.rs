@@ -1,4 +1,4 @@
-//! What is sent, what a handler makes of it, and how to tell whether an answer is right.
+//! What is sent, what a handler makes of it, and how to tell whether a response is right.
 
 use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_64;

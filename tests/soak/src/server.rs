@@ -2,7 +2,7 @@
 
 use crate::board::Board;
 use crate::request::{self, Op};
-use crate::tell::{News, violation};
+use crate::tell::{Message, violation};
 use anyhow::Result;
 use clap::Args;
 use std::path::PathBuf;
@@ -68,7 +68,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             return Ok(());
         }
     };
-    News::Ready.tell();
+    Message::Ready.tell();
     for line in std::io::stdin().lines() {
         line?;
     }
@@ -78,7 +78,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     drop(server);
     match before.changes(|| Census::of_process(&options.channel)) {
         Some(changes) => violation(format!("server {life} has leaked: {changes}")),
-        None => News::Unchanged.tell(),
+        None => Message::Unchanged.tell(),
     }
     Ok(())
 }

@@ -112,12 +112,12 @@ impl Session<'_> {
                 Ok(())
             }
             Err(Error::Timeout { .. }) => {
-                desk.given_up(&sent, timeout);
+                desk.timed_out(&sent, timeout);
                 Ok(())
             }
-            // What was given up before may still be worked on, and keep its room.
+            // A request that was cancelled before may still be worked on, and keep its space.
             Err(Error::Full { .. }) if timeout < LONG => {
-                desk.given_up(&sent, timeout);
+                desk.timed_out(&sent, timeout);
                 Ok(())
             }
             // Sent again, to a server with a smaller ring.
@@ -228,7 +228,7 @@ impl Session<'_> {
             Err(Error::Timeout { .. }) => {
                 let given_up = asked.and_then(|sequence| self.in_flight.remove(&sequence));
                 match given_up {
-                    Some(sent) => self.desk.given_up(&sent, timeout),
+                    Some(sent) => self.desk.timed_out(&sent, timeout),
                     None => violation(format!("no answer at all within {timeout:?}")),
                 }
                 Ok(())
@@ -347,7 +347,7 @@ impl Session<'_> {
     fn after(&mut self, error: &Error) -> Option<()> {
         match error.kind() {
             ErrorKind::PeerDied | ErrorKind::PeerClosed => {
-                self.desk.server_is_gone(error, server_life(&self.client), true, self.began);
+                self.desk.server_ended(error, server_life(&self.client), true, self.began);
                 self.lost(error);
                 if self.rng.bool() {
                     self.collect_what_is_left();
@@ -367,7 +367,7 @@ impl Session<'_> {
         }
     }
 
-    /// The answers that were there, then one error for each request that has none, then none.
+    /// The responses that were there, then one error for each request that has none, then none.
     fn collect_what_is_left(&mut self) {
         loop {
             match self.receive_next() {
@@ -416,7 +416,7 @@ impl Session<'_> {
     }
 }
 
-/// An answer has come to a request that must be in flight.
+/// A response has come to a request that must be in flight.
 fn arrived(desk: &Desk, sent: Option<Sent>, sequence: u64, answer: &[u8]) {
     match sent {
         Some(sent) => {

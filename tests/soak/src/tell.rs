@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum News {
+pub(crate) enum Message {
     /// The process is up.
     Ready,
     /// A client is attached; nanoseconds since its predecessor's end or since it began to try.
@@ -21,7 +21,7 @@ pub(crate) enum News {
     Unchanged,
 }
 
-impl News {
+impl Message {
     /// Tells it, in one piece: the next thing may be a kill.
     pub(crate) fn tell(&self) {
         let line = match self {
@@ -60,20 +60,23 @@ impl News {
 
 /// Tells the controller that a promise was broken.
 pub(crate) fn violation(text: impl Into<String>) {
-    News::Violation(text.into()).tell();
+    Message::Violation(text.into()).tell();
 }
 
 #[cfg(test)]
 mod tests {
-    use super::News;
+    use super::Message;
 
     #[test]
     fn lines_that_are_no_news_are_not_understood() {
         for line in ["", "running 1 test", "late 5", "death soon", "attached"] {
-            assert_eq!(News::parse(line), None, "{line:?}");
+            assert_eq!(Message::parse(line), None, "{line:?}");
         }
-        let late = News::Late { by: 5, machine: 6, what: "a call of 7 ms".to_owned() };
-        assert_eq!(News::parse("late 5 6 a call of 7 ms"), Some(late));
-        assert_eq!(News::parse("count 3 in doubt"), Some(News::Count("in doubt".to_owned(), 3)));
+        let late = Message::Late { by: 5, machine: 6, what: "a call of 7 ms".to_owned() };
+        assert_eq!(Message::parse("late 5 6 a call of 7 ms"), Some(late));
+        assert_eq!(
+            Message::parse("count 3 in doubt"),
+            Some(Message::Count("in doubt".to_owned(), 3))
+        );
     }
 }

@@ -504,7 +504,7 @@ fn below_the_file_size_limit(name: &str) {
             memory.unlink().expect("unlinks");
         }
         limit_file_size(u64::MAX);
-        // A client makes nothing, and a server that has to make a segment anew goes on trying.
+        // A client creates nothing, and a server that must create its segment again keeps trying.
         let mut server = Server::create(name, config()).expect("a server starts");
         limit_file_size(4096);
         let client = Client::connect(name, LONG).expect("attaches");

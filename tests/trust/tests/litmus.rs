@@ -1,7 +1,7 @@
 //! A lost wake-up on real hardware, with the library as it is shipped.
 //!
 //! The waiting side parks at once. The other side publishes at random moments around the one at which
-//! the waiter has taken an old token and looks a last time before it sleeps: there, and only there, the
+//! the waiter has taken an old token and checks a last time before it sleeps: there, and only there, the
 //! fences of WAKE and WAIT decide (protocol v2, section 7.4 "Why both
 //! fences"). A loss is seen without a clock: when WAKE has
 //! returned, a waiter that sleeps without a token while what it waits for is there will not be woken.
@@ -84,7 +84,7 @@ impl Tally {
     }
 }
 
-/// A shared-memory object, mapped to be looked at.
+/// A shared-memory object, mapped to be read.
 struct Watched {
     base: *mut u64,
     len: usize,
@@ -154,7 +154,7 @@ fn requests(name: &str, messages: u64, seed: u64) -> Tally {
         });
         let receive = || drop(client.receive_response(LONG).expect("answered"));
         while !tally.is_done(messages) {
-            // Whoever has just answered is awake, and about to sleep.
+            // The side that has just answered is awake, and about to sleep.
             client.send_request(&[0; 8]).expect("sent");
             receive();
             let batch = [1 + rng.below(16), 128][rng.below(2)];

@@ -82,7 +82,7 @@ pub(crate) struct ReaderArgs {
     /// Tell the MD5 of each of the first 100 frames
     #[arg(long)]
     pub(crate) checksum: bool,
-    /// Frames to hold before their space is given back, as far as they are there
+    /// Frames to hold before their space is released, if so many have come
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_batch)]
     pub(crate) batch_size: usize,
     /// Size of the ring; a frame takes its size and 16 bytes
@@ -119,7 +119,7 @@ pub(crate) struct RelayArgs {
     /// Key of --transform xor, in hexadecimal; it repeats over the frame [default: ff]
     #[arg(long, value_name = "HEX")]
     pub(crate) xor_key: Option<Key>,
-    /// If nobody has made OUTPUT, make it, and read back what is written to it
+    /// Create OUTPUT if it does not exist, and read back what is written to it
     #[arg(long)]
     pub(crate) create_output: bool,
     /// Size of the ring of each buffer that this command makes

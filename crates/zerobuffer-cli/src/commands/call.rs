@@ -1,4 +1,4 @@
-//! `zerobuffer call`: one request, or the same one many times, and the answer in a file.
+//! `zerobuffer call`: one request, or the same one many times, and the response in a file.
 
 mod input;
 
@@ -14,9 +14,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use zerobuffer::{Client, Error, RequestBuffer, RequestLayout};
 
-/// Room for an answer even to a request of a few bytes: a failed one carries its reason.
+/// Room for a response even to a request of a few bytes: a failed one carries its reason.
 const ROOM_FOR_A_REASON: usize = 448;
-/// Size of a buffer of its own for answers, if the request is not larger.
+/// Size of a buffer of its own for responses, if the request is not larger.
 const ROOM_FOR_OTHER_ANSWERS: usize = 4 << 20;
 
 /// What `call --json` says.
@@ -132,7 +132,7 @@ fn connect(args: &CallArgs, input: &mut Input) -> Result<(Client, Option<Sent>),
     Ok((client, first))
 }
 
-/// A server of another user cannot open a buffer for answers that is private.
+/// A server of another user cannot open a buffer for responses that is private.
 fn private_answers(failure: Failure, args: &CallArgs) -> Failure {
     match (failure.exit, args.owner, args.mode) {
         (Exit::NoServer, Some(_), None) => failure.hint(
@@ -150,7 +150,7 @@ fn untold_size(failure: Failure, input: &Input) -> Failure {
     }
 }
 
-/// A buffer for the request, with room for its answer.
+/// A buffer for the request, with room for its response.
 fn acquire(client: &Client, len: usize) -> Result<RequestBuffer<'_>, Failure> {
     let room = len.max(ROOM_FOR_A_REASON).min(client.max_request_size());
     Ok(client.acquire_request_buffer_with(len, RequestLayout::new().capacity(room))?)

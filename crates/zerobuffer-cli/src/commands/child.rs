@@ -31,7 +31,7 @@ impl ServerProcess {
             .args(options)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            // Ctrl-C is for this process, which stops the server when it has let go of the channel.
+            // Ctrl-C is for this process, which stops the server after it has closed the channel.
             .process_group(0)
             .spawn()
             .map_err(refused)?;
@@ -54,7 +54,7 @@ impl ServerProcess {
         self.child.id()
     }
 
-    /// Stops the server, in good order if it can still do that, and leaves nothing in /dev/shm.
+    /// Stops the server, cleanly if it still can, and leaves nothing in /dev/shm.
     pub(super) fn stop(mut self) {
         self.end();
     }

@@ -17,8 +17,8 @@ use zerobuffer::{
     ServerConfig, v1,
 };
 
-/// Between two looks at whether the server had to give up by itself.
-const LOOK: Duration = Duration::from_millis(250);
+/// Between two checks whether the server had to stop for a reason of its own.
+const CHECK: Duration = Duration::from_millis(250);
 /// Between two tries to remove what a killed process has left.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -40,7 +40,7 @@ pub(crate) enum Event {
         two_buffers: bool,
         segment: String,
     },
-    /// Stopped in good order.
+    /// Stopped cleanly.
     Stopped { name: String, reason: String, frames: u64, refused_frames: u64, bytes: u64 },
 }
 
@@ -218,7 +218,7 @@ fn reasons_to_stop(stop_on_eof: bool) -> Result<Receiver<&'static str>, Failure>
 
 fn wait(server: &Running, reasons: &Receiver<&'static str>) -> &'static str {
     loop {
-        match reasons.recv_timeout(LOOK) {
+        match reasons.recv_timeout(CHECK) {
             Ok(reason) => return reason,
             Err(RecvTimeoutError::Timeout) if server.is_running() => {}
             // `stop` says why.

@@ -39,7 +39,7 @@ struct Line {
     lanes: usize,
 }
 
-/// The radius, and memory that every line uses anew.
+/// The radius, and memory that every line uses again.
 struct Blur {
     radius: usize,
     division: Division,

@@ -63,7 +63,7 @@ fn every_pattern_arrives_in_frames_of_every_size() {
 }
 
 #[test]
-fn json_has_the_fields_of_the_deployed_tools() {
+fn json_has_the_fields_of_the_existing_tools() {
     let name = Name::new("fields");
     let reading = reader(&name, &["--frames", "120", "--checksum"]);
     let wrote = done(writer(&name, &["--frames", "120", "--size", "3", "--metadata", "what"]));
@@ -212,7 +212,7 @@ fn no_room_in_time_is_6_and_a_frame_that_is_too_large_is_9() {
     let written = said["frames_written"].as_u64().unwrap();
     assert!((3..1000).contains(&written), "{written}");
     kill(reading.id(), "CONT");
-    // The writer that has given up has left.
+    // The writer has left after its deadline.
     failed(&ended(reading), 4, "peer_closed");
 }
 
@@ -244,7 +244,7 @@ fn ctrl_c_ends_each_of_them_in_order() {
         let reading = reader(&name, &["--timeout-ms", "0"]);
         kill(reading.id(), signal);
         failed(&ended(reading), code, "interrupted");
-        // Whoever takes all that comes has it all.
+        // A reader that takes all that comes gets everything.
         let reading = reader(&name, &["-n0", "--timeout-ms", "0"]);
         kill(reading.id(), signal);
         done(ended(reading));
@@ -430,7 +430,7 @@ fn each_death_around_a_relay_ends_it_and_its_own_ends_both_sides() {
             let ended = ended(child);
             assert_eq!(ended.code, expected, "{killed} killed: {command} {}", ended.text());
         }
-        // Whoever comes next clears up.
+        // The next reader clears up.
         for name in [&input, &output] {
             failed(&run(&["reader", name, "--json", "--timeout-ms", "1"]), 3, "not_connected_yet");
         }

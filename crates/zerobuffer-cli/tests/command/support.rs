@@ -1,4 +1,4 @@
-//! Starting the command, and looking at what it leaves behind.
+//! Starting the command, and checking what it leaves behind.
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};

@@ -152,7 +152,7 @@ fn a_duplex_client_is_connected_or_nothing_is() {
         let client = Client::connect_with(name, LONG, client_config());
         answers(&mut client.expect("attaches"));
     };
-    // Until it has let go of the former client's buffer.
+    // Until it has released the previous client's buffer.
     let await_parting = |server: &v1::DuplexServer| {
         while server.is_client_connected() {
             std::thread::sleep(Duration::from_millis(1));

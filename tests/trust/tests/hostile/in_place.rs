@@ -32,9 +32,9 @@ pub(crate) fn serve(name: &str, seed: u64) -> String {
     other.start(handler).expect("its thread starts");
     say("ready");
     await_command("stop");
-    assert!(server.is_running() && other.is_running(), "a server gave up: {:?}", server.stop());
-    server.stop().expect("stops in good order");
-    other.stop().expect("stops in good order");
+    assert!(server.is_running() && other.is_running(), "a server stopped: {:?}", server.stop());
+    server.stop().expect("stops cleanly");
+    other.stop().expect("stops cleanly");
     "nothing that stopped it".to_owned()
 }
 
@@ -86,7 +86,7 @@ fn connect_again(name: &str) -> Client {
     }
 }
 
-/// A call whose answer must be right to the last byte.
+/// A call whose response must be right to the last byte.
 #[track_caller]
 fn check_call(client: &mut Client, round: u64) {
     let len = 8 + (round * 37 % 900) as usize;
@@ -115,11 +115,12 @@ fn visit(name: &str, account: &Account, rng: &mut Rng) {
     for _ in 0..rng.below(100) {
         let outcome = match rng.below(8) {
             0..=3 => exchange(&client, account, rng),
-            // Answers that could not be given up come in the next round: not to be told from wrong ones.
+            // Responses to requests that could not be cancelled come in the next round, where they would look
+            // like wrong ones.
             4..=5 if pipeline(&client, account, rng).is_err() => return,
             4..=5 => Ok(()),
             6 => hold(&client, account, rng),
-            _ => give_up(&client, account, rng),
+            _ => cancel(&client, account, rng),
         };
         let is_over = |error: &Error| {
             !matches!(
@@ -149,7 +150,7 @@ fn size(rng: &mut Rng) -> usize {
     [0, 8, 32, 33, 100, 1000, 5000][rng.below(7)]
 }
 
-/// Sends a request and looks for its answer, which must lie where the request was.
+/// Sends a request and looks for its response, which must lie where the request was.
 fn exchange(client: &Client, account: &Account, rng: &mut Rng) -> Result<(), Error> {
     let (size, timeout) = (size(rng), timeout(rng));
     let ten = Duration::from_millis(10);
@@ -186,14 +187,14 @@ fn pipeline(client: &Client, account: &Account, rng: &mut Rng) -> Result<(), Err
             Err(Error::HandlerFailed { sequence, .. }) => sequence,
             Err(error) => return Err(error),
         };
-        // Late answers to requests that were given up before are swallowed, not delivered.
+        // Late responses to cancelled requests are swallowed, not delivered.
         let at = waiting.iter().position(|waiting| *waiting == sequence);
         waiting.remove(at.unwrap_or_else(|| panic!("{sequence} is not waiting: {waiting:?}")));
     }
     Ok(())
 }
 
-/// Keeps an answer while others come and go.
+/// Keeps a response while others come and go.
 fn hold(client: &Client, account: &Account, rng: &mut Rng) -> Result<(), Error> {
     let (size, timeout) = (size(rng), timeout(rng));
     let sequence = account.bounded("send", timeout, || client.send_request(&vec![1; size]))?;
@@ -204,7 +205,7 @@ fn hold(client: &Client, account: &Account, rng: &mut Rng) -> Result<(), Error> 
     outcome
 }
 
-fn give_up(client: &Client, account: &Account, rng: &mut Rng) -> Result<(), Error> {
+fn cancel(client: &Client, account: &Account, rng: &mut Rng) -> Result<(), Error> {
     let ten = Duration::from_millis(10);
     let sequence = account.bounded("send", ten, || client.send_request(&vec![2; size(rng)]))?;
     if client.cancel(sequence) {

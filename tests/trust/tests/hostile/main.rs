@@ -2,9 +2,9 @@
 //! length and semaphore of a channel, before and during calls, at full speed.
 //!
 //! Its victims are two ordinary users of the library in processes of their own, a server and a client.
-//! Whatever is written: nobody crashes, no call outlives its deadline, no answer is given to another
+//! Whatever is written: nobody crashes, no call outlives its deadline, no response is given to another
 //! request, and errors are of the kinds that a bad peer explains. A second channel between the same two
-//! processes stays right all the time. Once the scribbling ends, the channel works again by itself.
+//! processes stays right all the time. Once the scribbling ends, the channel works again without help.
 //!
 //! `ZEROBUFFER_HOSTILE_SECONDS` says for how long (default 3), `ZEROBUFFER_TEST_SEED` replays the values.
 #![cfg(target_os = "linux")]

@@ -26,10 +26,10 @@ pub(crate) fn serve(name: &str, seed: u64) -> String {
     other.start_mutable(handler).expect("its thread starts");
     say("ready");
     await_command("stop");
-    assert!(server.is_running() && other.is_running(), "a server gave up: {:?}", server.stop());
+    assert!(server.is_running() && other.is_running(), "a server stopped: {:?}", server.stop());
     let said = format!("{:?}", server.statistics());
-    server.stop().expect("stops in good order");
-    other.stop().expect("stops in good order");
+    server.stop().expect("stops cleanly");
+    other.stop().expect("stops cleanly");
     said
 }
 

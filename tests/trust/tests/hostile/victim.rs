@@ -74,7 +74,7 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// Makes a call that must be back by its deadline, with an answer or with an error that a bad peer
+    /// Makes a call that must be back by its deadline, with a response or with an error that a bad peer
     /// explains.
     #[track_caller]
     pub(crate) fn bounded<T>(
@@ -142,7 +142,7 @@ pub(crate) fn invert(bytes: &mut [u8]) {
     bytes.iter_mut().for_each(|byte| *byte = !*byte);
 }
 
-/// Reads every byte, as a user of an answer does.
+/// Reads every byte, as a user of a response does.
 pub(crate) fn read(bytes: &[u8]) -> u64 {
     std::hint::black_box(bytes.iter().map(|byte| u64::from(*byte)).sum())
 }

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use zerobuffer::{ChannelName, Client, Error, Response};
 
-/// How long an answer may take.
+/// How long a response may take.
 const LIMIT: Duration = Duration::from_secs(30);
 /// How long it may take to attach to a server that is there.
 const ATTACH: Duration = Duration::from_secs(5);
@@ -79,7 +79,7 @@ impl Channel {
         let mut segment_bytes = 0;
         for segment in &segments {
             let metadata = std::fs::metadata(segment)
-                .map_err(|error| Failure::file("look at", Path::new(segment), error))?;
+                .map_err(|error| Failure::file("examine", Path::new(segment), error))?;
             segment_bytes += metadata.len();
         }
         let done = Done {
@@ -136,7 +136,7 @@ fn in_place_ring(bytes: usize) -> usize {
     (64 + bytes).next_multiple_of(64)
 }
 
-/// The answer to the one request that is in flight.
+/// The response to the one request that is in flight.
 fn answer<'c>(client: &'c Client, interrupt: &Interrupt) -> Result<Response<'c>, Failure> {
     let start = Instant::now();
     loop {
@@ -147,7 +147,7 @@ fn answer<'c>(client: &'c Client, interrupt: &Interrupt) -> Result<Response<'c>,
     }
 }
 
-/// The first frame, and its answer straight from shared memory.
+/// The first frame, and its response straight from shared memory.
 pub(super) fn save(job: &Job<'_>, answer: &[u8]) -> Result<(), Failure> {
     let (folder, shape) = (&job.args.out, job.picture.shape);
     let profile = job.picture.profile.as_deref();

@@ -10,7 +10,7 @@ use std::time::Instant;
 /// How many different frames there are; then they repeat.
 const DIFFERENT_FRAMES: u64 = 8;
 
-/// What the answers must be, from the same filters in this process.
+/// What the responses must be, from the same filters in this process.
 pub(super) struct Expected {
     /// Of each different frame's answer.
     checksums: Vec<u32>,

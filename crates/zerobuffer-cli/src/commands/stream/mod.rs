@@ -132,7 +132,7 @@ fn failure(stop: Stop, name: &str, patience: &Patience<'_>) -> Failure {
     if hint.is_empty() { failure } else { failure.hint(hint) }
 }
 
-/// Frames and bytes that have gone through, and how long it took.
+/// Frames and bytes that were transferred, and how long it took.
 #[derive(Debug, Default)]
 struct Tally {
     frames: u64,
@@ -160,7 +160,7 @@ impl Tally {
         self.took.as_secs_f64()
     }
 
-    /// MiB per second, as in the deployed tools.
+    /// MiB per second, as in the existing tools.
     fn throughput(&self) -> f64 {
         match self.took.is_zero() {
             true => 0.0,

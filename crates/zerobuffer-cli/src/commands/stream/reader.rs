@@ -11,7 +11,7 @@ use std::time::Duration;
 use zerobuffer::v1::{FrameView, Reader, ReaderConfig};
 use zerobuffer::{BufferConfig, Error, ErrorKind};
 
-/// What `reader --json` says: the fields of the deployed tools, and `ok`, `total_bytes`, `error`.
+/// What `reader --json` says: the fields of the existing tools, and `ok`, `total_bytes`, `error`.
 #[derive(Debug, Serialize)]
 struct ReaderRecord<'a> {
     ok: bool,
@@ -112,7 +112,7 @@ fn read(args: &ReaderArgs, interrupt: &Interrupt, seen: &mut Seen) -> Result<(),
 }
 
 /// The next frame. While fewer than `batch` are held, one that is there already is added to them;
-/// before any wait they are given back, for the writer may wait for their space.
+/// before any wait they are released, as the writer may wait for their space.
 fn next<'r>(
     patience: &Patience<'_>,
     batch: usize,

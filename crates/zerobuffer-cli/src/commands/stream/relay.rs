@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use zerobuffer::v1::{FrameView, Reader, ReaderConfig, Writer};
 use zerobuffer::{BufferConfig, Error, ErrorKind};
 
-/// What `relay --json` says: the fields of the deployed tool in snake_case, and `ok`,
+/// What `relay --json` says: the fields of the existing tool in snake_case, and `ok`,
 /// `output_created`, `error`.
 #[derive(Debug, Serialize)]
 struct RelayRecord<'a> {
@@ -184,7 +184,7 @@ fn relay_metadata(
 }
 
 impl Output<'_> {
-    /// An error if the reader of OUTPUT is gone.
+    /// An error if the reader of OUTPUT has ended.
     fn check(&mut self, patience: &Patience<'_>) -> Result<(), Failure> {
         self.writer.set_write_timeout(Duration::ZERO);
         match self.writer.acquire(1) {

@@ -12,7 +12,7 @@ use std::io::Read;
 use std::path::Path;
 use zerobuffer::ErrorKind;
 
-/// What `writer --json` says: the fields of the deployed tools, and `ok`, `total_bytes`, `error`.
+/// What `writer --json` says: the fields of the existing tools, and `ok`, `total_bytes`, `error`.
 #[derive(Debug, Serialize)]
 struct WriterRecord<'a> {
     ok: bool,
