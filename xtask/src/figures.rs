@@ -77,7 +77,6 @@ const TYPES: usize = 42;
 
 /// What is longer than it should be, and why it stays.
 const EXCEPTIONS: &[(&str, &str)] = &[
-    ("crates/zerobuffer-ffi/tests/c/test.c", "one program in C, until it is several"),
     ("crates/zerobuffer/src/client/channel.rs", "until the connection is one for both links"),
     (
         "crates/zerobuffer/src/v2/ring/client.rs",

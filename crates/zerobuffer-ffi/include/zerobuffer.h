@@ -546,6 +546,25 @@ typedef struct zb_client_state {
 } zb_client_state;
 
 /**
+ * What a call of `zb_client_call_async` ends with, exactly once. `ZB_OK` comes with the response, which is the
+ * callee's from then on: copy the struct to where it is to stay, and release it with `zb_view_release`, at once or
+ * later, on any thread, before or after the client is closed. Any other status comes with an empty view, and
+ * `zb_last_error` has the facts until the callee fails in a call of its own. `ZB_CANCELLED` is that of a call that
+ * `zb_client_cancel_call` has cancelled.
+ *
+ * It runs on a thread of the library, which completes all calls of the client, or on the one that cancels the call.
+ * So it is to be short and must not block. It may start and cancel calls, shut the client down, and close it if no
+ * other thread uses it; to send, it starts a call. It must not unwind: no exception, no `longjmp`.
+ */
+typedef void (*zb_done)(zb_status status, struct zb_view *response, void *context);
+
+/**
+ * Writes the `len` bytes of a request where the server will read them. All of them: they hold whatever was there
+ * before. What `zb_done` must not do, this must not do either, nor use the client.
+ */
+typedef void (*zb_fill)(uint8_t *data, size_t len, void *context);
+
+/**
  * What a version 1 reader is made of; see `zb_server_config` for how to fill it.
  */
 typedef struct zb_reader_config {
@@ -621,6 +640,11 @@ typedef struct zb_writer_config {
  * It worked.
  */
 #define ZB_OK 0
+
+/**
+ * Not the status of a call, but of what became of one: it was cancelled. See `zb_client_cancel_call`.
+ */
+#define ZB_CANCELLED -1
 
 /**
  * The channel name breaks the rules for names.
@@ -1043,6 +1067,49 @@ zb_status zb_client_server_metadata(const struct zb_client *client,
                                     uint8_t *buffer,
                                     size_t capacity,
                                     size_t *len);
+
+/**
+ * Sends a copy of `len` bytes, and calls `done` with the response to it: never blocks, and no thread waits. For
+ * clients with `ZB_THREADS_MANY` of channels in place.
+ *
+ * What cannot be sent at once, because the ring is full or another request is before it, is sent by the library's
+ * thread, in order. Waiting for room and for the response together are bounded by the timeout. Every call that was
+ * started is told of exactly once (`zb_done`), also when the server ends, when the client is shut down or closed,
+ * and when the call is cancelled; possibly before this returns. If this fails, the call was not started, and `done`
+ * is not called.
+ *
+ * `call`, if it is not null, gets the number for `zb_client_cancel_call`.
+ */
+zb_status zb_client_call_async(const struct zb_client *client,
+                               const uint8_t *data,
+                               size_t len,
+                               int64_t timeout_ns,
+                               zb_done done,
+                               void *context,
+                               uint64_t *call);
+
+/**
+ * As `zb_client_call_async`, but `fill` writes the request of `size` bytes where the server will read it, with
+ * `capacity` and `alignment` as for `zb_client_acquire`. It is called with `context` before this returns, or later
+ * on the library's thread; again, if the request is sent on another connection; never once `done` was called.
+ */
+zb_status zb_client_call_async_with(const struct zb_client *client,
+                                    size_t size,
+                                    size_t capacity,
+                                    size_t alignment,
+                                    zb_fill fill,
+                                    int64_t timeout_ns,
+                                    zb_done done,
+                                    void *context,
+                                    uint64_t *call);
+
+/**
+ * Cancels a call that `zb_client_call_async` has started. True if it was cancelled: `done` gets `ZB_CANCELLED`,
+ * before this returns, or soon after if the request is being sent at this moment. False if `done` is being called
+ * with something else, or was. The server may be working on the request all the same.
+ */
+bool zb_client_cancel_call(const struct zb_client *client,
+                           uint64_t call);
 
 /**
  * Sends the first `buffer->len` bytes, and leaves the buffer empty. After an error that can be

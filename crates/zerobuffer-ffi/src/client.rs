@@ -45,6 +45,17 @@ macro_rules! either {
     };
 }
 
+impl zb_client {
+    pub(crate) fn for_many_threads(&self) -> Result<&SharedClient> {
+        match &self.kind {
+            Kind::Many { client, .. } => Ok(client),
+            Kind::One(_) => Err(Error::Unsupported {
+                what: "a call that no thread waits for, with a client for one thread; connect it with ZB_THREADS_MANY",
+            }),
+        }
+    }
+}
+
 impl Drop for zb_client {
     fn drop(&mut self) {
         if let Kind::One(local) = &self.kind {

@@ -10,6 +10,8 @@ pub type zb_status = i32;
 
 /// It worked.
 pub const ZB_OK: zb_status = 0;
+/// Not the status of a call, but of what became of one: it was cancelled. See `zb_client_cancel_call`.
+pub const ZB_CANCELLED: zb_status = -1;
 /// The channel name breaks the rules for names.
 pub const ZB_BAD_NAME: zb_status = 1;
 /// A parameter or a configuration value lies outside of what is allowed; a null pointer is one such.
@@ -209,6 +211,13 @@ pub(crate) fn store(error: &Error) -> zb_status {
         last.error = zb_error { status, ..with_facts(error.facts(), texts) };
     });
     status
+}
+
+/// What there is to know about a call that was cancelled.
+pub(crate) fn store_cancelled() -> zb_status {
+    store(&Error::InvalidState { reason: "the call was cancelled" });
+    let _ = LAST.try_with(|last| last.borrow_mut().error.status = ZB_CANCELLED);
+    ZB_CANCELLED
 }
 
 fn with_zero(text: &[u8]) -> Vec<u8> {

@@ -31,6 +31,8 @@ pub mod frame;
 
 pub mod client;
 
+pub mod calls;
+
 pub mod buffer;
 
 pub mod view;

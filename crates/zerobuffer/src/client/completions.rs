@@ -684,6 +684,12 @@ pub struct CallHandle {
 debug_line!(CallHandle, "CallHandle", |handle| id: handle.id);
 
 impl CallHandle {
+    /// The call's number among those of its client, for [`SharedClient::cancel_call`]: for code that can keep a
+    /// number and no handle, like a binding for another language.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
     /// Cancels the call. True if nothing will come of it: its callback is dropped, without being called,
     /// and no later than this returns. False if its callback is being called, or was. Dropping the handle
     /// cancels nothing.
@@ -889,6 +895,24 @@ impl SharedClient {
     ) -> Result<CallHandle> {
         let mut payload = Payload::Fill(Some(Box::new(fill)));
         self.submit(size, layout, &mut payload, timeout, Box::new(on_done))
+    }
+
+    /// As [`CallHandle::cancel`], for the call of that [`id`](CallHandle::id).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use zerobuffer::{BufferConfig, Client, Server};
+    /// # let name = format!("doc-cancel-call-{}", std::process::id());
+    /// # let server = Server::create(&name, BufferConfig::new(0, 1 << 16))?;
+    /// let client = Client::connect(&name, Duration::from_secs(5))?.into_shared();
+    /// // Nobody responds.
+    /// let id = client.start_call(b"ping", Duration::MAX, |_| unreachable!())?.id();
+    /// assert!(client.cancel_call(id));
+    /// assert!(!client.cancel_call(id), "no such call any more");
+    /// # Ok::<(), zerobuffer::Error>(())
+    /// ```
+    pub fn cancel_call(&self, id: u64) -> bool {
+        self.inner.fork_generation == sys::fork_generation() && self.inner.completions.cancel(id)
     }
 
     fn submit(
