@@ -1,6 +1,5 @@
 //! One of the demo's two channels: a server in a process of its own, a client, and what they did.
 
-use super::METADATA;
 use super::expected::{Expected, rows_of};
 use crate::args::{Common, DemoArgs};
 use crate::commands::child::ServerProcess;
@@ -15,6 +14,9 @@ use crate::report::Latencies;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use zerobuffer::{ChannelName, Client, Error, Response};
+
+/// Size of a metadata block: the picture's shape takes 24 bytes.
+const METADATA: usize = 64;
 
 /// How long a response may take.
 const LIMIT: Duration = Duration::from_secs(30);

@@ -12,27 +12,16 @@ use crate::filters::{Chain, Filter};
 use crate::interrupt::Interrupt;
 use crate::picture::Picture;
 use crate::picture::file::PictureFile;
-use crate::report::{Latencies, Progress, Report};
-use channel::{Channel, Done, Job, save};
+use crate::report::{Progress, Report};
+use channel::{Channel, Job, save};
 use expected::Expected;
+use table::Pair;
 use zerobuffer::ChannelName;
 
 /// Takes about as long as the copies of a channel over two buffers, or longer.
 const BLUR: [Filter; 2] = [Filter::Blur, Filter::Redact];
 /// Touches a small part of the frame, so that copies are most of what another channel does.
 const REDACTION: [Filter; 1] = [Filter::Redact];
-/// Size of a metadata block: the picture's shape takes 24 bytes.
-const METADATA: usize = 64;
-
-/// The same frames through both channels.
-struct Pair {
-    in_place: Done,
-    two_buffers: Done,
-    /// Of each frame: the round trip over two buffers, divided by that in place. Sorted.
-    ratios: Vec<f64>,
-    /// Of the filters, called as functions in this process.
-    alone: Latencies,
-}
 
 /// Runs the demo.
 pub(crate) fn run(args: &DemoArgs, common: &Common, report: &Report) -> Result<Exit, Failure> {

@@ -1,14 +1,23 @@
 //! What the demo says.
 
-use super::Pair;
 use super::channel::Done;
 use crate::args::DemoArgs;
 use crate::filters::redacted_percent;
 use crate::picture::{Picture, Shape};
-use crate::report::{LatencyRecord, count, time};
+use crate::report::{Latencies, LatencyRecord, count, time};
 use comfy_table::{Table, presets};
 use serde::Serialize;
 use std::path::PathBuf;
+
+/// The same frames through both channels.
+pub(super) struct Pair {
+    pub(super) in_place: Done,
+    pub(super) two_buffers: Done,
+    /// Of each frame: the round trip over two buffers, divided by that in place. Sorted.
+    pub(super) ratios: Vec<f64>,
+    /// Of the filters, called as functions in this process.
+    pub(super) alone: Latencies,
+}
 
 /// What `demo --json` says.
 #[derive(Debug, Serialize)]
