@@ -37,6 +37,19 @@ def _left(channel, threads):
     return objects + [thread for thread in made if thread not in threads]
 
 
+def await_sleep(thread):
+    """Waits until a thread sleeps inside of a call: it does so three times in a row, while nobody else has the
+    lock of the interpreter."""
+    stat = Path(f"/proc/self/task/{thread.native_id}/stat")
+    deadline = time.monotonic() + LONG
+    in_a_row = 0
+    while in_a_row < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+        # Its state stands behind its name, which is in parentheses.
+        in_a_row = in_a_row + 1 if stat.read_text().rpartition(")")[2].startswith(" S") else 0
+
+
 class Child:
     """A Python program of its own, spoken to line by line."""
 

@@ -3,12 +3,11 @@
 import os
 import signal
 import threading
-import time
 
 import numpy as np
 import pytest
 import zerobuffer
-from conftest import LONG
+from conftest import LONG, await_sleep
 from zerobuffer import BufferConfig, Client, Reader, Server, Writer
 from zerobuffer._native import TwoBufferClient, TwoBufferServer
 
@@ -58,7 +57,7 @@ class Waiting:
 
     def __enter__(self):
         self.thread.start()
-        time.sleep(0.1)
+        await_sleep(self.thread)
 
     def __exit__(self, *_):
         self.thread.join(LONG)

@@ -1,5 +1,6 @@
 //! Another process, and the line by line conversation with it.
 
+use crate::sleeper::expect_naps;
 use crate::{LONG, eventually};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -142,6 +143,16 @@ impl Peer {
     pub fn signal(&self, signal: i32) {
         // SAFETY: kill has no memory effects, and the pid is that of a child not waited for yet.
         assert_eq!(unsafe { libc::kill(self.pid(), signal) }, 0);
+    }
+
+    /// Waits until its first thread has gone to sleep so many times from now on, between the polls of a
+    /// call.
+    ///
+    /// # Panics
+    /// If it never does.
+    #[track_caller]
+    pub fn expect_naps(&self, count: u64) {
+        expect_naps(&format!("/proc/{0}/task/{0}", self.pid()), count);
     }
 
     /// Lets a stopped process go on.

@@ -14,22 +14,47 @@ impl Sleeper {
         self.0.store(unsafe { libc::gettid() }, Ordering::Relaxed);
     }
 
-    /// Whether it has entered, and sleeps in the kernel or has ended since.
-    pub fn sleeps(&self) -> bool {
+    fn folder(&self) -> Option<String> {
         let id = self.0.load(Ordering::Relaxed);
-        let stat = std::fs::read_to_string(format!("/proc/self/task/{id}/stat"));
-        // Its state stands behind its name, which is in parentheses.
-        let sleeps =
-            |stat: String| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" S"));
-        id != 0 && stat.map_or(true, sleeps)
+        (id != 0).then(|| format!("/proc/self/task/{id}"))
     }
 
-    /// Waits until it sleeps.
+    /// Waits until it has entered, and sleeps in the kernel or has ended since.
     ///
     /// # Panics
     /// If it never does.
     #[track_caller]
     pub fn expect_sleep(&self) {
-        eventually("a thread that waits", || self.sleeps());
+        eventually("a thread that waits", || self.folder().is_some_and(|folder| sleeps(&folder)));
     }
+
+    /// Waits until it has gone to sleep so many times from now on: what it does again and again between
+    /// two pauses, it has done with what is there now.
+    ///
+    /// # Panics
+    /// If it never does.
+    #[track_caller]
+    pub fn expect_naps(&self, count: u64) {
+        eventually("a thread that waits", || self.folder().is_some());
+        expect_naps(&self.folder().unwrap_or_default(), count);
+    }
+}
+
+/// Whether the thread of this folder in /proc sleeps in the kernel, or has ended.
+fn sleeps(folder: &str) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("{folder}/stat")) else { return true };
+    // Its state stands behind its name, which is in parentheses.
+    stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" S"))
+}
+
+/// Waits until the thread of this folder in /proc has gone to sleep so many times, or has ended.
+#[track_caller]
+pub(crate) fn expect_naps(folder: &str, count: u64) {
+    let naps = || {
+        let status = std::fs::read_to_string(format!("{folder}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.expect("counted by Linux").trim().parse::<u64>().ok()
+    };
+    let Some(before) = naps() else { return };
+    eventually("a thread that pauses", || naps().is_none_or(|now| now >= before + count));
 }

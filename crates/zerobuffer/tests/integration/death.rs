@@ -6,6 +6,7 @@ use crate::work::{self, Rng};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use zerobuffer::{Client, ClientConfig, Error, ErrorKind, LostRequest, RequestState};
+use zerobuffer_test_support::Sleeper;
 
 #[track_caller]
 pub(crate) fn lost<T>(outcome: Result<T, Error>) -> Option<LostRequest> {
@@ -183,10 +184,17 @@ fn a_client_that_waits_for_space_learns_of_the_death() {
         let server = t.server("handler=none payload=1024");
         let client = t.client();
         client.send_request(&[1; 900]).unwrap();
-        let killer = kill_after(&server, Duration::from_millis(50));
-        // The configured send timeout is 5 seconds.
-        fails(client.send_request(&[2; 900]), ErrorKind::PeerDied);
-        killer.join().unwrap();
+        let (sleeper, pid) = (&Sleeper::default(), server.pid());
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                sleeper.expect_sleep();
+                // SAFETY: kill has no memory effects; the process was not waited for yet.
+                unsafe { libc::kill(pid, libc::SIGKILL) };
+            });
+            sleeper.enters();
+            // The configured send timeout is 5 seconds.
+            fails(client.send_request(&[2; 900]), ErrorKind::PeerDied);
+        });
         t.kill(server);
     });
 }
@@ -196,16 +204,20 @@ fn every_thread_that_waits_learns_of_the_death() {
     scene(|t| {
         let mut server = t.server("handler=ops workers=2");
         let client = t.client().into_shared();
+        let sleepers: [Sleeper; 8] = Default::default();
         std::thread::scope(|scope| {
             let calls: Vec<_> = (0..8)
                 .map(|n| {
-                    let client = client.clone();
-                    scope.spawn(move || client.call(&op(Op::Stick, 50, 100 + n), LONG).map(drop))
+                    let (client, sleepers) = (client.clone(), &sleepers);
+                    scope.spawn(move || {
+                        sleepers[n].enters();
+                        client.call(&op(Op::Stick, 50, 100 + n), LONG).map(drop)
+                    })
                 })
                 .collect();
             server.expect("stuck");
             server.expect("stuck");
-            std::thread::sleep(Duration::from_millis(30));
+            sleepers.iter().for_each(Sleeper::expect_sleep);
             t.kill(server);
             let states: Vec<_> = calls
                 .into_iter()
@@ -269,18 +281,18 @@ fn the_death_of_a_process_that_only_has_the_servers_id_is_a_hint_and_no_more() {
         let segment = format!("/dev/shm/{}_duplex", t.name());
         let segment = std::fs::File::options().write(true).open(segment).unwrap();
         segment.write_all_at(&u64::from(other.id()).to_le_bytes(), 0x50).unwrap();
-        let mut client = t.client();
-        let request = op(Op::Gate, 0, 100);
-        let call = std::thread::spawn(move || {
-            client.call(&request, LONG).map(|answer| answer.data().to_vec())
-        });
+        let mut client = t.client_peer("");
+        client.say("op op=8 arg=0 len=100");
         server.expect("gate");
-        std::thread::sleep(Duration::from_millis(40));
+        let is_watched = || threads(client.pid()).iter().any(|name| name == "zb-death-watch\n");
+        eventually("who watches the other process", is_watched);
         other.kill().unwrap();
         other.wait().unwrap();
-        std::thread::sleep(Duration::from_millis(40));
+        // Told of it, and back asleep.
+        client.expect_naps(3);
         server.say("open");
-        assert_eq!(call.join().unwrap().unwrap(), edited(&op(Op::Gate, 0, 100)));
+        client.expect("ok 100");
+        client.stop();
         server.stop();
     });
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use zerobuffer::v1::{DuplexServer, Reader, ReaderConfig, Reply, RequestView, Writer};
 use zerobuffer::{BufferConfig, Error, ErrorKind, WaitStrategy};
-use zerobuffer_test_support::again;
+use zerobuffer_test_support::{Sleeper, again};
 
 fn pair(name: &str, metadata: usize, payload: usize) -> (Reader, Writer) {
     let reader = Reader::create(name, BufferConfig::new(metadata, payload)).unwrap();
@@ -151,12 +151,16 @@ fn who_sees_the_metadatas_count_sees_their_bytes() {
                 std::thread::yield_now();
             }
             file.write_all_at(&[0; 4008], 128).unwrap();
-            if writer.set_metadata(&text).is_err() {
+            if watcher.is_finished() {
                 break;
             }
+            writer.set_metadata(&text).unwrap();
         }
+        until("the last one", || {
+            peek(&name, field::METADATA_WRITTEN) == 0 || watcher.is_finished()
+        });
         drop(stopping);
-        assert!(watcher.join().unwrap() > 0);
+        assert_eq!(watcher.join().unwrap(), 500);
     });
 }
 
@@ -249,10 +253,15 @@ fn a_claim_shows_nothing_before_its_commit() {
 fn a_writer_waits_through_all_steps_of_a_deployed_readers_creation() {
     let name = Unique::new("half-made");
     let segment = format!("/dev/shm/{}", &*name);
+    let sleeper = &Sleeper::default();
     std::thread::scope(|scope| {
-        let writer = scope.spawn(|| Writer::connect(&name, LONG).unwrap());
+        let writer = scope.spawn(|| {
+            sleeper.enters();
+            Writer::connect(&name, LONG).unwrap()
+        });
         let step = || {
-            std::thread::sleep(Duration::from_millis(20));
+            // It has looked, and waits to look again.
+            sleeper.expect_naps(3);
             assert!(!writer.is_finished(), "attached to half a buffer, or gave up");
         };
         step();

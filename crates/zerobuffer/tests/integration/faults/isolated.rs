@@ -6,7 +6,6 @@ use super::servers::{AT_WORK, killed_at_work, killed_while_it_creates};
 use crate::death::{lost, next_client_is_served};
 use crate::harness::{LONG, SOON, Scene, no_isolation, not_run, scene};
 use crate::peer::{Op, edited, op};
-use std::time::Duration;
 use zerobuffer::{LostRequest, RequestState, WaitStrategy};
 
 /// Runs `body` with isolated children, or says that this is not possible here.
@@ -75,15 +74,16 @@ fn an_idle_server_killed_from_outside_of_its_namespace_is_seen_to_be_gone() {
 #[test]
 fn clients_killed_in_another_namespace_make_room_for_the_next() {
     isolated("kills of clients in other namespaces", |t| {
-        let server = t.server("handler=ops payload=4096 wait=park");
+        let mut server = t.server("handler=ops payload=4096 wait=park");
         for life in &LIVES {
             killed(t, life, life.steps[0]);
             next_client_is_served(t);
         }
         let mut client = t.client_peer("");
-        client.say("op op=1 arg=100 len=100");
-        std::thread::sleep(Duration::from_millis(20));
+        client.say("op op=8 arg=0 len=100");
+        server.expect("gate");
         client.kill();
+        server.say("open");
         next_client_is_served(t);
         server.stop();
     });

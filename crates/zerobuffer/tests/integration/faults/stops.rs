@@ -62,12 +62,13 @@ fn a_server_stopped_at_each_step_of_its_work_is_late_and_not_dead() {
             let mut client = t.client();
             server.ask(&format!("arm {}", stopping(step)), "armed");
             let request = op(Op::Edit, 7, 4000);
-            match client.call(&request, SHORT) {
+            let sequence = client.send_request(&request).unwrap();
+            server.has_stopped();
+            match client.receive_response_for(sequence, SHORT) {
                 // Whether it was handled before the stop depends on the step.
                 Ok(answer) => assert_eq!(answer.data(), edited(&request), "{step:?}"),
                 Err(error) => assert_eq!(error.kind(), ErrorKind::Timeout, "{step:?}: {error:?}"),
             }
-            server.has_stopped();
             assert!(client.is_server_connected());
             fails(client.receive_response(SHORT), ErrorKind::Timeout);
             server.go_on();
@@ -231,7 +232,7 @@ fn a_client_stopped_before_its_lock_finds_out_that_others_were_there() {
         server.signal(libc::SIGSTOP);
         server.has_stopped();
         drop(second);
-        std::thread::sleep(SHORT);
+        first.expect_naps(5);
         server.go_on();
         first.expect("ok");
         first.ask("call len=100 seed=512", "ok 1");
@@ -275,7 +276,7 @@ fn a_client_looks_again_once_it_has_its_lock() {
         server.has_stopped();
         drop(second);
         first.go_on();
-        std::thread::sleep(SHORT);
+        first.expect_naps(5);
         server.go_on();
         first.expect("ok");
         first.ask("call len=100 seed=512", "ok 1");
@@ -299,7 +300,7 @@ fn a_client_does_not_attach_to_a_segment_that_is_being_replaced() {
         segment.write_all_at(&[1], 0x70).unwrap();
         server.has_stopped();
         client.go_on();
-        std::thread::sleep(SHORT);
+        client.expect_naps(5);
         server.go_on();
         client.expect("ok");
         client.ask("call len=100 seed=512", "ok 1");
