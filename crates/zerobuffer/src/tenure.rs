@@ -37,6 +37,8 @@ pub(crate) struct Tenure<T> {
     replacing: Mutex<()>,
     /// `None` after the end, or while there is nothing because making it failed.
     current: Mutex<Option<T>>,
+    /// Why there can be no next thing.
+    failure: Mutex<Option<Error>>,
 }
 
 impl<T: Clone> Tenure<T> {
@@ -45,6 +47,7 @@ impl<T: Clone> Tenure<T> {
             over: AtomicBool::new(false),
             replacing: Mutex::new(()),
             current: Mutex::new(Some(first)),
+            failure: Mutex::new(None),
         }
     }
 
@@ -72,6 +75,17 @@ impl<T: Clone> Tenure<T> {
         self.over.store(true, Ordering::Release);
         // Between this store and the load in `Away::is_away`: see the top of this file.
         fence(Ordering::SeqCst);
+    }
+
+    /// There can be no next thing: the end, with its reason.
+    pub(crate) fn fail(&self, error: Error) {
+        *lock(&self.failure) = Some(error);
+        self.announce_end();
+    }
+
+    /// The reason, for the first who asks.
+    pub(crate) fn take_failure(&self) -> Option<Error> {
+        lock(&self.failure).take()
     }
 
     /// Replaces what there is. `make` gets the old thing, if there is one, removes it, and makes a new one

@@ -11,7 +11,7 @@ use crate::name::ChannelName;
 use crate::tenure::Tenure;
 use crate::v2::ring::{Take, Taken};
 use crate::wait::{Deadline, Peer, Unready, WaitContext, Waiter, wake};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The pause between two tries to take over from a client that is about to let go.
@@ -23,20 +23,9 @@ pub(super) struct Shared {
     pub(super) segments: Tenure<Arc<ServerChannel>>,
     /// Of async handlers.
     pub(super) places: Arc<Places>,
-    /// Why the background threads stopped.
-    failure: Mutex<Option<Error>>,
 }
 
 impl Shared {
-    pub(super) fn fail(&self, error: Error) {
-        crate::trace::event!(%error, "server stopped");
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-    }
-
-    pub(super) fn failure(&self) -> Option<Error> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
     #[inline]
     pub(super) fn is_stopping(&self) -> bool {
         self.segments.is_over()
@@ -77,12 +66,8 @@ impl Acceptor {
         let channel = Arc::new(ServerChannel::create(&name, &config, &|| true)?);
         let segments = Tenure::new(Arc::clone(&channel));
         let places = Arc::new(Places::new(config.max_concurrent));
-        let shared = Arc::new(Shared { segments, places, failure: Mutex::new(None) });
+        let shared = Arc::new(Shared { segments, places });
         Ok(Self { name, waiter: Waiter::new(config.wait), config, channel: Some(channel), shared })
-    }
-
-    pub(super) fn name(&self) -> &ChannelName {
-        &self.name
     }
 
     /// The segment that the latest request came from.

@@ -14,7 +14,7 @@ use crate::debug::debug_line;
 use crate::error::{Error, Result};
 use crate::handler::HandlerOutcome;
 use crate::name::ChannelName;
-use crate::ready_threads::{LOOK, ReadyThreads, Workers};
+use crate::ready_threads::{Background, LOOK};
 use crate::sys;
 use crate::tenure::Away;
 use crate::v2::ring::Taken;
@@ -54,15 +54,10 @@ use std::time::Duration;
 /// # Ok::<(), zerobuffer::Error>(())
 /// ```
 pub struct Server {
-    name: ChannelName,
-    /// `None` once the background threads have it, or after the end.
-    acceptor: Option<Acceptor>,
+    background: Background<Acceptor>,
     shared: Arc<Shared>,
-    worker_count: usize,
-    stop_timeout: Duration,
-    workers: Workers,
+    workers: usize,
     stopped: bool,
-    fork_generation: u32,
 }
 
 debug_line!(Server, "Server", |server| name: server.name(), running: server.is_running());
@@ -94,20 +89,16 @@ impl Server {
         let (workers, stop_timeout) = (config.workers, config.stop_timeout);
         let acceptor = Acceptor::create(ChannelName::new(name)?, config)?;
         Ok(Self {
-            name: acceptor.name().clone(),
             shared: Arc::clone(&acceptor.shared),
-            acceptor: Some(acceptor),
-            worker_count: workers,
-            stop_timeout,
-            workers: Workers::default(),
+            background: Background::new(name, acceptor, stop_timeout),
+            workers,
             stopped: false,
-            fork_generation: sys::fork_generation(),
         })
     }
 
     /// The channel's name.
     pub fn name(&self) -> &str {
-        self.name.as_str()
+        self.background.name()
     }
 
     /// Runs `handler` on every request, on background threads (see [`ServerConfig::workers`]), until
@@ -126,11 +117,11 @@ impl Server {
         H: Fn(&mut Frame<'_>) -> O + Send + Sync + 'static,
         O: HandlerOutcome,
     {
-        if self.worker_count == 1 {
+        if self.workers == 1 {
             return self.start_all([handler]);
         }
         let handler = Arc::new(handler);
-        self.start_all((0..self.worker_count).map(|_| {
+        self.start_all((0..self.workers).map(|_| {
             let handler = Arc::clone(&handler);
             move |frame: &mut Frame<'_>| handler(frame)
         }))
@@ -167,10 +158,10 @@ impl Server {
         H: FnMut(&mut Frame<'_>) -> O + Send + 'static,
         O: HandlerOutcome,
     {
-        if self.worker_count != 1 {
+        if self.workers != 1 {
             return Err(Error::BadConfig {
                 what: "workers",
-                asked: self.worker_count as u64,
+                asked: self.workers as u64,
                 allowed: "1 with one handler that has state; start_each makes one for each worker",
             });
         }
@@ -209,7 +200,7 @@ impl Server {
         H: FnMut(&mut Frame<'_>) -> O + Send + 'static,
         O: HandlerOutcome,
     {
-        self.start_all((0..self.worker_count).map(make))
+        self.start_all((0..self.workers).map(make))
     }
 
     /// As [`start`](Self::start), for a handler that awaits something: each request is a task of its own on
@@ -284,14 +275,9 @@ impl Server {
     where
         W: FnMut(&Arc<ServerChannel>, Taken, &Away) + Send + 'static,
     {
-        self.check_process()?;
-        let ready_threads =
-            ReadyThreads::gather(&format!("zerobuffer-{}", self.name), works.len())?;
-        let acceptor = self.acceptor.take().ok_or(Error::InvalidState {
-            reason: "the server was started or stopped before; create another one",
-        })?;
-        self.workers = worker::start(ready_threads, acceptor, works);
-        Ok(())
+        self.background.start(works.len(), |ready_threads, acceptor| {
+            worker::start(ready_threads, acceptor, works)
+        })
     }
 
     /// What ends this server from another thread: a thread that waits in [`receive`](Self::receive)
@@ -304,7 +290,7 @@ impl Server {
     /// Whether background threads are serving. False before [`start`](Self::start), after
     /// [`stop`](Self::stop), and if the server had to stop for a reason of its own (`stop` then says which).
     pub fn is_running(&self) -> bool {
-        !self.shared.is_stopping() && self.workers.are_running()
+        !self.shared.is_stopping() && self.background.is_running()
     }
 
     /// Whether a client is attached at this moment.
@@ -327,7 +313,8 @@ impl Server {
     /// # Ok::<(), zerobuffer::Error>(())
     /// ```
     pub fn client_probe(&self) -> impl Fn() -> bool + Send + Sync + 'static + use<> {
-        let (shared, fork_generation) = (Arc::downgrade(&self.shared), self.fork_generation);
+        let shared = Arc::downgrade(&self.shared);
+        let fork_generation = self.background.fork_generation();
         move || {
             fork_generation == sys::fork_generation()
                 && shared.upgrade().is_some_and(|shared| {
@@ -364,12 +351,12 @@ impl Server {
     /// client and cannot be made.
     #[inline(always)]
     pub fn receive(&mut self, timeout: Duration) -> Result<Request<'_>> {
-        self.check_process()?;
+        self.background.check_process()?;
         let no_pull = || match self.shared.is_closed() {
             true => Error::Closed,
             false => Error::InvalidState { reason: "a handler has the requests" },
         };
-        let acceptor = self.acceptor.as_mut().ok_or_else(no_pull)?;
+        let acceptor = self.background.taker().ok_or_else(no_pull)?;
         let taken = match acceptor.next_at_once() {
             Some(taken) => taken,
             None => acceptor.next(&Deadline::after(timeout))?,
@@ -385,16 +372,15 @@ impl Server {
     /// # Errors
     /// What made the background server stop before, if anything did; [`Error::WrongProcess`].
     pub fn stop(&mut self) -> Result<()> {
-        self.check_process()?;
+        self.background.check_process()?;
+        let deadline = self.background.stop_deadline();
         if std::mem::replace(&mut self.stopped, true) {
             // If a handler has stopped its own server, nobody has waited for that handler.
-            self.workers.join(&Deadline::after(self.stop_timeout));
+            self.background.end(&deadline);
             return Ok(());
         }
         self.shared.stop();
-        let deadline = Deadline::after(self.stop_timeout);
-        let in_own_hands = self.workers.join(&deadline);
-        self.acceptor = None;
+        let in_own_hands = self.background.end(&deadline);
         let channel = self.shared.segments.end();
         let closed = match channel {
             Some(channel) => {
@@ -402,23 +388,11 @@ impl Server {
                 while channel.ring.in_hand() > in_own_hands && !deadline.left().is_zero() {
                     crate::sys::sleep(LOOK);
                 }
-                channel.close(&Deadline::after(self.stop_timeout))
+                channel.close(&self.background.stop_deadline())
             }
             None => Ok(()),
         };
-        match self.shared.failure() {
-            Some(error) => Err(error),
-            None => closed,
-        }
-    }
-
-    #[inline]
-    fn check_process(&self) -> Result<()> {
-        if self.fork_generation == sys::fork_generation() {
-            Ok(())
-        } else {
-            Err(Error::WrongProcess)
-        }
+        self.shared.segments.take_failure().map_or(closed, Err)
     }
 }
 

@@ -3,17 +3,13 @@
 use super::acceptor::Acceptor;
 use super::channel::ServerChannel;
 use super::guards::{Frame, status};
-use crate::error::Error;
 use crate::handler::{Failure, HandlerOutcome, run};
-use crate::ready_threads::{ReadyThreads, Workers};
+use crate::ready_threads::{ReadyThreads, Workers, goes_on};
 use crate::tenure::Away;
 use crate::v2::ring::Taken;
 use crate::wait::Deadline;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-
-/// The pause before another try to make a segment that could not be made.
-const RETRY: Duration = Duration::from_millis(100);
 
 /// Has each thread of `ready_threads` do one of `works` with what `acceptor` takes. A thread is [`Away`] when
 /// its work begins; the work itself says when it has come back.
@@ -65,7 +61,7 @@ fn serve_alone(
             }
             (Ok(_), None) => {}
             (Err(error), _) => {
-                if !carries_on(&acceptor, error) {
+                if !goes_on(&acceptor.shared.segments, error) {
                     return;
                 }
             }
@@ -95,30 +91,10 @@ fn serve_in_turn(
             }
             (Ok(_), None) => {}
             (Err(error), _) => {
-                if !carries_on(&turn, error) {
+                if !goes_on(&turn.shared.segments, error) {
                     return;
                 }
             }
-        }
-    }
-}
-
-/// Whether the server goes on after `error`.
-fn carries_on(acceptor: &Acceptor, error: Error) -> bool {
-    if acceptor.shared.is_stopping() {
-        return false;
-    }
-    match error {
-        // That client is not served any more; the next one is.
-        Error::ProtocolViolation { .. } => true,
-        Error::AlreadyRunning { .. } | Error::ForeignObject { .. } | Error::WrongProcess => {
-            acceptor.shared.fail(error);
-            false
-        }
-        // The next segment cannot be created now: memory or descriptors are short.
-        _ => {
-            crate::sys::sleep(RETRY);
-            true
         }
     }
 }

@@ -8,8 +8,7 @@ use crate::debug::debug_line;
 use crate::error::{Error, Result};
 use crate::handler::HandlerOutcome;
 use crate::name::BufferName;
-use crate::ready_threads::{ReadyThreads, Workers};
-use crate::sys;
+use crate::ready_threads::Background;
 use crate::tenure::Away;
 use crate::v1::reader::{FrameView, Reader};
 use crate::v1::ring::Claim;
@@ -64,13 +63,8 @@ pub struct DuplexServerStatistics {
 /// # Ok::<(), zerobuffer::Error>(())
 /// ```
 pub struct DuplexServer {
-    channel: String,
-    /// `None` once the background thread has it, or after the end.
-    worker: Option<Worker>,
+    background: Background<Worker>,
     shared: Arc<Shared>,
-    workers: Workers,
-    stop_timeout: Duration,
-    fork_generation: u32,
 }
 
 debug_line!(DuplexServer, "DuplexServer", |server|
@@ -90,20 +84,15 @@ impl DuplexServer {
         let stop_timeout = config.stop_timeout;
         let names = (BufferName::request(channel)?, BufferName::response(channel)?);
         let worker = Worker::create(names, config).map_err(|error| of_channel(error, channel))?;
-        let shared = Arc::clone(worker.shared());
         Ok(Self {
-            channel: channel.to_owned(),
-            worker: Some(worker),
-            shared,
-            workers: Workers::default(),
-            stop_timeout,
-            fork_generation: sys::fork_generation(),
+            shared: Arc::clone(worker.shared()),
+            background: Background::new(channel, worker, stop_timeout),
         })
     }
 
     /// The channel's name.
     pub fn name(&self) -> &str {
-        &self.channel
+        self.background.name()
     }
 
     /// Runs `handler` on every request, in the background, until [`stop`](Self::stop). It writes the
@@ -168,18 +157,13 @@ impl DuplexServer {
             + Send
             + 'static,
     {
-        self.check_process()?;
-        let ready_threads = ReadyThreads::gather(&format!("zerobuffer-{}", self.channel), 1)?;
-        let worker = self.worker.take().ok_or(Error::InvalidState {
-            reason: "the server was started or stopped before; create another one",
-        })?;
-        let serve = move |away: &Away| {
-            // No client is told that a request was not started: there is nothing to wait for past the end.
-            away.go();
-            worker.serve(handler);
-        };
-        self.workers = ready_threads.start([serve]);
-        Ok(())
+        self.background.start(1, |ready_threads, worker| {
+            ready_threads.start([move |away: &Away| {
+                // No client is told that a request was not started: past the end there is nothing to wait for.
+                away.go();
+                worker.serve(handler);
+            }])
+        })
     }
 
     /// What ends this server from another thread: nothing more is taken, and a handler that waits for
@@ -191,7 +175,7 @@ impl DuplexServer {
     /// Whether the background thread is serving. False before it is started, after
     /// [`stop`](Self::stop), and if the server had to give up (`stop` then says why).
     pub fn is_running(&self) -> bool {
-        !self.shared.is_stopping() && self.workers.are_running()
+        !self.shared.is_stopping() && self.background.is_running()
     }
 
     /// Whether a client's response buffer is attached to at this moment.
@@ -229,24 +213,16 @@ impl DuplexServer {
     /// # Errors
     /// What made the background thread give up before, if anything did; [`Error::WrongProcess`].
     pub fn stop(&mut self) -> Result<()> {
-        self.check_process()?;
+        self.background.check_process()?;
         self.shared.requests.announce_end();
-        self.worker = None;
-        self.workers.join(&Deadline::after(self.stop_timeout));
+        self.background.end(&self.background.stop_deadline());
         // Last: a client sees the end of the responses before that of the requests. Not left to the
         // thread, whose handler may not come back.
         if let Some(requests) = self.shared.requests.end() {
             requests.remove();
         }
-        let failure = self.shared.take_failure();
-        failure.map_or(Ok(()), |error| Err(of_channel(error, &self.channel)))
-    }
-
-    fn check_process(&self) -> Result<()> {
-        match self.fork_generation == sys::fork_generation() {
-            true => Ok(()),
-            false => Err(Error::WrongProcess),
-        }
+        let failure = self.shared.requests.take_failure();
+        failure.map_or(Ok(()), |error| Err(of_channel(error, self.name())))
     }
 }
 

@@ -6,6 +6,7 @@ use crate::closer::Close;
 use crate::error::{Error, Result};
 use crate::handler::catch;
 use crate::name::BufferName;
+use crate::ready_threads::goes_on;
 use crate::tenure::Tenure;
 use crate::v1::WriterConfig;
 use crate::v1::liveness::Pace;
@@ -27,9 +28,6 @@ const UNSOUND_TICKS: u32 = 5;
 const NAMES_PAUSE: Duration = Duration::from_millis(100);
 /// How long a first request waits for its client's response buffer to show.
 const FIRST_PATIENCE: Duration = Duration::from_millis(50);
-/// The pause before another try to make a request buffer that could not be made.
-const RETRY: Duration = Duration::from_millis(100);
-
 /// What a handler came to.
 type Outcome = std::result::Result<(), String>;
 
@@ -40,7 +38,6 @@ pub(super) struct Shared {
     pub(super) requests: Tenure<Arc<Reader>>,
     connected: AtomicBool,
     statistics: Mutex<DuplexServerStatistics>,
-    failure: Mutex<Option<Error>>,
 }
 
 impl Shared {
@@ -54,14 +51,6 @@ impl Shared {
 
     pub(super) fn statistics(&self) -> DuplexServerStatistics {
         *self.count()
-    }
-
-    pub(super) fn take_failure(&self) -> Option<Error> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    fn fail(&self, error: Error) {
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
     }
 
     fn count(&self) -> MutexGuard<'_, DuplexServerStatistics> {
@@ -129,7 +118,6 @@ impl Worker {
             requests: Tenure::new(Arc::clone(&requests)),
             connected: AtomicBool::new(false),
             statistics: Mutex::default(),
-            failure: Mutex::new(None),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -211,13 +199,7 @@ impl Worker {
         });
         match made {
             Ok(requests) => self.requests = Some(requests),
-            Err(error @ (Error::AlreadyRunning { .. } | Error::ForeignObject { .. })) => {
-                self.shared.fail(error);
-                self.shared.requests.announce_end();
-            }
-            Err(_) if self.shared.is_stopping() => {}
-            // For want of memory or descriptors.
-            Err(_) => crate::sys::sleep(RETRY),
+            Err(error) => _ = goes_on(&self.shared.requests, error),
         }
     }
 
