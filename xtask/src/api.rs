@@ -18,7 +18,7 @@ const PYTHON_ERRORS: &str = "crates/zerobuffer-python/python/zerobuffer/exceptio
 const PYTHON_TYPES: &str = "crates/zerobuffer-python/python/zerobuffer/types.py";
 
 /// Public types of Rust whose methods must all stand in the tables.
-const RUST_TYPES: [&str; 22] = [
+const RUST_TYPES: [&str; 20] = [
     "Closer",
     "Client",
     "SharedClient",
@@ -32,8 +32,6 @@ const RUST_TYPES: [&str; 22] = [
     "Request",
     "OwnedRequest",
     "DuplexChannelFactory",
-    "MutableDuplexServer",
-    "ImmutableDuplexServer",
     "v1::DuplexServer",
     "v1::RequestView",
     "v1::Reply",

@@ -212,26 +212,15 @@ impl zb_server_config {
 
     /// # Safety
     /// The rule **Pointers** for `metadata`.
-    pub(crate) unsafe fn in_place(&self) -> Result<ServerConfig> {
+    pub(crate) unsafe fn server(&self) -> Result<ServerConfig> {
         // SAFETY: the caller's.
         let metadata = unsafe { bytes(self.metadata, self.metadata_len, "metadata")? };
-        let config = ServerConfig::new(self.buffer()).wait(wait(self.wait)?).metadata(metadata);
+        let config = ServerConfig::new(self.buffer())
+            .wait(wait(self.wait)?)
+            .liveness(liveness(self.liveness)?)
+            .metadata(metadata);
         let config = set(config, self.mode, ServerConfig::mode);
         let config = set(config, self.workers as usize, ServerConfig::workers);
-        Ok(set(config, self.stop_timeout_ns, |config, ns| config.stop_timeout(duration(ns))))
-    }
-
-    pub(crate) fn two_buffers(&self) -> Result<v1::DuplexServerConfig> {
-        if self.metadata_len > 0 {
-            return Err(Error::Unsupported { what: "metadata of a server of two buffers" });
-        }
-        if self.workers > 1 {
-            return Err(bad("workers", self.workers, "1 with two buffers"));
-        }
-        let config = v1::DuplexServerConfig::new(self.buffer())
-            .wait(wait(self.wait)?)
-            .liveness(liveness(self.liveness)?);
-        let config = set(config, self.mode, v1::DuplexServerConfig::mode);
         Ok(set(config, self.stop_timeout_ns, |config, ns| config.stop_timeout(duration(ns))))
     }
 }

@@ -174,15 +174,12 @@ unsafe fn create(name: &str, config: Option<zb_server_config>) -> Result<Any> {
     let Some(config) = config else {
         return Ok(Any::InPlace(Server::create(name, ServerConfig::default())?));
     };
-    let two_buffers = || v1::DuplexServer::create(name, config.two_buffers()?);
+    // SAFETY: the caller's.
+    let made_of = unsafe { config.server()? };
     match config.kind {
-        ZB_SERVER_IN_PLACE => {
-            // SAFETY: the caller's.
-            let config = unsafe { config.in_place()? };
-            Ok(Any::InPlace(Server::create(name, config)?))
-        }
-        ZB_SERVER_MUTABLE => Ok(Any::Mutable(two_buffers()?)),
-        ZB_SERVER_IMMUTABLE => Ok(Any::Immutable(two_buffers()?)),
+        ZB_SERVER_IN_PLACE => Ok(Any::InPlace(Server::create(name, made_of)?)),
+        ZB_SERVER_MUTABLE => Ok(Any::Mutable(v1::DuplexServer::create(name, made_of)?)),
+        ZB_SERVER_IMMUTABLE => Ok(Any::Immutable(v1::DuplexServer::create(name, made_of)?)),
         other => Err(config::bad("kind", other, "a ZB_SERVER_ constant")),
     }
 }

@@ -17,7 +17,8 @@ use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use zerobuffer::{
-    ChannelKind, Client, ClientConfig, Error, OwnedResponse, RequestLayout, SharedClient, v1,
+    ChannelKind, Client, ClientConfig, Error, OwnedResponse, RequestLayout, ServerConfig,
+    SharedClient, v1,
 };
 
 const CLOSED: Error = Error::Closed;
@@ -430,7 +431,7 @@ impl TwoBufferServer {
         mode: u32,
         stop_timeout: f64,
     ) -> PyResult<Self> {
-        let config = v1::DuplexServerConfig::new(server_sizes(config)?)
+        let config = ServerConfig::new(server_sizes(config)?)
             .wait(waiting::strategy(wait)?)
             .mode(mode)
             .stop_timeout(waiting::timeout(Some(stop_timeout))?);

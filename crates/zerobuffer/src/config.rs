@@ -4,6 +4,7 @@ use crate::memory::SharedMemoryView;
 use crate::sys::Pages;
 use crate::v2::layout::Demand;
 use crate::wait::WaitStrategy;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The sizes of a channel's blocks, and where their memory comes from.
@@ -85,7 +86,7 @@ impl Default for BufferConfig {
     }
 }
 
-/// What a [`Server`](crate::Server) is made of.
+/// What a [`Server`](crate::Server) or a [`v1::DuplexServer`](crate::v1::DuplexServer) is made of.
 ///
 /// ```
 /// use zerobuffer::{BufferConfig, ServerConfig, WaitStrategy};
@@ -106,6 +107,21 @@ pub struct ServerConfig {
     pub(crate) metadata: Vec<u8>,
     pub(crate) stop_timeout: Duration,
     pub(crate) pages: Pages,
+    pub(crate) failure_response: Option<FailureResponse>,
+    pub(crate) liveness: Liveness,
+    pub(crate) owner: Option<u32>,
+}
+
+/// Makes the response to a request whose handler failed, out of the handler's message.
+#[derive(Clone)]
+pub(crate) struct FailureResponse(pub(crate) Arc<Respond>);
+
+type Respond = dyn Fn(&str) -> Vec<u8> + Send + Sync;
+
+impl std::fmt::Debug for FailureResponse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FailureResponse")
+    }
 }
 
 impl Default for ServerConfig {
@@ -119,6 +135,9 @@ impl Default for ServerConfig {
             metadata: Vec::new(),
             stop_timeout: Duration::from_secs(2),
             pages: Pages::default(),
+            failure_response: None,
+            liveness: Liveness::default(),
+            owner: None,
         }
     }
 }
@@ -174,6 +193,38 @@ impl ServerConfig {
     /// memory lies on the NUMA nodes that this process may allocate on when it creates the segment.
     pub fn pages(mut self, pages: Pages) -> Self {
         self.pages = pages;
+        self
+    }
+
+    /// Two buffers: what to send when the handler fails or sends nothing. Default: nothing can be sent that
+    /// the client would recognise as a failure, so the channel is closed, the client is told that its server
+    /// has closed it, and can connect again.
+    ///
+    /// ```
+    /// use zerobuffer::{BufferConfig, ServerConfig};
+    ///
+    /// let config = ServerConfig::new(BufferConfig::new(4096, 1 << 20))
+    ///     .failure_response(|message| format!("ERROR {message}").into_bytes());
+    /// # let _ = config;
+    /// ```
+    pub fn failure_response(
+        mut self,
+        response: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
+        self.failure_response = Some(FailureResponse(Arc::new(response)));
+        self
+    }
+
+    /// Two buffers: how the server finds out that a client has died. Default [`Liveness::Pid`].
+    pub fn liveness(mut self, liveness: Liveness) -> Self {
+        self.liveness = liveness;
+        self
+    }
+
+    /// Two buffers: the user id that must own the response buffer, which the client makes; a client of any other
+    /// user is not served. Default: this process's effective user.
+    pub fn owner(mut self, uid: u32) -> Self {
+        self.owner = Some(uid);
         self
     }
 }

@@ -3,7 +3,6 @@
 use crate::client::Client;
 use crate::config::{ClientConfig, ServerConfig};
 use crate::error::Result;
-use crate::handler::HandlerOutcome;
 use crate::server::Server;
 use crate::v1;
 use std::time::Duration;
@@ -52,28 +51,30 @@ impl DuplexChannelFactory {
         Server::create(name, config)
     }
 
-    /// A server of two buffers whose handler edits a copy of the request.
+    /// A server of two buffers whose handler edits a copy of the request: start it with
+    /// [`start_mutable`](v1::DuplexServer::start_mutable).
     ///
     /// # Errors
     /// As [`v1::DuplexServer::create`].
     pub fn create_mutable_server(
         &self,
         name: &str,
-        config: impl Into<v1::DuplexServerConfig>,
-    ) -> Result<MutableDuplexServer> {
-        Ok(MutableDuplexServer(v1::DuplexServer::create(name, config)?))
+        config: impl Into<ServerConfig>,
+    ) -> Result<v1::DuplexServer> {
+        v1::DuplexServer::create(name, config)
     }
 
-    /// A server of two buffers whose handler returns new data.
+    /// A server of two buffers whose handler writes new data: start it with
+    /// [`start_immutable`](v1::DuplexServer::start_immutable).
     ///
     /// # Errors
     /// As [`v1::DuplexServer::create`].
     pub fn create_immutable_server(
         &self,
         name: &str,
-        config: impl Into<v1::DuplexServerConfig>,
-    ) -> Result<ImmutableDuplexServer> {
-        Ok(ImmutableDuplexServer(v1::DuplexServer::create(name, config)?))
+        config: impl Into<ServerConfig>,
+    ) -> Result<v1::DuplexServer> {
+        v1::DuplexServer::create(name, config)
     }
 
     /// A client of whatever kind of server has the name: [`Client::connect`].
@@ -97,66 +98,6 @@ impl DuplexChannelFactory {
         Client::connect_with(name, timeout, config)
     }
 }
-
-/// A server of two buffers whose handler edits a copy of the request.
-#[derive(Debug)]
-pub struct MutableDuplexServer(v1::DuplexServer);
-
-impl MutableDuplexServer {
-    /// Runs `handler` on a copy of every request: [`v1::DuplexServer::start_mutable`].
-    ///
-    /// # Errors
-    /// The same.
-    pub fn start<H, O>(&mut self, handler: H) -> Result<()>
-    where
-        H: FnMut(&mut v1::Draft<'_>) -> O + Send + 'static,
-        O: HandlerOutcome,
-    {
-        self.0.start_mutable(handler)
-    }
-}
-
-/// A server of two buffers whose handler returns new data.
-#[derive(Debug)]
-pub struct ImmutableDuplexServer(v1::DuplexServer);
-
-impl ImmutableDuplexServer {
-    /// Runs `handler` on every request; what it returns is the response, which cannot be empty.
-    ///
-    /// # Errors
-    /// As [`v1::DuplexServer::start_immutable`], which avoids the copy of the returned data.
-    pub fn start<H, D>(&mut self, mut handler: H) -> Result<()>
-    where
-        H: FnMut(&v1::RequestView<'_>) -> D + Send + 'static,
-        D: AsRef<[u8]>,
-    {
-        self.0.start_immutable(move |request: &v1::RequestView<'_>, reply: &mut v1::Reply<'_>| {
-            reply.write(handler(request).as_ref())
-        })
-    }
-}
-
-macro_rules! two_buffer_server_methods {
-    ($type:ty) => {
-        impl $type {
-            /// Whether the background thread is serving: [`v1::DuplexServer::is_running`].
-            pub fn is_running(&self) -> bool {
-                self.0.is_running()
-            }
-
-            /// Stops: [`v1::DuplexServer::stop`].
-            ///
-            /// # Errors
-            /// The same.
-            pub fn stop(&mut self) -> Result<()> {
-                self.0.stop()
-            }
-        }
-    };
-}
-
-two_buffer_server_methods!(MutableDuplexServer);
-two_buffer_server_methods!(ImmutableDuplexServer);
 
 #[cfg(all(test, not(zerobuffer_unsupported)))]
 mod tests {
@@ -209,7 +150,9 @@ mod tests {
         let name = name("mutable");
         let mut server = factory.create_mutable_server(&name, BufferConfig::new(0, 4096)).unwrap();
         server
-            .start(|draft: &mut v1::Draft<'_>| draft.data_mut().iter_mut().for_each(|b| *b = !*b))
+            .start_mutable(|draft: &mut v1::Draft<'_>| {
+                draft.data_mut().iter_mut().for_each(|b| *b = !*b)
+            })
             .unwrap();
         assert!(server.is_running());
         check_inverts(factory.create_client(&name, PATIENCE).unwrap(), false);
@@ -223,8 +166,8 @@ mod tests {
         let mut server =
             factory.create_immutable_server(&name, BufferConfig::new(0, 4096)).unwrap();
         server
-            .start(|request: &v1::RequestView<'_>| {
-                request.data().iter().map(|byte| !byte).collect::<Vec<u8>>()
+            .start_immutable(|request: &v1::RequestView<'_>, reply: &mut v1::Reply<'_>| {
+                reply.write(&request.data().iter().map(|byte| !byte).collect::<Vec<u8>>())
             })
             .unwrap();
         check_inverts(factory.create_client(&name, PATIENCE).unwrap(), false);

@@ -203,7 +203,7 @@ pub mod failpoints {
     pub use crate::failpoint::{arm, is_armed};
 }
 #[cfg(not(loom))]
-pub use factory::{DuplexChannelFactory, ImmutableDuplexServer, MutableDuplexServer};
+pub use factory::DuplexChannelFactory;
 #[cfg(not(loom))]
 pub use handler::HandlerOutcome;
 #[cfg(not(loom))]

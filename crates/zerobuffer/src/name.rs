@@ -91,27 +91,18 @@ impl std::fmt::Display for ChannelName {
 ///
 /// Existing v1 programs check nothing, so this grammar is as wide as the file system allows: every buffer
 /// that they can create has a valid name. Duplex channels append `_request` and `_response` to theirs.
-///
-/// ```
-/// use zerobuffer::{ErrorKind, v1::BufferName};
-///
-/// let name: BufferName = "camera 1.raw".parse()?;
-/// assert_eq!(name.as_str(), "camera 1.raw");
-/// assert_eq!("a/b".parse::<BufferName>().unwrap_err().kind(), ErrorKind::BadName);
-/// # Ok::<(), zerobuffer::Error>(())
-/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct BufferName(String);
+pub(crate) struct BufferName(String);
 
 impl BufferName {
     /// The longest name: the semaphore's file `sem.sem-w-{name}` has 255 bytes then.
-    pub const MAX_LEN: usize = 245;
+    pub(crate) const MAX_LEN: usize = 245;
 
     /// Checks `name`.
     ///
     /// # Errors
     /// [`Error::BadName`] with the rule that was broken.
-    pub fn new(name: &str) -> Result<Self> {
+    pub(crate) fn new(name: &str) -> Result<Self> {
         let reason = if name.is_empty() {
             Some("it is empty")
         } else if name.len() > Self::MAX_LEN {
@@ -147,7 +138,7 @@ impl BufferName {
     }
 
     /// The name as given.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
@@ -163,14 +154,6 @@ impl BufferName {
     /// A token for each frame released.
     pub(crate) fn space_freed(&self) -> String {
         format!("/sem-r-{}", self.0)
-    }
-}
-
-impl std::str::FromStr for BufferName {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        Self::new(name)
     }
 }
 

@@ -45,8 +45,8 @@ fn serve_in_place(options: &Options, wrong: Option<Wrong>) -> Result<()> {
 
 fn serve_two_buffers(options: &Options, wrong: Option<Wrong>) -> Result<()> {
     let Options { common, payload, metadata, .. } = options;
-    let config = v1::DuplexServerConfig::new(BufferConfig::new(*metadata, *payload))
-        .wait(common.wait.strategy());
+    let config =
+        ServerConfig::new(BufferConfig::new(*metadata, *payload)).wait(common.wait.strategy());
     let mut server = v1::DuplexServer::create(&common.channel, config)?;
     server.start_mutable(move |draft: &mut v1::Draft<'_>| handle(draft.data_mut(), wrong))?;
     until_told(&common.channel, wrong)?;

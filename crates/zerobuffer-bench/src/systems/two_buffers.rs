@@ -11,7 +11,7 @@ use crate::work::{FRAME, Work};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
-use zerobuffer::{BufferConfig, ChannelKind, Client, ClientConfig, WaitStrategy, v1};
+use zerobuffer::{BufferConfig, ChannelKind, Client, ClientConfig, ServerConfig, WaitStrategy, v1};
 
 /// The peer's role.
 pub(crate) const ROLE: &str = "two-buffers";
@@ -35,8 +35,7 @@ impl TwoBufferSpec {
 
     fn create(&self, metadata: usize) -> Result<v1::DuplexServer> {
         let ring = self.load.in_flight * slot(self.load.len);
-        let config =
-            v1::DuplexServerConfig::new(BufferConfig::new(metadata, ring)).wait(WaitStrategy::Spin);
+        let config = ServerConfig::new(BufferConfig::new(metadata, ring)).wait(WaitStrategy::Spin);
         Ok(v1::DuplexServer::create(&self.name, config)?)
     }
 }

@@ -13,8 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 use zerobuffer::{
-    BufferConfig, ChannelName, DuplexChannelFactory, Error, Frame, MutableDuplexServer, Server,
-    ServerConfig, v1,
+    BufferConfig, ChannelName, DuplexChannelFactory, Error, Frame, Server, ServerConfig, v1,
 };
 
 /// Between two checks whether the server had to stop for a reason of its own.
@@ -96,7 +95,7 @@ pub(crate) fn segment_path(name: &ChannelName, two_buffers: bool) -> String {
 /// A server of either kind.
 enum Running {
     InPlace(Box<Server>),
-    TwoBuffers(String, Box<MutableDuplexServer>),
+    TwoBuffers(String, Box<v1::DuplexServer>),
 }
 
 impl Running {
@@ -111,12 +110,12 @@ impl Running {
                     "--two-buffers has one worker: its answers come in the order of the requests",
                 ));
             }
-            let mut config = v1::DuplexServerConfig::new(buffer).mode(mode);
+            let mut config = ServerConfig::new(buffer).mode(mode);
             if let Some(uid) = args.owner {
                 config = config.owner(uid);
             }
             let mut server = factory.create_mutable_server(name, config)?;
-            server.start(move |draft: &mut v1::Draft<'_>| {
+            server.start_mutable(move |draft: &mut v1::Draft<'_>| {
                 let (metadata, sequence) = (draft.metadata().to_vec(), draft.sequence());
                 editor.edit(&metadata, sequence, draft.data_mut()).inspect_err(|reason| {
                     // There is no other way to learn it: these channels do not carry reasons.

@@ -49,13 +49,11 @@ mod words;
 mod writer;
 
 pub use crate::config::Liveness;
-pub use crate::name::BufferName;
 pub use config::{ReaderConfig, WriterConfig};
 pub use create::remove_leftovers;
 pub(crate) use duplex::{Channel, Filling, Patience, SAME_LENGTH};
 pub use duplex::{
-    Draft, DuplexServer, DuplexServerConfig, DuplexServerStatistics, Reply, RequestView,
-    is_duplex_server_running,
+    Draft, DuplexServer, DuplexServerStatistics, Reply, RequestView, is_duplex_server_running,
 };
 pub use reader::{FrameView, OwnedFrameView, Reader, segment_size};
 pub use ring::{ReaderStatistics, WriterStatistics};

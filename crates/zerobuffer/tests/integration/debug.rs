@@ -89,8 +89,10 @@ fn what_belongs_to_version_1_prints_as_one_short_line() {
         let factory = DuplexChannelFactory::new();
         let mut server =
             factory.create_mutable_server(t.name(), BufferConfig::new(0, 4096)).unwrap();
-        server.start(|draft: &mut Draft<'_>| is_a_line(draft, &["Draft", "len: 3"])).unwrap();
-        is_a_line(&server, &["MutableDuplexServer", t.name()]);
+        server
+            .start_mutable(|draft: &mut Draft<'_>| is_a_line(draft, &["Draft", "len: 3"]))
+            .unwrap();
+        is_a_line(&server, &["DuplexServer", t.name()]);
         let client = factory.create_client(t.name(), LONG).unwrap();
         is_a_line(&client, &["Client", t.name()]);
         let sequence = client.send_request(&[1; 3]).unwrap();

@@ -6,10 +6,8 @@ use crate::support::{LONG, SOON, Unique, field, peek, until};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use zerobuffer::v1::{
-    self, Draft, DuplexServer, DuplexServerConfig, Reader, Reply, RequestView, Writer,
-};
-use zerobuffer::{BufferConfig, Client, Error, ErrorKind, Result};
+use zerobuffer::v1::{self, Draft, DuplexServer, Reader, Reply, RequestView, Writer};
+use zerobuffer::{BufferConfig, Client, Error, ErrorKind, Result, ServerConfig};
 
 fn ring() -> BufferConfig {
     BufferConfig::new(256, 1 << 16)
@@ -169,7 +167,7 @@ fn x1_a_failing_handler_closes_the_channel() {
 #[test]
 fn x1_a_failure_response_keeps_the_pairs_together() {
     let name = Unique::new("failure-response");
-    let config = DuplexServerConfig::new(ring())
+    let config = ServerConfig::new(ring())
         .failure_response(|message| format!("failed: {message}").into_bytes());
     let mut server = DuplexServer::create(&name, config).unwrap();
     server
@@ -409,7 +407,7 @@ fn x5_requests_in_flight_are_bounded_by_the_response_buffer() {
 #[test]
 fn a_full_response_ring_blocks_the_server_until_there_is_room() {
     let name = Unique::new("blocked");
-    let config = DuplexServerConfig::new(ring()).stop_timeout(LONG);
+    let config = ServerConfig::new(ring()).stop_timeout(LONG);
     let mut server = DuplexServer::create(&name, config).unwrap();
     server.start_immutable(|_: &RequestView, reply: &mut Reply| reply.write(&[9; 1500])).unwrap();
     let config = two_buffers().response_buffer(BufferConfig::new(0, 4096));

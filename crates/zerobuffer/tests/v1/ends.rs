@@ -6,8 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::time::Duration;
-use zerobuffer::BufferConfig;
-use zerobuffer::v1::{Draft, DuplexServer, DuplexServerConfig};
+use zerobuffer::v1::{Draft, DuplexServer};
+use zerobuffer::{BufferConfig, ServerConfig};
 
 /// What there is of a channel's request buffer.
 fn request_traces(name: &Unique) -> Vec<String> {
@@ -17,7 +17,7 @@ fn request_traces(name: &Unique) -> Vec<String> {
 #[test]
 fn a_handler_that_does_not_return_leaves_nothing_under_the_name_of_a_stopped_server() {
     let name = Unique::new("stuck");
-    let config = DuplexServerConfig::new(BufferConfig::new(0, 4096)).stop_timeout(Duration::ZERO);
+    let config = ServerConfig::new(BufferConfig::new(0, 4096)).stop_timeout(Duration::ZERO);
     let mut server = DuplexServer::create(&name, config).unwrap();
     let (open, gate) = channel::<()>();
     let gate = Mutex::new(gate);
@@ -43,7 +43,7 @@ fn a_server_that_is_making_a_new_request_buffer_stops_for_good() {
         let name = Unique::new("renewing");
         let semaphore = format!("/dev/shm/sem.sem-w-{}_request", &*name);
         let inode = || std::fs::metadata(&semaphore).map(|found| found.ino()).unwrap_or(0);
-        let config = DuplexServerConfig::new(BufferConfig::new(0, 64 << 20));
+        let config = ServerConfig::new(BufferConfig::new(0, 64 << 20));
         let config = config.stop_timeout(Duration::ZERO);
         let mut server = DuplexServer::create(&name, config).unwrap();
         // Without a response to failures the channel is closed, and made anew.

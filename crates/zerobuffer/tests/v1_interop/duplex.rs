@@ -278,7 +278,7 @@ fn x1_a_failing_handler_of_our_server() {
         b"fail" => Err("it said so".to_owned()),
         data => reply.write(data).map_err(|error| error.to_string()),
     };
-    let config = DuplexServerConfig::new(BufferConfig::default())
+    let config = ServerConfig::new(BufferConfig::default())
         .failure_response(|message| format!("ERROR {message}").into_bytes());
     let mut server = DuplexServer::create(&name, config).unwrap();
     server.start_immutable(handler).unwrap();

@@ -17,8 +17,8 @@ mod rules;
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 use support::{LONG, Peer, Unique, field, peek, poke, ring, set_tokens, tokens, until};
-use zerobuffer::v1::{Draft, DuplexServer, DuplexServerConfig, Reader, Reply, RequestView, Writer};
-use zerobuffer::{BufferConfig, ChannelKind, Client, ClientConfig, Error, ErrorKind};
+use zerobuffer::v1::{Draft, DuplexServer, Reader, Reply, RequestView, Writer};
+use zerobuffer::{BufferConfig, ChannelKind, Client, ClientConfig, Error, ErrorKind, ServerConfig};
 
 /// A Python reader deletes every lock file that nobody holds, and what it takes for orphaned (section
 /// 6.4 "Stale scan of the peers"): tests that look at leftovers run alone, all others together.

@@ -3,7 +3,9 @@
 use crate::victim::{Account, LONG, await_command, flag_at, invert, read, strategy};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use zerobuffer::{BufferConfig, ChannelKind, Client, ClientConfig, Error, ErrorKind, v1};
+use zerobuffer::{
+    BufferConfig, ChannelKind, Client, ClientConfig, Error, ErrorKind, ServerConfig, v1,
+};
 use zerobuffer_test_support::{Rng, say};
 
 fn buffer() -> BufferConfig {
@@ -19,7 +21,7 @@ fn handler(draft: &mut v1::Draft<'_>) {
 }
 
 pub(crate) fn serve(name: &str, seed: u64) -> String {
-    let config = v1::DuplexServerConfig::new(buffer()).wait(strategy(&mut Rng(seed)));
+    let config = ServerConfig::new(buffer()).wait(strategy(&mut Rng(seed)));
     let mut server = v1::DuplexServer::create(name, config).expect("a server starts");
     server.start_mutable(handler).expect("its thread starts");
     let mut other = v1::DuplexServer::create(&beside(name), buffer()).expect("a server starts");

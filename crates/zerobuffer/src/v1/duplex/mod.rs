@@ -7,13 +7,11 @@
 //! client can only count.
 
 mod channel;
-mod config;
 mod connect;
 mod server;
 mod worker;
 
 pub(crate) use channel::{Channel, Filling, Patience, SAME_LENGTH};
-pub use config::DuplexServerConfig;
 pub use server::{Draft, DuplexServer, DuplexServerStatistics, Reply, RequestView};
 
 use crate::error::{Error, Medium, Result};

@@ -1,9 +1,9 @@
 //! The server: reads requests, and writes exactly one response to each, in order.
 
-use super::config::DuplexServerConfig;
 use super::of_channel;
 use super::worker::{Shared, Worker};
 use crate::closer::Closer;
+use crate::config::ServerConfig;
 use crate::debug::debug_line;
 use crate::error::{Error, Result};
 use crate::handler::HandlerOutcome;
@@ -75,12 +75,14 @@ debug_line!(DuplexServer, "DuplexServer", |server|
 impl DuplexServer {
     /// Creates the request buffer of `channel`; clients find it as soon as this returns.
     ///
-    /// Takes a [`BufferConfig`](crate::BufferConfig), or a [`DuplexServerConfig`] for more than sizes.
+    /// Takes a [`BufferConfig`](crate::BufferConfig), or a [`ServerConfig`] for more than sizes. The client
+    /// makes the response buffer.
     ///
     /// # Errors
     /// As [`Reader::create`](crate::v1::Reader::create).
-    pub fn create(channel: &str, config: impl Into<DuplexServerConfig>) -> Result<Self> {
+    pub fn create(channel: &str, config: impl Into<ServerConfig>) -> Result<Self> {
         let config = config.into();
+        check(&config)?;
         let stop_timeout = config.stop_timeout;
         let names = (BufferName::request(channel)?, BufferName::response(channel)?);
         let worker = Worker::create(names, config).map_err(|error| of_channel(error, channel))?;
@@ -120,7 +122,7 @@ impl DuplexServer {
     /// ```
     ///
     /// If it fails, panics, or writes nothing, what
-    /// [`failure_response`](DuplexServerConfig::failure_response) makes is sent instead; without that
+    /// [`failure_response`](ServerConfig::failure_response) makes is sent instead; without that
     /// the client's channel is closed, because a response that is left out would shift all later ones.
     ///
     /// # Errors
@@ -207,7 +209,7 @@ impl DuplexServer {
     }
 
     /// Stops: takes no more requests, lets a running handler finish within
-    /// [`stop_timeout`](DuplexServerConfig::stop_timeout), and removes the request buffer. Called again
+    /// [`stop_timeout`](ServerConfig::stop_timeout), and removes the request buffer. Called again
     /// it does nothing.
     ///
     /// # Errors
@@ -223,6 +225,21 @@ impl DuplexServer {
         }
         let failure = self.shared.requests.take_failure();
         failure.map_or(Ok(()), |error| Err(of_channel(error, self.name())))
+    }
+}
+
+/// What version 1 has no place for is refused.
+fn check(config: &ServerConfig) -> Result<()> {
+    let what = "workers";
+    match (config.workers, config.metadata.is_empty(), &config.buffer.existing) {
+        (1, true, None) => Ok(()),
+        (1, false, _) => Err(Error::Unsupported { what: "metadata of a server of two buffers" }),
+        (1, true, Some(_)) => {
+            Err(Error::Unsupported { what: "a version 1 buffer is one piece with its header" })
+        }
+        (asked, ..) => {
+            Err(Error::BadConfig { what, asked: asked as u64, allowed: "1 with two buffers" })
+        }
     }
 }
 
@@ -298,7 +315,7 @@ impl<'s> RequestView<'s> {
     ///     reply.write(b"nobody reads this")
     /// })?;
     ///
-    /// let client = v1::DuplexClient::connect(&name, Duration::from_secs(5))?;
+    /// let client = Client::connect(&name, Duration::from_secs(5))?;
     /// client.send_request(b"a large picture")?;
     /// begun.recv().expect("the handler runs");
     /// drop(client);

@@ -1,17 +1,17 @@
 //! The server's background thread: whose requests these are, and where their responses go.
 
-use super::config::DuplexServerConfig;
 use super::server::{DuplexServerStatistics, Reply, RequestView};
 use crate::closer::Close;
+use crate::config::ServerConfig;
 use crate::error::{Error, Result};
 use crate::handler::catch;
 use crate::name::BufferName;
 use crate::ready_threads::goes_on;
 use crate::tenure::Tenure;
-use crate::v1::WriterConfig;
 use crate::v1::liveness::Pace;
 use crate::v1::reader::{FrameView, Reader};
 use crate::v1::writer::Writer;
+use crate::v1::{ReaderConfig, WriterConfig};
 use crate::wait::Deadline;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -89,7 +89,7 @@ pub(super) struct Worker {
     shared: Arc<Shared>,
     request_name: BufferName,
     response_name: BufferName,
-    config: DuplexServerConfig,
+    config: ServerConfig,
     connection: Option<Connection>,
     /// `None` while it is being made anew.
     requests: Option<Arc<Reader>>,
@@ -110,9 +110,9 @@ enum Next {
 impl Worker {
     pub(super) fn create(
         (request_name, response_name): (BufferName, BufferName),
-        config: DuplexServerConfig,
+        config: ServerConfig,
     ) -> Result<Self> {
-        let requests = Reader::create(request_name.as_str(), config.requests.clone())?;
+        let requests = Reader::create(request_name.as_str(), reader_config(&config))?;
         let requests = Arc::new(requests);
         let shared = Shared {
             requests: Tenure::new(Arc::clone(&requests)),
@@ -190,7 +190,7 @@ impl Worker {
 
     /// Makes the request buffer anew, after the former one was closed on a client.
     fn make_requests(&mut self) {
-        let (name, config) = (self.request_name.as_str(), &self.config.requests);
+        let (name, config) = (self.request_name.as_str(), &reader_config(&self.config));
         let made = self.shared.requests.replace(|old, wanted| {
             if let Some(old) = old {
                 old.remove();
@@ -251,8 +251,8 @@ impl Worker {
             return;
         }
         let mut config = WriterConfig::new()
-            .liveness(self.config.requests.liveness)
-            .wait(self.config.requests.wait)
+            .liveness(self.config.liveness)
+            .wait(self.config.wait)
             .restart_sequence(true);
         if let Some(uid) = self.config.owner {
             config = config.owner(uid);
@@ -334,8 +334,16 @@ impl Worker {
     }
 }
 
+/// Of the request buffer.
+fn reader_config(config: &ServerConfig) -> ReaderConfig {
+    ReaderConfig::new(config.buffer.clone())
+        .mode(config.mode)
+        .liveness(config.liveness)
+        .wait(config.wait)
+}
+
 /// Writes the configured response to a failure; false if there is none that can be sent.
-fn write_failure(config: &DuplexServerConfig, reply: &mut Reply<'_>, message: &str) -> bool {
+fn write_failure(config: &ServerConfig, reply: &mut Reply<'_>, message: &str) -> bool {
     let Some(response) = &config.failure_response else { return false };
-    catch(|| response(message)).is_ok_and(|bytes| reply.write(&bytes).is_ok())
+    catch(|| (response.0)(message)).is_ok_and(|bytes| reply.write(&bytes).is_ok())
 }
