@@ -26,7 +26,7 @@ def deployed():
     """The interpreter that has the deployed package."""
     interpreter = os.environ.get("ZEROBUFFER_V1_PYTHON")
     if interpreter is None:
-        pytest.skip("not run: ZEROBUFFER_V1_PYTHON names no interpreter; `cargo xtask python` makes one")
+        pytest.skip("ZEROBUFFER_V1_PYTHON names no interpreter; `cargo xtask python` makes one")
     return interpreter
 
 

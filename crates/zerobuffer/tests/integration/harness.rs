@@ -1,7 +1,7 @@
 //! A test's scene: a channel name of its own, its child processes, a watchdog, and the look at what is
 //! left at the end.
 // Some of it serves the tests at the steps of the protocol only.
-#![cfg_attr(not(feature = "failpoints"), allow(dead_code))]
+#![cfg_attr(not(feature = "failpoints"), allow(dead_code, unused_imports))]
 
 use crate::{peer, work};
 use std::fmt::Write as _;
