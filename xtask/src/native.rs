@@ -162,7 +162,7 @@ fn thread_sanitizer(prefix: &Path) -> Result<()> {
     // With a sanitizer gcc 12 takes what std::optional holds for uninitialized.
     gxx.args(["-g", "-O1", "-fsanitize=thread", "-Werror", "-Wno-maybe-uninitialized"]);
     gxx.arg("-o").arg(&program);
-    for source in ["main", "closing", "in_place", "lives"] {
+    for source in ["main", "calls", "closing", "in_place", "lives"] {
         gxx.arg(root().join("bindings/cpp/tests").join(source).with_extension("cpp"));
     }
     step("compile the C++ tests for ThreadSanitizer", gxx.args(pkg_config(prefix)?))?;

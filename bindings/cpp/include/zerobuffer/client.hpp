@@ -2,11 +2,14 @@
 #pragma once
 
 #include "bytes.hpp"
+#include "calls.hpp"
 #include "config.hpp"
 #include "error.hpp"
 #include "frame.hpp"
 
+#include <atomic>
 #include <chrono>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -61,6 +64,25 @@ public:
         return detail::try_filled<zb_client_call, Response>(raw(), data.data(), data.size(),
                                                             timeout.count());
     }
+
+    /// As `call`, for coroutines: `co_await client.call_async(data, timeout)`. Neither the coroutine's thread nor
+    /// any other is blocked, not even where the ring is full. For clients for many threads of channels in place.
+    Call call_async(Bytes data, Nanoseconds timeout) const noexcept { return {raw(), data, timeout}; }
+    /// As `call_async`, without a coroutine: calls `done(Result<Response>)` once, whatever ends the call, on a thread
+    /// of the library that it must not block; it must not throw. Returns a number for `cancel_call`. If it throws,
+    /// `done` is not called.
+    template <std::invocable<Result<Response>> Done>
+    std::uint64_t start_call(Bytes data, Nanoseconds timeout, Done done) {
+        using Callback = detail::Callback<Done>;
+        std::unique_ptr<Callback> callback(new Callback{std::move(done)});
+        callback->is_started.store(true, std::memory_order_release);
+        const auto call = detail::numbered<zb_client_call_async>(
+            raw(), data.data(), data.size(), timeout.count(), &Callback::tell, callback.get());
+        static_cast<void>(callback.release()); // `tell` destroys it, and may have.
+        return call;
+    }
+    /// Cancels a call that was started: `done` gets `Cancelled`. False if it was told of before.
+    bool cancel_call(std::uint64_t call) noexcept { return zb_client_cancel_call(raw(), call); }
 
     /// Sends a copy of `data`, and returns the request's number.
     std::uint64_t send_request(Bytes data) {

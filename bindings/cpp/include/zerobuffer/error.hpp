@@ -45,7 +45,8 @@ inline namespace abi1 {
     X(MetadataAlreadyWritten, ZB_METADATA_ALREADY_WRITTEN, MetadataAlreadyWritten, Error) \
     X(EmptyFrame, ZB_EMPTY_FRAME, EmptyFrame, Error) \
     X(Desynchronised, ZB_DESYNCHRONISED, Desynchronised, Error) \
-    X(SequenceUnknown, ZB_SEQUENCE_UNKNOWN, SequenceUnknown, Error)
+    X(SequenceUnknown, ZB_SEQUENCE_UNKNOWN, SequenceUnknown, Error) \
+    X(Cancelled, ZB_CANCELLED, Cancelled, Error)
 
 /// What went wrong, for decisions. The numbers are those of the C interface and of all other languages.
 enum class ErrorKind : std::int32_t {

@@ -11,6 +11,7 @@
 #error "zerobuffer needs C++20: compile with -std=c++20, or link to zerobuffer::zerobuffer in CMake, which asks for it"
 #else
 #include "bytes.hpp"   // IWYU pragma: export
+#include "calls.hpp"   // IWYU pragma: export
 #include "client.hpp"  // IWYU pragma: export
 #include "config.hpp"  // IWYU pragma: export
 #include "error.hpp"   // IWYU pragma: export
