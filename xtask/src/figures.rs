@@ -78,7 +78,6 @@ const TYPES: usize = 42;
 /// What is longer than it should be, and why it stays.
 const EXCEPTIONS: &[(&str, &str)] = &[
     ("crates/zerobuffer/src/client/shared.rs", "until what threads share is divided"),
-    ("crates/zerobuffer/src/v1/duplex/channel.rs", "until the channel's two sides are divided"),
     ("crates/zerobuffer/src/client/completions.rs", "until futures and blocking calls are divided"),
     ("crates/zerobuffer/src/client/channel.rs", "until the connection is one for both links"),
     (

@@ -97,6 +97,19 @@ pub struct Reconnected {
 /// | write the request where the server will read it | [`acquire_request_buffer`](Self::acquire_request_buffer) |
 /// | call from many threads at once, or send on one and receive on another | [`into_shared`](Self::into_shared) |
 ///
+/// It finds channels of both kinds, and does the same on both where the kind leaves it the choice:
+///
+/// | | in place | over two buffers (version 1) |
+/// |---|---|---|
+/// | the response lies | where the request was | in a buffer that the client makes, see [`ClientConfig::response_buffer`] |
+/// | responses come | in any order | in the order of the requests |
+/// | a response longer than its request | needs [`RequestLayout::capacity`] | needs room in the response buffer |
+/// | [`resize`](RequestBuffer::resize) of a request | up to its capacity | not at all |
+/// | a handler that fails | is reported as [`Error::HandlerFailed`] | ends the connection, or sends what the server has chosen for that |
+/// | a cancelled request | is skipped, or its response swallowed | is worked on, and its response swallowed; see [`is_desynchronised`](Self::is_desynchronised) |
+/// | what a server leaves behind at its end | was not started, or is in doubt | is in doubt |
+/// | the server's metadata | [`server_metadata`](Self::server_metadata) | none |
+///
 /// Dropping it closes the channel cleanly; a server then serves the next client.
 ///
 /// ```
@@ -125,7 +138,9 @@ pub struct Client {
 debug_line!(Client, "Client", |client| name: client.name());
 
 impl Client {
-    /// Attaches to the server of `name`, waiting for it until `timeout` has passed; zero tries once.
+    /// Attaches to the server of `name`, of whatever kind, waiting for it until `timeout` has passed; zero tries
+    /// once. An in-place channel comes first if there are both; [`ClientConfig::channel`] asks for one kind. A
+    /// server of two buffers needs up to 100 ms to notice a client, so a shorter timeout may not do there.
     ///
     /// # Errors
     /// [`Error::NotRunning`] or [`Error::Busy`] if that has not changed by then;
@@ -139,7 +154,8 @@ impl Client {
     ///
     /// # Errors
     /// As [`connect`](Self::connect); [`Error::TooLarge`] if the metadata does not fit the server's
-    /// block; [`Error::BadConfig`].
+    /// block; [`Error::BadConfig`]. Over two buffers also [`Error::MetadataAlreadyWritten`], and
+    /// [`Error::NoSpace`] for the response buffer.
     pub fn connect_with(name: &str, timeout: Duration, config: ClientConfig) -> Result<Self> {
         let connection = Connection::find(name, &config, &Deadline::after(timeout))?;
         let life = connection.lifeline();

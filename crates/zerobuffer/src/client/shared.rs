@@ -23,7 +23,8 @@ use std::time::Duration;
 /// How long a thread that does not wait on the semaphore itself sleeps before it checks again.
 const SLICE: Duration = Duration::from_millis(10);
 
-/// A client that many threads call at once; clones share one connection.
+/// A client that many threads call at once; clones share one connection, of either kind (see
+/// [`Client`](super::Client)).
 ///
 /// Responses are handed out as [`OwnedResponse`]s, which may be released on any thread. For one thread
 /// [`Client`](super::Client) is faster: it takes no lock.

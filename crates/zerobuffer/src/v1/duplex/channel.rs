@@ -6,15 +6,15 @@
 //! reads responses and hands each to the thread that waits for it.
 
 use super::connect::connect;
+use super::in_flight::{DESYNCHRONISED, End, Pending, State, in_doubt};
 use crate::closer::Closer;
 use crate::config::ClientConfig;
-use crate::error::{Error, LostRequest, RequestState, Result};
+use crate::error::{Error, LostRequest, Result};
 use crate::memory::SharedMemoryView;
 use crate::v1::reader::{OwnedFrameView, Reader};
 use crate::v1::ring::Claim;
 use crate::v1::writer::Writer;
 use crate::wait::Deadline;
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -25,8 +25,6 @@ const NAP: Duration = Duration::from_secs(3600);
 const REPLACED: Error = Error::InvalidState {
     reason: "its connection has ended, and the client reconnects; acquire a new buffer",
 };
-const DESYNCHRONISED: Error =
-    Error::Desynchronised { reason: "a response came that no request had asked for" };
 pub(crate) const SAME_LENGTH: Error = Error::InvalidState {
     reason: "a frame of version 1 has the length that it was acquired with; acquire another one",
 };
@@ -49,44 +47,6 @@ pub(crate) struct Channel {
     recheck: AtomicBool,
 }
 
-#[derive(Debug)]
-struct State {
-    /// `None` while a request is being filled or waits for room, and after the end.
-    requests: Option<Box<Writer>>,
-    /// The number of the next request.
-    next: u64,
-    /// In the order in which they were sent.
-    pending: VecDeque<Pending>,
-    /// Responses that came while others were asked for.
-    ready: VecDeque<OwnedFrameView>,
-    /// The requests whose responses threads wait for by their numbers.
-    wanted: Vec<u64>,
-    /// A thread waits in the response buffer.
-    is_reading: bool,
-    /// Threads that sleep until something changes.
-    sleepers: u32,
-    /// A response came that no request had asked for.
-    surplus: bool,
-    end: End,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// None so far.
-    Open,
-    Closed,
-    /// Another connection takes its place.
-    Replaced,
-}
-
-/// A request whose response has not come.
-#[derive(Debug)]
-struct Pending {
-    number: u64,
-    len: u64,
-    is_cancelled: bool,
-}
-
 impl Channel {
     /// Connects to the server of `name`, which `is_cancelled` ends early. The first request gets the
     /// number `next`.
@@ -104,17 +64,6 @@ impl Channel {
         next: u64,
     ) -> Result<Arc<Self>> {
         let (requests, responses) = connect(name, config, deadline, is_cancelled)?;
-        let state = State {
-            requests: None,
-            next,
-            pending: VecDeque::new(),
-            ready: VecDeque::new(),
-            wanted: Vec::new(),
-            is_reading: false,
-            sleepers: 0,
-            surplus: false,
-            end: End::Open,
-        };
         Ok(Arc::new(Self {
             name: name.to_owned(),
             ends: [requests.closer(), responses.closer()],
@@ -122,7 +71,7 @@ impl Channel {
             max_request: requests.max_frame_size(),
             max_in_flight: config.max_in_flight,
             budget: config.response_buffer.payload_size as u64 / 2,
-            state: Mutex::new(State { requests: Some(Box::new(requests)), ..state }),
+            state: Mutex::new(State::new(requests, next)),
             responses,
             changed: Condvar::new(),
             recheck: AtomicBool::new(false),
@@ -567,67 +516,6 @@ pub(crate) enum Patience {
     None,
     /// Other threads receive.
     UntilDeadline,
-}
-
-impl State {
-    fn take_ready(&mut self, number: Option<u64>) -> Option<OwnedFrameView> {
-        let Self { ready, wanted, .. } = self;
-        let index = ready.iter().position(|frame| match number {
-            Some(number) => frame.sequence() == number,
-            None => !wanted.contains(&frame.sequence()),
-        });
-        ready.remove(index?)
-    }
-
-    fn is_waiting_for(&self, number: u64) -> bool {
-        self.pending.iter().any(|entry| entry.number == number && !entry.is_cancelled)
-    }
-
-    /// A response has come: it is the caller's that waits for request `number` or for any, or kept.
-    fn arrived(
-        &mut self,
-        frame: OwnedFrameView,
-        number: Option<u64>,
-    ) -> Result<Option<OwnedFrameView>> {
-        let Some(request) = self.pending.pop_front() else {
-            self.surplus = true;
-            return Err(DESYNCHRONISED);
-        };
-        if request.is_cancelled {
-            return Ok(None);
-        }
-        let frame = frame.renumbered(request.number);
-        let is_ours = match number {
-            Some(number) => number == request.number,
-            None => !self.wanted.contains(&request.number),
-        };
-        if is_ours {
-            return Ok(Some(frame));
-        }
-        self.ready.push_back(frame);
-        Ok(None)
-    }
-
-    /// The request that a thread is told of that waits for `number`, or for any: it is forgotten.
-    fn lose(&mut self, number: Option<u64>) -> Option<Pending> {
-        self.pending.retain(|pending| !pending.is_cancelled);
-        match number {
-            Some(number) => {
-                let index = self.pending.iter().position(|pending| pending.number == number);
-                self.pending.remove(index?)
-            }
-            None => {
-                let Self { pending, wanted, .. } = self;
-                let index = pending.iter().position(|pending| !wanted.contains(&pending.number));
-                pending.remove(index?)
-            }
-        }
-    }
-}
-
-/// Nothing tells whether the handler ran on it.
-fn in_doubt(sequence: u64) -> LostRequest {
-    LostRequest { sequence, state: RequestState::InDoubt }
 }
 
 /// A request that is being written in place. Dropping it sends nothing.

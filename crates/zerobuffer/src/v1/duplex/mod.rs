@@ -8,6 +8,7 @@
 
 mod channel;
 mod connect;
+mod in_flight;
 mod server;
 mod worker;
 

@@ -300,7 +300,7 @@ impl<'s> RequestView<'s> {
     /// ```
     /// use std::sync::mpsc::channel;
     /// use std::time::Duration;
-    /// use zerobuffer::{BufferConfig, v1};
+    /// use zerobuffer::{BufferConfig, Client, v1};
     ///
     /// let name = format!("doc-v1-cancelled-{}", std::process::id());
     /// let mut server = v1::DuplexServer::create(&name, BufferConfig::new(0, 1 << 16))?;
