@@ -66,7 +66,7 @@ TEST_CASE("every failure is an Error with facts, and of its own class") {
     CHECK_THROWS_AS(client.receive_response(patience), zb::PeerGone);
 }
 
-TEST_CASE("whoever wants no exceptions gets a result") {
+TEST_CASE("a program without exceptions gets a result") {
     const std::string name = channel_name("results");
     const auto refused = zb::Client::try_connect(name, 0ns);
     REQUIRE_FALSE(refused);

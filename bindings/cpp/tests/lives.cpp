@@ -23,8 +23,8 @@ TEST_CASE("guards move, and what was moved from holds nothing") {
     CHECK(first.text() == "SECOND");
     CHECK_FALSE(second);
     CHECK(client.in_flight() == 1);
-    zb::RequestBuffer given_up = client.acquire_request_buffer(1);
-    given_up = zb::RequestBuffer();
+    zb::RequestBuffer abandoned = client.acquire_request_buffer(1);
+    abandoned = zb::RequestBuffer();
     CHECK(client.acquire_request_buffer(1).commit() == 3);
 }
 

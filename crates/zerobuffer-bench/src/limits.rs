@@ -77,7 +77,7 @@ struct Line {
     pause: Pause,
 }
 
-/// Turns until a peer that does not answer is given up: seconds, not milliseconds.
+/// Turns until the test stops waiting for a peer: seconds, not milliseconds.
 const HOPELESS: u64 = 1 << 33;
 
 /// The peer's end of L1.

@@ -16,7 +16,7 @@ use std::os::fd::AsRawFd;
 use std::sync::atomic::AtomicU64;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Has large blocks given back to the system when they are freed, always: what was measured before must
+/// Has large blocks returned to the system when they are freed, always: what was measured before must
 /// not change what a buffer costs.
 pub(crate) fn give_memory_back() {
     // SAFETY: no other thread allocates yet; the worst that it can do is nothing.

@@ -73,12 +73,12 @@
 #define ZB_CHANNEL_ANY 0
 
 /**
- * Protocol version 2: the answer lies where the request was.
+ * Protocol version 2: the response lies where the request was.
  */
 #define ZB_CHANNEL_IN_PLACE 1
 
 /**
- * Protocol version 1: the answer lies in a buffer of its own.
+ * Protocol version 1: the response lies in a buffer of its own.
  */
 #define ZB_CHANNEL_TWO_BUFFERS 2
 
@@ -88,12 +88,12 @@
 #define ZB_SERVER_IN_PLACE 0
 
 /**
- * Two buffers: the handler edits a copy of the request, which becomes the answer.
+ * Two buffers: the handler edits a copy of the request, which becomes the response.
  */
 #define ZB_SERVER_MUTABLE 1
 
 /**
- * Two buffers: the handler reads the request and writes an answer with `zb_frame_reply`.
+ * Two buffers: the handler reads the request and writes a response with `zb_frame_reply`.
  */
 #define ZB_SERVER_IMMUTABLE 2
 
@@ -108,7 +108,7 @@
 #define ZB_THREADS_MANY 1
 
 /**
- * Version 1: the peer is alive as long as its process id is, as the deployed peers do it.
+ * Version 1: the peer is alive as long as its process id is, as existing v1 programs do it.
  */
 #define ZB_LIVENESS_PID 0
 
@@ -273,7 +273,7 @@ typedef struct zb_server_config {
   size_t metadata_len;
   /**
    * Nanoseconds that `zb_server_stop` waits for running handlers, and then for the client to
-   * read its answers. Default 2 s.
+   * read its responses. Default 2 s.
    */
   int64_t stop_timeout_ns;
   /**
@@ -289,7 +289,7 @@ typedef struct zb_server_config {
 /**
  * A request in a server's hands: bytes in shared memory, to be edited where they lie.
  *
- * In a handler it is valid until the handler returns, and its bytes are then the answer. From
+ * In a handler it is valid until the handler returns, and its bytes are then the response. From
  * `zb_server_receive` it is valid until `zb_frame_respond`, `zb_frame_fail` or `zb_frame_abandon`.
  *
  * Threads: in a handler, the handler's. A received one is used on the thread that uses the
@@ -305,7 +305,7 @@ typedef struct zb_frame {
    */
   size_t len;
   /**
-   * The most bytes that the answer can have.
+   * The most bytes that the response can have.
    */
   size_t capacity;
   /**
@@ -350,11 +350,11 @@ typedef struct zb_client_config {
    */
   uint32_t threads;
   /**
-   * `ZB_WAIT_*`: how the client waits for answers and for room.
+   * `ZB_WAIT_*`: how the client waits for responses and for room.
    */
   uint32_t wait;
   /**
-   * The most requests in flight, held answers included. Default 4096.
+   * The most requests in flight, held responses included. Default 4096.
    */
   uint32_t max_in_flight;
   /**
@@ -407,7 +407,7 @@ typedef struct zb_client_config {
 } zb_client_config;
 
 /**
- * Bytes in shared memory that are the caller's to read, until `zb_view_release` gives them back.
+ * Bytes in shared memory that are the caller's to read, until `zb_view_release` releases them.
  *
  * It may be moved in memory, as long as one copy of it is used. All zero, or after its release,
  * it holds nothing, and releasing it does nothing.
@@ -437,7 +437,7 @@ typedef struct zb_view {
 
 /**
  * Bytes in shared memory that are the caller's to fill; then `zb_buffer_commit` sends them, or
- * `zb_buffer_abandon` gives them up. They hold whatever was there before: write all of them.
+ * `zb_buffer_abandon` ends them. They hold whatever was there before: write all of them.
  *
  * A handle has at most one open buffer, which belongs to the thread that may use the handle. That of a
  * client for many threads may be used on any thread and outlive the client; other threads that send
@@ -453,7 +453,7 @@ typedef struct zb_buffer {
    */
   size_t len;
   /**
-   * The most bytes that there is room for, here and for the answer.
+   * The most bytes that there is room for, here and for the response.
    */
   size_t capacity;
   /**
@@ -530,16 +530,16 @@ typedef struct zb_client_state {
    */
   size_t max_request_size;
   /**
-   * Requests sent whose bytes are not back in the ring yet; with two buffers, whose answers
+   * Requests sent whose bytes are not back in the ring yet; with two buffers, whose responses
    * have not come.
    */
   size_t in_flight;
   /**
-   * 1 if the answer lies where the request was, 0 for two buffers.
+   * 1 if the response lies where the request was, 0 for two buffers.
    */
   uint32_t is_in_place;
   /**
-   * Two buffers: 1 if answers may not match, because a request that was given up has no answer
+   * Two buffers: 1 if answers may not match, because a request that was cancelled has no response
    * yet.
    */
   uint32_t is_desynchronised;
@@ -589,7 +589,7 @@ typedef struct zb_reader_config {
    */
   uint32_t wait;
   /**
-   * `ZB_LIVENESS_*`: how it finds out that a writer is gone.
+   * `ZB_LIVENESS_*`: how it finds out that a writer has ended.
    */
   uint32_t liveness;
   /**
@@ -615,7 +615,7 @@ typedef struct zb_writer_config {
    */
   uint32_t wait;
   /**
-   * `ZB_LIVENESS_*`: how it finds out that the reader is gone.
+   * `ZB_LIVENESS_*`: how it finds out that the reader has ended.
    */
   uint32_t liveness;
   /**
@@ -623,7 +623,7 @@ typedef struct zb_writer_config {
    */
   uint32_t has_owner;
   /**
-   * Not zero: start again with sequence 1 on a used buffer whose last one cannot be made out.
+   * Not zero: start again with sequence 1 on a used buffer whose last one cannot be determined.
    */
   uint32_t restart_sequence;
   /**
@@ -849,7 +849,7 @@ zb_status zb_server_create(const char *name,
 void zb_server_shutdown(const struct zb_server *server);
 
 /**
- * Stops the server in good order, as `zb_server_stop`, and frees it. Null does nothing.
+ * Stops the server cleanly, as `zb_server_stop`, and frees it. Null does nothing.
  *
  * A received frame that is not answered fails at its client; the handle stays until the frame was
  * answered, abandoned or detached, the first two of which change nothing then. Its bytes stay mapped until then.
@@ -880,20 +880,20 @@ zb_status zb_server_receive(const struct zb_server *server,
                             struct zb_frame *frame);
 
 /**
- * Stops in good order: takes nothing more, lets running handlers finish, tells the client, lets
- * it read its answers, and removes the channel's names. Called again it does nothing. A received
+ * Stops cleanly: takes nothing more, lets running handlers finish, tells the client, lets
+ * it read its responses, and removes the channel's names. Called again it does nothing. A received
  * frame that is not answered fails at its client.
  *
  * A handler may call it, and `zb_server_close` too: neither waits for that very handler,
  * whose client may hear `ZB_PEER_CLOSED` in place of its response.
  *
- * Fails with what made the background server give up before, if anything did.
+ * Fails with what made the background server stop before, if anything did.
  */
 zb_status zb_server_stop(const struct zb_server *server);
 
 /**
  * Whether threads are serving: false before `zb_server_start`, after `zb_server_stop`, and if the
- * server had to give up.
+ * server had to stop for a reason of its own.
  */
 bool zb_server_is_running(const struct zb_server *server);
 
@@ -904,7 +904,7 @@ bool zb_server_is_running(const struct zb_server *server);
 bool zb_server_is_client_connected(const struct zb_server *server);
 
 /**
- * Changes the length of the answer, up to the capacity; bytes that are added are zero. In place
+ * Changes the length of the response, up to the capacity; bytes that are added are zero. In place
  * only.
  */
 zb_status zb_frame_resize(struct zb_frame *frame, size_t len);
@@ -951,7 +951,7 @@ zb_status zb_frame_respond(struct zb_frame *frame);
 zb_status zb_frame_detach(struct zb_frame *frame);
 
 /**
- * In the handler of an immutable server: the answer, of `len` bytes, to be filled at `*data`.
+ * In the handler of an immutable server: the response, of `len` bytes, to be filled at `*data`.
  * Exactly once.
  */
 zb_status zb_frame_reply(struct zb_frame *frame, size_t len, uint8_t **data);
@@ -976,16 +976,16 @@ zb_status zb_client_connect(const char *name,
 void zb_client_shutdown(const struct zb_client *client);
 
 /**
- * Closes the connection in good order and frees the client. Null does nothing.
+ * Closes the connection cleanly and frees the client. Null does nothing.
  *
- * What is not sent of an open buffer is given up. While views that were not detached, or a buffer, are
- * in the caller's hands, the connection stays until the last of them is given back.
+ * An open buffer is abandoned. While views that were not detached, or a buffer, are
+ * in the caller's hands, the connection stays until the last of them is released.
  */
 void zb_client_close(struct zb_client *client);
 
 /**
- * Sends a copy of `len` bytes and waits for the answer, both within the timeout. A request that
- * has no answer by then is given up. `response` gets the answer, or is empty.
+ * Sends a copy of `len` bytes and waits for the response, both within the timeout. A request that
+ * has no response by then is cancelled. `response` gets the response, or is empty.
  *
  * While views of this client are held, waiting for room is bounded by the send timeout, and
  * nothing is sent again by itself.
@@ -1005,7 +1005,7 @@ zb_status zb_client_send(const struct zb_client *client,
                          uint64_t *sequence);
 
 /**
- * A request of `size` bytes to be filled in the ring, with room for an answer of `capacity` bytes
+ * A request of `size` bytes to be filled in the ring, with room for a response of `capacity` bytes
  * if that is more, at a multiple of `alignment` (a power of two up to 4096; 0 for any) from a
  * page boundary.
  *
@@ -1018,9 +1018,9 @@ zb_status zb_client_acquire(const struct zb_client *client,
                             struct zb_buffer *buffer);
 
 /**
- * Waits for an answer until the timeout has passed. With `sequence` 0 it is the oldest one that
- * is there, and a timeout changes nothing. Otherwise it is the answer to that request, which is
- * given up when the timeout passes, unless that is 0.
+ * Waits for a response until the timeout has passed. With `sequence` 0 it is the oldest one that
+ * is there, and a timeout changes nothing. Otherwise it is the response to that request, which is
+ * cancelled when the timeout passes, unless that is 0.
  */
 zb_status zb_client_receive(const struct zb_client *client,
                             uint64_t sequence,
@@ -1028,13 +1028,13 @@ zb_status zb_client_receive(const struct zb_client *client,
                             struct zb_view *response);
 
 /**
- * Gives up a request: no answer to it will be delivered. True if it was given up; false if its
- * answer is there already, or if no such request is waiting.
+ * Cancels a request: no response to it will be delivered. True if it was cancelled; false if its
+ * response is there already, or if no such request is waiting.
  */
 bool zb_client_cancel(const struct zb_client *client, uint64_t sequence);
 
 /**
- * Attaches to the channel's present server: after the former one has gone, or to start over. `report`, if
+ * Attaches to the channel's present server: after the previous one has ended, or to start over. `report`, if
  * it is not null, gets what became of the requests in flight.
  *
  * Views and a buffer that are held have to be released, detached or abandoned before. With two buffers all
@@ -1113,11 +1113,12 @@ bool zb_client_cancel_call(const struct zb_client *client,
 
 /**
  * Sends the first `buffer->len` bytes, and leaves the buffer empty. After an error that can be
- * mended (`ZB_TOO_LARGE`: `len` beyond `capacity`) it stays open; after any other it is given up.
+ * repaired (`ZB_TOO_LARGE`: `len` beyond `capacity`) it stays open; after any other it is abandoned.
  *
  * `sequence`, if it is not null, gets the number of the request or frame.
  */
-zb_status zb_buffer_commit(struct zb_buffer *buffer, uint64_t *sequence);
+zb_status zb_buffer_commit(struct zb_buffer *buffer,
+                           uint64_t *sequence);
 
 /**
  * Gives the buffer up: nothing is sent. Leaves it empty; does nothing for an empty or null one.
@@ -1198,7 +1199,7 @@ void zb_writer_shutdown(const struct zb_writer *writer);
  * Gives the writer's role back and frees the writer. Frames that were written stay there to be read.
  * Null does nothing.
  *
- * What is not sent of an open buffer is given up; the writer stays until that is committed or
+ * An open buffer is abandoned; the writer stays until that is committed or
  * abandoned.
  */
 void zb_writer_close(struct zb_writer *writer);

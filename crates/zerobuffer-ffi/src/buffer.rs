@@ -8,7 +8,7 @@ use std::ptr::{null_mut, with_exposed_provenance_mut};
 use zerobuffer::{Client, Error, OwnedRequestBuffer, RequestBuffer, Result, v1};
 
 /// Bytes in shared memory that are the caller's to fill; then `zb_buffer_commit` sends them, or
-/// `zb_buffer_abandon` gives them up. They hold whatever was there before: write all of them.
+/// `zb_buffer_abandon` ends them. They hold whatever was there before: write all of them.
 ///
 /// A handle has at most one open buffer, which belongs to the thread that may use the handle. That of a
 /// client for many threads may be used on any thread and outlive the client; other threads that send
@@ -19,7 +19,7 @@ pub struct zb_buffer {
     pub data: *mut u8,
     /// Bytes to send: as asked for. A request may be made shorter, or longer up to `capacity`.
     pub len: usize,
-    /// The most bytes that there is room for, here and for the answer.
+    /// The most bytes that there is room for, here and for the response.
     pub capacity: usize,
     /// The library's.
     pub opaque: [u64; 2],
@@ -137,7 +137,7 @@ impl Open {
 }
 
 /// Sends the first `buffer->len` bytes, and leaves the buffer empty. After an error that can be
-/// mended (`ZB_TOO_LARGE`: `len` beyond `capacity`) it stays open; after any other it is given up.
+/// repaired (`ZB_TOO_LARGE`: `len` beyond `capacity`) it stays open; after any other it is abandoned.
 ///
 /// `sequence`, if it is not null, gets the number of the request or frame.
 #[unsafe(no_mangle)]

@@ -106,12 +106,12 @@ pub struct zb_client_state {
     pub size: usize,
     /// The most bytes that a request can have.
     pub max_request_size: usize,
-    /// Requests sent whose bytes are not back in the ring yet; with two buffers, whose answers
+    /// Requests sent whose bytes are not back in the ring yet; with two buffers, whose responses
     /// have not come.
     pub in_flight: usize,
-    /// 1 if the answer lies where the request was, 0 for two buffers.
+    /// 1 if the response lies where the request was, 0 for two buffers.
     pub is_in_place: u32,
-    /// Two buffers: 1 if answers may not match, because a request that was given up has no answer
+    /// Two buffers: 1 if answers may not match, because a request that was cancelled has no response
     /// yet.
     pub is_desynchronised: u32,
 }
@@ -248,17 +248,17 @@ pub extern "C" fn zb_client_shutdown(client: Option<&zb_client>) {
     run_or((), || client.map_or((), |client| client.closer.close()));
 }
 
-/// Closes the connection in good order and frees the client. Null does nothing.
+/// Closes the connection cleanly and frees the client. Null does nothing.
 ///
-/// What is not sent of an open buffer is given up. While views that were not detached, or a buffer, are
-/// in the caller's hands, the connection stays until the last of them is given back.
+/// An open buffer is abandoned. While views that were not detached, or a buffer, are
+/// in the caller's hands, the connection stays until the last of them is released.
 #[unsafe(no_mangle)]
 pub extern "C" fn zb_client_close(client: Option<Box<zb_client>>) {
     run_or((), || drop(client));
 }
 
-/// Sends a copy of `len` bytes and waits for the answer, both within the timeout. A request that
-/// has no answer by then is given up. `response` gets the answer, or is empty.
+/// Sends a copy of `len` bytes and waits for the response, both within the timeout. A request that
+/// has no response by then is cancelled. `response` gets the response, or is empty.
 ///
 /// While views of this client are held, waiting for room is bounded by the send timeout, and
 /// nothing is sent again by itself.
@@ -305,7 +305,7 @@ pub unsafe extern "C" fn zb_client_send(
     })
 }
 
-/// A request of `size` bytes to be filled in the ring, with room for an answer of `capacity` bytes
+/// A request of `size` bytes to be filled in the ring, with room for a response of `capacity` bytes
 /// if that is more, at a multiple of `alignment` (a power of two up to 4096; 0 for any) from a
 /// page boundary.
 ///
@@ -331,9 +331,9 @@ pub extern "C" fn zb_client_acquire(
     })
 }
 
-/// Waits for an answer until the timeout has passed. With `sequence` 0 it is the oldest one that
-/// is there, and a timeout changes nothing. Otherwise it is the answer to that request, which is
-/// given up when the timeout passes, unless that is 0.
+/// Waits for a response until the timeout has passed. With `sequence` 0 it is the oldest one that
+/// is there, and a timeout changes nothing. Otherwise it is the response to that request, which is
+/// cancelled when the timeout passes, unless that is 0.
 #[unsafe(no_mangle)]
 pub extern "C" fn zb_client_receive(
     client: Option<&zb_client>,
@@ -363,14 +363,14 @@ pub extern "C" fn zb_client_receive(
     })
 }
 
-/// Gives up a request: no answer to it will be delivered. True if it was given up; false if its
-/// answer is there already, or if no such request is waiting.
+/// Cancels a request: no response to it will be delivered. True if it was cancelled; false if its
+/// response is there already, or if no such request is waiting.
 #[unsafe(no_mangle)]
 pub extern "C" fn zb_client_cancel(client: Option<&zb_client>, sequence: u64) -> bool {
     run_or(false, || client.is_some_and(|client| either!(client, |client| client.cancel(sequence))))
 }
 
-/// Attaches to the channel's present server: after the former one has gone, or to start over. `report`, if
+/// Attaches to the channel's present server: after the previous one has ended, or to start over. `report`, if
 /// it is not null, gets what became of the requests in flight.
 ///
 /// Views and a buffer that are held have to be released, detached or abandoned before. With two buffers all

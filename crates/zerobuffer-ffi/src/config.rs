@@ -19,16 +19,16 @@ pub const ZB_WAIT_SPIN: u32 = 2;
 
 /// A client finds out what kind of channel it is. An in-place channel comes first.
 pub const ZB_CHANNEL_ANY: u32 = 0;
-/// Protocol version 2: the answer lies where the request was.
+/// Protocol version 2: the response lies where the request was.
 pub const ZB_CHANNEL_IN_PLACE: u32 = 1;
-/// Protocol version 1: the answer lies in a buffer of its own.
+/// Protocol version 1: the response lies in a buffer of its own.
 pub const ZB_CHANNEL_TWO_BUFFERS: u32 = 2;
 
 /// Requests are edited where they lie.
 pub const ZB_SERVER_IN_PLACE: u32 = 0;
-/// Two buffers: the handler edits a copy of the request, which becomes the answer.
+/// Two buffers: the handler edits a copy of the request, which becomes the response.
 pub const ZB_SERVER_MUTABLE: u32 = 1;
-/// Two buffers: the handler reads the request and writes an answer with `zb_frame_reply`.
+/// Two buffers: the handler reads the request and writes a response with `zb_frame_reply`.
 pub const ZB_SERVER_IMMUTABLE: u32 = 2;
 
 /// A handle is used by one thread at a time. The fastest.
@@ -36,7 +36,7 @@ pub const ZB_THREADS_ONE: u32 = 0;
 /// A handle is used by any number of threads at once.
 pub const ZB_THREADS_MANY: u32 = 1;
 
-/// Version 1: the peer is alive as long as its process id is, as the deployed peers do it.
+/// Version 1: the peer is alive as long as its process id is, as existing v1 programs do it.
 pub const ZB_LIVENESS_PID: u32 = 0;
 /// Version 1: a reader is alive as long as it holds its lock file; for containers that share /tmp.
 pub const ZB_LIVENESS_LOCK: u32 = 1;
@@ -67,7 +67,7 @@ pub struct zb_server_config {
     /// Bytes of `metadata`.
     pub metadata_len: usize,
     /// Nanoseconds that `zb_server_stop` waits for running handlers, and then for the client to
-    /// read its answers. Default 2 s.
+    /// read its responses. Default 2 s.
     pub stop_timeout_ns: i64,
     /// Two buffers: `ZB_LIVENESS_*`.
     pub liveness: u32,
@@ -94,9 +94,9 @@ pub struct zb_client_config {
     pub channel: u32,
     /// `ZB_THREADS_*`. Default: one at a time.
     pub threads: u32,
-    /// `ZB_WAIT_*`: how the client waits for answers and for room.
+    /// `ZB_WAIT_*`: how the client waits for responses and for room.
     pub wait: u32,
-    /// The most requests in flight, held answers included. Default 4096.
+    /// The most requests in flight, held responses included. Default 4096.
     pub max_in_flight: u32,
     /// Nanoseconds that sending waits for room. Default 5 s.
     pub send_timeout_ns: i64,
@@ -139,7 +139,7 @@ pub struct zb_reader_config {
     pub mode: u32,
     /// `ZB_WAIT_*`: how the reader waits for frames.
     pub wait: u32,
-    /// `ZB_LIVENESS_*`: how it finds out that a writer is gone.
+    /// `ZB_LIVENESS_*`: how it finds out that a writer has ended.
     pub liveness: u32,
     /// Zero.
     pub reserved: u32,
@@ -155,11 +155,11 @@ pub struct zb_writer_config {
     pub write_timeout_ns: i64,
     /// `ZB_WAIT_*`: how the writer waits for room.
     pub wait: u32,
-    /// `ZB_LIVENESS_*`: how it finds out that the reader is gone.
+    /// `ZB_LIVENESS_*`: how it finds out that the reader has ended.
     pub liveness: u32,
     /// Not zero: `owner` is set.
     pub has_owner: u32,
-    /// Not zero: start again with sequence 1 on a used buffer whose last one cannot be made out.
+    /// Not zero: start again with sequence 1 on a used buffer whose last one cannot be determined.
     pub restart_sequence: u32,
     /// The user id that must own the buffer's objects. Default: the process's effective user.
     pub owner: u32,

@@ -13,7 +13,7 @@ use zerobuffer::{Error, Frame, OwnedRequest, Request, Result, Server};
 
 /// A request in a server's hands: bytes in shared memory, to be edited where they lie.
 ///
-/// In a handler it is valid until the handler returns, and its bytes are then the answer. From
+/// In a handler it is valid until the handler returns, and its bytes are then the response. From
 /// `zb_server_receive` it is valid until `zb_frame_respond`, `zb_frame_fail` or `zb_frame_abandon`.
 ///
 /// Threads: in a handler, the handler's. A received one is used on the thread that uses the
@@ -24,7 +24,7 @@ pub struct zb_frame {
     pub data: *mut u8,
     /// Bytes at `data`; `zb_frame_resize` changes it.
     pub len: usize,
-    /// The most bytes that the answer can have.
+    /// The most bytes that the response can have.
     pub capacity: usize,
     /// The request's number, as its client counts.
     pub sequence: u64,
@@ -206,7 +206,7 @@ fn ended(server: &LocalServer, keep: Option<Rc<LocalServer>>) -> Error {
     NOT_HELD
 }
 
-/// Changes the length of the answer, up to the capacity; bytes that are added are zero. In place
+/// Changes the length of the response, up to the capacity; bytes that are added are zero. In place
 /// only.
 #[unsafe(no_mangle)]
 pub extern "C" fn zb_frame_resize(frame: Option<&mut zb_frame>, len: usize) -> zb_status {
@@ -290,7 +290,7 @@ pub unsafe extern "C" fn zb_frame_fail(
 #[unsafe(no_mangle)]
 pub extern "C" fn zb_frame_abandon(frame: Option<&mut zb_frame>) {
     run_or((), || {
-        // That there is nothing to give up is no failure.
+        // Nothing to abandon is no failure.
         let _ = frame.map(|frame| frame.answer(drop, drop));
     });
 }
@@ -320,7 +320,7 @@ pub extern "C" fn zb_frame_detach(frame: Option<&mut zb_frame>) -> zb_status {
     })
 }
 
-/// In the handler of an immutable server: the answer, of `len` bytes, to be filled at `*data`.
+/// In the handler of an immutable server: the response, of `len` bytes, to be filled at `*data`.
 /// Exactly once.
 #[unsafe(no_mangle)]
 pub extern "C" fn zb_frame_reply(

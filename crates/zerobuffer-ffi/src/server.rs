@@ -193,14 +193,14 @@ pub extern "C" fn zb_server_shutdown(server: Option<&zb_server>) {
     run_or((), || server.map_or((), |server| server.closer.close()));
 }
 
-/// Stops the server in good order, as `zb_server_stop`, and frees it. Null does nothing.
+/// Stops the server cleanly, as `zb_server_stop`, and frees it. Null does nothing.
 ///
 /// A received frame that is not answered fails at its client; the handle stays until the frame was
 /// answered, abandoned or detached, the first two of which change nothing then. Its bytes stay mapped until then.
 #[unsafe(no_mangle)]
 pub extern "C" fn zb_server_close(server: Option<Box<zb_server>>) {
     run_or((), || {
-        // What made the server give up does not matter to who closes it.
+        // Why the server stopped does not matter to the caller that closes it.
         let _ = server.map(|server| server.stop());
     });
 }
@@ -271,21 +271,21 @@ pub extern "C" fn zb_server_receive(
     })
 }
 
-/// Stops in good order: takes nothing more, lets running handlers finish, tells the client, lets
-/// it read its answers, and removes the channel's names. Called again it does nothing. A received
+/// Stops cleanly: takes nothing more, lets running handlers finish, tells the client, lets
+/// it read its responses, and removes the channel's names. Called again it does nothing. A received
 /// frame that is not answered fails at its client.
 ///
 /// A handler may call it, and `zb_server_close` too: neither waits for that very handler,
 /// whose client may hear `ZB_PEER_CLOSED` in place of its response.
 ///
-/// Fails with what made the background server give up before, if anything did.
+/// Fails with what made the background server stop before, if anything did.
 #[unsafe(no_mangle)]
 pub extern "C" fn zb_server_stop(server: Option<&zb_server>) -> zb_status {
     run(|| given(server, "server")?.stop())
 }
 
 /// Whether threads are serving: false before `zb_server_start`, after `zb_server_stop`, and if the
-/// server had to give up.
+/// server had to stop for a reason of its own.
 #[unsafe(no_mangle)]
 pub extern "C" fn zb_server_is_running(server: Option<&zb_server>) -> bool {
     // A server that requests are received from has no threads.

@@ -1,4 +1,4 @@
-//! The guard of bytes to read: an answer, or a version 1 frame.
+//! The guard of bytes to read: a response, or a version 1 frame.
 
 use crate::buffer::LocalClient;
 use crate::error::{ZB_OK, run, run_or, store, zb_status};
@@ -8,7 +8,7 @@ use std::rc::Rc;
 use zerobuffer::v1::OwnedFrameView;
 use zerobuffer::{Error, OwnedResponse, Response, Result};
 
-/// Bytes in shared memory that are the caller's to read, until `zb_view_release` gives them back.
+/// Bytes in shared memory that are the caller's to read, until `zb_view_release` releases them.
 ///
 /// It may be moved in memory, as long as one copy of it is used. All zero, or after its release,
 /// it holds nothing, and releasing it does nothing.

@@ -68,7 +68,7 @@ pub extern "C" fn zb_writer_shutdown(writer: Option<&zb_writer>) {
 /// Gives the writer's role back and frees the writer. Frames that were written stay there to be read.
 /// Null does nothing.
 ///
-/// What is not sent of an open buffer is given up; the writer stays until that is committed or
+/// An open buffer is abandoned; the writer stays until that is committed or
 /// abandoned.
 #[unsafe(no_mangle)]
 pub extern "C" fn zb_writer_close(writer: Option<Box<zb_writer>>) {

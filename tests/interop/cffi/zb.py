@@ -91,7 +91,7 @@ class Client:
 
 
 class View:
-    """Bytes in shared memory to read, given back at the end of a `with` block."""
+    """Bytes in shared memory to read, released at the end of a `with` block."""
 
     def __init__(self) -> None:
         self.raw = ffi.new("zb_view *")

@@ -226,8 +226,8 @@ impl Session<'_> {
                 Ok(())
             }
             Err(Error::Timeout { .. }) => {
-                let given_up = asked.and_then(|sequence| self.in_flight.remove(&sequence));
-                match given_up {
+                let cancelled = asked.and_then(|sequence| self.in_flight.remove(&sequence));
+                match cancelled {
                     Some(sent) => self.desk.timed_out(&sent, timeout),
                     None => violation(format!("no answer at all within {timeout:?}")),
                 }
@@ -305,7 +305,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Writes the request where it will be read, slowly, and once in a while gives it up.
+    /// Writes the request where it will be read, slowly, and once in a while drops it.
     fn in_place(&mut self) -> Ended {
         let sent = self.edit();
         self.began = now();

@@ -68,7 +68,7 @@ mod tests {
     use super::Message;
 
     #[test]
-    fn lines_that_are_no_news_are_not_understood() {
+    fn lines_that_are_no_messages_are_not_understood() {
         for line in ["", "running 1 test", "late 5", "death soon", "attached"] {
             assert_eq!(Message::parse(line), None, "{line:?}");
         }

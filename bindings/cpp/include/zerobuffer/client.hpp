@@ -1,4 +1,4 @@
-/// The client: sends requests, and reads the answers where the requests were.
+/// The client: sends requests, and reads the responses where the requests were.
 #pragma once
 
 #include "bytes.hpp"
@@ -56,7 +56,7 @@ public:
         return Client(client);
     }
 
-    /// Sends a copy of `data` and waits for the answer, both within the timeout.
+    /// Sends a copy of `data` and waits for the response, both within the timeout.
     Response call(Bytes data, Nanoseconds timeout) {
         return detail::filled<zb_client_call, Response>(raw(), data.data(), data.size(), timeout.count());
     }
@@ -116,7 +116,7 @@ public:
         return detail::try_filled<zb_client_receive, Response>(raw(), sequence, timeout.count());
     }
 
-    /// Gives up a request: no answer to it will be delivered. True if it was waiting.
+    /// Cancels a request: no response to it will be delivered. True if it was waiting.
     bool cancel(std::uint64_t sequence) noexcept { return zb_client_cancel(raw(), sequence); }
 
     /// Attaches to the channel's present server, after the previous one has exited or to start over. With

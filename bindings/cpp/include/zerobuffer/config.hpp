@@ -29,15 +29,15 @@ enum class WaitStrategy : std::uint32_t {
 enum class Channel : std::uint32_t {
     /// It finds out.
     Any = ZB_CHANNEL_ANY,
-    /// Protocol version 2: the answer lies where the request was.
+    /// Protocol version 2: the response lies where the request was.
     InPlace = ZB_CHANNEL_IN_PLACE,
-    /// Protocol version 1: the answer lies in a buffer of its own.
+    /// Protocol version 1: the response lies in a buffer of its own.
     TwoBuffers = ZB_CHANNEL_TWO_BUFFERS,
 };
 
-/// Version 1: how one side finds out that the other is gone without having closed.
+/// Version 1: how one side finds out that the other one has ended without closing.
 enum class Liveness : std::uint32_t {
-    /// By its process id, as the deployed peers do.
+    /// By its process id, as existing v1 programs do.
     Pid = ZB_LIVENESS_PID,
     /// By its lock file: for containers that share /tmp.
     Lock = ZB_LIVENESS_LOCK,
@@ -73,7 +73,7 @@ struct ServerConfig {
     std::uint32_t workers = 1;
     /// In place: what each client can read about this server.
     std::string metadata = {};
-    /// How long stopping waits for running handlers, and then for the client to read its answers.
+    /// How long stopping waits for running handlers, and then for the client to read its responses.
     std::chrono::nanoseconds stop_timeout = std::chrono::seconds(2);
     /// Two buffers only.
     Liveness liveness = Liveness::Pid;
@@ -85,7 +85,7 @@ struct ClientConfig {
     /// Whether many threads use it at once.
     bool many_threads = false;
     WaitStrategy wait = WaitStrategy::SpinThenPark;
-    /// The most requests in flight, held answers included.
+    /// The most requests in flight, held responses included.
     std::uint32_t max_in_flight = 4096;
     /// How long sending waits for room.
     std::chrono::nanoseconds send_timeout = std::chrono::seconds(5);

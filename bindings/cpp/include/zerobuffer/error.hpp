@@ -55,7 +55,7 @@ enum class ErrorKind : std::int32_t {
 #undef ZEROBUFFER_KIND
 };
 
-/// What is known of a request whose server is gone.
+/// What is known of a request whose server has ended.
 enum class RequestState : std::int32_t {
     /// The error is not about a request.
     None = ZB_REQUEST_NONE,
@@ -95,7 +95,7 @@ public:
     std::uint64_t asked() const noexcept { return asked_; }
     /// What is possible, free or expected instead.
     std::uint64_t allowed() const noexcept { return allowed_; }
-    /// Of a `Full`: requests sent and not given back yet.
+    /// Of a `Full`: requests sent and not released yet.
     std::uint64_t in_flight() const noexcept { return in_flight_; }
     /// The name of the channel, object, field or value.
     const std::string &subject() const noexcept { return subject_; }
@@ -118,7 +118,7 @@ private:
     std::string detail_;
 };
 
-/// The peer is gone: `PeerDied` or `PeerClosed`.
+/// The peer has ended: `PeerDied` or `PeerClosed`.
 class PeerGone : public Error {
 public:
     using Error::Error;

@@ -72,10 +72,10 @@ Result<std::uint64_t> try_numbered(Arguments... arguments) {
 
 } // namespace detail
 
-/// Bytes in shared memory to read: an answer, or a version 1 frame. Given back when it is destroyed.
+/// Bytes in shared memory to read: a response, or a version 1 frame. Released when it is destroyed.
 ///
 /// It converts to `std::span<const std::uint8_t>`, and is a range of bytes itself. A view of a client is
-/// used on the thread that uses the client, unless it was detached; the client may be gone before.
+/// used on the thread that uses the client, unless it was detached; the client may be destroyed before.
 class View : public detail::Guard<zb_view, zb_view_release> {
 public:
     using Guard::Guard;
@@ -101,7 +101,7 @@ public:
 };
 
 /// Bytes in shared memory to fill: a request, or a version 1 frame. `commit` sends it; destroyed before, it
-/// is given up. They hold whatever was there before: write all of them.
+/// is abandoned. They hold whatever was there before: write all of them.
 class Buffer : public detail::Guard<zb_buffer, zb_buffer_abandon> {
 public:
     using Guard::Guard;
@@ -110,7 +110,7 @@ public:
     std::size_t size() const noexcept { return raw_.len; }
     std::uint8_t *begin() noexcept { return raw_.data; }
     std::uint8_t *end() noexcept { return raw_.data + raw_.len; }
-    /// The most bytes that there is room for, here and for the answer.
+    /// The most bytes that there is room for, here and for the response.
     std::size_t capacity() const noexcept { return raw_.capacity; }
     /// Changes how many bytes are sent; more than `capacity` fails when it is committed.
     void resize(std::size_t len) noexcept { raw_.len = len; }
@@ -118,12 +118,12 @@ public:
     /// Sends it, and returns its sequence number.
     std::uint64_t commit() { return detail::numbered<zb_buffer_commit>(&raw_); }
     Result<std::uint64_t> try_commit() { return detail::try_numbered<zb_buffer_commit>(&raw_); }
-    /// Gives it up before the end of its life.
+    /// Abandons it before the end of its life.
     void abandon() noexcept { zb_buffer_abandon(&raw_); }
 };
 
 /// A request in a handler's hands: bytes in shared memory, to be edited where they lie. What they are when
-/// the handler returns is the answer.
+/// the handler returns is the response.
 class Frame {
 public:
     explicit Frame(zb_frame &raw) noexcept : raw_(&raw) {}
@@ -145,12 +145,12 @@ public:
     std::string_view text() const noexcept {
         return {reinterpret_cast<const char *>(raw_->data), raw_->len};
     }
-    /// The most bytes that the answer can have.
+    /// The most bytes that the response can have.
     std::size_t capacity() const noexcept { return raw_->capacity; }
     /// The request's number, as its client counts.
     std::uint64_t sequence() const noexcept { return raw_->sequence; }
 
-    /// Changes the length of the answer; bytes that are added are zero. In place only.
+    /// Changes the length of the response; bytes that are added are zero. In place only.
     void resize(std::size_t len) { detail::check(zb_frame_resize(raw_, len)); }
     /// Whether the response has become useless: the client has cancelled the request, closed or died, or the
     /// server is being stopped. Ask between two pieces of long work.
@@ -194,13 +194,13 @@ public:
     void fail(std::string_view message) {
         detail::check(zb_frame_fail(&raw_, message.data(), message.size()));
     }
-    /// Gives it up before the end of its life.
+    /// Abandons it before the end of its life.
     void abandon() noexcept { zb_frame_abandon(&raw_); }
     /// Lets it be answered on any thread, and after requests that came later.
     void detach() { detail::check(zb_frame_detach(&raw_)); }
 };
 
-/// An answer.
+/// A response.
 using Response = View;
 /// A request that is being written in place.
 using RequestBuffer = Buffer;

@@ -60,11 +60,11 @@ std::int32_t reply(zb_frame *raw, void *handler) noexcept {
 /// What the servers have in common.
 class ServerHandle {
 public:
-    /// Whether threads are serving: false before the start, after the stop, and if it had to give up.
+    /// Whether threads are serving: false before the start, after the stop, and if it had to stop for a reason of its own.
     bool is_running() const noexcept { return zb_server_is_running(raw()); }
     /// Whether a client is attached at this moment.
     bool is_client_connected() const noexcept { return zb_server_is_client_connected(raw()); }
-    /// Stops in good order. Called again it does nothing. Throws what made the server give up before.
+    /// Stops cleanly. Called again it does nothing. Throws what made the server stop before.
     void stop() { check(zb_server_stop(raw())); }
     /// Ends it from any thread, while another one is inside of its calls: a `receive` that waits comes back
     /// at once, and it and every later one throws `Closed`; no handler is called any more. `stop` or the
@@ -100,7 +100,7 @@ private:
 
 } // namespace detail
 
-/// A server that edits requests where they lie. Destroying it stops it in good order.
+/// A server that edits requests where they lie. Destroying it stops it cleanly.
 ///
 /// One thread at a time uses it, and any may `close` it; handlers run on threads of the library.
 class Server : public detail::ServerHandle {
@@ -143,7 +143,7 @@ public:
         return MutableDuplexServer(name, config);
     }
 
-    /// Runs `handler(Frame &)` on a copy of every request, which is the answer then.
+    /// Runs `handler(Frame &)` on a copy of every request, which is the response then.
     template <std::invocable<Frame &> Handler>
     void start(Handler handler) {
         start_with(std::move(handler), &detail::edit<Handler>);
@@ -161,7 +161,7 @@ public:
         return ImmutableDuplexServer(name, config);
     }
 
-    /// Runs `handler(const Frame &)` on every request. It returns the answer: a vector, string, span or
+    /// Runs `handler(const Frame &)` on every request. It returns the response: a vector, string, span or
     /// other contiguous range of bytes, which cannot be empty.
     template <std::invocable<const Frame &> Handler>
         requires std::ranges::contiguous_range<std::invoke_result_t<Handler &, const Frame &>>

@@ -1,4 +1,4 @@
-/// Protocol version 1: one-way buffers, to talk to deployed C++, C# and Python programs.
+/// Protocol version 1: one-way buffers, to communicate with existing C++, C# and Python programs.
 #pragma once
 
 #include "bytes.hpp"
@@ -41,7 +41,7 @@ struct WriterConfig {
     Liveness liveness = Liveness::Pid;
     /// The user id that must own the buffer's objects, if not this process's.
     std::optional<std::uint32_t> owner = std::nullopt;
-    /// Whether to start again with sequence 1 on a used buffer whose last one cannot be made out.
+    /// Whether to start again with sequence 1 on a used buffer whose last one cannot be determined.
     bool restart_sequence = false;
 };
 

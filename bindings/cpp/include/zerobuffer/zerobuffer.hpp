@@ -1,7 +1,7 @@
 /// zerobuffer for C++20: another process edits your data in place.
 ///
 /// Header only, over the C interface (`zerobuffer.h`, libzerobuffer). Everything is in namespace
-/// `zerobuffer`; what owns something is move-only and gives it back in its destructor.
+/// `zerobuffer`; what owns something is move-only and releases it in its destructor.
 ///
 /// Functions throw a class derived from `zerobuffer::Error`; those whose name begins with `try_` return
 /// a `Result` instead.

@@ -56,7 +56,7 @@ pub(crate) struct Cost {
     pub(crate) objects: f64,
 }
 
-/// Costs of the latest turn, so that several charts can look at one measurement. Whoever looks for the
+/// Costs of the latest turn, so that several charts can use one measurement. The one that asks for the
 /// second time gets a new one.
 #[derive(Default)]
 pub(crate) struct Growth {

@@ -67,7 +67,7 @@ impl Service {
     }
 }
 
-/// Turns until a server that does not answer is given up: seconds, not milliseconds.
+/// Turns until the client stops waiting for a server: seconds, not milliseconds.
 const HOPELESS: u64 = 1 << 31;
 
 #[inline]

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// Names the commands that start the peers, one in each line: `python=python3 peer.py`.
 const PEERS: &str = "ZEROBUFFER_BENCH_PEERS";
-/// Names the Python that has the deployed package of version 1.
+/// Names the Python that has the existing package of version 1.
 const V1_PYTHON: &str = "ZEROBUFFER_V1_PYTHON";
 
 /// A child that is ended with its standard input, and waited for.
@@ -95,7 +95,7 @@ fn call_with(round: &Round, command: &str, count: u64) -> Result<f64> {
         // Both have looked at how many CPUs there are by then; on a single one they would not spin.
         std::thread::sleep(Duration::from_millis(5));
         pin_process(server.0.id(), seats.server)?;
-        // One that is gone already was not slow.
+        // One that has ended already was not slow.
         let _ = pin_process(client.0.id(), seats.client);
     }
     client.number()
@@ -120,7 +120,7 @@ fn until_attached(program: &Program, channel: &str) -> bool {
 /// What Python programs would use instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Python {
-    /// The deployed package of version 1, zerobuffer-ipc 1.3.0.
+    /// The existing package of version 1, zerobuffer-ipc 1.3.0.
     Version1,
     /// `multiprocessing.Pipe`.
     Pipe,

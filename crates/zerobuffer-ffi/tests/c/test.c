@@ -256,7 +256,7 @@ static void threads(void) {
   OK(zb_client_acquire(client, 3, 0, 0, &buffer));
   memcpy(buffer.data, "any", 3);
   buffer.len = 4;
-  FAILS(ZB_INVALID_STATE, zb_buffer_commit(&buffer, &sequence)); /* of another length: given up */
+  FAILS(ZB_INVALID_STATE, zb_buffer_commit(&buffer, &sequence)); /* of another length: abandoned */
   OK(zb_client_acquire(client, 3, 0, 0, &buffer));
   memcpy(buffer.data, "two", 3);
   OK(zb_buffer_commit(&buffer, &sequence));
@@ -440,7 +440,7 @@ static void call_and_release(zb_client *client, int detach) {
   zb_client_close(client);
 }
 
-/* Whatever a view holds is given back with it: more goes through each ring than there is room for. */
+/* Whatever a view holds is released with it: more goes through each ring than there is room for. */
 static void given_back(void) {
   const char *in_place_channel = name("back"), *mutable_channel = name("back-two");
   counters counted = {0, 0};

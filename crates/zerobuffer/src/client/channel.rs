@@ -90,7 +90,7 @@ impl ClientChannel {
         name: &ChannelName,
         config: &ClientConfig,
         deadline: &Deadline,
-        is_given_up: &dyn Fn() -> bool,
+        is_cancelled: &dyn Fn() -> bool,
     ) -> Result<Attached> {
         let in_table = config.max_in_flight;
         if in_table == 0 || in_table > 1 << 20 {
@@ -100,7 +100,7 @@ impl ClientChannel {
                 allowed: "1 to 1048576",
             });
         }
-        let segment = attach(name, config, deadline, is_given_up)?;
+        let segment = attach(name, config, deadline, is_cancelled)?;
         failpoint!("attach.before_post");
         // So that the server watches this client from now on, and not from its first request.
         wake(&segment.semaphores.request_ready);
@@ -446,7 +446,7 @@ impl ClientChannel {
             Ok(Ok(Look::Ready(held))) => return self.accept(held),
             // Closing cancels what is not collected.
             Ok(Ok(_)) if self.has_ended_here() => return Err(Error::Closed),
-            // Leaving gives it up, too; but it was sent, which is to be said.
+            // Leaving cancels it, too; but it was sent, which the error must say.
             Ok(Ok(_)) if self.ended.load(Ordering::Relaxed) == LEFT => {
                 return Err(end_error(Peer::Closed, Some(self.lost_request(number))));
             }
@@ -493,7 +493,7 @@ impl ClientChannel {
     }
 
     /// Whether a look at a request that was sent may find something.
-    pub(super) fn has_news(&self, number: Number) -> bool {
+    pub(super) fn is_ready(&self, number: Number) -> bool {
         self.sequence(number).is_none_or(|sequence| self.ring.ready_check(sequence)())
     }
 
@@ -789,7 +789,7 @@ mod tests {
     use crate::{BufferConfig, Server};
 
     #[test]
-    fn a_violation_that_comes_while_a_request_is_given_up_is_not_taken_for_the_time_that_is_up() {
+    fn a_violation_that_comes_during_a_cancel_is_not_taken_for_a_timeout() {
         let name = ChannelName::new(&format!("late-{}", std::process::id())).unwrap();
         let _server = Server::create(name.as_str(), BufferConfig::new(0, 4096)).unwrap();
         let soon = Deadline::after(Duration::from_secs(20));

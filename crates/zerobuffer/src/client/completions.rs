@@ -66,7 +66,7 @@ struct State {
     in_hand: Option<(u64, bool)>,
     /// No call is due before.
     soonest: u64,
-    /// When the completer checks again by itself; 0: not before it is rung.
+    /// When the completer checks again without a ring; 0: not before it is rung.
     wakes_at: u64,
     running: bool,
     /// The latest completer's.
@@ -132,8 +132,8 @@ impl Call {
 
 impl Sent {
     /// Whether its response has come, or its connection has ended.
-    fn has_news(&self) -> bool {
-        self.connection.channel.has_news(self.number) || self.connection.channel.end().is_some()
+    fn is_ready(&self) -> bool {
+        self.connection.channel.is_ready(self.number) || self.connection.channel.end().is_some()
     }
 }
 
@@ -172,7 +172,7 @@ impl Completions {
     /// Makes the completer, if there is one, check everything.
     pub(super) fn ring(&self) {
         let bell = self.bell();
-        // Relaxed: under the lock; and whoever waits on a connection reads it after the semaphore's fence.
+        // Relaxed: under the lock; and a thread that waits on a connection reads it after the semaphore's fence.
         self.alarm.store(true, Ordering::Relaxed);
         let at = bell.at.clone();
         drop(bell);
@@ -222,9 +222,9 @@ impl Completions {
         let overslept = state.expects(sent.call.due);
         state.sent.push(sent);
         drop(state);
-        // The response or the end may have come before the completer could know of the request.
+        // The response or the end may have come before the completer had the request.
         let channel = &connection.channel;
-        if overslept || channel.has_news(number) || channel.end().is_some() {
+        if overslept || channel.is_ready(number) || channel.end().is_some() {
             self.ring();
         }
     }
@@ -363,8 +363,8 @@ impl Completer {
         let waiter = if count > SPIN_OVER { &calls.parked } else { connection.channel.waiter() };
         let waited = connection.wait_by(waiter, &Deadline::at(until, Duration::ZERO), || {
             let freed = || self.wants_room && !connection.channel.is_room_wanted();
-            let news = || calls.state().sent.iter().any(Sent::has_news);
-            (calls.alarm.load(Ordering::Relaxed) || freed() || news()).then_some(())
+            let ready = || calls.state().sent.iter().any(Sent::is_ready);
+            (calls.alarm.load(Ordering::Relaxed) || freed() || ready()).then_some(())
         });
         calls.bell().at = None;
         self.last = Some(connection.clone());
@@ -383,7 +383,7 @@ impl Completer {
         let expired = state.soonest <= now;
         let taken: Vec<Sent> = state
             .sent
-            .extract_if(.., |sent| (expired && sent.call.due <= now) || sent.has_news())
+            .extract_if(.., |sent| (expired && sent.call.due <= now) || sent.is_ready())
             .collect();
         let mut late = Vec::new();
         if expired {

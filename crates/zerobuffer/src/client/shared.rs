@@ -174,7 +174,7 @@ impl InPlace {
         let Some(claim) = channel.poll_claim(demand)? else { return Ok(None) };
         let mut open = OpenClaim { channel, claim: Some(claim.addressed()) };
         if let Some(claim) = &mut open.claim {
-            // What it sends by itself must not wait for itself.
+            // A request that the connection sends itself must not wait for itself.
             self.senders.opened();
             fill(claim.data_mut(&channel.segment.payload, size as u64));
         }

@@ -71,13 +71,13 @@ fn try_attach(
     let reader = PeerWatch::new(config.liveness, name);
     check_reader(&segment, &reader)?;
     claim(&segment, config)?;
-    // From here on the role is given back when `attached` is dropped.
+    // From here on dropping `attached` releases the role.
     let attached = Undo(Some(Attached { segment: Arc::new(segment), reader }));
     let ring = continue_ring(attached.get(), config)?;
     Ok((attached.keep(), ring))
 }
 
-/// Gives the role back unless kept.
+/// Releases the role unless kept.
 struct Undo(Option<Attached>);
 
 impl Undo {
@@ -149,7 +149,7 @@ fn read_geometry(
     if size != OIEB {
         return Err(incompatible(object, "OIEB size", size, OIEB).into());
     }
-    // Deployed readers fill the header under its name, field by field, this one last; and clear it
+    // Existing readers fill the header under its name, field by field, this one last; and clear it
     // when they close.
     if header.load(oieb::READER_PID) == 0 {
         return Err(not_running(name, "it is being made, or closed"));
@@ -170,7 +170,7 @@ fn check_reader(segment: &Segment, reader: &PeerWatch) -> Attempt<()> {
         return Err(not_running(&segment.name, "it is being closed"));
     }
     if !reader.is_reader_alive(pid) {
-        return Err(not_running(&segment.name, "its reader is gone"));
+        return Err(not_running(&segment.name, "its reader has ended"));
     }
     match segment.is_named() {
         true => Ok(()),
@@ -178,7 +178,7 @@ fn check_reader(segment: &Segment, reader: &PeerWatch) -> Attempt<()> {
     }
 }
 
-/// Takes the writer's role from nobody, or from a writer that is gone (rule L13).
+/// Takes the writer's role if it is free, or its writer has ended (rule L13).
 fn claim(segment: &Segment, config: &WriterConfig) -> Attempt<()> {
     let former = segment.writer_pid();
     let writer = PeerWatch::new(config.liveness, &segment.name);

@@ -109,7 +109,7 @@ impl Drop for Owned {
     }
 }
 
-/// Removes a segment whose reader is gone, together with nothing else. Both locks are held.
+/// Removes a segment whose reader has ended, and nothing else. Both locks are held.
 fn clear_leftover(plan: &Plan<'_>, locks: &Locks) -> Result<()> {
     let object = plan.name.segment();
     let Some((memory, size)) = object::open_segment(&object, Owner::Own)? else { return Ok(()) };
@@ -231,7 +231,7 @@ impl Drop for Undo<'_> {
 }
 
 /// Removes what a crash has left of one buffer: segment, semaphores and lock files, if both sides are
-/// dead. True if there was something, and it is gone now.
+/// dead. True if there was something, and it is removed now.
 ///
 /// A reader of the same name does this by itself when it is created; this is for names that nobody
 /// uses any more. Of other names only abandoned lock files are looked at, by new readers (rule L6).

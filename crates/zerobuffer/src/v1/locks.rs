@@ -3,8 +3,8 @@
 //! C++ and Python readers lock `/tmp/zerobuffer/{name}.lock`; C# readers lock
 //! `${TMPDIR:-/tmp}/zerobuffer/locks/{name}.lock`. Ours lock both (rule L1), always in this order.
 //!
-//! Every deployed reader, when it starts, looks at all lock files of its folder; it unlocks a file
-//! that it could lock *before* it deletes it, and what it deletes may meanwhile be somebody's. Hence
+//! Every reader of an existing v1 program, when it starts, scans all lock files of its folder; it unlocks a file
+//! that it could lock *before* it deletes it, and by then the file may belong to another process. Hence
 //! the care below: a new file is locked before it gets its name, a file's name is compared with the
 //! open file after locking, and nothing here ever ends in `.lock` but a lock (rule L7).
 
@@ -30,7 +30,7 @@ pub(super) struct Locks {
 struct Held {
     path: String,
     identity: Identity,
-    /// It was there before, left over by a reader that is gone.
+    /// It was there before, left over by a reader that has ended.
     found: bool,
     fork_generation: u32,
     /// The lock lives as long as the file is open. A forked child closes its copy at birth, and the
@@ -60,7 +60,7 @@ pub(super) fn is_held(name: &BufferName) -> bool {
 /// Removes lock files of readers that were killed, if nobody has used their names for long and nothing else
 /// is left of them: `is_in_use` says whether something is (rule L6).
 ///
-/// Peers look at one of the folders only, so the file in the other one would stay for ever, unless a reader
+/// Peers scan one of the folders only, so the file in the other one would stay for ever, unless a reader
 /// of the same name comes.
 pub(super) fn remove_abandoned(is_in_use: impl Fn(&BufferName) -> bool) {
     for folder in folders() {
@@ -70,7 +70,7 @@ pub(super) fn remove_abandoned(is_in_use: impl Fn(&BufferName) -> bool) {
             let path = path(&folder, &name);
             let locked = LockFile::open(&path).and_then(|file| Held::lock(file, &path, true));
             let Ok(Some(mut held)) = locked else { continue };
-            // Whoever uses the name now had the lock meanwhile.
+            // A process that uses the name now had the lock meanwhile.
             if is_in_use(&name) {
                 held.leave();
             }
@@ -98,7 +98,7 @@ impl Locks {
         Ok(locks)
     }
 
-    /// Whether a reader that is gone has left one of the files.
+    /// Whether one of the files was left over by a reader that has ended.
     pub(super) fn were_left_over(&self) -> bool {
         self.held.iter().any(|held| held.found)
     }

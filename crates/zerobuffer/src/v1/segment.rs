@@ -121,8 +121,8 @@ impl Segment {
         self.control.load(oieb::READER_PID)
     }
 
-    /// Whether the buffer's name stands for another segment by now (rule P4). A name that is gone is
-    /// no proof of anything. Supplied memory has no name.
+    /// Whether the buffer's name stands for another segment by now (rule P4). A name that no longer exists
+    /// proves nothing. Supplied memory has no name.
     pub(super) fn is_replaced(&self) -> bool {
         match &self.home {
             Home::Named(memory) => {
@@ -190,7 +190,8 @@ impl Segment {
         self.space_freed.unlink();
     }
 
-    /// Writes the metadata; in the deployed peers' order, so that who sees the count sees the bytes.
+    /// Writes the metadata; in the order of existing v1 programs, so that a reader that sees the count sees the
+    /// bytes.
     ///
     /// # Errors
     /// `MetadataAlreadyWritten`; `EmptyFrame` for no bytes, which C++ and Python readers fail on;

@@ -65,7 +65,7 @@ fn spin_until_look(waiter: &Waiter, turn: u32) -> bool {
 }
 
 #[test]
-fn the_first_look_comes_later_when_it_was_too_early_and_at_once_when_news_are_there() {
+fn the_first_look_comes_later_when_it_was_too_early_and_at_once_when_the_change_is_there() {
     let waiter = waiter(WaitStrategy::SpinThenPark, false);
     let pause = || waiter.pause.load(Ordering::Relaxed);
     assert_eq!(pause(), 0);

@@ -169,7 +169,7 @@ fn eight_threads(wait: &'static str) {
 }
 
 #[test]
-fn threads_of_a_shared_client_that_give_up_do_not_disturb_the_others() {
+fn threads_of_a_shared_client_that_time_out_do_not_disturb_the_others() {
     scene(|t| {
         let server = t.server("payload=65536 workers=4 handler=ops");
         let client = t.client().into_shared();

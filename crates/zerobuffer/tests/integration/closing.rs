@@ -129,7 +129,7 @@ fn a_close_ends_the_waits_of_all_threads_of_a_shared_client() {
             let mut server = silent(t);
             let client = t.client_with(ClientConfig::new().wait(strategy)).into_shared();
             assert_eq!(client.send_request(b"first").unwrap(), 1);
-            // Whoever sends now waits for this.
+            // A thread that sends now waits for this.
             let open = client.acquire_request_buffer(8, RequestLayout::new(), LONG).unwrap();
             let began = AtomicUsize::new(0);
             std::thread::scope(|scope| {

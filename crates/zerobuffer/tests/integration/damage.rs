@@ -41,7 +41,7 @@ fn a_server_without_a_client_replaces_a_segment_whose_fixed_words_were_written_o
 
 /// Its client has private copies of what it needs, and goes on; the next one gets a new segment.
 #[test]
-fn a_server_with_a_client_replaces_such_a_segment_when_the_client_has_gone() {
+fn a_server_with_a_client_replaces_such_a_segment_when_the_client_has_ended() {
     scene(|t| {
         for offset in FIXED {
             let mut server = server(t);

@@ -68,7 +68,7 @@ fn a_panic_of_the_handler_reaches_the_client_and_the_server_lives_on() {
             let layout = RequestLayout::new();
             let (status, message) = failure(call_with(&client, &op(Op::Panic, n, 100), layout));
             assert_eq!(status, 2);
-            assert!(message.starts_with("the handler gives up on "), "{message}");
+            assert!(message.starts_with("the handler panics on "), "{message}");
             for odd in [Op::PanicOddly, Op::PanicTwice] {
                 let (status, _) = failure(call_with(&client, &op(odd, n, 100), layout));
                 assert_eq!(status, 2);

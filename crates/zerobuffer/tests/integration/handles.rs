@@ -186,7 +186,7 @@ fn a_shared_client_that_reconnects_says_what_it_had_in_flight() {
 }
 
 #[test]
-fn a_number_of_a_former_connection_never_stands_for_a_request_of_the_next() {
+fn a_number_of_a_previous_connection_never_stands_for_a_request_of_the_next() {
     scene(|t| {
         let config = || BufferConfig::new(64, 4096);
         let mut first = Server::create(t.name(), config()).unwrap();
@@ -261,7 +261,7 @@ fn a_client_remembers_as_many_lost_requests_as_can_be_in_flight() {
     });
 }
 
-/// Waits until another thread is about to reconnect `client`, whose server has gone.
+/// Waits until another thread is about to reconnect `client`, whose server has ended.
 fn until_reconnecting(client: &SharedClient) {
     let probe = || client.reconnect(Duration::ZERO).unwrap_err().kind();
     eventually("another thread reconnects", || probe() == ErrorKind::Timeout);
@@ -306,7 +306,7 @@ fn names_the_new_numbers(client: &SharedClient, server: &mut Server) {
 }
 
 #[test]
-fn a_frames_memory_stays_mapped_after_everything_else_is_gone() {
+fn a_frames_memory_stays_mapped_after_everything_else_is_dropped() {
     scene(|t| {
         let mut server = Server::create(t.name(), BufferConfig::new(0, 4096)).unwrap();
         let client = shared(t.name());

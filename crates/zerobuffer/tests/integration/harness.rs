@@ -153,7 +153,7 @@ impl Scene {
         peer.kill();
     }
 
-    /// The last server of the name did not end in good order.
+    /// The last server of the name did not end cleanly.
     pub(crate) fn expect_leftovers(&self) {
         self.killed.store(true, Ordering::Relaxed);
     }

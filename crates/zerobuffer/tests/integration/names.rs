@@ -321,7 +321,7 @@ fn a_server_whose_names_went_to_another_one_touches_nothing_of_it() {
         let new = t.server("payload=4096 metadata=new");
         works(&mut client);
         drop(client);
-        // The old one gives up when it finds the name taken.
+        // The old one stops when it finds the name taken.
         eventually("the end of the old server", || old.ask("running", "") == "false");
         let mut client = t.client();
         assert_eq!(client.server_metadata(), b"new");

@@ -286,7 +286,7 @@ fn operate(frame: &mut Frame<'_>) -> Result<(), String> {
     match op {
         1 => std::thread::sleep(Duration::from_millis(arg)),
         2 => return Err(String::from_utf8_lossy(&rest[8..]).into_owned()),
-        3 => panic!("the handler gives up on {}", frame.sequence()),
+        3 => panic!("the handler panics on {}", frame.sequence()),
         4 => frame.resize(arg as usize).map_err(|error| format!("{:?}", error.kind()))?,
         5 | 6 => {
             let part = percent(frame);
@@ -503,7 +503,7 @@ fn start_storm() {
             std::thread::sleep(Duration::from_millis(1));
             for task in std::fs::read_dir("/proc/self/task").expect("/proc").flatten() {
                 if let Some(id) = task.file_name().to_str().and_then(|id| id.parse::<i32>().ok()) {
-                    // SAFETY: tgkill has no memory effects; a thread that is gone is an error only.
+                    // SAFETY: tgkill has no memory effects; a thread that has ended is an error only.
                     unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), id, libc::SIGALRM) };
                 }
             }

@@ -52,7 +52,7 @@ fn on_a_small_disk(name: &str) {
     }
     assert_eq!(names(name), [""; 0]);
 
-    // Pages are reserved: whoever fills the disk later does no harm.
+    // Pages are reserved: a process that fills the disk later does no harm.
     let mut server = create(4 * MIB).unwrap();
     server.start(|frame: &mut Frame<'_>| work::edit(frame.data_mut())).unwrap();
     let mut client = Client::connect(name, LONG).unwrap();
@@ -61,7 +61,7 @@ fn on_a_small_disk(name: &str) {
     let len = client.max_request_size();
     work::check(client.call(&work::bytes(len, 1), LONG).unwrap().data(), len, 1);
     drop(client);
-    // The next segment takes the place of the old one, or waits for whoever fills that first.
+    // The next segment takes the place of the old one, or waits for the process that fills it first.
     fs::write("/dev/shm/filler2", vec![1; 8 * MIB]).unwrap_err();
     if let Err(error) = Client::connect(name, Duration::from_millis(100)) {
         assert_eq!(error.kind(), ErrorKind::NotRunning, "{error:?}");

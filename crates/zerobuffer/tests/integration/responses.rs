@@ -1,4 +1,4 @@
-//! What a client can do with requests and responses: hold, give back, give up, and be refused.
+//! What a client can do with requests and responses: hold, release, cancel, and be refused.
 
 use crate::harness::{LONG, eventually, fails, scene};
 use crate::peer::{Op, edited, op};
@@ -238,10 +238,10 @@ fn a_request_cancelled_before_the_server_takes_it_is_never_handled() {
         let client = t.client();
         let first = client.send_request(&op(Op::Gate, 0, 20)).unwrap();
         server.expect("gate");
-        let given_up = client.send_request(&op(Op::Edit, 1, 2000)).unwrap();
-        assert!(client.cancel(given_up));
-        assert!(!client.cancel(given_up), "only once");
-        fails(client.receive_response_for(given_up, LONG), ErrorKind::UnknownSequence);
+        let cancelled_one = client.send_request(&op(Op::Edit, 1, 2000)).unwrap();
+        assert!(client.cancel(cancelled_one));
+        assert!(!client.cancel(cancelled_one), "only once");
+        fails(client.receive_response_for(cancelled_one, LONG), ErrorKind::UnknownSequence);
         let third = client.send_request(&op(Op::Edit, 2, 20)).unwrap();
         server.say("open");
         drop(client.receive_response_for(first, LONG).unwrap());
@@ -260,13 +260,13 @@ fn the_answer_to_a_request_cancelled_at_work_is_swallowed() {
     scene(|t| {
         let mut server = t.server("payload=4096 handler=ops");
         let mut client = t.client();
-        let given_up = client.send_request(&op(Op::Gate, 0, 2000)).unwrap();
+        let cancelled_one = client.send_request(&op(Op::Gate, 0, 2000)).unwrap();
         server.expect("gate");
-        assert!(client.cancel(given_up));
+        assert!(client.cancel(cancelled_one));
         server.say("open");
         let request = op(Op::Edit, 1, 20);
         let answer = client.call(&request, LONG).unwrap();
-        assert_eq!((answer.sequence(), answer.data()), (given_up + 1, &edited(&request)[..]));
+        assert_eq!((answer.sequence(), answer.data()), (cancelled_one + 1, &edited(&request)[..]));
         drop(answer);
         fails(client.receive_response(Duration::ZERO), ErrorKind::Timeout);
         let all = client.max_request_size();

@@ -139,7 +139,7 @@ fn a_server_stops_at_once_where_nobody_is_attached_and_twice_is_fine() {
             client.ask("call len=100 seed=1", "ok");
             assert!(server.is_client_connected());
             client.stop();
-            eventually("the client is gone", || !server.is_client_connected());
+            eventually("the client has disconnected", || !server.is_client_connected());
             if !drop_only {
                 server.stop().unwrap();
                 server.stop().unwrap();

@@ -84,14 +84,14 @@ fn wait_for(number: &AtomicU64) -> u64 {
 }
 
 /// One thread gives sixteen requests up, one after the other, while their answers come and another thread
-/// receives: each of them is either given up or received.
+/// receives: each of them is either cancelled or received.
 #[test]
 fn an_answer_that_a_cancel_on_another_thread_leaves_is_received() {
     const AT_ONCE: u64 = 16;
     scene(|t| {
         let _server = echo(t.name());
         let client = t.client().into_shared();
-        // The first number to give up, and 1000 and how many were.
+        // The first number to cancel, and 1000 and how many were.
         let (from, cancelled) = (AtomicU64::new(0), AtomicU64::new(0));
         let end = AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -100,8 +100,8 @@ fn an_answer_that_a_cancel_on_another_thread_leaves_is_received() {
                     let first = from.swap(0, Ordering::Acquire);
                     if first > 0 {
                         let numbers = first..first + AT_ONCE;
-                        let given_up = numbers.filter(|number| client.cancel(*number)).count();
-                        cancelled.store(1000 + given_up as u64, Ordering::Release);
+                        let cancelled_one = numbers.filter(|number| client.cancel(*number)).count();
+                        cancelled.store(1000 + cancelled_one as u64, Ordering::Release);
                     }
                     spin_loop();
                 }
@@ -129,7 +129,7 @@ fn an_answer_that_a_cancel_on_another_thread_leaves_is_received() {
                         count if patience.elapsed() > LONG => {
                             end.store(true, Ordering::Relaxed);
                             let count = count - 1000;
-                            panic!("round {round}: {received} received, {count} given up");
+                            panic!("round {round}: {received} received, {count} cancelled");
                         }
                         _ => {}
                     }
@@ -140,7 +140,7 @@ fn an_answer_that_a_cancel_on_another_thread_leaves_is_received() {
     });
 }
 
-/// What a caller's code has begun to write is given up when it panics, and the client goes on.
+/// A request that a caller's code has begun to write is dropped when that code panics, and the client continues.
 #[test]
 fn a_panic_while_a_request_is_filled_leaves_the_client_as_it_was() {
     scene(|t| {

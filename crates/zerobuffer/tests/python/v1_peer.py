@@ -1,4 +1,4 @@
-"""A deployed peer of version 1 (zerobuffer-ipc from PyPI) that takes orders, one a line, on its
+"""An existing peer of version 1 (zerobuffer-ipc from PyPI) that takes orders, one a line, on its
 standard input and answers each with one line that starts with "> ".
 
     v1_peer.py writer NAME
@@ -23,7 +23,7 @@ def say(text):
 
 
 def pattern(number, size):
-    """Byte i of frame `number` is (number + i) mod 256, as the deployed tools have it."""
+    """Byte i of frame `number` is (number + i) mod 256, as the existing tools have it."""
     start = number % 256
     lap = bytes(range(256)) * 2
     return (lap[start : start + 256] * (size // 256 + 1))[:size]

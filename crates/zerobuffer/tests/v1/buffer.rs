@@ -1,7 +1,7 @@
 //! Readers and writers in one process, and what they leave in the file system.
 //!
 //! Rules and sections are those of `docs/protocol-v1.md`; scenarios bear the numbers that they have among
-//! the deployed peers' own.
+//! the existing programs' own.
 
 use crate::support::{LONG, SOON, StopAtEnd, Unique, field, peek, poke, ring, set_tokens, tokens};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +21,7 @@ pub(crate) fn poll(reader: &Reader) -> Vec<u8> {
 
 /// Section 3 "Segment" and scenario 12.2: sizes, offsets and initial values on the wire.
 #[test]
-fn a_new_buffer_has_the_header_that_deployed_writers_expect() {
+fn a_new_buffer_has_the_header_that_existing_writers_expect() {
     let name = Unique::new("header");
     let reader = Reader::create(&name, BufferConfig::new(100, 1000)).unwrap();
     assert_eq!(std::fs::metadata(format!("/dev/shm/{}", &*name)).unwrap().len(), 1280);
@@ -149,7 +149,7 @@ fn the_longest_frames_fit_exactly_and_again() {
 
 /// Scenario 5.5, by a look at the shared bytes: marker, account, jump.
 #[test]
-fn a_wrap_lies_in_shared_memory_as_deployed_readers_expect() {
+fn a_wrap_lies_in_shared_memory_as_existing_readers_expect() {
     let name = Unique::new("wrap");
     let (reader, mut writer) = pair(&name, 64, 1024);
     writer.write_frame(&[1; 908]).unwrap();
@@ -192,7 +192,7 @@ fn r12_space_tokens_neither_pile_up_nor_overflow() {
         writer.write_frame(&[1; 100]).unwrap();
         poll(&reader);
     }
-    assert!(tokens(&name, 'r') <= 1, "a deployed pair would be at 500");
+    assert!(tokens(&name, 'r') <= 1, "an existing pair would be at 500");
     set_tokens(&name, 'r', i32::MAX as u32);
     for _ in 0..3 {
         writer.write_frame(&[1; 100]).unwrap();
@@ -305,7 +305,7 @@ fn r11_a_frame_without_a_token_is_found() {
     assert_eq!(reader.statistics().missing_tokens, 1);
     set_tokens(&name, 'w', 1);
     assert_eq!(reader.read_frame(Duration::ZERO).unwrap_err().kind(), ErrorKind::Timeout);
-    // And at once when its writer is gone.
+    // And at once when its writer has ended.
     writer.write_frame(b"last").unwrap();
     set_tokens(&name, 'w', 0);
     drop(writer);

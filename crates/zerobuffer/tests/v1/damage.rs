@@ -74,7 +74,7 @@ fn r17_a_polling_reader_says_so_as_well() {
     });
 }
 
-/// What was sent before words were written over is whole, and is delivered, all of it, whoever notices the
+/// What was sent before words were written over is whole, and is delivered, all of it, whichever side notices the
 /// damage first.
 #[test]
 fn r17_frames_before_the_damage_are_delivered_all_of_them() {
@@ -156,7 +156,7 @@ impl Blocked {
     }
 }
 
-/// Rule X4: the request buffer says as well as the response buffer that a client is gone. What a client
+/// Rule X4: the request buffer says as well as the response buffer that a client has ended. What a client
 /// leaves behind may look alive: its process lives on, or its id means another one by now.
 #[test]
 fn x4_a_server_does_not_wait_for_room_where_its_client_sends_no_more() {

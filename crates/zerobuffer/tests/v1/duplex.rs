@@ -1,4 +1,4 @@
-//! Requests and responses over two buffers, in one process. `Reader` and `Writer` play the deployed
+//! Requests and responses over two buffers, in one process. `Reader` and `Writer` play the existing
 //! peers that do what ours do not.
 
 use crate::clients::{connect, two_buffers};
@@ -194,7 +194,7 @@ fn x1_a_failure_response_keeps_the_pairs_together() {
     assert_eq!(server.statistics().failures, 20);
 }
 
-/// Rule X1: a request that was given up is exposed, its late response swallowed, and the next call
+/// Rule X1: a request that was cancelled is exposed, its late response swallowed, and the next call
 /// gets its own.
 #[test]
 fn x1_a_late_response_is_swallowed_and_shown() {
@@ -222,7 +222,7 @@ fn x1_a_late_response_is_swallowed_and_shown() {
     assert!(!client.is_desynchronised());
     // Also where any response will do.
     slow.store(true, Ordering::Relaxed);
-    assert!(client.call(b"given up", Duration::from_millis(10)).is_err());
+    assert!(client.call(b"cancelled", Duration::from_millis(10)).is_err());
     let next = client.send_request(b"next").unwrap();
     slow.store(false, Ordering::Relaxed);
     let response = client.receive_response(LONG).unwrap();
@@ -236,13 +236,13 @@ fn x1_a_late_response_is_swallowed_and_shown() {
     assert_eq!(client.receive_response_for(fourth, LONG).unwrap().data(), b"fourth");
 }
 
-/// A server such as the deployed ones: the test reads requests and writes responses as it likes.
-struct Deployed {
+/// A server such as those of existing v1 programs: the test reads requests and writes responses as it likes.
+struct Existing {
     requests: Reader,
     name: String,
 }
 
-impl Deployed {
+impl Existing {
     fn new(name: &str) -> Self {
         let requests = Reader::create(&format!("{name}_request"), ring()).unwrap();
         Self { requests, name: name.to_owned() }
@@ -257,11 +257,11 @@ impl Deployed {
     }
 }
 
-/// Rule X1 with a deployed server whose handler sends more than it should.
+/// Rule X1 with an existing server whose handler sends more than it should.
 #[test]
 fn x1_a_response_that_nobody_asked_for_ends_the_pairing() {
     let name = Unique::new("surplus");
-    let server = Deployed::new(&name);
+    let server = Existing::new(&name);
     let sent = std::sync::Barrier::new(2);
     std::thread::scope(|scope| {
         let client = scope.spawn(|| {
@@ -289,7 +289,7 @@ fn x1_a_response_that_nobody_asked_for_ends_the_pairing() {
 #[test]
 fn x2_x3_a_client_announces_itself_in_order_and_waits_for_its_server() {
     let name = Unique::new("order");
-    let server = Deployed::new(&name);
+    let server = Existing::new(&name);
     let response_buffer = format!("/dev/shm/{}_response", &*name);
     std::thread::scope(|scope| {
         let client = scope.spawn(|| {
@@ -316,7 +316,7 @@ fn x3_a_server_that_does_not_answer_is_not_running() {
     let error = connect(&name, Duration::from_millis(30)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotRunning);
     assert!(!v1::is_duplex_server_running(&name).unwrap());
-    let server = Deployed::new(&name);
+    let server = Existing::new(&name);
     assert!(v1::is_duplex_server_running(&name).unwrap());
     let error = connect(&name, Duration::from_millis(50)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotRunning);

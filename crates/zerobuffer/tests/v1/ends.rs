@@ -75,7 +75,7 @@ fn an_idle_server_makes_anew_whatever_of_its_request_buffer_is_lost() {
             now.sort();
             now == all
         });
-        // A client may meet the buffer that is being given up.
+        // A client may meet the buffer that is being removed.
         until("service", || {
             let mut client = connect(&name, LONG).unwrap();
             client.call(b"ab", LONG).is_ok_and(|response| response.data() == b"ba")

@@ -96,7 +96,7 @@ fn p6_a_reader_clears_only_its_own_pid() {
     pid.store(1, std::sync::atomic::Ordering::SeqCst);
     drop(reader);
     assert_eq!(pid.load(std::sync::atomic::Ordering::SeqCst), 1);
-    // SAFETY: as above; the first reader has gone.
+    // SAFETY: as above; the first reader has ended.
     let reader = unsafe { Reader::create_in(&name, &memory, config) }.unwrap();
     drop(reader);
     assert_eq!(pid.load(std::sync::atomic::Ordering::SeqCst), 0);
@@ -125,7 +125,7 @@ fn l14_modes_are_explicit_and_the_umask_is_left_alone() {
     assert_eq!(umask(), before);
 }
 
-/// Rules L2, L9, L11 and L16, scenario 11.1: whoever looks at any moment sees no buffer, or all of it.
+/// Rules L2, L9, L11 and L16, scenario 11.1: at any moment there is no buffer, or all of it.
 #[test]
 fn l11_a_buffer_appears_whole_a_thousand_times() {
     let name = Unique::new("whole");
@@ -269,7 +269,7 @@ fn p4_a_replaced_buffer_is_noticed() {
     let segment = format!("/dev/shm/{}", &*name);
     let aside = format!("{segment}.aside");
     std::fs::rename(&segment, &aside).unwrap();
-    writer.write_frame(b"a name that is gone proves nothing").unwrap();
+    writer.write_frame(b"a missing name proves nothing").unwrap();
     std::fs::write(&segment, [0; 128]).unwrap();
     assert!(!writer.is_reader_connected());
     crate::support::until("the notice", || {
@@ -302,7 +302,7 @@ fn only_what_was_a_buffer_is_taken_over() {
     std::os::unix::fs::symlink("/etc/hostname", path(&name)).unwrap();
     refused(&name);
     std::fs::remove_file(path(&name)).unwrap();
-    // What a deployed reader leaves when it dies while creating: no bytes, or only zeros.
+    // What an existing reader leaves when it dies while creating: no bytes, or only zeros.
     for content in [&b""[..], &[0; 4096]] {
         let name = Unique::new("half-made");
         std::fs::write(path(&name), content).unwrap();
@@ -397,7 +397,7 @@ fn reader_and_writer_run_over_supplied_memory() {
     let size = v1::segment_size(&config).unwrap();
     let name = Unique::new("supplied");
     let exchange = |memory: &dyn MemoryProvider| {
-        // SAFETY: the memory is this buffer's alone; what was in it before has gone.
+        // SAFETY: the memory is this buffer's alone; nothing uses what was in it before.
         let reader = unsafe { Reader::create_in(&name, memory, config.clone()) }.unwrap();
         let missing = !std::fs::exists(format!("/dev/shm/{}", &*name)).unwrap();
         assert!(missing && reader.is_in_place());

@@ -194,7 +194,7 @@ fn a_killed_reader_ends_a_blocked_write() {
     let start = Instant::now();
     writer.expect("PeerDied");
     assert!(start.elapsed() < SOON);
-    // A deployed reader that starts elsewhere at this moment may sweep up the unlocked lock file.
+    // An existing reader that starts elsewhere at this moment may sweep up the unlocked lock file.
     assert_eq!(name.traces_in_shm().len(), 3, "a kill leaves all of it");
     drop(writer);
     assert!(zerobuffer::v1::remove_leftovers(&name).unwrap());
@@ -557,7 +557,7 @@ fn a_server_that_dies_in_its_handler_is_noticed_and_replaced() {
     let error = client.call(b"abort", LONG).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PeerDied);
     assert_eq!(error.lost_request().map(|lost| lost.sequence), Some(1001));
-    // Well before the call would have given up.
+    // Well before the call would have timed out.
     assert!(start.elapsed() < SOON);
     assert!(!client.is_server_connected());
     server.kill_unburied();

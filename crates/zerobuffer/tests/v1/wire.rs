@@ -1,4 +1,4 @@
-//! The wire, statement by statement: what stands in the files at each step, and what a deployed peer may
+//! The wire, statement by statement: what stands in the files at each step, and what an existing peer may
 //! put there. `Section` means `docs/protocol-v1.md`.
 
 use crate::clients::connect;
@@ -250,7 +250,7 @@ fn a_claim_shows_nothing_before_its_commit() {
 /// Section 6.1 "Create (reader)": what a writer sees while a C++ reader creates its buffer, and what
 /// the writer does about it.
 #[test]
-fn a_writer_waits_through_all_steps_of_a_deployed_readers_creation() {
+fn a_writer_waits_through_all_steps_of_an_existing_readers_creation() {
     let name = Unique::new("half-made");
     let segment = format!("/dev/shm/{}", &*name);
     let sleeper = &Sleeper::default();
@@ -262,7 +262,7 @@ fn a_writer_waits_through_all_steps_of_a_deployed_readers_creation() {
         let step = || {
             // It has looked, and waits to look again.
             sleeper.expect_naps(3);
-            assert!(!writer.is_finished(), "attached to half a buffer, or gave up");
+            assert!(!writer.is_finished(), "attached to half a buffer, or timed out");
         };
         step();
         let file = std::fs::File::create_new(&segment).unwrap();
@@ -338,7 +338,7 @@ fn a_sleeper_stands_in_the_semaphores_file() {
 }
 
 /// Section 7 "Duplex channels": a response bears its writer's own count, from 1 for each client, and
-/// its bytes are the handler's, with nothing before them; a request is given back after its handler.
+/// its bytes are the handler's, with nothing before them; a request is released after its handler.
 #[test]
 fn requests_and_responses_lie_in_their_rings_as_written() {
     let name = Unique::new("duplex-bytes");

@@ -90,7 +90,7 @@ fn s1_3_s4_10_a_full_ring_their_writer_our_reader() {
     writer.reply("timeout 0.1");
     assert_eq!(writer.reply("fill 1008"), "10 BufferFullException");
     let mut second = python("writer", &[&name]);
-    // Our buffer stays theirs: the second one gives up after its ten seconds; it is not waited for.
+    // Our buffer stays theirs: the second one stops after its ten seconds; it is not waited for.
     second.say("connect");
     assert_eq!(read(&reader), (1, 1008));
     assert_eq!(writer.reply("write 1008"), "11");
@@ -280,7 +280,7 @@ fn s2_2_s10_3_a_killed_reader_with_a_full_ring_their_writer_our_reader() {
     poke(&name, field::READER_PID, 1 << 30);
     assert!(writer.reply("write 1008").starts_with("!ReaderDeadException"));
     drop(reader);
-    // And a reader that closes in good order.
+    // And a reader that closes cleanly.
     let reader = our_reader(&name, 64, 10240);
     let mut writer = their_writer(&name);
     writer.reply("write 100");
@@ -328,7 +328,7 @@ fn s2_3_our_writer_notices_a_replaced_reader() {
 }
 
 /// Rule L10, a fault of the peer: a Python reader replaces ours only if no writer was there when it
-/// looked first; otherwise it fails, and goes on failing when the writer has gone.
+/// looked first; otherwise it fails, and continues to fail when the writer has ended.
 #[test]
 fn l10_their_replacement_of_our_crashed_reader() {
     let _scan = alone();

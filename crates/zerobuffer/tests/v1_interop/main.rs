@@ -1,6 +1,6 @@
-//! Version 1 against the deployed peer: `zerobuffer-ipc` 1.3.0 from PyPI, as a process of its own.
+//! Version 1 against the existing package: `zerobuffer-ipc` 1.3.0 from PyPI, as a process of its own.
 //!
-//! The names begin with the scenario, by its number among the deployed peers' own, or with the rule of
+//! The names begin with the scenario, by its number among the existing packages' own, or with the rule of
 //! `docs/protocol-v1.md`. Faults of the peer are asserted as such, so that a release that mends one is
 //! noticed. The Python that has the package is named by `ZEROBUFFER_V1_PYTHON`; `cargo xtask test` makes
 //! it and sets the variable.
@@ -80,7 +80,7 @@ pub(crate) fn our_writer(name: &str) -> Writer {
     Writer::connect(name, LONG).unwrap()
 }
 
-/// Byte i of frame `number` is (number + i) mod 256, as the deployed tools have it.
+/// Byte i of frame `number` is (number + i) mod 256, as the existing tools have it.
 pub(crate) fn pattern(number: u64, size: usize) -> Vec<u8> {
     (0..size as u64).map(|index| (number + index) as u8).collect()
 }

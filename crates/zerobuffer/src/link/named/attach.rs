@@ -19,7 +19,7 @@ use std::time::Duration;
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// Attaches to the channel's server, trying again until the deadline; at least once, unless it
-/// `is_given_up` by the caller.
+/// `is_cancelled` by the caller.
 ///
 /// # Errors
 /// `Closed` if it was cancelled; the reason of the last try: `NotRunning`, `Busy`, `PermissionDenied`, `ForeignObject`,
@@ -28,18 +28,18 @@ pub(crate) fn attach(
     name: &ChannelName,
     config: &ClientConfig,
     deadline: &Deadline,
-    is_given_up: &dyn Fn() -> bool,
+    is_cancelled: &dyn Fn() -> bool,
 ) -> Result<Segment> {
-    let is_over = || deadline.left().is_zero() || is_given_up();
-    let attempt = || try_attach(name, config, &is_over, is_given_up);
-    object::retry(|| deadline.left(), is_given_up, attempt)
+    let is_over = || deadline.left().is_zero() || is_cancelled();
+    let attempt = || try_attach(name, config, &is_over, is_cancelled);
+    object::retry(|| deadline.left(), is_cancelled, attempt)
 }
 
 fn try_attach(
     name: &ChannelName,
     config: &ClientConfig,
     is_over: &dyn Fn() -> bool,
-    is_given_up: &dyn Fn() -> bool,
+    is_cancelled: &dyn Fn() -> bool,
 ) -> Attempt<Segment> {
     let owner = Owner::of_peer(config.owner);
     let metadata = config.metadata.as_slice();
@@ -78,7 +78,7 @@ fn try_attach(
     })?;
     let segment = Segment::new(name, memory, geometry, semaphores, Role::Client)?;
     failpoint!("attach.semaphores");
-    segment.memory.fault_in(&|| !is_given_up())?;
+    segment.memory.fault_in(&|| !is_cancelled())?;
     if !segment.is_fresh() {
         return Err(busy());
     }

@@ -1,4 +1,4 @@
-//! One client's connection over two buffers, for any number of threads: which response answers which
+//! One client's connection over two buffers, for any number of threads: which response responses which
 //! request.
 //!
 //! Responses come in the order of the requests; this is all that ties them together (rule X1). So requests

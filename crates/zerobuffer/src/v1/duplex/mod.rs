@@ -1,9 +1,9 @@
 //! Requests and responses over two buffers: `{channel}_request`, which the server reads, and
 //! `{channel}_response`, which the client reads.
 //!
-//! Nothing in the data says which response answers which request: the nth response answers the nth
-//! request (rule X1). Our server sends exactly one response for each request, in order, and closes the
-//! channel rather than leave one out. Deployed servers leave it to their handlers, so with those a
+//! Nothing in the data says which response responses which request: the nth response answers the nth
+//! request (rule X1). A server of this library sends exactly one response for each request, in order, and closes the
+//! channel rather than leave one out. Existing v1 servers leave it to their handlers, so with those a
 //! client can only count.
 
 mod channel;
@@ -35,7 +35,7 @@ fn of_channel(error: Error, channel: &str) -> Error {
     }
 }
 
-/// Whether a server of the two-buffer channel `channel` is there, ours or a deployed one: its request
+/// Whether a server of the two-buffer channel `channel` is there, of this library or of an existing v1 program: its request
 /// buffer is complete and its reader alive.
 ///
 /// ```

@@ -33,11 +33,12 @@ pub struct DuplexServerStatistics {
     pub responses: u64,
     /// Requests on which the handler failed.
     pub failures: u64,
-    /// Requests of clients that were gone before their turn.
+    /// Requests of clients that had disconnected before their turn.
     pub dropped: u64,
 }
 
-/// A server of a two-buffer channel, for our clients and deployed ones, one after the other.
+/// A server of a two-buffer channel, for clients of this library and of existing v1 programs, one after the
+/// other.
 ///
 /// | handler | use |
 /// |---|---|
@@ -175,7 +176,7 @@ impl DuplexServer {
     }
 
     /// Whether the background thread is serving. False before it is started, after
-    /// [`stop`](Self::stop), and if the server had to give up (`stop` then says why).
+    /// [`stop`](Self::stop), and if the server had to stop for a reason of its own (`stop` then says which).
     pub fn is_running(&self) -> bool {
         !self.shared.is_stopping() && self.background.is_running()
     }
@@ -186,7 +187,7 @@ impl DuplexServer {
     }
 
     /// What tells any other thread whether a client's response buffer is attached to. False once the
-    /// server is gone.
+    /// server has ended.
     ///
     /// ```
     /// use zerobuffer::BufferConfig;
@@ -213,7 +214,7 @@ impl DuplexServer {
     /// it does nothing.
     ///
     /// # Errors
-    /// What made the background thread give up before, if anything did; [`Error::WrongProcess`].
+    /// What made the background thread stop before, if anything did; [`Error::WrongProcess`].
     pub fn stop(&mut self) -> Result<()> {
         self.background.check_process()?;
         self.shared.requests.announce_end();
@@ -334,7 +335,7 @@ pub struct Reply<'s> {
     requests: &'s Reader,
     claim: Option<Claim>,
     stop: &'s AtomicBool,
-    /// The client is gone, or the server is to stop: nothing can be sent any more.
+    /// The client has ended, or the server is to stop: nothing can be sent any more.
     broken: bool,
 }
 
@@ -360,7 +361,7 @@ impl<'s> Reply<'s> {
     /// # Errors
     /// [`Error::TooLarge`] or [`Error::WouldNeverFit`] if the client's buffer cannot take it;
     /// [`Error::EmptyFrame`]; [`Error::InvalidState`] if the response was written before;
-    /// [`Error::PeerClosed`] or [`Error::PeerDied`] if the client is gone;
+    /// [`Error::PeerClosed`] or [`Error::PeerDied`] if the client has ended;
     /// [`Error::ProtocolViolation`]; [`Error::Full`] when the server is being stopped.
     pub fn acquire(&mut self, len: usize) -> Result<&mut [u8]> {
         if self.claim.is_some() {
@@ -370,8 +371,8 @@ impl<'s> Reply<'s> {
         Ok(self.writer.data_mut(self.claim.insert(claim)))
     }
 
-    /// Waits without limit, but for no client that is gone from the request buffer, and with an eye on
-    /// that buffer, which nobody else looks after meanwhile.
+    /// Waits without limit, but not for a client that has left the request buffer. It checks that buffer as
+    /// well, which nothing else does meanwhile.
     fn wait_for_room(&mut self, len: usize) -> Result<Claim> {
         let (claim, has_room) = self.writer.place(len)?;
         if has_room {

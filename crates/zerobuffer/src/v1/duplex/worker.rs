@@ -101,8 +101,8 @@ pub(super) struct Worker {
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
     Serve,
-    /// The client is gone.
-    ClientGone,
+    /// The client has ended.
+    ClientEnded,
     /// A response could not be sent: the channel must be closed (rule X1).
     Close,
 }
@@ -268,10 +268,10 @@ impl Worker {
     }
 
     /// Makes sure that the connection is that of the request's client. A client has its response buffer
-    /// before it sends; the first request of a deployed one may come before that was seen here. Any
+    /// before it sends; the first request of an existing v1 client may come before the server has seen that. Any
     /// other request without an open connection is one that a client has left behind (rule X4), and so
-    /// is a first one whose response buffer does not show: our next client makes its own only when
-    /// everything is taken and given back.
+    /// is a first one whose response buffer does not show: a client of this library makes its own only when
+    /// everything is taken and released.
     fn find_client(&mut self, requests: &Reader, frame: &FrameView<'_>) -> bool {
         let is_current = |connection: &Connection| {
             connection.is_open()
@@ -301,9 +301,9 @@ impl Worker {
     {
         if !self.find_client(requests, frame) {
             self.shared.count().dropped += 1;
-            return Next::ClientGone;
+            return Next::ClientEnded;
         }
-        let Some(connection) = &mut self.connection else { return Next::ClientGone };
+        let Some(connection) = &mut self.connection else { return Next::ClientEnded };
         let metadata = connection
             .metadata
             .get_or_insert_with(|| requests.metadata().ok().flatten().unwrap_or_default());
@@ -329,7 +329,7 @@ impl Worker {
                 self.shared.count().responses += 1;
                 Next::Serve
             }
-            Err(_) => Next::ClientGone,
+            Err(_) => Next::ClientEnded,
         }
     }
 }

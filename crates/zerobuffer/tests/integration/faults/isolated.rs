@@ -56,7 +56,7 @@ fn a_server_killed_in_another_namespace_is_reported_as_any_other() {
 }
 
 #[test]
-fn an_idle_server_killed_from_outside_of_its_namespace_is_seen_to_be_gone() {
+fn an_idle_server_killed_from_outside_of_its_namespace_is_seen_to_have_died() {
     isolated("kills of idle servers in other namespaces", |t| {
         t.expect_leftovers();
         let server = t.server("handler=none");

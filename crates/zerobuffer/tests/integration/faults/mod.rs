@@ -50,7 +50,7 @@ impl Early {
     }
 }
 
-/// After whatever has happened: a server starts, whoever has waited is served, and so is the next one.
+/// After whatever has happened: a server starts, a client that has waited is served, and so is the next one.
 #[track_caller]
 fn a_next_pair_works(t: &Scene, early: Early) {
     let server = t.server("handler=ops");

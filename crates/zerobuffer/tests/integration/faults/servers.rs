@@ -108,7 +108,7 @@ pub(super) fn killed_at_work(t: &Scene, step: Step, seen: Seen, wait: WaitStrate
 }
 
 #[test]
-fn a_server_killed_before_it_goes_to_sleep_is_seen_to_be_gone() {
+fn a_server_killed_before_it_goes_to_sleep_is_seen_to_have_died() {
     scene(|t| {
         t.expect_leftovers();
         let mut server = t.server("handler=ops wait=park");
@@ -140,7 +140,7 @@ fn a_server_killed_while_it_passes_over_a_cancelled_request_has_not_started_the_
     });
 }
 
-/// The steps of replacing a segment whose client is gone, the new one's making among them.
+/// The steps of replacing a segment whose client has ended, the new one's making among them.
 pub(super) const RETIRE: [Step; 13] = [
     ("retire.both_locked", 0),
     ("unlink.semaphore", 0),

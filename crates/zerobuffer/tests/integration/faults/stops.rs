@@ -114,7 +114,7 @@ fn a_server_stopped_without_a_name_gives_way_to_the_one_that_has_taken_it() {
             first.has_stopped();
             let second = t.server("handler=ops");
             first.go_on();
-            eventually("the first gives up", || first.ask("running", "") == "false");
+            eventually("the first stops", || first.ask("running", "") == "false");
             next_client_is_served(t);
             first.say("stop");
             first.expect("failed AlreadyRunning");
@@ -243,7 +243,7 @@ fn a_client_stopped_before_its_lock_finds_out_that_others_were_there() {
 }
 
 #[test]
-fn a_client_stopped_before_its_lock_does_not_attach_to_a_server_that_has_gone() {
+fn a_client_stopped_before_its_lock_does_not_attach_to_a_server_that_has_ended() {
     scene(|t| {
         for orderly in [true, false] {
             let server = t.server("handler=ops");
@@ -264,7 +264,7 @@ fn a_client_stopped_before_its_lock_does_not_attach_to_a_server_that_has_gone() 
 }
 
 /// Where a look at the segment is not enough: it was fresh when the client looked, was used by another
-/// one meanwhile, and that one is gone.
+/// one meanwhile, and that one has ended.
 #[test]
 fn a_client_looks_again_once_it_has_its_lock() {
     scene(|t| {
