@@ -55,7 +55,7 @@ enum Task {
     Api,
     /// That what the documents show is run, and what a new user does first.
     Documents,
-    /// References to sections, and links, in all texts.
+    /// References to sections, links, and words that must not come back, in all texts.
     Texts,
     /// Write the C header from the sources of the C interface.
     Header,

@@ -1,5 +1,5 @@
 //! What holds for every text of the repository, code and documents alike: a reference to a section of a protocol
-//! names one that exists, and a link leads somewhere.
+//! names one that exists, a link leads somewhere, and some words stay away.
 
 use crate::run::root;
 use anyhow::{Context, Result, ensure};
@@ -14,6 +14,19 @@ const PROTOCOLS: &str = "docs/protocol-";
 const KINDS: [&str; 13] =
     ["rs", "md", "c", "h", "hpp", "cpp", "cs", "py", "pyi", "toml", "txt", "in", "yml"];
 
+/// Words that must not come back, as patterns that do not match themselves, and what to write instead.
+const WORDS: [(&str, &str); 9] = [
+    (r"(?:giv(?:e|es|en|ing)|gave)[ _](?:(?:it|them|this|that|one)[ _])?up", "cancel, drop, stop"),
+    (r"(?:giv(?:e|es|en|ing)|gave)[ _](?:(?:it|them|this|that|one)[ _])?back", "release"),
+    (r"who(?:m|so)?ever", "the caller, any thread that"),
+    (r"new[s]", "a change, new data"),
+    (r"in good orde[r]", "cleanly"),
+    (r"to be ha[d]", "available"),
+    (r"deploye[d]", "existing v1 programs"),
+    (r"(?:is|are|was|were|has|have|had|be)[ _]gone(?: (?:on|round|through|to))?", "has ended"),
+    (r"is as it wa[s]", "is unchanged"),
+];
+
 pub(crate) fn check() -> Result<()> {
     println!("\n=== texts");
     let texts = texts()?;
@@ -26,6 +39,7 @@ pub(crate) fn check() -> Result<()> {
     for (file, text) in &texts {
         let found = wrong_references(file, text, &sections)?;
         wrong.extend(found.into_iter().map(|what| format!("{file}: {what}")));
+        wrong.extend(wrong_words(text)?.into_iter().map(|what| format!("{file}: {what}")));
         if file.ends_with(".md") {
             let found = wrong_links(file, text, &texts)?;
             wrong.extend(found.into_iter().map(|what| format!("{file}: {what}")));
@@ -71,8 +85,7 @@ fn wrong_references(
     text: &str,
     protocols: &BTreeMap<&str, Sections>,
 ) -> Result<Vec<String>> {
-    // A reference may go on in the next line of a comment.
-    let text = Regex::new(r"\s*\n\s*(?://!|///?|\*|#)?\s*")?.replace_all(text, " ");
+    let text = in_one_line(text)?;
     let first = Regex::new(r"\b[Ss]ections? ")?;
     let number =
         Regex::new(r#"^(?:(?:,|,? and|,? or|,? to) )?([0-9]+(?:\.[0-9]+)*)(?: "([^"]+)")?"#)?;
@@ -97,6 +110,27 @@ fn wrong_references(
                 ));
             }
         }
+    }
+    Ok(wrong)
+}
+
+/// A sentence may go on in the next line of a comment.
+fn in_one_line(text: &str) -> Result<String> {
+    let end = Regex::new(r"\s*\n\s*(?://!|///?|\*|#)?\s*")?;
+    Ok(end.replace_all(text, " ").into_owned())
+}
+
+/// Words of the list, in texts and in names.
+fn wrong_words(text: &str) -> Result<Vec<String>> {
+    let text = in_one_line(text)?;
+    let mut wrong = Vec::new();
+    for (word, instead) in WORDS {
+        let word = Regex::new(&format!(r"(?i)(?:\b|_){word}(?:\b|_)"))?;
+        let found = word.find_iter(&text).map(|found| found.as_str());
+        // To sleep, for example: that is another word.
+        let is_meant =
+            |found: &&str| !["on", "round", "through", "to"].iter().any(|end| found.ends_with(end));
+        wrong.extend(found.filter(is_meant).map(|found| format!("{found:?}; write {instead}")));
     }
     Ok(wrong)
 }
@@ -199,6 +233,24 @@ mod tests {
         let wrong =
             wrong_references("docs/protocol-v9.md", &real(references), &protocols()).unwrap();
         assert_eq!(wrong.len(), 1, "{wrong:?}");
+    }
+
+    #[test]
+    fn words_of_the_list_are_found_in_texts_and_names() {
+        let join = |words: &[&str]| words.concat();
+        for bad in [
+            join(&["// Gives ", "it up."]),
+            join(&["/// Who", "ever sends"]),
+            join(&["let is_given", "_up = 1;"]),
+            join(&["// the server is\n// go", "ne."]),
+        ] {
+            assert_eq!(wrong_words(&bad).unwrap().len(), 1, "{bad}");
+        }
+        for right in
+            ["// It has gone to sleep.", "// It releases the slot and is known.", "newsletter"]
+        {
+            assert_eq!(wrong_words(right).unwrap(), Vec::<String>::new(), "{right}");
+        }
     }
 
     #[test]

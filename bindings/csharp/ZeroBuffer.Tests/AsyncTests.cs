@@ -126,7 +126,7 @@ namespace ZeroBuffer.Tests
                 server.Start(frame => { if (frame.Length == 2) { release.Wait(); } });
                 using (IDuplexClient client = Scene.Client(name))
                 {
-                    // One that has no answer for long: whoever looks for answers sleeps between two looks.
+                    // One that has no response for long: the task that checks for responses sleeps between two checks.
                     Task<Response> slow = client.CallAsync(new byte[2], Scene.Patience);
                     Thread.Sleep(10);
                     for (int round = 0; round < 100; round++)
@@ -279,7 +279,7 @@ namespace ZeroBuffer.Tests
         }
 
         [Test]
-        private static void calls_of_many_threads_end_with_the_server_that_has_gone()
+        private static void calls_of_many_threads_end_with_the_server_that_has_ended()
         {
             string name = Channel.New();
             var config = new ServerConfig(Scene.Sizes) { StopTimeout = TimeSpan.FromMilliseconds(50) };

@@ -180,7 +180,7 @@ namespace ZeroBuffer.Tests
                 Check.Throws<FullException>(() => client.SendRequest(new byte[1000]));
                 for (ulong sequence = 1; sequence <= 3; sequence++)
                 {
-                    Check.That(client.Cancel(sequence), "it is given up");
+                    Check.That(client.Cancel(sequence), "it is cancelled");
                 }
             }
             Check.Throws<ArgumentOutOfRangeException>(() => BufferConfig.ForFrames(-1, 1));
@@ -330,7 +330,7 @@ namespace ZeroBuffer.Tests
                     thread.Start();
                     wait();
                     thread.Join();
-                    // Well before the one that waits would have given up.
+                    // Well before the one that waits would have timed out.
                     Check.That(since.Elapsed < TimeSpan.FromSeconds(10), "it took " + since.Elapsed);
                 }
             }

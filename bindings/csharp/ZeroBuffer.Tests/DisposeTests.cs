@@ -3,7 +3,7 @@ using System.Threading;
 
 namespace ZeroBuffer.Tests
 {
-    /// <summary>Whoever disposes of an object ends what other threads wait for in it.</summary>
+    /// <summary>Disposing of an object ends the waits of other threads in it.</summary>
     internal static class DisposeTests
     {
         private static readonly TimeSpan Forever = Timeout.InfiniteTimeSpan;

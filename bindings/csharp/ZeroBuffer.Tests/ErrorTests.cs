@@ -123,7 +123,7 @@ namespace ZeroBuffer.Tests
                 var full = Check.Throws<FullException>(() => client.SendRequest(new byte[900]));
                 Check.Equal(1ul, full.InFlight);
                 Check.That(full.Needed > full.Free, full.Message);
-                Check.That(client.Cancel(1), "the request is given up");
+                Check.That(client.Cancel(1), "the request is cancelled");
             }
         }
 

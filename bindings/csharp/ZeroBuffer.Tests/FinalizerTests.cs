@@ -148,7 +148,7 @@ namespace ZeroBuffer.Tests
         }
 
         [Test]
-        private static void a_buffer_that_is_forgotten_during_a_call_is_given_up_after_it()
+        private static void a_buffer_that_is_forgotten_during_a_call_is_abandoned_after_it()
         {
             string name = Channel.New();
             using (var release = new ManualResetEventSlim())

@@ -252,7 +252,7 @@ namespace ZeroBuffer.Tests
         }
 
         [Test]
-        private static void the_collector_gives_back_responses_that_were_forgotten()
+        private static void the_collector_releases_responses_that_were_forgotten()
         {
             string name = Channel.New();
             using (Scene.Inverter(name, new BufferConfig(0, 4096)))
@@ -301,7 +301,7 @@ namespace ZeroBuffer.Tests
                 server.Receive(Scene.Patience).Detach();
                 Use(client.AcquireRequestBuffer(1));
             });
-            Check.Eventually("the names are gone", () =>
+            Check.Eventually("the names are removed", () =>
             {
                 Scene.Collect();
                 return Channel.Objects().Length == 0;

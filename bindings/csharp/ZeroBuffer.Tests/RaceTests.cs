@@ -199,7 +199,7 @@ namespace ZeroBuffer.Tests
             });
         }
 
-        /// <summary><paramref name="race"/> returns the number of the request; 0 if it was given up.</summary>
+        /// <summary><paramref name="race"/> returns the number of the request; 0 if it was cancelled.</summary>
         private static void RaceForBuffer(Func<RequestBuffer, Pair, ulong> race)
         {
             foreach (bool many in new[] { false, true })

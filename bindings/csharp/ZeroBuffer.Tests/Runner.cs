@@ -218,7 +218,7 @@ namespace ZeroBuffer.Tests
             }
         }
 
-        /// <summary>Runs it on a thread of its own, whose stack is gone afterwards: no forgotten reference stays on it.</summary>
+        /// <summary>Runs it on a thread of its own, whose stack is freed afterwards: no forgotten reference stays on it.</summary>
         internal static void Elsewhere(Action action)
         {
             Exception error = null;

@@ -75,7 +75,7 @@ namespace ZeroBuffer
 
         private void LookForAll()
         {
-            long news = Stopwatch.GetTimestamp();
+            long latest = Stopwatch.GetTimestamp();
             Call[] calls;
             while ((calls = Pending()) != null)
             {
@@ -87,9 +87,9 @@ namespace ZeroBuffer
                 long now = Stopwatch.GetTimestamp();
                 if (any)
                 {
-                    news = now;
+                    latest = now;
                 }
-                else if (now - news > Eager)
+                else if (now - latest > Eager)
                 {
                     Thread.Sleep(1);
                 }
@@ -169,7 +169,7 @@ namespace ZeroBuffer
         {
             if (!_client.CancelInside(call.Sequence))
             {
-                // An answer that came before its request was given up would keep its room in the ring for ever.
+                // A response that came before its request was cancelled would keep its room in the ring for ever.
                 Exception error;
                 Response response = _client.LookInside(call.Sequence, out error);
                 if (response != null)

@@ -15,10 +15,10 @@ namespace ZeroBuffer
         Spin = 2,
     }
 
-    /// <summary>Version 1: how a side finds out that its peer is gone.</summary>
+    /// <summary>Version 1: how a side finds out that its peer has ended.</summary>
     public enum Liveness
     {
-        /// <summary>By its process id, as the deployed peers do.</summary>
+        /// <summary>By its process id, as existing v1 programs do.</summary>
         Pid = 0,
 
         /// <summary>Of readers by their lock file; for containers that share /tmp.</summary>
@@ -127,7 +127,7 @@ namespace ZeroBuffer
         /// <summary>How long <see cref="IDuplexServer.Stop"/> waits for running handlers, and then for the client to read its answers. Default 2 s.</summary>
         public TimeSpan? StopTimeout { get; set; }
 
-        /// <summary>Two buffers: how the server finds out that a client is gone.</summary>
+        /// <summary>Two buffers: how the server finds out that a client has ended.</summary>
         public Liveness Liveness { get; set; }
 
         /// <summary>The defaults with these sizes.</summary>
@@ -174,7 +174,7 @@ namespace ZeroBuffer
         /// <summary>Two buffers: permission bits of the response buffer. Default 0600.</summary>
         public int? Mode { get; set; }
 
-        /// <summary>Two buffers: how the client finds out that the server is gone.</summary>
+        /// <summary>Two buffers: how the client finds out that the server has ended.</summary>
         public Liveness Liveness { get; set; }
 
         /// <summary>Two buffers: the sizes of the response buffer, which the client makes. Default 4 KiB and 32 MiB. Responses of up to half of the ring, less 24 bytes, always fit, and so much may be in flight.</summary>

@@ -145,7 +145,7 @@ namespace ZeroBuffer
             }
         }
 
-        /// <summary>A response that any thread can give back, whatever this client is doing.</summary>
+        /// <summary>A response that any thread can release, whatever this client is doing.</summary>
         private Response HandOut(Native.View* view)
         {
             if (!_manyThreads)

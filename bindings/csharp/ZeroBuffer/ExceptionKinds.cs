@@ -199,7 +199,7 @@ namespace ZeroBuffer
         /// <summary>Ring bytes free.</summary>
         public ulong Free { get; private set; }
 
-        /// <summary>Requests sent and not given back yet.</summary>
+        /// <summary>Requests sent and not released yet.</summary>
         public ulong InFlight { get; private set; }
     }
 
@@ -343,7 +343,7 @@ namespace ZeroBuffer
         public int OsError { get; private set; }
     }
 
-    /// <summary>The object was closed on this side, by another thread maybe.</summary>
+    /// <summary>The object was closed on this side, possibly by another thread.</summary>
     public sealed class ClosedException : ZeroBufferException
     {
         internal ClosedException(Facts facts) : base(ErrorKind.Closed, facts.Message)
@@ -440,7 +440,7 @@ namespace ZeroBuffer
         public string Reason { get; private set; }
     }
 
-    /// <summary>Version 1: a former writer used the buffer and its last sequence number cannot be made out.</summary>
+    /// <summary>Version 1: a previous writer used the buffer and its last sequence number cannot be determined.</summary>
     public sealed class SequenceUnknownException : ZeroBufferException
     {
         internal SequenceUnknownException(Facts facts) : base(ErrorKind.SequenceUnknown, facts.Message)

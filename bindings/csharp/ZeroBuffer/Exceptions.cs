@@ -134,7 +134,7 @@ namespace ZeroBuffer
         }
     }
 
-    /// <summary>What is known of a request whose server is gone.</summary>
+    /// <summary>What is known of a request whose server has ended.</summary>
     public enum RequestState
     {
         /// <summary>The handler never ran on it: it is safe to send it again.</summary>
@@ -160,7 +160,7 @@ namespace ZeroBuffer
         public RequestState State { get; private set; }
     }
 
-    /// <summary>The peer is gone: <see cref="PeerDiedException"/> or <see cref="PeerClosedException"/>.</summary>
+    /// <summary>The peer has ended: <see cref="PeerDiedException"/> or <see cref="PeerClosedException"/>.</summary>
     public abstract class PeerGoneException : ZeroBufferException
     {
         internal PeerGoneException(ErrorKind kind, Facts facts) : base(kind, facts.Message)
@@ -180,7 +180,7 @@ namespace ZeroBuffer
         }
     }
 
-    /// <summary>The peer closed the channel in good order.</summary>
+    /// <summary>The peer closed the channel cleanly.</summary>
     public sealed class PeerClosedException : PeerGoneException
     {
         internal PeerClosedException(Facts facts) : base(ErrorKind.PeerClosed, facts)

@@ -116,7 +116,7 @@ namespace ZeroBuffer
         /// <summary>In the handler of an immutable server: the answer, of that length, to be filled. Exactly once.</summary>
         /// <exception cref="InvalidStateException">It was called before, or the server is of another kind.</exception>
         /// <exception cref="TooLargeException">The client's buffer cannot take it.</exception>
-        /// <exception cref="ZeroBufferException">The client is gone, or the server is being stopped.</exception>
+        /// <exception cref="ZeroBufferException">The client has ended, or the server is being stopped.</exception>
         /// <exception cref="ObjectDisposedException">It was answered.</exception>
         public Span<byte> Reply(int length)
         {

@@ -76,7 +76,7 @@ namespace ZeroBuffer
 
         /// <summary>Sends the bytes, and returns their sequence number. After an exception nothing was sent.</summary>
         /// <exception cref="ObjectDisposedException">It was committed or disposed, or its client or writer was.</exception>
-        /// <exception cref="ZeroBufferException">The peer is gone.</exception>
+        /// <exception cref="ZeroBufferException">The peer has ended.</exception>
         public ulong Commit()
         {
             return _handle.Commit(BytesToSend);

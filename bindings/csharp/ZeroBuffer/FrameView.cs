@@ -25,7 +25,7 @@ namespace ZeroBuffer
         }
 
         /// <summary>The bytes, where the peer left them.</summary>
-        /// <exception cref="ObjectDisposedException">They were given back.</exception>
+        /// <exception cref="ObjectDisposedException">They were released.</exception>
         /// <exception cref="OverflowException">A span cannot be that long; see <see cref="Address"/>.</exception>
         public ReadOnlySpan<byte> Data
         {
@@ -40,7 +40,7 @@ namespace ZeroBuffer
         public ulong Sequence { get; private set; }
 
         /// <summary>How many bytes there are.</summary>
-        /// <exception cref="ObjectDisposedException">They were given back.</exception>
+        /// <exception cref="ObjectDisposedException">They were released.</exception>
         public long Length
         {
             get
@@ -51,7 +51,7 @@ namespace ZeroBuffer
         }
 
         /// <summary>The address of the first byte, for other native code, and for more bytes than a span can have.</summary>
-        /// <exception cref="ObjectDisposedException">They were given back.</exception>
+        /// <exception cref="ObjectDisposedException">They were released.</exception>
         public IntPtr Address
         {
             get
@@ -61,8 +61,8 @@ namespace ZeroBuffer
             }
         }
 
-        /// <summary>A copy of the bytes. What is disposed meanwhile is given back when the copy is made.</summary>
-        /// <exception cref="ObjectDisposedException">They were given back.</exception>
+        /// <summary>A copy of the bytes. What is disposed meanwhile is released when the copy is made.</summary>
+        /// <exception cref="ObjectDisposedException">They were released.</exception>
         public byte[] ToArray()
         {
             _handle.Enter();

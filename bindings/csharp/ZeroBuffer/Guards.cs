@@ -3,10 +3,10 @@ using System.Runtime.InteropServices;
 
 namespace ZeroBuffer
 {
-    /// <summary>What an owner has handed out, to be given back once.</summary>
+    /// <summary>What an owner has handed out, to be released once.</summary>
     internal abstract class GuardHandle : NativeHandle
     {
-        /// <summary>Null if it is free of its owner: then any thread may give it back at any time.</summary>
+        /// <summary>Null if it is free of its owner: then any thread may release it at any time.</summary>
         private OwnerHandle _owner;
 
         protected GuardHandle(OwnerHandle owner, bool many, string what) : base(many, what)
@@ -14,7 +14,7 @@ namespace ZeroBuffer
             _owner = owner;
         }
 
-        /// <summary>Gives back what is held, if anything is.</summary>
+        /// <summary>Releases what is held, if anything is.</summary>
         internal abstract void GiveBack();
 
         /// <summary>Whether nothing is held any more.</summary>

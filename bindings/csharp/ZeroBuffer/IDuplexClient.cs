@@ -21,11 +21,11 @@ namespace ZeroBuffer
         public IReadOnlyList<LostRequest> Lost { get; private set; }
     }
 
-    /// <summary>A client of a channel of either kind. Disposing it closes the channel in good order; responses that are held stay readable.</summary>
+    /// <summary>A client of a channel of either kind. Disposing it closes the channel cleanly; responses that are held stay readable.</summary>
     /// <remarks>
     /// It may be used on any thread. Unless <see cref="ClientConfig.ManyThreads"/> is set, one call runs at a time,
     /// and the others wait for it. Timeouts are not negative, or <see cref="Timeout.InfiniteTimeSpan"/>. Calls throw
-    /// <see cref="PeerDiedException"/> and <see cref="PeerClosedException"/> once the server is gone,
+    /// <see cref="PeerDiedException"/> and <see cref="PeerClosedException"/> once the server has ended,
     /// <see cref="ProtocolViolationException"/> if it breaks the protocol, and <see cref="ObjectDisposedException"/>.
     /// Disposing it ends the waits of all other threads in it, which get that last one.
     /// </remarks>
@@ -40,7 +40,7 @@ namespace ZeroBuffer
         /// <summary>Whether the server is there at this moment. Asks the operating system.</summary>
         bool IsServerConnected { get; }
 
-        /// <summary>Two buffers: whether answers may not match, because a request that was given up has no answer yet.</summary>
+        /// <summary>Two buffers: whether responses may not match, because a request that was cancelled has no response yet.</summary>
         bool IsDesynchronised { get; }
 
         /// <summary>Requests sent whose bytes are not back in the ring yet; with two buffers, whose answers have not come.</summary>
@@ -54,7 +54,7 @@ namespace ZeroBuffer
 
         /// <summary>
         /// Sends a copy of <paramref name="data"/> and waits for the answer, both within the timeout. A request that
-        /// has no answer by then is given up.
+        /// has no response by then is cancelled.
         /// </summary>
         /// <exception cref="HandlerFailedException">The server's handler threw.</exception>
         /// <exception cref="ChannelTimeoutException">There was no answer in time.</exception>
@@ -70,7 +70,7 @@ namespace ZeroBuffer
         /// Any number may be under way. The answer is looked for all the time during the first tenth of a
         /// millisecond, and then once a millisecond. A request is not sent again by itself.
         /// </remarks>
-        /// <exception cref="OperationCanceledException">Through the task: it was cancelled, and the request given up. The server may work on it all the same.</exception>
+        /// <exception cref="OperationCanceledException">Through the task: it was cancelled, and the request with it. The server may work on it all the same.</exception>
         /// <exception cref="UnsupportedException">Through the task: the client has both <see cref="ClientConfig.ManyThreads"/> and <see cref="ClientConfig.ResendNotStarted"/>.</exception>
         Task<Response> CallAsync(
             ReadOnlyMemory<byte> data, TimeSpan timeout, CancellationToken cancellation = default(CancellationToken));
@@ -97,13 +97,13 @@ namespace ZeroBuffer
 
         /// <summary>
         /// The answer to request <paramref name="sequence"/>, waiting for it until the timeout has passed: then the
-        /// request is given up, unless the timeout is zero.
+        /// request is cancelled, unless the timeout is zero.
         /// </summary>
         /// <exception cref="UnknownSequenceException">No such request is waiting for an answer.</exception>
         Response ReceiveResponseFor(ulong sequence, TimeSpan timeout);
 
         /// <summary>
-        /// Gives up a request: no answer to it will be delivered. True if it was given up; false if its answer is there
+        /// Cancels a request: no response to it will be delivered. True if it was cancelled; false if its response is there
         /// already, or if no such request is waiting.
         /// </summary>
         bool Cancel(ulong sequence);

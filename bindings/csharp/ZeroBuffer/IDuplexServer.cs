@@ -14,8 +14,8 @@ namespace ZeroBuffer
         string Name { get; }
 
         /// <summary>
-        /// Whether threads are serving: false before <c>Start</c>, after <see cref="Stop"/>, and if the server had to give
-        /// up.
+        /// Whether threads are serving: false before <c>Start</c>, after <see cref="Stop"/>, and if the server had to stop
+        /// for a reason of its own.
         /// </summary>
         bool IsRunning { get; }
 
@@ -23,10 +23,10 @@ namespace ZeroBuffer
         bool IsClientConnected { get; }
 
         /// <summary>
-        /// Stops in good order: takes nothing more, lets running handlers finish, tells the client, lets it read its answers,
+        /// Stops cleanly: takes nothing more, lets running handlers finish, tells the client, lets it read its responses,
         /// and removes the channel's names. Called again it does nothing.
         /// </summary>
-        /// <exception cref="ZeroBufferException">What made the server give up before, if anything did.</exception>
+        /// <exception cref="ZeroBufferException">What made the server stop before, if anything did.</exception>
         void Stop();
     }
 

@@ -171,7 +171,7 @@ namespace ZeroBuffer
         /// <summary>The guard that was handed out last; one that was forgotten is to be collected all the same.</summary>
         private readonly WeakReference<GuardHandle> _out = new WeakReference<GuardHandle>(null);
 
-        /// <summary>A guard that was ended while a thread was inside, which only that thread may give back.</summary>
+        /// <summary>A guard that was ended while a thread was inside, which only that thread may release.</summary>
         private GuardHandle _ended;
         private bool _isClosed;
         private bool _wasForgotten;
@@ -191,7 +191,7 @@ namespace ZeroBuffer
         internal void HandOut(GuardHandle guard)
         {
             _out.SetTarget(guard);
-            // Whoever ends this meanwhile finds the guard, or is found here.
+            // A thread that ends this meanwhile finds the guard, or is found here.
             Interlocked.MemoryBarrier();
             if (guard != null && HasEnded)
             {
@@ -237,7 +237,7 @@ namespace ZeroBuffer
             }
         }
 
-        /// <summary>Gives back what a guard holds: now if no thread is inside, otherwise when that one leaves.</summary>
+        /// <summary>Releases what a guard holds: now if no thread is inside, otherwise when that one leaves.</summary>
         internal void GiveBack(GuardHandle guard)
         {
             if (_many)
@@ -255,7 +255,7 @@ namespace ZeroBuffer
             }
         }
 
-        /// <summary>For whoever leaves next, or closes it; false if it is closed.</summary>
+        /// <summary>For the thread that leaves next, or closes it; false if it is closed.</summary>
         private bool Keep(GuardHandle guard)
         {
             lock (this)

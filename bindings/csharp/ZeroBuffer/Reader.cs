@@ -25,7 +25,7 @@ namespace ZeroBuffer
         /// <summary>How the reader waits for frames.</summary>
         public WaitStrategy Wait { get; set; }
 
-        /// <summary>How the reader finds out that a writer is gone.</summary>
+        /// <summary>How the reader finds out that a writer has ended.</summary>
         public Liveness Liveness { get; set; }
 
         /// <summary>The defaults with these sizes.</summary>
@@ -111,7 +111,7 @@ namespace ZeroBuffer
         /// <summary>The next frame, waiting for it until the timeout has passed; zero looks once.</summary>
         /// <exception cref="ChannelTimeoutException">There was none.</exception>
         /// <exception cref="NotConnectedYetException">No writer has attached yet.</exception>
-        /// <exception cref="PeerGoneException">The writer is gone, and everything that it had written was read.</exception>
+        /// <exception cref="PeerGoneException">The writer has ended, and everything that it had written was read.</exception>
         /// <exception cref="ObjectDisposedException">The reader was disposed.</exception>
         public FrameView ReadFrame(TimeSpan timeout)
         {

@@ -12,13 +12,13 @@ namespace ZeroBuffer
         /// <summary>How the writer waits for room.</summary>
         public WaitStrategy Wait { get; set; }
 
-        /// <summary>How the writer finds out that the reader is gone.</summary>
+        /// <summary>How the writer finds out that the reader has ended.</summary>
         public Liveness Liveness { get; set; }
 
         /// <summary>The user id that must own the buffer's objects. Default: the process's effective user.</summary>
         public uint? Owner { get; set; }
 
-        /// <summary>Whether to start again with sequence 1 on a used buffer whose last one cannot be made out.</summary>
+        /// <summary>Whether to start again with sequence 1 on a used buffer whose last one cannot be determined.</summary>
         public bool RestartSequence { get; set; }
     }
 
@@ -103,7 +103,7 @@ namespace ZeroBuffer
         /// <exception cref="FullException">There was no room in time.</exception>
         /// <exception cref="EmptyFrameException">There are no bytes.</exception>
         /// <exception cref="TooLargeException">There is never room for it.</exception>
-        /// <exception cref="PeerGoneException">The reader is gone.</exception>
+        /// <exception cref="PeerGoneException">The reader has ended.</exception>
         /// <exception cref="ObjectDisposedException">The writer was disposed.</exception>
         public ulong WriteFrame(ReadOnlySpan<byte> data)
         {

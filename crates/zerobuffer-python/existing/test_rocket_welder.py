@@ -1,4 +1,4 @@
-"""Programs on the public rocket-welder-sdk run unchanged, whoever of the two sides has this package."""
+"""Programs on the public rocket-welder-sdk run unchanged, whichever of the two sides has this package."""
 
 import os
 import subprocess

@@ -130,7 +130,7 @@ impl View {
 
 impl Drop for View {
     fn drop(&mut self) {
-        // SAFETY: it was filled, and is released once; whoever has Python's object has the interpreter
+        // SAFETY: it was filled, and is released once; the holder of Python's object has the interpreter
         // lock.
         unsafe { ffi::PyBuffer_Release(&raw mut *self.raw) };
     }
@@ -244,7 +244,7 @@ pub(crate) fn is_large(len: usize) -> bool {
 pub(crate) struct Exports {
     /// Views made from the object itself: `memoryview(frame)`, `np.asarray(frame)`.
     direct: AtomicUsize,
-    /// The view of the `data` attribute, until it and all slices of it are gone.
+    /// The view of the `data` attribute, until it and all slices of it are deleted.
     through_data: AtomicUsize,
     /// `data` is being made.
     making_data: AtomicBool,

@@ -132,7 +132,7 @@ impl Client {
     ///         np.asarray(buffer)[:] = image.ravel()
     ///     response = client.receive_response_for(buffer.sequence)
     ///
-    /// capacity: room for a longer answer. alignment: a power of two up to 4096, of the data's place.
+    /// capacity: room for a longer response. alignment: a power of two up to 4096, of the data's place.
     ///
     /// Raises as send_request does, and BadConfig.
     #[pyo3(signature = (size, *, capacity=0, alignment=1))]
@@ -167,7 +167,7 @@ impl Client {
         self.hand_out(py, response)
     }
 
-    /// The answer to request `sequence`, waiting for it up to `timeout`. Then the request is
+    /// The response to request `sequence`, waiting for it up to `timeout`. Then the request is
     /// cancelled, unless the timeout is 0.
     ///
     /// Raises as receive_response does, and UnknownSequence.
@@ -184,7 +184,7 @@ impl Client {
         self.hand_out(py, response)
     }
 
-    /// Sends `data` and waits for the answer, both within `timeout`. A request that has no answer by
+    /// Sends `data` and waits for the response, both within `timeout`. A request that has no response by
     /// then is cancelled.
     ///
     /// Raises as send_request and receive_response do.
@@ -213,8 +213,8 @@ impl Client {
         self.hand_out(py, answer?)
     }
 
-    /// Cancels a request: no answer to it will be delivered. True if it was cancelled; False if its
-    /// answer is there already, or if no such request is waiting.
+    /// Cancels a request: no response to it will be delivered. True if it was cancelled; False if its
+    /// response is there already, or if no such request is waiting.
     fn cancel(&self, sequence: u64) -> bool {
         self.client.cancel(sequence)
     }
@@ -300,7 +300,7 @@ impl Client {
         }
     }
 
-    /// Waits for one answer; afterwards the request is not waiting any more, whatever happens.
+    /// Waits for one response; afterwards the request is not waiting any more, whatever happens.
     fn receive(
         &self,
         py: Python<'_>,
@@ -311,7 +311,7 @@ impl Client {
         let received = waiting::wait(py, timeout, not_yet, poll);
         let late = matches!(received, Ok(Err(Error::Timeout { .. }))) && !timeout.is_zero();
         if (late || received.is_err()) && !self.client.cancel(sequence) {
-            // The answer came while the request was being cancelled.
+            // The response came while the request was being cancelled.
             let answer = self.client.poll_response_for(sequence, Duration::ZERO);
             if late && answer.is_ok() {
                 return Ok(answer);
@@ -356,7 +356,7 @@ impl Client {
     }
 }
 
-/// Whether the server was gone before it took the request.
+/// Whether the server had ended before it took the request.
 fn is_not_started(error: &Error) -> bool {
     match error {
         Error::PeerDied { request } | Error::PeerClosed { request } => {

@@ -1,4 +1,4 @@
-//! What a client holds in its hands: a request to fill, an answer to read.
+//! What a client holds in its hands: a request to fill, a response to read.
 
 use crate::buffer::{self, Exports};
 use crate::errors::{closed, duplex};
@@ -198,11 +198,11 @@ impl RequestBuffer {
     }
 }
 
-/// An answer, read where the server left it. It has the buffer protocol, so `np.asarray(response)`
+/// A response, read where the server left it. It has the buffer protocol, so `np.asarray(response)`
 /// shows its bytes without a copy; they may be changed, too, which nobody else sees.
 ///
 /// Its place in the ring is released by release(), at the end of a `with` block, or with the object; but not
-/// before the last array or other view of it is gone.
+/// before the last array or other view of it is deleted.
 #[pyclass(frozen, module = "zerobuffer")]
 pub(crate) struct Response {
     held: Mutex<Option<(OwnedResponse, Counted)>>,
@@ -267,7 +267,7 @@ impl Response {
 
 #[pymethods]
 impl Response {
-    /// The sequence number of the request that this is the answer to.
+    /// The sequence number of the request that this is the response to.
     #[getter]
     fn sequence(&self) -> u64 {
         self.sequence

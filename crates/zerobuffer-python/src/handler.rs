@@ -57,7 +57,7 @@ impl Handler {
         support(returned.py())?.call_method1("refuse_returned", (returned,)).map(drop)
     }
 
-    /// Says what went wrong: to whoever asked for it, or to the log.
+    /// Reports what went wrong: to the callback that was set for it, or to the log.
     fn report(&self, error: &Bound<'_, PyBaseException>) {
         let py = error.py();
         let told = match &self.on_error {

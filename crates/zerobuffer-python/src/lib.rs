@@ -3,10 +3,10 @@
 //!
 //! Three rules hold everywhere:
 //!
-//! - Whoever may wait looks once, for a few microseconds, with the interpreter lock, then waits without it
+//! - A call that may wait checks once, for a few microseconds, with the interpreter lock, then waits without it
 //!   in slices and checks for signals in between (`waiting`).
 //! - No Rust lock is waited for with the interpreter lock held, so the two cannot block each other; and none in
-//!   a forked child (`process`). A lock that is had for a moment only is the exception: whoever has it runs no
+//!   a forked child (`process`). A lock that is held for a moment only is the exception: its holder runs no
 //!   Python, and so makes no exception either.
 //! - An object that hands out its bytes' address keeps them mapped for as long as it lives, and every
 //!   Python view of them keeps the object alive (`buffer`).

@@ -20,7 +20,7 @@ pub(crate) fn copy_of<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py,
     let to = Address(copy.data());
     py.detach(|| {
         let Address(to) = { to };
-        // SAFETY: the array has that many bytes, and nobody else knows of it yet.
+        // SAFETY: the array has that many bytes, and nothing else uses it yet.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
     });
     Ok(copy)

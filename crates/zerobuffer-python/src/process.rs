@@ -1,5 +1,5 @@
 //! Objects that a forked child has inherited are its parent's. They say so before they wait for a lock:
-//! a thread of the parent that held it when the process forked is not there to give it back.
+//! a thread of the parent that held it when the process forked does not exist to release it.
 
 use crate::errors::{Side, exception};
 use pyo3::prelude::*;

@@ -65,7 +65,7 @@ impl Reader {
     /// The next frame, waiting for it up to `timeout` seconds (None: for ever); None if there is none
     /// by then.
     ///
-    /// Raises WriterDeadException once the writer is gone and everything was read, or if none has come
+    /// Raises WriterDeadException once the writer has ended and everything was read, or if none has come
     /// in that time (then it is a NotConnectedYet); SequenceError; ProtocolViolation.
     #[pyo3(signature = (timeout=Some(5.0)), text_signature = "($self, timeout=5.0)")]
     fn read_frame(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Frame>> {
@@ -241,12 +241,12 @@ impl Frame {
             Bytes::Shared { exports, .. } => exports.end(py),
         };
         if alive == 0 {
-            self.give_back();
+            self.release();
         }
         alive
     }
 
-    fn give_back(&self) {
+    fn release(&self) {
         let held = self.held.lock().take();
         drop(held);
     }
@@ -308,7 +308,7 @@ impl Frame {
 
     /// Gives the space back to the writer. Called again it does nothing.
     ///
-    /// With `copy=False`, while an array or another view is alive, the space stays taken: it is given back
+    /// With `copy=False`, while an array or another view is alive, the space stays taken: it is released
     /// with the last one, and a ResourceWarning says so.
     fn dispose(&self, py: Python<'_>) -> PyResult<()> {
         buffer::warn_of_views(py, "frame", self.end(py))
@@ -364,7 +364,7 @@ impl Frame {
             // SAFETY: Python's call.
             let is_last = unsafe { exports.released(view) };
             if is_last && self.is_disposed() {
-                self.give_back();
+                self.release();
             }
         }
     }

@@ -15,7 +15,7 @@ use zerobuffer::{Error, OwnedRequest};
 const DONE: Error = Error::InvalidState { reason: "the request was answered" };
 
 /// A request in the server's hands: its bytes, to be edited. It has the buffer protocol, so
-/// `np.asarray(request)` is an array on the shared bytes, and changing that changes the answer.
+/// `np.asarray(request)` is an array on the shared bytes, and changing that changes the response.
 ///
 /// A background handler only edits it. One that was received is answered by respond() or fail(), or at
 /// the end of a `with` block: an exception fails it.
@@ -43,7 +43,7 @@ impl Told {
 struct Serving {
     from: From,
     memory: SharedMemoryView,
-    /// What the answer says instead, if it is a failure.
+    /// What the response says instead, if it is a failure.
     failure: Option<String>,
 }
 
@@ -52,7 +52,7 @@ enum From {
     InPlace(OwnedRequest),
     /// A copy, of a server of two buffers, with its client's metadata.
     Copy(Vec<u8>),
-    /// In place, and answered as soon as the last view is gone.
+    /// In place, and answered as soon as the last view is deleted.
     Viewed(OwnedRequest),
     /// It was answered.
     Done,
@@ -98,7 +98,7 @@ impl Request {
         let mut state = self.state.lock();
         let request = match std::mem::replace(&mut state.from, From::Done) {
             From::InPlace(request) => Some(request),
-            // Whoever views a copy disturbs nobody.
+            // A view of a copy disturbs nothing.
             From::Copy(_) => None,
             answered => {
                 state.from = answered;
@@ -117,7 +117,7 @@ impl Request {
         Some(())
     }
 
-    /// Says that views keep the answer back, if any do: as a warning each time, and in the log for each
+    /// Says that views keep the response back, if any do: as a warning each time, and in the log for each
     /// server once, because its client waits meanwhile.
     ///
     /// # Errors
@@ -132,7 +132,7 @@ impl Request {
         buffer::warn_of_views(py, "request", alive)
     }
 
-    /// Views that keep the answer back.
+    /// Views that keep the response back.
     pub(crate) fn kept_back(&self) -> usize {
         match self.state.lock().from {
             From::Viewed(_) => self.exports.alive(),
@@ -140,7 +140,7 @@ impl Request {
         }
     }
 
-    /// Sends the answer that has waited for the last view, if one has.
+    /// Sends the response that has waited for the last view, if one has.
     fn publish(&self) {
         let mut state = self.state.lock();
         match std::mem::replace(&mut state.from, From::Done) {
@@ -181,7 +181,7 @@ pub(crate) fn message(py: Python<'_>, error: &PyErr) -> String {
 
 #[pymethods]
 impl Request {
-    /// The request's sequence number; its answer carries the same one.
+    /// The request's sequence number; its response carries the same one.
     #[getter]
     fn sequence(&self) -> u64 {
         self.sequence
@@ -211,7 +211,7 @@ impl Request {
         self.state.lock().memory.len()
     }
 
-    /// The most bytes that the answer can have.
+    /// The most bytes that the response can have.
     #[getter]
     fn capacity(&self) -> usize {
         match &*self.state.lock() {
@@ -220,7 +220,7 @@ impl Request {
         }
     }
 
-    /// Changes the length, for an answer that is longer or shorter; bytes that are added are zero.
+    /// Changes the length, for a response that is longer or shorter; bytes that are added are zero.
     ///
     /// Raises TooLarge beyond the capacity, BufferError while a view is alive.
     fn resize(&self, py: Python<'_>, size: usize) -> PyResult<()> {
@@ -273,7 +273,7 @@ impl Request {
 
     /// Answers with the bytes as they are now.
     ///
-    /// While an array or another view of them is alive, the bytes stay the holder's: the answer goes out
+    /// While an array or another view of them is alive, the bytes stay the holder's: the response goes out
     /// with the last one, and a ResourceWarning says so.
     ///
     /// Raises InvalidState if it was answered before.

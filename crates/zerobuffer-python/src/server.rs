@@ -92,7 +92,7 @@ struct Service {
     stopping: AtomicBool,
     /// Nobody has the server any more: its last thread ends it.
     forgotten: AtomicBool,
-    /// Why the threads gave up.
+    /// Why the threads stopped.
     failure: Mutex<Option<Error>>,
     process: Process,
 }
@@ -169,12 +169,12 @@ impl Server {
     }
 
     /// Runs `handler(request)` on every request, on background threads, until stop(). What the request's
-    /// bytes are when the handler returns is the answer; it returns nothing, or an array that it has edited.
+    /// bytes are when the handler returns is the response; it returns nothing, or an array that it has edited.
     ///
     /// An exception reaches the client as HandlerFailed with its type and text, and so does a result that
     /// nobody would get. Then on_error(exception) is called, if there is one; otherwise the exception is
     /// logged with its traceback to the logger "zerobuffer.server". A handler that keeps a view of a request
-    /// holds up its answer until the view is gone.
+    /// holds up its response until the view is deleted.
     ///
     /// Raises InvalidState if it was started or stopped before; TypeError if the handler cannot be called, or
     /// is a coroutine function (see AsyncServer) or a generator function.
@@ -246,7 +246,7 @@ impl Server {
     }
 
     /// Whether background threads are serving. False before start(), after stop(), and if the server
-    /// had to give up (stop() then says why).
+    /// had to stop for a reason of its own (stop() then says which).
     #[getter]
     fn is_running(&self, py: Python<'_>) -> PyResult<bool> {
         if self.service.is_stopping() {
@@ -270,10 +270,10 @@ impl Server {
     }
 
     /// Stops cleanly: takes nothing more, lets running handlers finish, tells the client, lets it
-    /// read its answers, and removes the channel's names. Called again it does nothing, or goes on if
+    /// read its responses, and removes the channel's names. Called again it does nothing, or goes on if
     /// Ctrl-C had ended the wait.
     ///
-    /// Raises what made the background threads give up before, if anything did.
+    /// Raises what made the background threads stop before, if anything did.
     fn stop(&self, py: Python<'_>) -> PyResult<()> {
         self.service.stop(py)
     }
@@ -406,7 +406,7 @@ impl Service {
         waiting::wait(py, timeout, not_yet, |slice| {
             let no_turn = Error::Timeout { waited: slice, what: "waiting for a request" };
             let mut server = match slice.is_zero() {
-                // The interpreter is locked: whoever has this lock may wait for that one.
+                // The interpreter is locked: the holder of this lock may wait for that one.
                 true => self.server.try_lock().ok_or(no_turn)?,
                 false => self.server.try_lock_for(slice).ok_or(no_turn)?,
             };

@@ -28,7 +28,7 @@ const NOT_OPEN: Error =
 /// How long a thread that waits for a response keeps others from sending.
 const TURN: Duration = Duration::from_millis(5);
 
-/// Whether a server of the two-buffer channel `channel` is there, ours or a deployed one.
+/// Whether a server of the two-buffer channel `channel` is there, of this library or of an existing v1 program.
 #[pyfunction]
 pub(crate) fn is_duplex_server_running(py: Python<'_>, channel: &str) -> PyResult<bool> {
     v1::is_duplex_server_running(channel).map_err(duplex(py))
@@ -47,7 +47,7 @@ struct State {
 #[pyclass(frozen, module = "zerobuffer._native")]
 pub(crate) struct TwoBufferClient {
     name: String,
-    /// Fair, so that a thread that waits for answers slice by slice lets others send in between.
+    /// Fair, so that a thread that waits for responses slice by slice lets others send in between.
     /// `None` once closed.
     client: FairMutex<Option<State>>,
     send_timeout: Duration,

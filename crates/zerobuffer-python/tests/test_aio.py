@@ -91,7 +91,7 @@ def test_failures_timeouts_and_cancellations_reach_their_own_calls(name):
                 await cancelled
             let_go.set()
             assert bytes(await client.call(b"\3", LONG)) == b"\3"
-            assert seen == [0, 1, 3], "the cancelled request was given up before its turn"
+            assert seen == [0, 1, 3], "the request was cancelled before its turn"
             with pytest.raises(zerobuffer.TooLarge):
                 await client.call(bytes(10_000), LONG)
         with pytest.raises(zerobuffer.InvalidState):
@@ -176,7 +176,7 @@ def test_calls_end_with_their_server_and_go_on_with_the_next(name):
     run(main())
 
 
-def test_an_answer_that_came_before_its_call_was_cancelled_is_given_back(name):
+def test_a_response_that_came_before_its_call_was_cancelled_is_released(name):
     async def main(server):
         async with await AsyncClient.connect(name) as client:
             # The thread takes nothing.
@@ -255,7 +255,7 @@ def test_plain_clients_and_async_servers_work_together(name):
     run(main())
 
 
-def test_a_call_given_up_after_its_answer_came_gives_the_bytes_back(name):
+def test_a_call_cancelled_after_its_response_came_releases_the_bytes(name):
     async def main():
         async with await AsyncClient.connect(name) as client:
             for _ in range(10):

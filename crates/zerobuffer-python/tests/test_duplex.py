@@ -184,7 +184,7 @@ def test_modes_that_are_not_there_are_refused(name):
             server.start(invert, "single_thread")
 
 
-def test_the_default_response_buffer_takes_what_deployed_clients_take(name):
+def test_the_default_response_buffer_takes_what_existing_clients_take(name):
     with FACTORY.create_mutable_server(name, BufferConfig(64, 16 << 20)) as server:
         server.start(invert)
         with FACTORY.create_client(name) as client:

@@ -52,14 +52,14 @@ def test_a_server_that_is_collected_stops(name, kind, started):
     del server
     gc.collect()
 
-    def has_given_up_the_name():
+    def has_released_the_name():
         try:
             SERVERS[kind](name).stop()
         except zerobuffer.AlreadyRunning:
             return False
         return True
 
-    until(has_given_up_the_name)
+    until(has_released_the_name)
     until(lambda: not objects(name))
 
 
@@ -169,7 +169,7 @@ def test_a_request_buffer_that_is_collected_does_not_block_its_client(native):
     assert bytes(native.call(b"y", LONG)) == b"y"
 
 
-def give_back(response):
+def release(response):
     # With two buffers it is a frame.
     response.release() if isinstance(response, zerobuffer.Response) else response.dispose()
 
@@ -185,14 +185,14 @@ def test_what_has_ended_ends_again_without_harm(native):
             again()
     buffer.abandon()
     response = native.receive_response_for(buffer.sequence, LONG)
-    give_back(response)
-    give_back(response)
+    release(response)
+    release(response)
     with response:
         pass
     assert bytes(native.call(b"x", LONG)) == b"x"
     native.close()
     native.close()
-    give_back(response)
+    release(response)
     for use in (native.send_request, native.call, lambda data: native.acquire_request_buffer(1)):
         with pytest.raises(zerobuffer.ZeroBufferException):
             use(b"x")
@@ -220,10 +220,10 @@ def test_a_buffer_that_is_written_while_another_thread_commits_it_is_sent_once(n
         for thread in threads:
             thread.join()
         assert len(committed) == 1
-        give_back(native.receive_response_for(committed[0], LONG))
+        release(native.receive_response_for(committed[0], LONG))
 
 
-def test_a_request_is_answered_once_by_whoever_comes_first(name):
+def test_a_request_is_answered_once_by_the_first_that_tries(name):
     with Server(name, SMALL) as server, Client(name, LONG) as client:
         for _ in range(100):
             sequence = client.send_request(b"x" * 50)

@@ -201,7 +201,7 @@ NO_HANDLERS = {
 def test_what_can_handle_no_request_is_refused_at_the_start(server, kind):
     with pytest.raises(TypeError):
         server.start(NO_HANDLERS[kind])
-    # It is as it was.
+    # It is unchanged.
     server.start(invert)
 
 

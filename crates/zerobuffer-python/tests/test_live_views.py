@@ -131,7 +131,7 @@ def test_strict_views_are_an_option_of_the_factorys_client(name):
 
 
 @pytest.mark.parametrize("kind", VIEWS)
-def test_a_response_is_given_back_when_its_last_view_goes_and_not_before(server, client, kind):
+def test_a_response_is_released_when_its_last_view_goes_and_not_before(server, client, kind):
     server.start(nothing)
     sequence = client.send_request(b"abc")
     with client.receive_response_for(sequence, LONG) as response:
@@ -146,13 +146,13 @@ def test_a_response_is_given_back_when_its_last_view_goes_and_not_before(server,
         with client.call(b"z" * 1000, LONG) as other:
             assert len(other) == 1000
         assert bytes(view) == expected
-    assert client.in_flight > 1, "the ring is given back in order, from the place that is kept"
+    assert client.in_flight > 1, "the ring is released in order, from the place that is kept"
     del view
     client.call(b"x", LONG).release()
     assert client.in_flight == 1
 
 
-def test_a_ring_that_a_kept_response_fills_has_room_again_when_the_view_is_gone(name):
+def test_a_ring_that_a_kept_response_fills_has_room_again_when_the_view_is_deleted(name):
     with Server(name, BufferConfig(64, 4096)) as server:
         server.start(nothing)
         with Client(name, LONG, send_timeout=0.05) as client:
@@ -260,7 +260,7 @@ def test_a_failing_handlers_arrays_do_not_hold_up_its_answer(server, client):
     assert type(errors[0]) is ValueError and errors[0].__traceback__ is not None
 
 
-def test_an_exception_in_a_with_block_fails_its_request_when_its_arrays_are_gone(server, client):
+def test_an_exception_in_a_with_block_fails_its_request_when_its_arrays_are_deleted(server, client):
     sequence = client.send_request(b"x" * 40)
 
     def serve():
@@ -310,7 +310,7 @@ def test_frames_left_with_views_are_told_of_as_resources(server, client):
             assert bytes(response.data) == b"\1\1\1"
 
 
-def test_a_frame_that_nobody_has_any_more_is_given_back_with_its_last_view(server, client):
+def test_a_frame_that_nobody_has_any_more_is_released_with_its_last_view(server, client):
     server.start(nothing)
     view = np.asarray(client.call(b"abc", LONG))
     gc.collect()

@@ -1,4 +1,4 @@
-"""Programs that were written for the deployed package `zerobuffer-ipc` run unchanged with ours, and the two
+"""Programs that were written for the existing package `zerobuffer-ipc` run unchanged with ours, and the two
 packages talk to each other."""
 
 import ctypes
@@ -17,13 +17,13 @@ import pytest
 PROGRAM = Path(__file__).with_name("v1_program.py")
 LIMIT = 100
 
-# A deployed reader that starts deletes the lock of one that is just starting, and then its buffer.
+# An existing reader that starts deletes the lock of one that is just starting, and then its buffer.
 starting = threading.Lock()
 
 
 @pytest.fixture(scope="module")
-def deployed():
-    """The interpreter that has the deployed package."""
+def existing():
+    """The interpreter that has the existing package."""
     interpreter = os.environ.get("ZEROBUFFER_V1_PYTHON")
     if interpreter is None:
         pytest.skip("ZEROBUFFER_V1_PYTHON names no interpreter; `cargo xtask python` makes one")
@@ -32,7 +32,7 @@ def deployed():
 
 @pytest.fixture(autouse=True)
 def cleaned(name):
-    """Deployed readers that were asked for metadata leave their semaphores behind."""
+    """Existing readers that were asked for metadata leave their semaphores behind."""
     yield
     for left in Path("/dev/shm").glob(f"sem.sem-[rw]-{name}[0-9]*"):
         left.unlink()
@@ -86,7 +86,7 @@ def requests(name, serving, calling):
 
 
 def post(semaphore):
-    """Wakes a deployed server, which looks whether its client has gone after a frame or its timeout only."""
+    """Wakes an existing server, which checks whether its client has disconnected after a frame or its timeout only."""
     libc = ctypes.CDLL(None)
     libc.sem_open.restype = ctypes.c_void_p
     address = libc.sem_open(semaphore.encode(), 0)
@@ -97,8 +97,8 @@ def post(semaphore):
 
 
 @pytest.mark.parametrize("scene", [stream, requests])
-def test_both_packages_print_the_same_in_every_combination(name, deployed, scene):
-    pairs = list(product([deployed, sys.executable], repeat=2))
+def test_both_packages_print_the_same_in_every_combination(name, existing, scene):
+    pairs = list(product([existing, sys.executable], repeat=2))
     names = [f"{name}{number}" for number in range(len(pairs))]
     # They spend their time waiting.
     with ThreadPoolExecutor() as pool:
@@ -109,21 +109,21 @@ def test_both_packages_print_the_same_in_every_combination(name, deployed, scene
 
 
 @pytest.mark.parametrize("part", ["full", "views", "modules"])
-def test_what_happens_in_one_process_is_the_same(name, deployed, part):
+def test_what_happens_in_one_process_is_the_same(name, existing, part):
     outputs = [
-        Program(python, PROGRAM, part, name).finish() for python in (deployed, sys.executable)
+        Program(python, PROGRAM, part, name).finish() for python in (existing, sys.executable)
     ]
     assert len(outputs[0]) > 100 and outputs[0] == outputs[1]
 
 
-def test_the_deployed_packages_own_programs_run_with_ours(name, deployed):
+def test_the_existing_packages_own_programs_run_with_ours(name, existing):
     """Its command-line reader and writer, as files of their own."""
     where = "import zerobuffer, pathlib; print(pathlib.Path(zerobuffer.__file__).parent)"
-    folder = subprocess.check_output([deployed, "-c", where], text=True).strip()
+    folder = subprocess.check_output([existing, "-c", where], text=True).strip()
     files = [Path(folder, "cross_platform", f"{role}.py") for role in ("reader", "writer")]
     options = ["--frames", 200, "--size", 500, "--json-output"]
     checked = [*options, "--verify", "sequential", "--checksum"]
-    for number, pair in enumerate(product([deployed, sys.executable], repeat=2)):
+    for number, pair in enumerate(product([existing, sys.executable], repeat=2)):
         channel = f"{name}{number}"
         reader = Program(pair[0], files[0], channel, *checked)
         connect = (
@@ -138,10 +138,10 @@ def test_the_deployed_packages_own_programs_run_with_ours(name, deployed):
         assert not read["errors"] and read["verification_errors"] == 0
 
 
-def test_both_packages_command_line_programs_understand_each_other(name, deployed):
+def test_both_packages_command_line_programs_understand_each_other(name, existing):
     common = ["--frames", 200, "--size", 500, "--json-output"]
     reports = []
-    for number, pair in enumerate(product([deployed, sys.executable], repeat=2)):
+    for number, pair in enumerate(product([existing, sys.executable], repeat=2)):
         channel = f"{name}{number}"
         module = ["-W", "ignore", "-m", "zerobuffer.cross_platform"]
         checked = [*common, "--verify", "random", "--checksum"]
@@ -163,7 +163,7 @@ def test_both_packages_command_line_programs_understand_each_other(name, deploye
     assert len(reports[0][1]["checksums"]) == 100 and not reports[0][1]["verification_errors"]
 
 
-def test_all_public_names_of_the_deployed_package_are_there(deployed, name):
+def test_all_public_names_of_the_existing_package_are_there(existing, name):
     """With the parameters of its functions, by position and by name, and their defaults."""
     listing = """
 import importlib, inspect, json
@@ -199,7 +199,7 @@ print(json.dumps({f"zerobuffer{part}.{name}": members(getattr(module, name))
 """
     theirs, ours = (
         json.loads(subprocess.check_output([python, "-c", listing], text=True))
-        for python in (deployed, sys.executable)
+        for python in (existing, sys.executable)
     )
     # Frames are only made by readers.
     not_ours = {(f"{module}.Frame", "()") for module in ("zerobuffer", "zerobuffer.types")}

@@ -35,7 +35,7 @@ sys.stdin.read()
 
 @pytest.fixture(autouse=True)
 def heeded():
-    """Whoever starts the tests in the background may have them ignore SIGINT, which Python then leaves so."""
+    """A shell that starts the tests in the background may have them ignore SIGINT, which Python then leaves so."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -71,7 +71,7 @@ def interrupted(call):
 def test_ctrl_c_ends_a_call(pair, ctrl_c):
     _, client = pair
     interrupted(lambda: client.call(b"x", None))
-    # The request was given up.
+    # The request was cancelled.
     with pytest.raises(zerobuffer.UnknownSequence):
         client.receive_response_for(1, LONG)
 

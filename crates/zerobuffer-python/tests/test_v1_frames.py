@@ -96,7 +96,7 @@ def test_a_reader_without_copies_shows_the_shared_bytes_read_only(name):
         frame.dispose()
 
 
-def test_shared_bytes_stay_their_readers_until_the_last_view_is_gone(name):
+def test_shared_bytes_stay_their_readers_until_the_last_view_is_deleted(name):
     with Reader(name, SIZES, copy=False) as reader, Writer(name) as writer:
         writer.write_timeout = timedelta(milliseconds=50)
         writer.write_frame(bytes(3000))

@@ -1,4 +1,4 @@
-"""A program of version 1, written for the deployed package `zerobuffer-ipc`, which it uses through its public
+"""A program of version 1, written for the existing package `zerobuffer-ipc`, which it uses through its public
 names only. It knows nothing of ours; the tests run it unchanged with either package.
 
     v1_program.py reader|writer|full|modules|views|server|client NAME
@@ -315,7 +315,7 @@ def server(name):
     except NotImplementedError:
         say("NotImplementedError")
     server.stop()
-    # How long it waits for its client, and how long the deployed one takes to notice that it has gone.
+    # How long it waits for its client, and how long the existing one takes to notice that it has ended.
     server = ImmutableDuplexServer(name, BufferConfig(4096, 1 << 20), 60)
     server.add_error_handler(on_error)
     server.start(handler, lambda metadata: say("on_init", bytes(metadata)))
@@ -325,7 +325,7 @@ def server(name):
     say("ready", server.is_running)
     while server.is_running:
         time.sleep(0.02)
-    say("client has gone", server.is_running, refused)
+    say("client has ended", server.is_running, refused)
     say([type(error.exception).__name__ for error in errors][:1], isinstance(errors[0], ErrorEventArgs))
     server.stop()
 

@@ -221,7 +221,7 @@ fn wait(server: &Running, reasons: &Receiver<&'static str>) -> &'static str {
             Ok(reason) => return reason,
             Err(RecvTimeoutError::Timeout) if server.is_running() => {}
             // `stop` says why.
-            Err(_) => return "gave_up",
+            Err(_) => return "server_failed",
         }
     }
 }

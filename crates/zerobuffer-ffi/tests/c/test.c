@@ -441,7 +441,7 @@ static void call_and_release(zb_client *client, int detach) {
 }
 
 /* Whatever a view holds is released with it: more goes through each ring than there is room for. */
-static void given_back(void) {
+static void released_in_time(void) {
   const char *in_place_channel = name("back"), *mutable_channel = name("back-two");
   counters counted = {0, 0};
   zb_server *server = serve(in_place_channel, upper, &counted, server_config(ZB_SERVER_IN_PLACE));
@@ -609,7 +609,7 @@ static void *with_a_pending_cancellation(void *reached_the_end) {
   pulling();
   two_buffers();
   reader_and_writer();
-  given_back();
+  released_in_time();
   misuse();
   *(int *)reached_the_end = 1;
   pthread_testcancel();
@@ -749,7 +749,7 @@ int main(void) {
   two_buffers();
   reader_and_writer();
   handlers_that_ask();
-  given_back();
+  released_in_time();
   shut_down();
   misuse();
   cancelled();

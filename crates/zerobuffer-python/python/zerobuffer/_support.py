@@ -43,7 +43,7 @@ def warn_of_views(what: str, alive: int) -> None:
     ends = {"frame": "released", "response": "released", "request": "answered"}[what]
     warnings.warn(
         f"{alive} view(s) of this {what} are alive (an array, a memoryview, a slice of one): it is {ends} "
-        "when the last one is gone; delete them before, or copy what is to be kept",
+        "when the last one is deleted; delete them before, or copy what is to be kept",
         ResourceWarning,
         stacklevel=2,
     )
@@ -74,7 +74,7 @@ def log_views(channel: str, sequence: int, alive: int) -> None:
     """Says why a client waits for its response. For each server once."""
     _log.warning(
         "channel %r: %d view(s) of request %d are alive (an array, a memoryview, a slice of one), so its client "
-        "waits until the last one is gone; delete them before, work in a function of its own, or copy what is "
+        "waits until the last one is deleted; delete them before, work in a function of its own, or copy what is "
         "to be kept. This is said once",
         channel,
         alive,

@@ -303,7 +303,7 @@ class AsyncServer:
         """
         request, error = await self._queue().get()
         if request is None:
-            # For whoever asks next.
+            # For the next caller.
             self._queue().put_nowait((None, error))
             raise error
         return request

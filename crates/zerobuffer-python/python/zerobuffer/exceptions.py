@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Dict, Optional, Tuple, Type
 
 
 class RequestState(Enum):
-    """What is known of a request whose server is gone."""
+    """What is known of a request whose server has ended."""
 
     NOT_STARTED = "not started"
     """The handler never ran on it: it is safe to send it again."""
@@ -38,26 +38,26 @@ class ZeroBufferException(Exception):
 
 
 class WriterDeadException(ZeroBufferException):
-    """The writer is gone, and all that it wrote was read."""
+    """The writer has ended, and all that it wrote was read."""
 
     code = 13
     sequence: Optional[int] = None
     state: Optional[RequestState] = None
     closed: bool = False
-    """Whether it closed in good order."""
+    """Whether it closed cleanly."""
 
     def __init__(self, message: str = "Writer process is dead") -> None:
         super().__init__(message)
 
 
 class ReaderDeadException(ZeroBufferException):
-    """The reader is gone."""
+    """The reader has ended."""
 
     code = 13
     sequence: Optional[int] = None
     state: Optional[RequestState] = None
     closed: bool = False
-    """Whether it closed in good order."""
+    """Whether it closed cleanly."""
 
     def __init__(self, message: str = "Reader process is dead") -> None:
         super().__init__(message)
@@ -240,7 +240,7 @@ class PeerDied(ReaderDeadException, WriterDeadException):
 
 
 class PeerClosed(ReaderDeadException, WriterDeadException):
-    """The peer closed the channel in good order. If the failed call was about a request, its ``sequence``
+    """The peer closed the channel cleanly. If the failed call was about a request, its ``sequence``
     and its ``state``."""
 
     code = 14
@@ -272,7 +272,7 @@ class WrongProcess(ZeroBufferException):
 
 
 class UnknownSequence(ZeroBufferException):
-    """No request with that sequence number is waiting for an answer."""
+    """No request with that sequence number is waiting for a response."""
 
     code = 18
     sequence: int
@@ -339,14 +339,14 @@ class EmptyFrame(InvalidFrameSizeException):
 
 
 class Desynchronised(ZeroBufferException):
-    """Version 1: answers can no longer be matched with requests; connect again."""
+    """Version 1: responses can no longer be matched with requests; connect again."""
 
     code = 105
     reason: str
 
 
 class SequenceUnknown(ZeroBufferException):
-    """Version 1: a former writer used the buffer and its last sequence number cannot be made out."""
+    """Version 1: a previous writer used the buffer, and its last sequence number cannot be determined."""
 
     code = 106
     name: str

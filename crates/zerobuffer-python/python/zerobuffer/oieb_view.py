@@ -115,7 +115,7 @@ class OIEBView(_Bytes):
         self.payload_written_count += 1
 
     def update_after_read(self, frame_size: int) -> None:
-        """Counts a frame of ``frame_size`` bytes as read and given back."""
+        """Counts a frame of ``frame_size`` bytes as read and released."""
         self.payload_read_pos = (self.payload_read_pos + frame_size) % self.payload_size
         self.atomic_add_payload_free_bytes(frame_size)
         self.payload_read_count += 1

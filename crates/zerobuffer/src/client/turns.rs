@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_gate_lets_threads_in_as_they_came_and_forgets_who_gave_up() {
+    fn the_gate_lets_threads_in_as_they_came_and_forgets_those_that_timed_out() {
         let gate = FairLock::default();
         let order = Mutex::new(Vec::new());
         let inside = gate.enter(&Deadline::after(Duration::ZERO)).unwrap();

@@ -289,7 +289,7 @@ mod tests {
 
     /// Rule L6: what was there before is left where it is when the buffer turns out to be in use.
     #[test]
-    fn l6_giving_up_leaves_the_files_of_others() {
+    fn l6_releasing_leaves_the_files_of_others() {
         let name = unique();
         drop(Locks::acquire(&name, 0o600).unwrap());
         let [common, _] = paths(&name);

@@ -105,7 +105,7 @@ fn threads_wait_while_one_of_them_fills_a_request_buffer_and_that_one_is_told() 
 }
 
 #[test]
-fn a_shared_client_receives_any_answer_and_polls_without_giving_up() {
+fn a_shared_client_receives_any_answer_and_polls_without_cancelling() {
     scene(|t| {
         let mut server = Server::create(t.name(), BufferConfig::new(0, 4096)).unwrap();
         let client = shared(t.name());

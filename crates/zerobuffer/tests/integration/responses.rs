@@ -7,7 +7,7 @@ use std::time::Duration;
 use zerobuffer::{ClientConfig, Error, ErrorKind, RequestLayout};
 
 #[test]
-fn responses_are_given_back_in_any_order_and_from_any_thread() {
+fn responses_are_released_in_any_order_and_from_any_thread() {
     scene(|t| {
         let server = t.server("payload=65536");
         let client = t.client_with(ClientConfig::new().send_timeout(Duration::from_millis(30)));
@@ -55,7 +55,7 @@ fn responses_are_given_back_in_any_order_and_from_any_thread() {
 }
 
 #[test]
-fn a_sender_that_waits_for_space_is_woken_by_a_response_given_back_on_another_thread() {
+fn a_sender_that_waits_for_space_is_woken_by_a_response_released_on_another_thread() {
     scene(|t| {
         let server = t.server("payload=4096");
         let client = t.client();

@@ -153,7 +153,7 @@ fn a_server_stops_at_once_where_nobody_is_attached_and_twice_is_fine() {
 }
 
 #[test]
-fn an_end_of_the_client_gives_up_what_it_has_sent() {
+fn an_end_of_the_client_cancels_what_it_has_sent() {
     scene(|t| {
         let mut server = t.server("handler=ops");
         let mut client = t.client_peer("");

@@ -45,7 +45,7 @@ fn r17_a_reader_says_that_its_own_words_were_written_over() {
 
 /// The same between two writers, where nothing is waited for, or the next writer is.
 #[test]
-fn r17_a_reader_whose_writer_has_gone_says_so_as_well() {
+fn r17_a_reader_whose_writer_has_ended_says_so_as_well() {
     for waits_for_writer in [false, true] {
         let name = Unique::new("own-words-between");
         let reader = Reader::create(&name, ring()).unwrap();

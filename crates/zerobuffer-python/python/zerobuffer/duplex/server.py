@@ -69,7 +69,7 @@ def _check_mode(mode: ProcessingMode, instead: str) -> None:
 class ImmutableDuplexServer(_ErrorHandlers, IImmutableDuplexServer):
     """A server of two buffers whose handler gets the request and the writer of the responses.
 
-    It serves one client, and stops when that has gone, as version 1 does; how many frames the handler writes
+    It serves one client, and stops when that has disconnected, as version 1 does; how many frames the handler writes
     for a request is its own affair. ``MutableDuplexServer`` serves one client after the other and
     answers every request.
     """
@@ -99,7 +99,7 @@ class ImmutableDuplexServer(_ErrorHandlers, IImmutableDuplexServer):
         mode: ProcessingMode = ProcessingMode.SINGLE_THREAD,
     ) -> None:
         """Runs ``handler(frame, writer)`` on every request, in the background, until ``stop()`` or until
-        the client has gone. ``on_init`` gets the client's metadata with its first request."""
+        the client has disconnected. ``on_init`` gets the client's metadata with its first request."""
         with self._lock:
             if self._running:
                 raise ZeroBufferException("Server is already running")
@@ -239,9 +239,9 @@ class _NativeServer(_ErrorHandlers, IMutableDuplexServer):
         return bool(self._native.is_client_connected)
 
     def stop(self) -> None:
-        """Stops in good order. Called again it does nothing.
+        """Stops cleanly. Called again it does nothing.
 
-        Raises what made the server give up before, if anything did.
+        Raises what made the server stop before, if anything did.
         """
         self._native.stop()
 

@@ -72,7 +72,7 @@ def get_temp_directory() -> str:
 
 
 def process_exists(pid: int) -> bool:
-    """Whether a process with that number runs, whoever owns it."""
+    """Whether a process with that number runs, whichever user owns it."""
     if pid <= 0:
         return False
     try:

@@ -219,7 +219,7 @@ mod tests {
     use std::cell::Cell;
 
     #[test]
-    fn who_gives_up_does_not_wait_for_pages() {
+    fn a_cancelled_attach_does_not_wait_for_pages() {
         let name = ChannelName::new(&format!("give-up-{}", std::process::id())).unwrap();
         let _server = Server::create(name.as_str(), BufferConfig::new(0, 16 << 20)).unwrap();
         let config = ClientConfig::new().pages(Pages::Prefaulted);

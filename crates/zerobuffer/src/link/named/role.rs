@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_role_is_one_sides_until_it_is_given_back_or_its_file_is_closed() {
+    fn a_role_is_one_sides_until_it_is_released_or_its_file_is_closed() {
         let name = format!("unit-roles-{}", std::process::id());
         let owner = SharedMemory::create(&name, 0o600).unwrap();
         let object = format!("/{name}");

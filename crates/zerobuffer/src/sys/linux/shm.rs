@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn address_space_for_huge_pages_is_given_back_whatever_the_length() {
+    fn address_space_for_huge_pages_is_released_whatever_the_length() {
         let page = page_size();
         let reserve = || {
             let before = address_space();

@@ -210,7 +210,7 @@ fn a_server_that_answers_alone_writes_its_account_now_and_then_and_when_it_is_as
 }
 
 #[test]
-fn a_slot_that_is_given_back_keeps_its_state_word_until_the_next_frame() {
+fn a_slot_that_is_released_keeps_its_state_word_until_the_next_frame() {
     let mut world = World::new(64);
     let state = |world: &World| world.server.ring_header(0, slot::STATE).load(Ordering::Relaxed);
     for sequence in 1..=3 {
