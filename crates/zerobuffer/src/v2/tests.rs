@@ -3,9 +3,11 @@
 use super::layout::{METADATA, REQUEST, RESPONSE, SIZE_AND_VERSION, oieb};
 use super::words::Words;
 use crate::memory::{MemoryProvider, SharedMemory};
-use crate::{BufferConfig, Client, ClientConfig, ErrorKind, Server};
+use crate::{
+    BufferConfig, Client, ClientConfig, ErrorKind, Frame, Server, ServerConfig, WaitStrategy,
+};
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -89,5 +91,34 @@ fn metadata_lengths_that_do_not_fit_their_block_poison_the_channel() {
             assert_eq!(idle.kind(), ErrorKind::Timeout);
         }
         client.join().unwrap().unwrap();
+    }
+}
+
+/// While requests come without a pause it may lag; nothing else would ever bring it up to date.
+#[test]
+fn the_account_of_a_server_is_exact_once_no_request_comes() {
+    for wait in [WaitStrategy::SpinThenPark, WaitStrategy::Park] {
+        let name = format!("words-account-{}-{wait:?}", std::process::id());
+        let config = ServerConfig::new(BufferConfig::new(0, 4096)).wait(wait);
+        let mut server = Server::create(&name, config).unwrap();
+        server.start(|_: &mut Frame<'_>| {}).unwrap();
+        let segment = SharedMemory::open(&format!("{name}_duplex")).unwrap();
+        let words = Words::new(segment.map(0, METADATA).unwrap());
+        let account = || {
+            [oieb::PAYLOAD_WRITTEN_COUNT, oieb::PAYLOAD_WRITTEN_BYTES].map(|field| {
+                [REQUEST, RESPONSE].map(|block| words.at(block + field).load(Ordering::Acquire))
+            })
+        };
+        let mut client = Client::connect(&name, PATIENCE).unwrap();
+        for _ in 0..70 {
+            client.call(b"request", PATIENCE).unwrap();
+        }
+        let start = Instant::now();
+        while account().iter().any(|[requests, responses]| requests != responses) {
+            assert!(start.elapsed() < PATIENCE, "{:?}", account());
+            std::thread::yield_now();
+        }
+        assert_eq!(account()[0], [70, 70]);
+        server.stop().unwrap();
     }
 }
