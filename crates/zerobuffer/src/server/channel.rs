@@ -157,7 +157,7 @@ impl ServerChannel {
         let waiter = Waiter::new(WaitStrategy::Park);
         let _ = waiter.wait(consumed, deadline, &Reader(self), all_read);
         failpoint!("stop.before_unlink");
-        let removed = self.segment.unlink();
+        let removed = named::remove(&self.segment);
         failpoint!("stop.unlinked");
         self.segment.resign();
         failpoint!("stop.resigned");

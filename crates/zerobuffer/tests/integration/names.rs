@@ -334,6 +334,27 @@ fn a_server_whose_names_went_to_another_one_touches_nothing_of_it() {
     });
 }
 
+/// Its semaphores would stay for ever: the next server of the name removes them, and there may be none.
+#[test]
+fn a_server_whose_segments_name_was_removed_leaves_no_semaphore_behind() {
+    scene(|t| {
+        for some in [false, true] {
+            let mut server = serve(t.name());
+            // With a client attached the server goes on with what it has.
+            let mut client = t.client();
+            works(&mut client);
+            fs::remove_file(segment(t.name())).unwrap();
+            // Somebody else's, by now.
+            if some {
+                fs::remove_file(semaphore(t.name(), SEMAPHORES[1])).unwrap();
+            }
+            works(&mut client);
+            server.stop().unwrap();
+            assert_eq!(crate::harness::names(t.name()), [""; 0]);
+        }
+    });
+}
+
 #[test]
 fn bad_names_are_refused_by_both_sides() {
     scene(|_| {

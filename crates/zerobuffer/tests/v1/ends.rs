@@ -84,3 +84,12 @@ fn an_idle_server_makes_anew_whatever_of_its_request_buffer_is_lost() {
     assert!(server.is_running());
     server.stop().unwrap();
 }
+
+#[test]
+fn a_reader_whose_segments_name_was_removed_leaves_nothing_behind() {
+    let name = Unique::new("nameless");
+    let reader = zerobuffer::v1::Reader::create(&name, BufferConfig::new(0, 4096)).unwrap();
+    std::fs::remove_file(format!("/dev/shm/{}", &*name)).unwrap();
+    drop(reader);
+    assert_eq!(name.traces(), [""; 0]);
+}

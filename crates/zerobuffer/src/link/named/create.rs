@@ -85,6 +85,25 @@ fn hidden(name: &ChannelName, geometry: Geometry, mode: u32) -> Result<SharedMem
     }
 }
 
+/// Removes all of a channel's names, when its server stops.
+///
+/// If somebody has removed the segment's name alone, the semaphores' are left, and only the server that has
+/// that name may touch them. So it is taken as a successor would take it, if it is free, and released.
+pub(crate) fn remove(segment: &Segment) -> Result<()> {
+    segment.unlink()?;
+    if segment.own_semaphore_names().next().is_some() {
+        let memory = object::create_hidden(&segment.name.segment(), 0o600, 0)?;
+        if Role::Server.claim(&memory)? && object::publish(&memory, 0)? {
+            let removed = segment
+                .own_semaphore_names()
+                .try_for_each(|semaphore| object::unlink_semaphore(&semaphore));
+            memory.unlink()?;
+            removed?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes a segment whose server has ended.
 fn clear_leftover(name: &ChannelName, object: &str) -> Result<()> {
     let Some((mut memory, size)) = object::open_segment(object, Owner::Own)? else { return Ok(()) };

@@ -8,7 +8,7 @@ mod role;
 mod segment;
 
 pub(crate) use attach::attach;
-pub(crate) use create::{create, geometry};
+pub(crate) use create::{create, geometry, remove};
 pub(crate) use death_watch::DeathWatch;
 pub(crate) use role::Role;
 pub(crate) use segment::Segment;

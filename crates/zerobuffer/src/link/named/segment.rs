@@ -128,6 +128,13 @@ impl Segment {
         self.mapped.write_metadata(block, bytes)
     }
 
+    /// The semaphores' names that still stand for this segment's.
+    pub(super) fn own_semaphore_names(&self) -> impl Iterator<Item = String> {
+        let pairs = semaphore_names(&self.name).into_iter().zip(self.semaphores.all());
+        let own = pairs.filter(|(object, semaphore)| semaphore.is_named(object).unwrap_or(false));
+        own.map(|(object, _)| object)
+    }
+
     /// Removes the channel's names, semaphores first, if the segment's name still stands for this
     /// segment; otherwise they are somebody else's.
     pub(crate) fn unlink(&self) -> Result<()> {
