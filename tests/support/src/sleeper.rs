@@ -19,13 +19,20 @@ impl Sleeper {
         (id != 0).then(|| format!("/proc/self/task/{id}"))
     }
 
-    /// Waits until it has entered, and sleeps in the kernel or has ended since.
+    /// Waits until it has entered, and sleeps in the kernel or has ended since. One that spins has run for
+    /// five milliseconds since then, which is longer than any call takes that does not wait.
     ///
     /// # Panics
     /// If it never does.
     #[track_caller]
     pub fn expect_sleep(&self) {
-        eventually("a thread that waits", || self.folder().is_some_and(|folder| sleeps(&folder)));
+        let mut first = None;
+        eventually("a thread that waits", || {
+            let Some(folder) = self.folder() else { return false };
+            let now = run_time(&folder);
+            let since = *first.get_or_insert(now);
+            sleeps(&folder) || now.saturating_sub(since) > 5_000_000
+        });
     }
 
     /// Waits until it has gone to sleep so many times from now on: what it does again and again between
@@ -45,6 +52,12 @@ fn sleeps(folder: &str) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("{folder}/stat")) else { return true };
     // Its state stands behind its name, which is in parentheses.
     stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" S"))
+}
+
+/// Nanoseconds for which the thread of this folder in /proc has run.
+fn run_time(folder: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("{folder}/schedstat")).unwrap_or_default();
+    text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0)
 }
 
 /// Waits until the thread of this folder in /proc has gone to sleep so many times, or has ended.

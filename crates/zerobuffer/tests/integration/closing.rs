@@ -1,28 +1,24 @@
 //! Who closes an object ends every wait in it, whatever thread that is on.
 
 use crate::harness::{LONG, Scene, eventually, fails, scene};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use zerobuffer::{
     BufferConfig, Client, ClientConfig, Closer, ErrorKind, OwnedResponse, RequestLayout, Result,
     Server, SharedClient, WaitStrategy,
 };
+use zerobuffer_test_support::Sleeper;
 
 const FOR_EVER: Duration = Duration::MAX;
 
 /// Runs `wait` on its own thread, closes once it has begun, and returns how it ended.
 fn closed_while<T: Send>(closer: &Closer, wait: impl FnOnce() -> Result<T> + Send) -> ErrorKind {
-    let began = AtomicUsize::new(0);
+    let sleeper = Sleeper::default();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| {
-            began.store(1, Ordering::Relaxed);
+            sleeper.enters();
             wait().map(drop)
         });
-        while began.load(Ordering::Relaxed) == 0 {
-            std::thread::yield_now();
-        }
-        // Most likely asleep by then; not to be asleep yet must be just as well.
-        std::thread::sleep(Duration::from_millis(5));
+        sleeper.expect_sleep();
         closer.close();
         waiting.join().unwrap().unwrap_err().kind()
     })
@@ -131,20 +127,20 @@ fn a_close_ends_the_waits_of_all_threads_of_a_shared_client() {
             assert_eq!(client.send_request(b"first").unwrap(), 1);
             // A thread that sends now waits for this.
             let open = client.acquire_request_buffer(8, RequestLayout::new(), LONG).unwrap();
-            let began = AtomicUsize::new(0);
+            let sleepers: Vec<_> = (0..2 * waits.len()).map(|_| Sleeper::default()).collect();
             std::thread::scope(|scope| {
                 let threads: Vec<_> = (0..2)
                     .flat_map(|_| waits)
-                    .map(|wait| {
-                        let (client, began) = (client.clone(), &began);
+                    .zip(&sleepers)
+                    .map(|(wait, sleeper)| {
+                        let client = client.clone();
                         scope.spawn(move || {
-                            began.fetch_add(1, Ordering::Relaxed);
+                            sleeper.enters();
                             wait(&client)
                         })
                     })
                     .collect();
-                eventually("all wait", || began.load(Ordering::Relaxed) == threads.len());
-                std::thread::sleep(Duration::from_millis(5));
+                sleepers.iter().for_each(Sleeper::expect_sleep);
                 match for_good {
                     true => client.closer().close(),
                     false => client.close(),

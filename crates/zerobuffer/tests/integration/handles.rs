@@ -6,6 +6,7 @@ use zerobuffer::{
     BufferConfig, Client, ClientConfig, Error, ErrorKind, Frame, LostRequest, OwnedRequest,
     RequestLayout, RequestState, Server, SharedClient, v1,
 };
+use zerobuffer_test_support::Sleeper;
 
 fn inverting(name: &str) -> Server {
     let mut server = Server::create(name, BufferConfig::new(64, 4096)).unwrap();
@@ -86,13 +87,15 @@ fn threads_wait_while_one_of_them_fills_a_request_buffer_and_that_one_is_told() 
         let second = client.acquire_request_buffer(1, RequestLayout::new(), LONG);
         fails(second, ErrorKind::ClaimOpen);
         fails(client.call(b"x", LONG), ErrorKind::ClaimOpen);
+        let sleeper = Sleeper::default();
         std::thread::scope(|scope| {
             let other = scope.spawn(|| {
                 let brief = Duration::from_millis(20);
                 fails(client.send_request_within(b"x", brief), ErrorKind::Full);
+                sleeper.enters();
                 client.call(&[1], LONG).unwrap().data().to_vec()
             });
-            std::thread::sleep(Duration::from_millis(60));
+            sleeper.expect_sleep();
             buffer.data_mut().copy_from_slice(&[3, 4]);
             let sequence = buffer.commit().unwrap();
             assert_eq!(sequence, 1);

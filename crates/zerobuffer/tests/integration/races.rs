@@ -158,7 +158,7 @@ fn a_client_waits_for_a_server_that_is_not_there_yet() {
         client.ask("connect ms=0", "err NotRunning");
         client.ask("connect ms=20", "err NotRunning");
         client.say("connect ms=20000");
-        std::thread::sleep(Duration::from_millis(50));
+        client.expect_naps(5);
         let server = t.server("payload=16777216");
         client.expect("ok");
         client.ask("call len=100000 seed=1", "ok");

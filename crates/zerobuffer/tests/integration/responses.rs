@@ -5,6 +5,7 @@ use crate::peer::{Op, edited, op};
 use crate::work::{self, Rng};
 use std::time::Duration;
 use zerobuffer::{ClientConfig, Error, ErrorKind, RequestLayout};
+use zerobuffer_test_support::Sleeper;
 
 #[test]
 fn responses_are_released_in_any_order_and_from_any_thread() {
@@ -61,11 +62,13 @@ fn a_sender_that_waits_for_space_is_woken_by_a_response_released_on_another_thre
         let client = t.client();
         let sequence = client.send_request(&[1; 4000]).unwrap();
         let answer = client.receive_response_for(sequence, LONG).unwrap().into_owned();
+        let sleeper = &Sleeper::default();
         std::thread::scope(|scope| {
             scope.spawn(move || {
-                std::thread::sleep(Duration::from_millis(50));
+                sleeper.expect_sleep();
                 drop(answer);
             });
+            sleeper.enters();
             let sequence = client.send_request(&work::bytes(4000, 3)).unwrap();
             work::check(client.receive_response_for(sequence, LONG).unwrap().data(), 4000, 3);
         });

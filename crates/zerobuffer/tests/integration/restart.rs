@@ -8,6 +8,7 @@ use zerobuffer::{
     ClientConfig, Error, ErrorKind, LostRequest, OwnedResponse, RequestLayout, RequestState,
     Response,
 };
+use zerobuffer_test_support::Sleeper;
 
 fn resending() -> ClientConfig {
     ClientConfig::new().resend_not_started(true)
@@ -94,15 +95,18 @@ fn a_call_survives_a_restart_if_it_was_not_started() {
             let mut client = Some(t.client_with(resending()));
             let request = op(Op::Edit, 3, 5000);
             let data = request.clone();
+            let sleeper = std::sync::Arc::new(Sleeper::default());
+            let caller = std::sync::Arc::clone(&sleeper);
             let call = std::thread::spawn(move || {
                 let mut client = client.take().unwrap();
+                caller.enters();
                 if shared {
                     client.into_shared().call(&data, LONG).map(|answer| answer.data().to_vec())
                 } else {
                     client.call(&data, LONG).map(|answer| answer.data().to_vec())
                 }
             });
-            std::thread::sleep(Duration::from_millis(30));
+            sleeper.expect_sleep();
             t.kill(server);
             let mut server = t.server("handler=ops");
             assert_eq!(call.join().unwrap().unwrap(), edited(&request));
