@@ -24,7 +24,7 @@ pub(crate) struct LineSpec {
     pause: Pause,
 }
 
-/// What one does between two looks at a line. What is fastest depends on the machine.
+/// What one does between two loads of a line. What is fastest depends on the machine.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) enum Pause {
     Nothing,
@@ -34,7 +34,7 @@ pub(crate) enum Pause {
     Fence,
 }
 
-/// A short look at L1: how far the two CPUs are from each other at this moment.
+/// L1 for a short time: how far the two CPUs are from each other at this moment.
 pub(crate) fn distance(round: &Round) -> Result<Distance> {
     line_with(&Round { budget: round.budget / 20, ..*round }, Pause::Nothing).map(Distance::of)
 }

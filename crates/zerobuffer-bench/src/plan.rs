@@ -23,7 +23,7 @@ impl Round {
 /// Measures one thing for one round.
 pub(crate) type Subject = Box<dyn Fn(&Round) -> Result<f64>>;
 
-/// Looks at single round trips for one round.
+/// Measures single round trips for one round.
 pub(crate) type Latencies = Box<dyn Fn(&Round) -> Result<Histogram<u64>>>;
 
 /// One row of the report.

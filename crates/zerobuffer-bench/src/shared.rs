@@ -99,7 +99,7 @@ pub(crate) fn initialised_response(
 pub(crate) struct Semaphores(Shared);
 
 /// When a wait for the peer has become hopeless. Made once for many waits, so that the limit does not
-/// pay for a look at the clock.
+/// pay for reading the clock.
 pub(crate) struct Patience {
     until: libc::timespec,
 }

@@ -37,7 +37,7 @@ pub(crate) fn per_operation(
     Ok(summary.median)
 }
 
-/// Latencies in nanoseconds. Each has the two looks at the clock in it, so they are not for
+/// Latencies in nanoseconds. Each has two readings of the clock in it, so they are not for
 /// comparison with [`per_operation`].
 pub(crate) fn histogram(
     budget: Duration,

@@ -140,7 +140,7 @@ impl Series {
     }
 }
 
-/// A figure that a reader may look for in vain.
+/// A figure that a reader may miss.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct NotMeasured {
     pub(crate) id: String,

@@ -177,7 +177,7 @@ fn latencies(distributions: &[Distribution]) -> Result<Picture> {
         heading(
             area,
             &title,
-            "every call with two looks at the clock in it; what interrupts the machine is in it, too",
+            "every call reads the clock twice; what interrupts the machine is in it, too",
         )?;
         plot(area, &curves, &ticks, "so many of the calls are faster", "ns")
     })?;

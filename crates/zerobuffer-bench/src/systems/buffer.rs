@@ -27,7 +27,7 @@ pub(crate) struct ReaderSpec {
 
 /// The reader's process: checks the number in each frame.
 pub(crate) fn serve(spec: &ReaderSpec, cpu: usize) -> Result<()> {
-    // Before pinning: the library looks at how many CPUs it may use.
+    // Before pinning: the library asks how many CPUs it may use.
     let reader = v1::Reader::create(&spec.name, BufferConfig::new(0, spec.ring))?;
     let _pinned = Pinned::to(cpu)?;
     let closer = reader.closer();

@@ -162,7 +162,7 @@ pub(crate) fn memory<E: Exchange>(
         });
         let exchanged = (0..100).try_for_each(|seed| frame(&mut system, seed).map(drop));
         done.store(true, Ordering::Relaxed);
-        let most = most.join().expect("the looking thread does not panic")?;
+        let most = most.join().expect("the measuring thread does not panic")?;
         exchanged?;
         Ok(most.saturating_sub(before?) as f64)
     })

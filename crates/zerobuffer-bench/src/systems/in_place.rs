@@ -124,7 +124,7 @@ impl ServerSpec {
 
 /// The server's process.
 pub(crate) fn serve(spec: &ServerSpec, cpu: usize) -> Result<()> {
-    // Before pinning: the library looks at how many CPUs it may use.
+    // Before pinning: the library asks how many CPUs it may use.
     let mut server = spec.create()?;
     let _pinned = Pinned::to(cpu)?;
     let stop = AtomicBool::new(false);

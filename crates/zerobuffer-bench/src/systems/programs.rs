@@ -92,7 +92,7 @@ fn call_with(round: &Round, command: &str, count: u64) -> Result<f64> {
     let client = [&["client", &channel][..], &kind, &["bench", &count]].concat();
     let client = Program::start(&mut shell(command, &client))?;
     if until_attached(&client, &channel) {
-        // Both have looked at how many CPUs there are by then; on a single one they would not spin.
+        // Both know by then how many CPUs there are; on a single one they would not spin.
         std::thread::sleep(Duration::from_millis(5));
         pin_process(server.0.id(), seats.server)?;
         // One that has ended already was not slow.
