@@ -4,7 +4,7 @@ use crate::buffer::{LocalClient, Owner, zb_buffer};
 use crate::config::{self, ZB_THREADS_MANY, ZB_THREADS_ONE, duration, zb_client_config};
 use crate::error::{run, run_or, state_code, zb_status};
 use crate::lender::Lender;
-use crate::pointers::{self, bytes, copy_out, given, place_for, size_prefixed};
+use crate::pointers::{self, bytes, copy_out, given, size_prefixed};
 use crate::view::{LocalResponse, receive, zb_view};
 use std::cell::RefCell;
 use std::ffi::c_char;
@@ -204,15 +204,12 @@ pub unsafe extern "C" fn zb_client_connect(
     timeout_ns: i64,
     client: Option<&mut MaybeUninit<*mut zb_client>>,
 ) -> zb_status {
-    run(|| {
-        let client = place_for(client, "client")?;
-        // SAFETY: the rule **Pointers** for both, and for the metadata that the configuration leads to.
-        let connected = unsafe {
-            connect(pointers::name(name)?, pointers::read(config)?, duration(timeout_ns))?
-        };
-        *client = Box::into_raw(Box::new(connected));
-        Ok(())
-    })
+    // SAFETY: the rule **Pointers**.
+    unsafe {
+        pointers::create(name, config, client, |name, config| {
+            connect(name, config, duration(timeout_ns))
+        })
+    }
 }
 
 /// # Safety

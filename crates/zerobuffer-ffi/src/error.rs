@@ -128,20 +128,11 @@ struct Last {
 
 const NO_ERROR: zb_error = zb_error {
     size: size_of::<zb_error>(),
-    status: ZB_OK,
-    os_error: 0,
-    sequence: 0,
-    request_state: ZB_REQUEST_NONE,
-    handler_status: 0,
-    asked: 0,
-    allowed: 0,
-    in_flight: 0,
     message: c"".as_ptr(),
-    message_len: 0,
     subject: c"".as_ptr(),
-    subject_len: 0,
     detail: c"".as_ptr(),
-    detail_len: 0,
+    // SAFETY: numbers and pointers, for all of which zero is a value.
+    ..unsafe { std::mem::zeroed() }
 };
 
 thread_local! {

@@ -2,7 +2,7 @@
 
 use crate::error::{run, run_or, zb_status};
 use crate::lender::Lender;
-use crate::pointers::{bytes, given, place_for};
+use crate::pointers::{bytes, given};
 use std::ffi::c_char;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr::{null_mut, with_exposed_provenance, with_exposed_provenance_mut};
@@ -55,10 +55,11 @@ pub(crate) struct Serving {
     pub(crate) kept: Option<SharedMemoryView>,
 }
 
+// There are few servers.
+#[allow(clippy::large_enum_variant)]
 pub(crate) enum Any {
     InPlace(Server),
-    Mutable(v1::DuplexServer),
-    Immutable(v1::DuplexServer),
+    TwoBuffers { server: v1::DuplexServer, mutable: bool },
 }
 
 /// A request while a handler runs on it.
@@ -92,6 +93,11 @@ const TWO_BUFFERS: Error =
 impl zb_frame {
     pub(crate) const EMPTY: Self =
         Self { data: null_mut(), len: 0, capacity: 0, sequence: 0, opaque: [0; 3] };
+
+    #[inline(always)]
+    pub(crate) fn new(data: *mut u8, len: usize, capacity: usize, sequence: u64) -> Self {
+        Self { data, len, capacity, sequence, opaque: [0; 3] }
+    }
 
     #[inline(always)]
     pub(crate) fn set(&mut self, state: State, address: u64, serial: u64) {
@@ -329,7 +335,7 @@ pub extern "C" fn zb_frame_reply(
     data: Option<&mut MaybeUninit<*mut u8>>,
 ) -> zb_status {
     run(|| {
-        let (frame, data) = (given(frame, "frame")?, place_for(data, "data")?);
+        let (frame, data) = (given(frame, "frame")?, given(data, "data")?.write(null_mut()));
         match frame.origin() {
             Ok(Origin::Handler(Handling { work: Work::Immutable(_, reply), .. })) => {
                 *data = reply.acquire(len)?.as_mut_ptr();

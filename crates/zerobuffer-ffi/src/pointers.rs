@@ -13,6 +13,7 @@
 //! given to be freed. Only what has a length in another parameter comes in as a raw pointer, through the
 //! functions below.
 
+use crate::error::{run, zb_status};
 use std::ffi::{CStr, c_char};
 use std::mem::MaybeUninit;
 use zerobuffer::{Error, Result};
@@ -27,14 +28,6 @@ pub(crate) fn given<T>(parameter: Option<T>, what: &'static str) -> Result<T> {
 #[cold]
 pub(crate) fn null(what: &'static str) -> Error {
     Error::BadConfig { what, asked: 0, allowed: "a pointer that is not null" }
-}
-
-/// Where a call stores the handle that it makes: null until then.
-pub(crate) fn place_for<'p, T>(
-    handle: Option<&'p mut MaybeUninit<*mut T>>,
-    what: &'static str,
-) -> Result<&'p mut *mut T> {
-    Ok(given(handle, what)?.write(std::ptr::null_mut()))
 }
 
 /// A parameter's bytes; no bytes may have any address.
@@ -149,6 +142,25 @@ pub(crate) unsafe fn read<T: SizePrefixed>(config: *const T) -> Result<Option<T>
     }
     // SAFETY: as long as T, and of fields that may have any value (`SizePrefixed`).
     Ok(Some(unsafe { config.read_unaligned() }))
+}
+
+/// What every `..._create` and `..._connect` does: stores the handle of what `make` returns, or null.
+///
+/// # Safety
+/// The rule **Pointers** for a text at `name`, and for `config` and all that it leads to.
+pub(crate) unsafe fn create<C: SizePrefixed, H>(
+    name: *const c_char,
+    config: *const C,
+    handle: Option<&mut MaybeUninit<*mut H>>,
+    make: impl FnOnce(&str, Option<C>) -> Result<H>,
+) -> zb_status {
+    run(|| {
+        let handle = given(handle, "the handle's place")?.write(std::ptr::null_mut());
+        // SAFETY: the caller's.
+        let made = unsafe { make(self::name(name)?, read(config)?)? };
+        *handle = Box::into_raw(Box::new(made));
+        Ok(())
+    })
 }
 
 /// Fills as much of the caller's struct as its first field says that there is; `made` of the same size.

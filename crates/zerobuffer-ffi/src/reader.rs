@@ -2,7 +2,7 @@
 
 use crate::config::{duration, zb_reader_config};
 use crate::error::{run, run_or, zb_status};
-use crate::pointers::{self, copy_out, given, place_for};
+use crate::pointers::{self, copy_out, given};
 use crate::view::{receive, zb_view};
 use std::ffi::c_char;
 use std::mem::MaybeUninit;
@@ -31,18 +31,14 @@ pub unsafe extern "C" fn zb_reader_create(
     config: *const zb_reader_config,
     reader: Option<&mut MaybeUninit<*mut zb_reader>>,
 ) -> zb_status {
-    run(|| {
-        let place = place_for(reader, "reader")?;
-        // SAFETY: the rule **Pointers** for both.
-        let (name, config) = unsafe { (pointers::name(name)?, pointers::read(config)?) };
-        let config = match config {
-            Some(config) => config.reader()?,
-            None => v1::ReaderConfig::new(BufferConfig::default()),
-        };
-        let reader = v1::Reader::create(name, config)?;
-        *place = Box::into_raw(Box::new(zb_reader { closer: reader.closer(), reader }));
-        Ok(())
-    })
+    let make = |name: &str, config: Option<zb_reader_config>| {
+        let default = || Ok(v1::ReaderConfig::new(BufferConfig::default()));
+        let reader =
+            v1::Reader::create(name, config.map_or_else(default, |config| config.reader())?)?;
+        Ok(zb_reader { closer: reader.closer(), reader })
+    };
+    // SAFETY: the rule **Pointers**.
+    unsafe { pointers::create(name, config, reader, make) }
 }
 
 /// Ends the reader from any thread: each `zb_reader_read` that waits comes back at once, and it and

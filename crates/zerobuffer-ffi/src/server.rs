@@ -6,7 +6,7 @@ use crate::config::{
 use crate::error::{run, run_or, zb_status};
 use crate::frame::{Any, Handling, LocalServer, Serving, State, Work, zb_frame};
 use crate::lender::Lender;
-use crate::pointers::{self, given, null, place_for};
+use crate::pointers::{self, given};
 use std::ffi::{c_char, c_void};
 use std::mem::MaybeUninit;
 use std::rc::Rc;
@@ -51,7 +51,7 @@ impl zb_server {
         serving.kept = serving.kept.take().or(memory);
         match &mut serving.server {
             Any::InPlace(server) => server.stop(),
-            Any::Mutable(server) | Any::Immutable(server) => server.stop(),
+            Any::TwoBuffers { server, .. } => server.stop(),
         }
     }
 }
@@ -61,16 +61,14 @@ impl Any {
     fn for_any_thread(&self) -> (Closer, Probe) {
         match self {
             Any::InPlace(server) => (server.closer(), Box::new(server.client_probe())),
-            Any::Mutable(server) | Any::Immutable(server) => {
-                (server.closer(), Box::new(server.client_probe()))
-            }
+            Any::TwoBuffers { server, .. } => (server.closer(), Box::new(server.client_probe())),
         }
     }
 
     fn is_running(&self) -> bool {
         match self {
             Any::InPlace(server) => server.is_running(),
-            Any::Mutable(server) | Any::Immutable(server) => server.is_running(),
+            Any::TwoBuffers { server, .. } => server.is_running(),
         }
     }
 }
@@ -78,19 +76,24 @@ impl Any {
 /// A handler of C, and what it uses.
 struct Handler {
     call: unsafe extern "C" fn(*mut zb_frame, *mut c_void) -> i32,
+    used: Used,
+}
+
+/// What a handler uses, until nobody calls it any more.
+struct Used {
     user: *mut c_void,
     release: zb_release,
 }
 
-// SAFETY: the documentation of `zb_handler` and `zb_server_start` says on which threads they are called.
-unsafe impl Send for Handler {}
+// SAFETY: the documentation of `zb_handler` and `zb_server_start` says on which threads they are called with it.
+unsafe impl Send for Used {}
 // SAFETY: as above.
-unsafe impl Sync for Handler {}
+unsafe impl Sync for Used {}
 
-impl Drop for Handler {
+impl Drop for Used {
     fn drop(&mut self) {
         if let Some(release) = self.release {
-            // SAFETY: a function of the header's type, with what it was given for; nobody calls the handler any more.
+            // SAFETY: a function of the header's type, with what it was given for.
             unsafe { release(self.user) };
         }
     }
@@ -109,23 +112,20 @@ impl HandlerOutcome for Outcome {
 impl Handler {
     #[inline(always)]
     fn in_place(&self, frame: &mut Frame<'_>) -> Outcome {
-        let (capacity, sequence) = (frame.capacity(), frame.sequence());
-        let (data, len) = (frame.data_mut().as_mut_ptr(), frame.len());
-        let shown = zb_frame { data, len, capacity, sequence, opaque: [0; 3] };
+        let (len, capacity, sequence) = (frame.len(), frame.capacity(), frame.sequence());
+        let shown = zb_frame::new(frame.data_mut().as_mut_ptr(), len, capacity, sequence);
         self.run(shown, Work::InPlace(frame))
     }
 
     fn mutable(&self, draft: &mut v1::Draft<'_>) -> Outcome {
-        let (sequence, len) = (draft.sequence(), draft.len());
-        let data = draft.data_mut().as_mut_ptr();
-        let shown = zb_frame { data, len, capacity: len, sequence, opaque: [0; 3] };
+        let (len, sequence) = (draft.len(), draft.sequence());
+        let shown = zb_frame::new(draft.data_mut().as_mut_ptr(), len, len, sequence);
         self.run(shown, Work::Mutable(draft))
     }
 
     fn immutable(&self, request: &v1::RequestView<'_>, reply: &mut v1::Reply<'_>) -> Outcome {
-        let (sequence, len) = (request.sequence(), request.len());
-        let data = request.data().as_ptr().cast_mut();
-        let shown = zb_frame { data, len, capacity: len, sequence, opaque: [0; 3] };
+        let (len, data) = (request.len(), request.data().as_ptr().cast_mut());
+        let shown = zb_frame::new(data, len, len, request.sequence());
         self.run(shown, Work::Immutable(request, reply))
     }
 
@@ -135,7 +135,7 @@ impl Handler {
         let address = (&raw mut handling).expose_provenance() as u64;
         shown.set(State::InHandler, address, 0);
         // SAFETY: a function of the header's type, with what it was given for; both structs live until it returns.
-        let code = unsafe { (self.call)(&raw mut shown, self.user) };
+        let code = unsafe { (self.call)(&raw mut shown, self.used.user) };
         match handling.failure {
             None if code == 0 => Outcome(None),
             said => failed(code, said),
@@ -157,31 +157,32 @@ pub unsafe extern "C" fn zb_server_create(
     config: *const zb_server_config,
     server: Option<&mut MaybeUninit<*mut zb_server>>,
 ) -> zb_status {
-    run(|| {
-        let place = place_for(server, "server")?;
-        // SAFETY: the rule **Pointers** for both, and for the metadata that the configuration leads to.
-        let server = unsafe { create(pointers::name(name)?, pointers::read(config)?)? };
-        let (closer, is_client_connected) = server.for_any_thread();
-        let serving = Lender::new(Serving { server, kept: None });
-        *place = Box::into_raw(Box::new(zb_server { closer, is_client_connected, serving }));
-        Ok(())
-    })
+    // SAFETY: the rule **Pointers**.
+    unsafe {
+        pointers::create(name, config, server, |name, config: Option<zb_server_config>| {
+            let server = make(name, config)?;
+            let (closer, is_client_connected) = server.for_any_thread();
+            let serving = Lender::new(Serving { server, kept: None });
+            Ok(zb_server { closer, is_client_connected, serving })
+        })
+    }
 }
 
 /// # Safety
 /// The rule **Pointers** for the metadata.
-unsafe fn create(name: &str, config: Option<zb_server_config>) -> Result<Any> {
+unsafe fn make(name: &str, config: Option<zb_server_config>) -> Result<Any> {
     let Some(config) = config else {
         return Ok(Any::InPlace(Server::create(name, ServerConfig::default())?));
     };
     // SAFETY: the caller's.
     let made_of = unsafe { config.server()? };
-    match config.kind {
-        ZB_SERVER_IN_PLACE => Ok(Any::InPlace(Server::create(name, made_of)?)),
-        ZB_SERVER_MUTABLE => Ok(Any::Mutable(v1::DuplexServer::create(name, made_of)?)),
-        ZB_SERVER_IMMUTABLE => Ok(Any::Immutable(v1::DuplexServer::create(name, made_of)?)),
-        other => Err(config::bad("kind", other, "a ZB_SERVER_ constant")),
-    }
+    let mutable = match config.kind {
+        ZB_SERVER_IN_PLACE => return Ok(Any::InPlace(Server::create(name, made_of)?)),
+        ZB_SERVER_MUTABLE => true,
+        ZB_SERVER_IMMUTABLE => false,
+        other => return Err(config::bad("kind", other, "a ZB_SERVER_ constant")),
+    };
+    Ok(Any::TwoBuffers { server: v1::DuplexServer::create(name, made_of)?, mutable })
 }
 
 /// Ends the server from any thread, while another one is inside of its calls: a `zb_server_receive` that
@@ -219,22 +220,17 @@ pub unsafe extern "C" fn zb_server_start(
     release: zb_release,
 ) -> zb_status {
     run(|| {
-        let Some(call) = handler else {
-            if let Some(release) = release {
-                // SAFETY: a function of the header's type, with what it was given for.
-                unsafe { release(user) };
-            }
-            return Err(null("handler"));
-        };
-        let handler = Handler { call, user, release };
+        // Released also if this fails.
+        let used = Used { user, release };
+        let handler = Handler { call: given(handler, "handler")?, used };
         match &mut given(server, "server")?.free()?.server {
             Any::InPlace(server) => {
                 server.start(move |frame: &mut Frame<'_>| handler.in_place(frame))
             }
-            Any::Mutable(server) => {
+            Any::TwoBuffers { server, mutable: true } => {
                 server.start_mutable(move |draft: &mut v1::Draft<'_>| handler.mutable(draft))
             }
-            Any::Immutable(server) => server.start_immutable(
+            Any::TwoBuffers { server, mutable: false } => server.start_immutable(
                 move |request: &v1::RequestView<'_>, reply: &mut v1::Reply<'_>| {
                     handler.immutable(request, reply)
                 },
@@ -262,9 +258,8 @@ pub extern "C" fn zb_server_receive(
             });
         };
         let mut request = receiving.receive(duration(timeout_ns))?;
-        let (capacity, sequence) = (request.capacity(), request.sequence());
-        let (data, len) = (request.data_mut().as_mut_ptr(), request.len());
-        *out = zb_frame { data, len, capacity, sequence, opaque: [0; 3] };
+        let (len, capacity, sequence) = (request.len(), request.capacity(), request.sequence());
+        *out = zb_frame::new(request.data_mut().as_mut_ptr(), len, capacity, sequence);
         let serial = server.serving.lend(request);
         out.set(State::Received, server.serving.address(), serial);
         Ok(())

@@ -4,7 +4,7 @@ use crate::buffer::{LocalWriter, Owner, zb_buffer};
 use crate::config::{duration, zb_writer_config};
 use crate::error::{run, run_or, zb_status};
 use crate::lender::Lender;
-use crate::pointers::{self, bytes, given, place_for};
+use crate::pointers::{self, bytes, given};
 use std::ffi::c_char;
 use std::mem::MaybeUninit;
 use std::rc::Rc;
@@ -42,19 +42,14 @@ pub unsafe extern "C" fn zb_writer_connect(
     timeout_ns: i64,
     writer: Option<&mut MaybeUninit<*mut zb_writer>>,
 ) -> zb_status {
-    run(|| {
-        let place = place_for(writer, "writer")?;
-        // SAFETY: the rule **Pointers** for both.
-        let (name, config) = unsafe { (pointers::name(name)?, pointers::read(config)?) };
-        let config = match config {
-            Some(config) => config.writer()?,
-            None => v1::WriterConfig::new(),
-        };
+    let make = |name: &str, config: Option<zb_writer_config>| {
+        let config =
+            config.map_or_else(|| Ok(v1::WriterConfig::new()), |config| config.writer())?;
         let writer = v1::Writer::connect_with(name, duration(timeout_ns), config)?;
-        let closer = writer.closer();
-        *place = Box::into_raw(Box::new(zb_writer { closer, writer: Lender::new(writer) }));
-        Ok(())
-    })
+        Ok(zb_writer { closer: writer.closer(), writer: Lender::new(writer) })
+    };
+    // SAFETY: the rule **Pointers**.
+    unsafe { pointers::create(name, config, writer, make) }
 }
 
 /// Ends the writer from any thread, while another one is inside of its calls: a call that waits for

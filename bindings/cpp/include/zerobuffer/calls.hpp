@@ -49,8 +49,6 @@ class [[nodiscard]] Call {
 public:
     Call(const zb_client *client, Bytes data, std::chrono::nanoseconds timeout) noexcept
         : client_(client), data_(data), timeout_(timeout) {}
-    Call(const Call &) = delete;
-    Call &operator=(const Call &) = delete;
 
     bool await_ready() const noexcept { return false; }
     bool await_suspend(std::coroutine_handle<> awaiting) {

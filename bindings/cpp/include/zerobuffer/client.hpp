@@ -169,10 +169,6 @@ public:
     }
 
 private:
-    struct Close {
-        void operator()(zb_client *client) const noexcept { zb_client_close(client); }
-    };
-
     explicit Client(zb_client *client) noexcept : client_(client) {}
     zb_client *raw() const noexcept { return client_.get(); }
     zb_client_state inspect() const {
@@ -182,7 +178,7 @@ private:
         return state;
     }
 
-    std::unique_ptr<zb_client, Close> client_;
+    std::unique_ptr<zb_client, detail::Close<zb_client_close>> client_;
 };
 
 } // namespace abi1

@@ -185,6 +185,13 @@ inline void check(zb_status status) {
     if (status != ZB_OK) [[unlikely]] throw_last_error();
 }
 
+/// Closes a handle.
+template <auto close>
+struct Close {
+    template <class Handle>
+    void operator()(Handle *handle) const noexcept { close(handle); }
+};
+
 /// Refuses a library that speaks another binary interface than this header.
 inline void check_abi() {
     static const bool same = zb_abi_version() == ZB_ABI_VERSION;

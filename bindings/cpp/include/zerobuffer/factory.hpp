@@ -25,26 +25,19 @@ public:
     std::unique_ptr<MutableDuplexServer> createMutableServer(const std::string &name,
                                                              BufferConfig buffer) const {
         return std::make_unique<MutableDuplexServer>(
-            MutableDuplexServer::create(name, with(buffer)));
+            MutableDuplexServer::create(name, ServerConfig{.buffer = buffer}));
     }
     /// A server of two buffers whose handler returns new data.
     std::unique_ptr<ImmutableDuplexServer> createImmutableServer(const std::string &name,
                                                                  BufferConfig buffer) const {
         return std::make_unique<ImmutableDuplexServer>(
-            ImmutableDuplexServer::create(name, with(buffer)));
+            ImmutableDuplexServer::create(name, ServerConfig{.buffer = buffer}));
     }
     /// A client of whatever kind of server has the name, waiting for one until the timeout has passed.
     std::unique_ptr<Client>
     createClient(const std::string &name,
                  std::chrono::nanoseconds timeout = std::chrono::seconds(5)) const {
         return std::make_unique<Client>(Client::connect(name, timeout));
-    }
-
-private:
-    static ServerConfig with(BufferConfig buffer) {
-        ServerConfig config;
-        config.buffer = buffer;
-        return config;
     }
 };
 

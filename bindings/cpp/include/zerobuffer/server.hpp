@@ -91,11 +91,7 @@ protected:
     zb_server *raw() const noexcept { return server_.get(); }
 
 private:
-    struct Close {
-        void operator()(zb_server *server) const noexcept { zb_server_close(server); }
-    };
-
-    std::unique_ptr<zb_server, Close> server_;
+    std::unique_ptr<zb_server, Close<zb_server_close>> server_;
 };
 
 } // namespace detail
@@ -110,9 +106,7 @@ public:
         return Server(name, config);
     }
     static Server create(const std::string &name, BufferConfig buffer = {}) {
-        ServerConfig config;
-        config.buffer = buffer;
-        return Server(name, config);
+        return create(name, ServerConfig{.buffer = buffer});
     }
 
     /// Runs `handler(Frame &)` on every request, in the background. What it throws reaches the client as

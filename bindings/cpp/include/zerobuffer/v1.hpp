@@ -49,9 +49,7 @@ struct WriterConfig {
 class Reader {
 public:
     static Reader create(const std::string &name, BufferConfig buffer = {}) {
-        ReaderConfig config;
-        config.buffer = buffer;
-        return create(name, config);
+        return create(name, ReaderConfig{.buffer = buffer});
     }
     static Reader create(const std::string &name, const ReaderConfig &config) {
         detail::check_abi();
@@ -95,13 +93,9 @@ public:
     }
 
 private:
-    struct Close {
-        void operator()(zb_reader *reader) const noexcept { zb_reader_close(reader); }
-    };
-
     explicit Reader(zb_reader *reader) noexcept : reader_(reader) {}
 
-    std::unique_ptr<zb_reader, Close> reader_;
+    std::unique_ptr<zb_reader, detail::Close<zb_reader_close>> reader_;
 };
 
 /// A writer: attaches to a reader's buffer, and fills it. One thread at a time uses it, and any may `close` it.
@@ -156,13 +150,9 @@ public:
     }
 
 private:
-    struct Close {
-        void operator()(zb_writer *writer) const noexcept { zb_writer_close(writer); }
-    };
-
     explicit Writer(zb_writer *writer) noexcept : writer_(writer) {}
 
-    std::unique_ptr<zb_writer, Close> writer_;
+    std::unique_ptr<zb_writer, detail::Close<zb_writer_close>> writer_;
 };
 
 } // namespace v1
