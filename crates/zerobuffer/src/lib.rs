@@ -154,6 +154,10 @@ mod client;
 mod closer;
 #[cfg(not(loom))]
 mod config;
+/// The part of the client that is modelled.
+#[cfg(loom)]
+#[path = "client/current.rs"]
+mod current;
 #[cfg(not(loom))]
 mod debug;
 mod error;

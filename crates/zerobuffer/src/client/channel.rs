@@ -3,7 +3,7 @@
 use super::lifeline::Connected;
 use super::number::Number;
 use super::seal::Sealed;
-use crate::atomics::{AtomicBool, AtomicU64, Ordering, fence};
+use crate::atomics::{AtomicBool, AtomicU64, Ordering};
 use crate::config::ClientConfig;
 use crate::error::{Error, LostRequest, RequestState, Result, shortened};
 use crate::failpoint::failpoint;
@@ -72,12 +72,16 @@ pub(super) struct ClientChannel {
     /// `close` has been called.
     closed: AtomicBool,
     /// Held while a request is published that another thread's `close` or `seal` may race with, and by
-    /// those. Whether the connection is sealed.
-    publishing: Mutex<bool>,
+    /// those; a shared client's threads hold their pin instead, or as well.
+    publishing: Mutex<()>,
+    /// Whether nothing is published any more.
+    sealed: AtomicBool,
     ended: AtomicU64,
     violation: OnceLock<Violation>,
     /// What is sent without a thread that waits has found no room.
     room_wanted: AtomicBool,
+    /// Threads that wait for room.
+    room_waits: AtomicU64,
     space: Waiter,
     responses: Waiter,
     death_watch: DeathWatch,
@@ -115,10 +119,12 @@ impl ClientChannel {
             server_metadata,
             counted_before: AtomicU64::new(0),
             closed: AtomicBool::new(false),
-            publishing: Mutex::new(false),
+            publishing: Mutex::new(()),
+            sealed: AtomicBool::new(false),
             ended: AtomicU64::new(RUNNING),
             violation: OnceLock::new(),
             room_wanted: AtomicBool::new(false),
+            room_waits: AtomicU64::new(0),
             space: Waiter::new(config.wait),
             responses: Waiter::new(config.wait),
             death_watch: DeathWatch::default(),
@@ -248,6 +254,7 @@ impl ClientChannel {
             self.check()?;
             return Err(end_error(self.peer(), None));
         }
+        let _waits = RoomWait::begin(self);
         let semaphore = &self.segment.semaphores.space_available;
         let mut shortage = (0, 0);
         let step = || match self.ring.try_claim(demand) {
@@ -295,9 +302,7 @@ impl ClientChannel {
     /// From now on [`Self::is_room_wanted`], until a response is released. To be followed by another try.
     pub(super) fn want_room(&self) {
         self.room_wanted.store(true, Ordering::Relaxed);
-        // Pairs with the fence in `wake`, in `release`: either that thread sees the wish, or the next try sees
-        // the room.
-        fence(Ordering::SeqCst);
+        self.ring.order_after_releases();
     }
 
     pub(super) fn is_room_wanted(&self) -> bool {
@@ -320,8 +325,8 @@ impl ClientChannel {
     /// As [`ClientChannel::commit`], for a handle that other threads do not wait for when they close
     /// this end.
     pub(super) fn commit_unless_sealed(&self, claim: Claim, len: u64) -> Result<Number> {
-        let sealed = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = if *sealed { Err(SEALED) } else { self.check() } {
+        let _publishing = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = if self.is_sealed() { Err(SEALED) } else { self.check() } {
             self.ring.abandon(claim);
             return Err(error);
         }
@@ -331,12 +336,34 @@ impl ClientChannel {
     /// From here on nothing more is committed: what was claimed cannot be sent any more, and what was sent can
     /// be listed.
     pub(super) fn seal(&self) -> Sealed<'_> {
-        *self.publishing.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        let _nobody_publishes = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        // Relaxed: who publishes reads it under the lock, or under the pin.
+        self.sealed.store(true, Ordering::Relaxed);
         Sealed::new(self)
     }
 
     pub(super) fn is_sealed(&self) -> bool {
-        *self.publishing.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sealed.load(Ordering::Relaxed)
+    }
+
+    /// Sends a short request if there is room, for a thread that holds the pin while nobody has the turn.
+    #[inline(always)]
+    pub(super) fn send_pinned(&self, data: &[u8], addressed: bool) -> Option<Number> {
+        if self.is_sealed() || !self.may_send() {
+            return None;
+        }
+        let mut claim = self.ring.claim_at_once(Demand::anywhere(data.len() as u64))?;
+        if addressed {
+            claim = claim.addressed();
+        }
+        Some(self.number(self.fill_and_publish(claim, data)))
+    }
+
+    /// The response to a request, if it is there and good.
+    #[inline(always)]
+    pub(super) fn receive_ready(&self, number: Number) -> Option<Held> {
+        let sequence = self.sequence(number).filter(|_| self.is_usable())?;
+        self.ring.look_at_once(sequence)
     }
 
     /// The usual case of [`ClientChannel::send_slowly`]: there is room. `None`: nothing was sent.
@@ -582,8 +609,11 @@ impl ClientChannel {
         // Its only waiter, a server that stops, checks again every slice.
         post_if_empty(&self.segment.semaphores.response_consumed);
         if concurrent {
-            // A claim of another thread may wait for this space.
-            wake(&self.segment.semaphores.space_available);
+            // The ring has released the response by a read-modify-write, which pairs with that of a thread
+            // that says that it waits: either it finds this room, or it is seen to wait.
+            if self.room_waits.load(Ordering::Relaxed) > 0 {
+                wake(&self.segment.semaphores.space_available);
+            }
             if self.is_room_wanted() {
                 self.room_wanted.store(false, Ordering::Relaxed);
                 wake(&self.segment.semaphores.response_ready);
@@ -726,6 +756,23 @@ impl ClientChannel {
         failpoint!("close.before_unlock");
         self.segment.resign();
         crate::trace::event!(channel = %self.segment.name, "detached");
+    }
+}
+
+/// A thread waits for room: until it is dropped, those that release responses wake it.
+struct RoomWait<'c>(&'c ClientChannel);
+
+impl<'c> RoomWait<'c> {
+    fn begin(channel: &'c ClientChannel) -> Self {
+        channel.room_waits.fetch_add(1, Ordering::Relaxed);
+        channel.ring.order_after_releases();
+        Self(channel)
+    }
+}
+
+impl Drop for RoomWait<'_> {
+    fn drop(&mut self) {
+        self.0.room_waits.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -3,6 +3,7 @@
 mod channel;
 mod completions;
 mod connection;
+mod current;
 mod guards;
 mod lifeline;
 mod number;

@@ -3,6 +3,7 @@
 use super::channel::{ClientChannel, SEALED, end_error, timed_out};
 use super::completions::Completions;
 use super::connection::Connection;
+use super::current::{Current, Pin};
 use super::lifeline::{Begun, Connected, Lifeline};
 use super::number::Number;
 use super::reconnect::is_not_started;
@@ -17,8 +18,11 @@ use crate::v1::Patience;
 use crate::v2::layout::Demand;
 use crate::wait::{Deadline, Peer, Unready, WaitContext, WaitStrategy, Waiter};
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+/// The longest request that is copied while other threads wait for the pin.
+const AT_ONCE: usize = 4096;
 
 /// How long a thread that does not wait on the semaphore itself sleeps before it checks again.
 const SLICE: Duration = Duration::from_millis(10);
@@ -60,7 +64,9 @@ debug_line!(SharedClient, "SharedClient", |client| name: client.name());
 pub(super) struct Inner {
     name: String,
     pub(super) config: ClientConfig,
-    connection: RwLock<Arc<SharedConnection>>,
+    connection: Current<SharedConnection>,
+    /// Held to send without taking a turn, and to end or replace the connection.
+    pin: Arc<Pin>,
     /// Passed by the one thread that attaches to a new server.
     reconnecting: FairLock,
     /// For the thread inside: what a connection that was left had in flight, while there is no new one.
@@ -76,8 +82,7 @@ pub(super) struct Inner {
 impl Inner {
     /// Whether its connection was closed, and nobody has reconnected yet.
     pub(super) fn is_closed(&self) -> bool {
-        let connection = self.connection.read().unwrap_or_else(PoisonError::into_inner);
-        connection.channel.has_ended_here()
+        self.connection.get().channel.has_ended_here()
     }
 }
 
@@ -85,7 +90,7 @@ impl Drop for Inner {
     /// An open request buffer keeps the connection, and is not to keep the channel.
     fn drop(&mut self) {
         if self.fork_generation == sys::fork_generation() {
-            self.connection.get_mut().unwrap_or_else(PoisonError::into_inner).end();
+            self.connection.get().end();
             self.completions.end();
         }
     }
@@ -101,6 +106,7 @@ pub(super) struct SharedConnection {
     pub(super) senders: FairLock,
     pub(super) receivers: LeaderFollowers,
     completions: Arc<Completions>,
+    pin: Arc<Pin>,
 }
 
 impl SharedConnection {
@@ -108,6 +114,7 @@ impl SharedConnection {
         channel: Connection,
         config: &ClientConfig,
         completions: &Arc<Completions>,
+        pin: &Arc<Pin>,
     ) -> Arc<Self> {
         if let Connection::InPlace(channel) = &channel {
             channel.ring().set_concurrent();
@@ -116,9 +123,10 @@ impl SharedConnection {
         Arc::new(Self {
             channel,
             spins,
-            senders: FairLock::default(),
+            senders: FairLock::beside(pin),
             receivers: LeaderFollowers::default(),
             completions: Arc::clone(completions),
+            pin: Arc::clone(pin),
         })
     }
 
@@ -137,6 +145,10 @@ impl SharedConnection {
 }
 
 impl SharedConnection {
+    fn is_of(&self, channel: &Arc<ClientChannel>) -> bool {
+        matches!(&self.channel, Connection::InPlace(own) if Arc::ptr_eq(own, channel))
+    }
+
     /// Why nobody is let in to send.
     pub(super) fn why_refused(&self) -> Error {
         if self.channel.has_ended_here() { Error::Closed } else { SEALED }
@@ -195,7 +207,9 @@ impl InPlace {
 
 impl Connected for SharedConnection {
     fn end(&self) {
+        let pinned = self.pin.hold();
         self.channel.close();
+        drop(pinned);
         self.senders.close();
         self.completions.ring();
     }
@@ -237,14 +251,15 @@ impl SharedClient {
         life: Arc<Lifeline>,
     ) -> Self {
         let name = connection.name().to_owned();
-        let completions = Completions::new();
-        let connection = SharedConnection::new(connection, &config, &completions);
+        let (completions, pin) = (Completions::new(), Arc::<Pin>::default());
+        let connection = SharedConnection::new(connection, &config, &completions, &pin);
         life.hand_over(&connection);
-        let connection = RwLock::new(connection);
+        let connection = Current::new(&pin, connection);
         let inner = Inner {
             name,
             config,
             connection,
+            pin,
             reconnecting: FairLock::default(),
             unreported: Mutex::new(unreported),
             lost: Mutex::default(),
@@ -281,7 +296,7 @@ impl SharedClient {
         if self.inner.fork_generation != sys::fork_generation() {
             return Err(Error::WrongProcess);
         }
-        Ok(Arc::clone(&self.inner.connection.read().unwrap_or_else(PoisonError::into_inner)))
+        Ok(self.inner.connection.get())
     }
 
     /// The channel's name.
@@ -333,8 +348,37 @@ impl SharedClient {
     /// # Errors
     /// As [`Client::call`](super::Client::call).
     pub fn call(&self, data: &[u8], timeout: Duration) -> Result<OwnedResponse> {
+        let sent = self
+            .send_at_once(data, Reply::ToCaller, |channel, number| (Arc::clone(channel), number));
+        if let Some((channel, number)) = &sent
+            && let Some(held) = channel.receive_at_once(*number)
+        {
+            return Ok(OwnedResponse::new(Arc::clone(channel), held));
+        }
         let mut content = Content::Copy::<fn(&mut [u8])>(data);
-        self.call_as(data.len(), RequestLayout::default(), &mut content, timeout)
+        self.call_as(data.len(), RequestLayout::default(), &mut content, sent, timeout)
+    }
+
+    /// The usual case of sending: the request is short, there is room, and nobody else sends. `None`: nothing
+    /// was sent.
+    #[inline(always)]
+    fn send_at_once<R>(
+        &self,
+        data: &[u8],
+        reply: Reply,
+        then: impl FnOnce(&Arc<ClientChannel>, Number) -> R,
+    ) -> Option<R> {
+        if data.len() > AT_ONCE {
+            return None;
+        }
+        self.inner.connection.try_with(|connection| {
+            let Connection::InPlace(channel) = &connection.channel else { return None };
+            if !connection.senders.is_free() {
+                return None;
+            }
+            let number = channel.send_pinned(data, reply == Reply::ToCaller)?;
+            Some(then(channel, number))
+        })
     }
 
     /// As [`call`](Self::call), but `fill` writes the request, of `size` bytes, where the server will
@@ -353,7 +397,7 @@ impl SharedClient {
         fill: impl FnMut(&mut [u8]),
         timeout: Duration,
     ) -> Result<OwnedResponse> {
-        self.call_as(size, layout, &mut Content::Fill(fill), timeout)
+        self.call_as(size, layout, &mut Content::Fill(fill), None, timeout)
     }
 
     fn call_as(
@@ -361,22 +405,39 @@ impl SharedClient {
         size: usize,
         layout: RequestLayout,
         content: &mut Content<'_, impl FnMut(&mut [u8])>,
+        sent: Option<(Arc<ClientChannel>, Number)>,
         timeout: Duration,
     ) -> Result<OwnedResponse> {
-        let deadline = Deadline::after(timeout);
+        let (deadline, mut sent) = (Deadline::after(timeout), sent);
         loop {
-            let (connection, sent) =
-                self.send(size, layout, content, Reply::ToCaller, &deadline)?;
+            let (connection, sent) = match sent.take() {
+                Some((channel, number)) => {
+                    let connection = self.connection()?;
+                    if !connection.is_of(&channel) {
+                        // Replaced since; the request was listed.
+                        match end_of(&channel, number, &deadline) {
+                            Err(error) if self.may_resend(&error) => continue,
+                            outcome => return outcome,
+                        }
+                    }
+                    (connection, Ok(number))
+                }
+                None => self.send(size, layout, content, Reply::ToCaller, &deadline)?,
+            };
             let outcome = sent.and_then(|number| receive_for_call(&connection, number, &deadline));
             match outcome {
                 Ok(response) => return Ok(response),
-                Err(error) if self.inner.config.resend_not_started && is_not_started(&error) => {
+                Err(error) if self.may_resend(&error) => {
                     let replaced = self.replace_failed(&connection, &deadline, &|| false);
                     replaced.map_err(|next| error.unless_closed(next))?;
                 }
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    fn may_resend(&self, error: &Error) -> bool {
+        self.inner.config.resend_not_started && is_not_started(error)
     }
 
     /// Replaces a connection without being asked to: what is closed is opened again by its owner alone.
@@ -465,6 +526,10 @@ impl SharedClient {
     /// # Errors
     /// The same.
     pub fn send_request_within(&self, data: &[u8], timeout: Duration) -> Result<u64> {
+        let at_once = self.send_at_once(data, Reply::ToAny, |_, number| number.for_caller());
+        if let Some(number) = at_once {
+            return Ok(number);
+        }
         let (layout, deadline) = (RequestLayout::default(), Deadline::after(timeout));
         let mut content = Content::Copy::<fn(&mut [u8])>(data);
         let (_, sent) = self.send(data.len(), layout, &mut content, Reply::ToAny, &deadline)?;
@@ -577,6 +642,11 @@ impl SharedClient {
     /// # Errors
     /// The same.
     pub fn receive_response_for(&self, sequence: u64, timeout: Duration) -> Result<OwnedResponse> {
+        if !timeout.is_zero()
+            && let Some(response) = self.receive_ready(Number::of_caller(sequence))
+        {
+            return Ok(response);
+        }
         let (connection, number) = self.find(sequence)?;
         if !timeout.is_zero() {
             return receive(&connection, number, &Deadline::after(timeout));
@@ -588,6 +658,16 @@ impl SharedClient {
             }
             Connection::TwoBuffers(_) => self.poll_response_for(sequence, timeout),
         }
+    }
+
+    /// The response to a request of the present connection, if it is there and good.
+    #[inline(always)]
+    fn receive_ready(&self, number: Number) -> Option<OwnedResponse> {
+        self.inner.connection.try_with(|connection| {
+            let Connection::InPlace(channel) = &connection.channel else { return None };
+            let held = channel.receive_ready(number)?;
+            Some(OwnedResponse::new(Arc::clone(channel), held))
+        })
     }
 
     /// As [`Client::cancel`](super::Client::cancel).
@@ -663,25 +743,30 @@ impl SharedClient {
                 return Ok(Reconnected::default());
             }
             if has_server || !previous.is_in_place() {
-                self.unreported().extend(previous.leave());
+                let pinned = self.inner.pin.hold();
+                let left = previous.leave();
+                drop(pinned);
+                self.unreported().extend(left);
             }
         }
         let is_closed = || self.inner.life.closed_since(begun) || is_stopped();
         let config = &self.inner.config;
         let channel = previous.connect_again(config, deadline, &is_closed)?;
-        let connection = SharedConnection::new(channel, config, &self.inner.completions);
+        let connection =
+            SharedConnection::new(channel, config, &self.inner.completions, &self.inner.pin);
         self.inner.life.renew(begun, &connection)?;
         // A thread that finds the previous one sealed finds the new one as soon as it can read it.
-        let mut current = self.inner.connection.write().unwrap_or_else(PoisonError::into_inner);
-        let left = previous.seal_for(&connection.channel);
-        let lost = match previous.is_closed() {
-            true => std::mem::take(&mut *self.unreported()),
-            false => left,
-        };
-        // Before the new connection is found, where the numbers are no more.
-        self.remember(previous.peer(), &lost);
-        *current = connection;
-        drop(current);
+        let mut lost = Vec::new();
+        self.inner.connection.replace(|| {
+            let left = previous.seal_for(&connection.channel);
+            lost = match previous.is_closed() {
+                true => std::mem::take(&mut *self.unreported()),
+                false => left,
+            };
+            // Before the new connection is found, where the numbers are no more.
+            self.remember(previous.peer(), &lost);
+            connection
+        });
         // Who waits for a turn to send there goes on here.
         failed.senders.close();
         Ok(Reconnected { resent: Vec::new(), lost })
@@ -805,6 +890,17 @@ impl Drop for OpenClaim<'_> {
             self.channel.ring().abandon(claim);
         }
     }
+}
+
+/// What came of a request whose connection was replaced.
+fn end_of(
+    channel: &Arc<ClientChannel>,
+    number: Number,
+    deadline: &Deadline,
+) -> Result<OwnedResponse> {
+    let end = channel.end().unwrap_or(Unready::Gone(Peer::Closed));
+    let held = channel.settle(number, deadline, channel.look(number).ok_or(end))?;
+    Ok(OwnedResponse::new(Arc::clone(channel), held))
 }
 
 /// Waits for the response to the request of a call.

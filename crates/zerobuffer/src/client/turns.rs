@@ -1,8 +1,10 @@
 //! How the threads of one connection take turns, at sending and at waiting.
 
+use super::current::Pin;
+use crate::atomics::{AtomicU64, Ordering};
 use crate::wait::Deadline;
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::thread::ThreadId;
 use std::time::Duration;
@@ -70,6 +72,10 @@ impl LeaderFollowers {
 pub(super) struct FairLock {
     queue: Mutex<Queue>,
     moved: Condvar,
+    /// How many are inside or wait; all, once nobody is let in any more.
+    busy: AtomicU64,
+    /// A thread that holds it may do what the one inside may, as long as nobody is inside or waits.
+    pin: Arc<Pin>,
 }
 
 #[derive(Debug, Default)]
@@ -95,6 +101,26 @@ pub(super) enum Refused {
 }
 
 impl FairLock {
+    pub(super) fn beside(pin: &Arc<Pin>) -> Self {
+        Self { pin: Arc::clone(pin), ..Self::default() }
+    }
+
+    /// Whether nobody is inside or waits, for a thread that holds the pin: until it releases the pin,
+    /// nobody gets in.
+    #[inline(always)]
+    pub(super) fn is_free(&self) -> bool {
+        // Acquire: pairs with the Release in `count`: what was done inside is seen.
+        self.busy.load(Ordering::Acquire) == 0
+    }
+
+    /// After each change of the queue. A thread that is inside passes the pin then, which orders this before
+    /// what the next holder of the pin reads.
+    fn count(&self, queue: &Queue) {
+        let busy = if queue.closed { u64::MAX } else { queue.tickets.len() as u64 };
+        // Release: pairs with the Acquire in `is_free`.
+        self.busy.store(busy, Ordering::Release);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -107,6 +133,7 @@ impl FairLock {
             return Err(Refused::Closed);
         }
         let ticket = queue.take_ticket();
+        self.count(&queue);
         while queue.tickets.front() != Some(&ticket) {
             let is_here = |opener| opener == std::thread::current().id();
             let left = deadline.left();
@@ -123,6 +150,8 @@ impl FairLock {
             }
             queue = self.moved.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+        drop(queue);
+        self.pin.pass();
         Ok(ticket)
     }
 
@@ -132,7 +161,11 @@ impl FairLock {
         if queue.closed {
             return Err(Refused::Closed);
         }
-        Ok(queue.tickets.is_empty().then(|| queue.take_ticket()))
+        let ticket = queue.tickets.is_empty().then(|| queue.take_ticket());
+        self.count(&queue);
+        drop(queue);
+        self.pin.pass();
+        Ok(ticket)
     }
 
     /// Gets in line without waiting, one at a time: `waker` is woken when the ticket is inside, see
@@ -144,17 +177,23 @@ impl FairLock {
         }
         let ticket = queue.take_ticket();
         queue.in_line = Some((ticket, waker));
+        self.count(&queue);
         Ok(ticket)
     }
 
     pub(super) fn is_inside(&self, ticket: u64) -> bool {
-        self.lock().tickets.front() == Some(&ticket)
+        let is_inside = self.lock().tickets.front() == Some(&ticket);
+        if is_inside {
+            self.pin.pass();
+        }
+        is_inside
     }
 
     /// Sends everybody who waits away, and lets nobody in.
     pub(super) fn close(&self) {
         let mut queue = self.lock();
         queue.closed = true;
+        self.count(&queue);
         let in_line = queue.in_line.take();
         drop(queue);
         self.moved.notify_all();
@@ -177,6 +216,7 @@ impl FairLock {
     /// A system call only if somebody waits.
     fn take_out(&self, mut queue: MutexGuard<'_, Queue>, ticket: u64) {
         queue.tickets.retain(|waiting| *waiting != ticket);
+        self.count(&queue);
         let next = queue.tickets.front().copied();
         let in_line = queue.in_line.take_if(|(in_line, _)| next == Some(*in_line));
         drop(queue);

@@ -225,7 +225,7 @@ impl ClientRing {
     /// `ClaimOpen` while there is another claim; `SequenceExhausted`, `TooLarge`.
     pub(crate) fn try_claim(&self, demand: Demand) -> Result<ClaimStep> {
         let concurrent = self.is_concurrent();
-        let permit = self.permit.take(concurrent).ok_or(Error::ClaimOpen)?;
+        let permit = self.permit.take().ok_or(Error::ClaimOpen)?;
         let placed = match self.place_at_once(&permit, demand, concurrent) {
             Some(place) => Ok(Ok(place)),
             None => self.place(&permit, demand),
@@ -285,7 +285,7 @@ impl ClientRing {
     #[inline(always)]
     pub(crate) fn claim_at_once(&self, demand: Demand) -> Option<Claim> {
         let concurrent = self.is_concurrent();
-        let permit = self.permit.take(concurrent)?;
+        let permit = self.permit.take()?;
         match self.place_at_once(&permit, demand, concurrent) {
             Some(place) => Some(Claim { place, permit, addressed: false }),
             None => {
@@ -440,7 +440,7 @@ impl ClientRing {
     /// late responses of abandoned requests on the way. Left to the holder of an open claim, if there is
     /// one.
     pub(crate) fn reclaim(&self) {
-        if let Some(permit) = self.permit.take(self.is_concurrent()) {
+        if let Some(permit) = self.permit.take() {
             self.take_back(permit.reclaim());
             self.permit.put(permit);
         }
@@ -650,9 +650,9 @@ impl ClientRing {
     /// Releases a slot that [`ClientRing::look`] took.
     #[inline(always)]
     pub(crate) fn release(&self, held: &Held) {
-        self.account_released();
         let entry = self.table.entry(held.sequence);
         entry.set(held.sequence, SlotStatus::Returned);
+        self.account_released();
         let Some(right) = ReclaimRight::of_only_thread(self.is_concurrent()) else { return };
         let is_oldest = self.head.load(Ordering::Relaxed) == held.sequence;
         if is_oldest && self.marker.sequence.load(Ordering::Relaxed) == 0 {
@@ -672,7 +672,20 @@ impl ClientRing {
     fn account_released(&self) {
         failpoint!("release.before_count");
         let word = self.ring.account().at(RESPONSE + oieb::PAYLOAD_READ_COUNT);
-        count(word, &self.returned, 1, self.is_concurrent());
+        if self.is_concurrent() {
+            // AcqRel: pairs with `order_after_releases`, and Release for readers of the count.
+            word.fetch_add(1, Ordering::AcqRel);
+        } else {
+            count(word, &self.returned, 1, false);
+        }
+    }
+
+    /// Of a thread that has said that it waits for room, and one that releases a response on a concurrent
+    /// ring: after this the first one finds the room, or the second one sees, after its release, that somebody
+    /// waits. Both have changed the same word then, and the later change sees what came before the earlier one.
+    pub(crate) fn order_after_releases(&self) {
+        let word = self.ring.account().at(RESPONSE + oieb::PAYLOAD_READ_COUNT);
+        word.fetch_add(0, Ordering::AcqRel);
     }
 
     /// Cancels a request: no response to it will be delivered. False if there is nothing to cancel any more:

@@ -386,6 +386,42 @@ fn control_without_an_addressee_anybody_takes_the_answer() {
     check(|| addressee_beside_a_receive_of_any(false));
 }
 
+/// One thread says that it waits for room and looks for it, another one releases a response and looks for
+/// waiters: one of them sees the other.
+fn a_release_beside_a_wait_for_room(ordered: bool) {
+    let world = World::new(64);
+    world.client.set_concurrent();
+    assert_eq!(world.send(8), 1);
+    world.serve();
+    let held = world.collect(1);
+    let waits = Arc::new(AtomicU64::new(0));
+    let releaser = {
+        let (world, waits) = (Arc::clone(&world), Arc::clone(&waits));
+        thread::spawn(move || {
+            world.client.release(&held);
+            waits.load(Ordering::Relaxed) == 1
+        })
+    };
+    waits.store(1, Ordering::Relaxed);
+    if ordered {
+        world.client.order_after_releases();
+    }
+    let demand = Demand::new(8, 1).unwrap();
+    let found = matches!(world.client.try_claim(demand), Ok(ClaimStep::Ready(_)));
+    assert!(releaser.join().unwrap() || found, "lost room");
+}
+
+#[test]
+fn room_is_found_or_its_waiter_is_seen() {
+    check(|| a_release_beside_a_wait_for_room(true));
+}
+
+#[test]
+#[should_panic(expected = "lost room")]
+fn control_without_the_order_room_is_lost() {
+    check(|| a_release_beside_a_wait_for_room(false));
+}
+
 /// Both sides sleep until the other one wakes them: the ring and the semaphores together.
 #[test]
 fn a_round_trip_in_which_both_sides_sleep() {

@@ -35,19 +35,16 @@ pub(super) struct PermitHome {
 }
 
 impl PermitHome {
-    /// The permit, unless somebody has it. `concurrent`: whether another thread may ask at the same time.
+    /// The permit, unless a claim has it. One thread at a time may ask: the only one of a client, or the one of
+    /// a shared client whose turn it is. Any thread may put it back meanwhile.
     #[inline(always)]
-    pub(super) fn take(&self, concurrent: bool) -> Option<SendPermit> {
+    pub(super) fn take(&self) -> Option<SendPermit> {
         // Acquire: pairs with the Release in `put`: what was done with the permit is seen.
-        let (acquire, relaxed) = (Ordering::Acquire, Ordering::Relaxed);
-        let taken = if concurrent {
-            self.lent.compare_exchange(false, true, acquire, relaxed).is_ok()
-        } else {
-            let taken = !self.lent.load(acquire);
-            self.lent.store(true, relaxed);
-            taken
-        };
-        taken.then_some(SendPermit(()))
+        if self.lent.load(Ordering::Acquire) {
+            return None;
+        }
+        self.lent.store(true, Ordering::Relaxed);
+        Some(SendPermit(()))
     }
 
     #[inline(always)]
