@@ -292,6 +292,11 @@ impl Writer {
         write == read
     }
 
+    /// The segment that it writes, for others that watch its reader.
+    pub(super) fn segment(&self) -> &Arc<Segment> {
+        &self.attached.segment
+    }
+
     /// Whether the reader has closed the buffer, as the header says.
     pub(super) fn is_closed(&self) -> bool {
         self.attached.segment.reader_pid() == 0

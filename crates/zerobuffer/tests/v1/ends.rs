@@ -93,3 +93,27 @@ fn a_reader_whose_segments_name_was_removed_leaves_nothing_behind() {
     drop(reader);
     assert_eq!(name.traces(), [""; 0]);
 }
+
+/// Also if the same process comes again at once, and the handler finds its id there as before.
+#[test]
+fn a_handler_notices_that_its_client_has_closed_and_come_again() {
+    let name = Unique::new("come-again");
+    let mut server = DuplexServer::create(&name, BufferConfig::new(0, 4096)).unwrap();
+    let ((began, begun), (ended, end)) = (channel(), channel());
+    let handler = move |draft: &mut Draft<'_>| {
+        began.send(()).unwrap();
+        while !draft.cancelled() {
+            std::thread::yield_now();
+        }
+        ended.send(()).unwrap();
+    };
+    server.start_mutable(handler).unwrap();
+    let mut client = connect(&name, LONG).unwrap();
+    for _ in 0..30 {
+        client.send_request(b"x").unwrap();
+        begun.recv_timeout(LONG).unwrap();
+        drop(client);
+        client = connect(&name, LONG).unwrap();
+        end.recv_timeout(LONG).unwrap();
+    }
+}

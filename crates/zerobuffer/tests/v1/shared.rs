@@ -3,7 +3,7 @@
 
 use crate::clients::{connect, two_buffers};
 use crate::support::{LONG, Unique, until};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use zerobuffer::v1::{Draft, DuplexServer};
@@ -23,7 +23,9 @@ fn invert(draft: &mut Draft<'_>) {
 fn hesitant(name: &str) -> (DuplexServer, Sender<()>) {
     let (open, opened): (_, Receiver<()>) = channel();
     let server = serve(name, move |draft| {
-        let _ = opened.recv();
+        // Or until its client has closed, which cannot connect again before.
+        let shut = Err(RecvTimeoutError::Timeout);
+        while opened.recv_timeout(Duration::from_millis(1)) == shut && !draft.cancelled() {}
         invert(draft);
     });
     (server, open)

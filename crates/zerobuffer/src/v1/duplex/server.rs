@@ -12,6 +12,7 @@ use crate::ready_threads::Background;
 use crate::tenure::Away;
 use crate::v1::reader::{FrameView, Reader};
 use crate::v1::ring::Claim;
+use crate::v1::segment::Segment;
 use crate::v1::writer::Writer;
 use crate::wait::Deadline;
 use std::sync::Arc;
@@ -259,13 +260,20 @@ pub struct RequestView<'s> {
     requests: &'s Reader,
     /// The process that sent it.
     client: u64,
+    /// Where its response goes: a buffer that the client has made, and closes when it ends.
+    responses: &'s Segment,
 }
 
 debug_line!(RequestView<'_>, "RequestView", |request| sequence: request.sequence(), len: request.len());
 
 impl<'s> RequestView<'s> {
-    pub(super) fn new(frame: &'s FrameView<'s>, metadata: &'s [u8], requests: &'s Reader) -> Self {
-        Self { frame, metadata, requests, client: requests.writer_pid() }
+    pub(super) fn new(
+        frame: &'s FrameView<'s>,
+        metadata: &'s [u8],
+        requests: &'s Reader,
+        responses: &'s Segment,
+    ) -> Self {
+        Self { frame, metadata, requests, client: requests.writer_pid(), responses }
     }
 
     /// The request's bytes, in shared memory.
@@ -324,7 +332,10 @@ impl<'s> RequestView<'s> {
     /// # Ok::<(), zerobuffer::Error>(())
     /// ```
     pub fn cancelled(&self) -> bool {
-        self.requests.writer_pid() != self.client || !self.requests.is_writer_connected()
+        // The process may be the next client by now: its id is the same then, its buffer is not.
+        self.responses.reader_pid() == 0
+            || self.requests.writer_pid() != self.client
+            || !self.requests.is_writer_connected()
     }
 }
 

@@ -10,6 +10,7 @@ use crate::ready_threads::goes_on;
 use crate::tenure::Tenure;
 use crate::v1::liveness::Pace;
 use crate::v1::reader::{FrameView, Reader};
+use crate::v1::segment::Segment;
 use crate::v1::writer::Writer;
 use crate::v1::{ReaderConfig, WriterConfig};
 use crate::wait::Deadline;
@@ -72,6 +73,8 @@ impl Close for Shared {
 #[derive(Debug)]
 struct Connection {
     responses: Writer,
+    /// Theirs, for a handler that asks whether the client is still there while it writes one.
+    segment: Arc<Segment>,
     /// Read with the first request: clients set it before.
     metadata: Option<Vec<u8>>,
 }
@@ -261,7 +264,8 @@ impl Worker {
         if let Ok(responses) = Writer::connect_with(name, Duration::ZERO, config)
             && responses.reader_pid() == client
         {
-            self.connection = Some(Connection { responses, metadata: None });
+            let segment = Arc::clone(responses.segment());
+            self.connection = Some(Connection { responses, segment, metadata: None });
             self.shared.connected.store(true, Ordering::Relaxed);
             self.shared.count().clients += 1;
         }
@@ -307,7 +311,7 @@ impl Worker {
         let metadata = connection
             .metadata
             .get_or_insert_with(|| requests.metadata().ok().flatten().unwrap_or_default());
-        let request = RequestView::new(frame, metadata, requests);
+        let request = RequestView::new(frame, metadata, requests, &connection.segment);
         let mut reply =
             Reply::new(&mut connection.responses, requests, self.shared.requests.over());
         self.shared.count().requests += 1;
