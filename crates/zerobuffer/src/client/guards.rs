@@ -272,7 +272,9 @@ impl OwnedRequestBuffer {
 /// The bytes of a response, of a channel of either kind. `C` leads to the in-place channel.
 enum Bytes<C: Borrow<Arc<ClientChannel>>> {
     InPlace(HeldSlot<C>),
-    TwoBuffers(v1::OwnedFrameView),
+    /// Behind a pointer, so that it makes neither a response nor the code that drops one any larger: the
+    /// release of an in-place response is inlined.
+    TwoBuffers(Arc<v1::OwnedFrameView>),
 }
 
 struct HeldSlot<C: Borrow<Arc<ClientChannel>>> {
@@ -391,7 +393,7 @@ pub struct Response<'c> {
 response_methods!(Response<'_>, "Response");
 
 // One word for the channel, four for the slot: what bindings keep in a structure of a fixed size.
-const _: () = assert!(size_of::<Response<'_>>() <= 48 && size_of::<OwnedResponse>() <= 48);
+const _: () = assert!(size_of::<Response<'_>>() <= 40 && size_of::<OwnedResponse>() <= 40);
 
 impl<'c> Response<'c> {
     #[inline(always)]
@@ -400,7 +402,7 @@ impl<'c> Response<'c> {
     }
 
     pub(super) fn of_two_buffers(frame: v1::OwnedFrameView) -> Self {
-        Self { bytes: Bytes::TwoBuffers(frame), not_send: PhantomData }
+        Self { bytes: Bytes::TwoBuffers(Arc::new(frame)), not_send: PhantomData }
     }
 
     /// The same response, free of the client's borrow: it may move to any thread, and outlive the
@@ -413,7 +415,7 @@ impl<'c> Response<'c> {
                 let mut slot = std::mem::ManuallyDrop::new(slot);
                 OwnedResponse::new(Arc::clone(slot.channel), slot.held.transfer())
             }
-            Bytes::TwoBuffers(frame) => OwnedResponse::of_two_buffers(frame),
+            Bytes::TwoBuffers(frame) => OwnedResponse { bytes: Bytes::TwoBuffers(frame) },
         }
     }
 }
@@ -434,6 +436,6 @@ impl OwnedResponse {
     }
 
     pub(super) fn of_two_buffers(frame: v1::OwnedFrameView) -> Self {
-        Self { bytes: Bytes::TwoBuffers(frame) }
+        Self { bytes: Bytes::TwoBuffers(Arc::new(frame)) }
     }
 }

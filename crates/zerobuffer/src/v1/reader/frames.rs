@@ -52,8 +52,6 @@ impl OwnedFrameView {
 }
 
 impl Drop for OwnedFrameView {
-    // A client's response holds either this or a slot of an in-place channel, whose release is inlined.
-    #[inline(never)]
     fn drop(&mut self) {
         self.core.release(&self.taken);
     }
