@@ -1,6 +1,7 @@
 //! The client of an in-place channel.
 
 use crate::buffer::{is_large, with_bytes};
+use crate::calls::Calls;
 use crate::errors::{self, duplex};
 use crate::guards::{RequestBuffer, Response};
 use crate::waiting::{self, not_reconnected, not_there, not_yet};
@@ -65,7 +66,8 @@ impl Client {
         let mut config = ClientConfig::new()
             .channel(ChannelKind::InPlace)
             .wait(waiting::strategy(wait)?)
-            .max_in_flight(max_in_flight);
+            .max_in_flight(max_in_flight)
+            .resend_not_started(resend_not_started);
         if let Some(metadata) = metadata {
             config = with_bytes(metadata, |bytes| Ok(config.metadata(bytes)))?;
         }
@@ -217,6 +219,12 @@ impl Client {
     /// response is there already, or if no such request is waiting.
     fn cancel(&self, sequence: u64) -> bool {
         self.client.cancel(sequence)
+    }
+
+    /// For AsyncClient: calls whose outcomes come to an event loop.
+    fn calls(&self, py: Python<'_>) -> PyResult<Calls> {
+        self.check_open(py)?;
+        Calls::new(&self.client, &self.held)
     }
 
     /// Attaches to the channel's present server after the previous one has ended; a connection that works

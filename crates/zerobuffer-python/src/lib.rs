@@ -12,6 +12,7 @@
 //!   Python view of them keeps the object alive (`buffer`).
 
 mod buffer;
+mod calls;
 mod client;
 mod errors;
 mod guards;
@@ -34,6 +35,7 @@ fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     process::count_forks(module)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<client::Client>()?;
+    module.add_class::<calls::Calls>()?;
     module.add_class::<guards::RequestBuffer>()?;
     module.add_class::<guards::Response>()?;
     module.add_class::<server::Server>()?;

@@ -41,14 +41,14 @@ impl Told {
 }
 
 struct Serving {
-    from: From,
+    origin: Origin,
     memory: SharedMemoryView,
     /// What the response says instead, if it is a failure.
     failure: Option<String>,
 }
 
 /// Where the request is from.
-enum From {
+enum Origin {
     InPlace(OwnedRequest),
     /// A copy, of a server of two buffers, with its client's metadata.
     Copy(Vec<u8>),
@@ -61,7 +61,7 @@ enum From {
 impl Request {
     pub(crate) fn in_place(request: OwnedRequest, server: &Arc<Told>) -> Self {
         let (memory, sequence) = (request.memory(), request.sequence());
-        Self::new(From::InPlace(request), memory, sequence, Some(Arc::clone(server)))
+        Self::new(Origin::InPlace(request), memory, sequence, Some(Arc::clone(server)))
     }
 
     /// A copy of `data`, to be edited.
@@ -71,11 +71,16 @@ impl Request {
         let memory = heap.map(0, data.len())?;
         // SAFETY: the memory is new, as long as `data`, and nobody else's.
         unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), memory.as_ptr(), data.len()) };
-        Ok(Self::new(From::Copy(metadata.to_vec()), memory, sequence, None))
+        Ok(Self::new(Origin::Copy(metadata.to_vec()), memory, sequence, None))
     }
 
-    fn new(from: From, memory: SharedMemoryView, sequence: u64, server: Option<Arc<Told>>) -> Self {
-        let state = Mutex::new(Serving { from, memory, failure: None });
+    fn new(
+        origin: Origin,
+        memory: SharedMemoryView,
+        sequence: u64,
+        server: Option<Arc<Told>>,
+    ) -> Self {
+        let state = Mutex::new(Serving { origin, memory, failure: None });
         Self { state, sequence, exports: Exports::default(), server }
     }
 
@@ -96,12 +101,12 @@ impl Request {
     /// Answers, a failure if there is one, at once or with the last view. `None` if it was answered before.
     pub(crate) fn answer(&self, py: Python<'_>, failure: Option<String>) -> Option<()> {
         let mut state = self.state.lock();
-        let request = match std::mem::replace(&mut state.from, From::Done) {
-            From::InPlace(request) => Some(request),
+        let request = match std::mem::replace(&mut state.origin, Origin::Done) {
+            Origin::InPlace(request) => Some(request),
             // A view of a copy disturbs nothing.
-            From::Copy(_) => None,
+            Origin::Copy(_) => None,
             answered => {
-                state.from = answered;
+                state.origin = answered;
                 return None;
             }
         };
@@ -109,7 +114,7 @@ impl Request {
         drop(state);
         let alive = self.exports.end(py);
         if let Some(request) = request {
-            self.state.lock().from = From::Viewed(request);
+            self.state.lock().origin = Origin::Viewed(request);
             if alive == 0 {
                 self.publish();
             }
@@ -134,8 +139,8 @@ impl Request {
 
     /// Views that keep the response back.
     pub(crate) fn kept_back(&self) -> usize {
-        match self.state.lock().from {
-            From::Viewed(_) => self.exports.alive(),
+        match self.state.lock().origin {
+            Origin::Viewed(_) => self.exports.alive(),
             _ => 0,
         }
     }
@@ -143,12 +148,12 @@ impl Request {
     /// Sends the response that has waited for the last view, if one has.
     fn publish(&self) {
         let mut state = self.state.lock();
-        match std::mem::replace(&mut state.from, From::Done) {
-            From::Viewed(request) => match &state.failure {
+        match std::mem::replace(&mut state.origin, Origin::Done) {
+            Origin::Viewed(request) => match &state.failure {
                 Some(message) => request.fail(message),
                 None => request.respond(),
             },
-            from => state.from = from,
+            origin => state.origin = origin,
         }
     }
 
@@ -160,7 +165,7 @@ impl Request {
     }
 
     fn check_unanswered(&self, py: Python<'_>) -> PyResult<()> {
-        let is_answered = matches!(self.state.lock().from, From::Done | From::Viewed(_));
+        let is_answered = matches!(self.state.lock().origin, Origin::Done | Origin::Viewed(_));
         if is_answered { Err(Self::done(py)) } else { Ok(()) }
     }
 
@@ -190,12 +195,22 @@ impl Request {
     /// The metadata of the client that sent it; b"" if it has none.
     #[getter]
     fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let metadata = match &self.state.lock().from {
-            From::InPlace(request) => Ok(PyBytes::new(py, request.metadata())),
-            From::Copy(metadata) => Ok(PyBytes::new(py, metadata)),
-            From::Viewed(_) | From::Done => Err(DONE),
+        let metadata = match &self.state.lock().origin {
+            Origin::InPlace(request) => Ok(PyBytes::new(py, request.metadata())),
+            Origin::Copy(metadata) => Ok(PyBytes::new(py, metadata)),
+            Origin::Viewed(_) | Origin::Done => Err(DONE),
         };
         metadata.map_err(duplex(py))
+    }
+
+    /// Whether nobody waits for the response any more: the client has cancelled the request, has closed or
+    /// died, or the server stops. A long handler checks it between two steps.
+    #[getter]
+    fn cancelled(&self) -> bool {
+        match &self.state.lock().origin {
+            Origin::InPlace(request) => request.cancelled(),
+            Origin::Copy(_) | Origin::Viewed(_) | Origin::Done => false,
+        }
     }
 
     /// A writable memoryview of the bytes. It is released when the request is answered.
@@ -215,7 +230,7 @@ impl Request {
     #[getter]
     fn capacity(&self) -> usize {
         match &*self.state.lock() {
-            Serving { from: From::InPlace(request), .. } => request.capacity(),
+            Serving { origin: Origin::InPlace(request), .. } => request.capacity(),
             Serving { memory, .. } => memory.len(),
         }
     }
@@ -227,15 +242,15 @@ impl Request {
         self.check_unanswered(py)?;
         self.exports.close(py)?;
         let resized = match &mut *self.state.lock() {
-            Serving { from: From::InPlace(request), memory, .. } => {
+            Serving { origin: Origin::InPlace(request), memory, .. } => {
                 request.resize(size).map(|()| *memory = request.memory())
             }
-            Serving { from: From::Copy(_), memory, .. } if size == memory.len() => Ok(()),
-            Serving { from: From::Copy(_), .. } => {
+            Serving { origin: Origin::Copy(_), memory, .. } if size == memory.len() => Ok(()),
+            Serving { origin: Origin::Copy(_), .. } => {
                 let what = "an answer of another length than its request's, through two buffers";
                 Err(Error::Unsupported { what })
             }
-            Serving { from: From::Viewed(_) | From::Done, .. } => Err(DONE),
+            Serving { origin: Origin::Viewed(_) | Origin::Done, .. } => Err(DONE),
         };
         resized.map_err(duplex(py))
     }
@@ -326,7 +341,7 @@ impl Request {
     ) -> PyResult<()> {
         let this = slf.get();
         let memory = match &*this.state.lock() {
-            Serving { from: From::Viewed(_) | From::Done, .. } => Err(DONE),
+            Serving { origin: Origin::Viewed(_) | Origin::Done, .. } => Err(DONE),
             Serving { memory, .. } => Ok(memory.clone()),
         };
         let memory = memory.map_err(duplex(slf.py()))?;

@@ -179,27 +179,24 @@ def test_calls_end_with_their_server_and_go_on_with_the_next(name):
 def test_a_response_that_came_before_its_call_was_cancelled_is_released(name):
     async def main(server):
         async with await AsyncClient.connect(name) as client:
-            # The thread takes nothing.
-            client._receive_one = lambda: True
-            call = asyncio.create_task(client.call(bytes(2000), LONG))
-            request = await asyncio.to_thread(server.receive, LONG)
-            request.respond()
-            call.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await call
-            with pytest.raises(zerobuffer.UnknownSequence):
-                client._client.receive_response_for(1, 0)
+            for _ in range(10):
+                call = asyncio.create_task(client.call(bytes(2000), LONG))
+                request = await asyncio.to_thread(server.receive, LONG)
+                request.respond()
+                del request
+                # The response is here, and the loop has not taken it yet.
+                call.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await call
 
     with Server(name, SMALL) as server:
         run(main(server))
 
 
-def test_a_reconnection_ends_the_calls_of_the_former_server(name):
+def test_a_reconnection_ends_the_calls_of_the_previous_server(name):
     async def main():
         first = Server(name, SMALL)
         async with await AsyncClient.connect(name) as client:
-            # The thread does not notice the end before the client has reconnected.
-            client._receive_one = lambda: True
             old = asyncio.create_task(client.call(b"old", LONG))
             taken = await asyncio.to_thread(first.receive, LONG)
             await asyncio.to_thread(first.stop)
@@ -207,12 +204,10 @@ def test_a_reconnection_ends_the_calls_of_the_former_server(name):
             reconnecting = asyncio.create_task(client.reconnect(LONG))
             await asyncio.sleep(0)
             new = asyncio.create_task(client.call(b"new", LONG))
-            lost = await reconnecting
-            del client._receive_one
+            await reconnecting
             with pytest.raises(zerobuffer.PeerClosed) as ended:
                 await old
             assert (ended.value.sequence, ended.value.state) == (1, RequestState.IN_DOUBT)
-            assert [request.sequence for request in lost] == [1]
             del taken
             second.start(invert)
             assert bytes(await new) == bytes(255 - byte for byte in b"new")
@@ -224,18 +219,101 @@ def test_a_reconnection_ends_the_calls_of_the_former_server(name):
     run(main())
 
 
-def test_the_end_of_a_connection_is_not_that_of_calls_on_the_next(name):
+def test_requests_that_were_not_started_are_sent_again_if_that_was_asked_for(name):
+    async def main():
+        first = Server(name, SMALL)
+        async with await AsyncClient.connect(name, resend_not_started=True) as client:
+            calls = [asyncio.create_task(client.call(bytes([n]), LONG)) for n in range(3)]
+            await asyncio.sleep(0)
+            await asyncio.to_thread(first.stop)
+            with Server(name, SMALL) as second:
+                second.start(invert)
+                assert [bytes(await call) for call in calls] == [b"\xff", b"\xfe", b"\xfd"]
+
+    run(main())
+
+
+def test_a_thousand_calls_wait_without_a_thread_of_python(name):
     async def main(server):
         async with await AsyncClient.connect(name) as client:
-            call = asyncio.create_task(client.call(b"\0", LONG))
-            request = await asyncio.to_thread(server.receive, LONG)
-            # What the thread has to say of a connection without requests, late.
-            client._lose(zerobuffer.InvalidState("the end of the former one"), 0)
-            request.respond()
-            assert bytes(await call) == b"\0"
+            before = threading.active_count()
+            calls = [asyncio.create_task(client.call(b"x" * 40, LONG)) for _ in range(1000)]
+            await asyncio.sleep(0)
+            assert threading.active_count() == before
+            server.start(invert)
+
+            async def first_byte(call):
+                with await call as response:
+                    return response.data[0]
+
+            done = await asyncio.gather(*(first_byte(call) for call in calls))
+            assert done == [255 - ord("x")] * 1000
 
     with Server(name, SMALL) as server:
         run(main(server))
+
+
+def test_closing_ends_the_calls_under_way(name):
+    async def main():
+        with Server(name, SMALL):
+            client = await AsyncClient.connect(name)
+            calls = [asyncio.create_task(client.call(b"x" * 1000, LONG)) for _ in range(8)]
+            await asyncio.sleep(0)
+            await client.close()
+            for call in calls:
+                with pytest.raises(zerobuffer.Closed):
+                    await call
+            await client.close()
+
+    run(main())
+
+
+def test_a_client_that_nobody_has_any_more_lets_the_next_one_in(name):
+    async def main():
+        with Server(name, SMALL) as server:
+            server.start(invert)
+            client = await AsyncClient.connect(name)
+            assert bytes(await client.call(b"\0", LONG)) == b"\xff"
+            del client
+            async with await AsyncClient.connect(name, LONG) as client:
+                assert bytes(await client.call(b"\1", LONG)) == b"\xfe"
+
+    run(main())
+
+
+def test_each_request_is_a_task_of_its_own(name):
+    async def main():
+        meeting = asyncio.Event()
+        cancelled = asyncio.Event()
+
+        async def handle(request):
+            if request.data[0] == 0:
+                await meeting.wait()
+            elif request.data[0] == 1:
+                meeting.set()
+            elif request.data[0] == 2:
+                raise ValueError("two is refused")
+            else:
+                while not request.cancelled:
+                    await asyncio.sleep(0.001)
+                cancelled.set()
+            request.data[0] += 10
+
+        async with AsyncServer(name, SMALL) as server:
+            serving = asyncio.create_task(server.serve(handle))
+            async with await AsyncClient.connect(name) as client:
+                slow = asyncio.create_task(client.call(b"\0", LONG))
+                assert bytes(await client.call(b"\1", LONG)) == b"\x0b"
+                assert bytes(await slow) == b"\x0a"
+                with pytest.raises(zerobuffer.HandlerFailed, match="two is refused"):
+                    await client.call(b"\2" * 40, LONG)
+                with pytest.raises(zerobuffer.Timeout):
+                    await client.call(b"\3", 0.05)
+                await asyncio.wait_for(cancelled.wait(), LONG)
+            await server.stop()
+            await serving
+
+    run(main())
 
 
 def test_plain_clients_and_async_servers_work_together(name):
@@ -253,19 +331,3 @@ def test_plain_clients_and_async_servers_work_together(name):
             assert await calling == b"xyz"
 
     run(main())
-
-
-def test_a_call_cancelled_after_its_response_came_releases_the_bytes(name):
-    async def main():
-        async with await AsyncClient.connect(name) as client:
-            for _ in range(10):
-                # As a call that is cancelled when its answer is there and not collected yet.
-                sequence = client._client.send_request(bytes(1500))
-                await asyncio.sleep(0.05)
-                client._cancel(sequence)
-            with await client.call(bytes(1500), LONG) as response:
-                assert len(response) == 1500
-
-    with Server(name, SMALL) as server:
-        server.start(lambda request: None)
-        run(main())

@@ -1,11 +1,24 @@
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Callable, Iterator, List, Optional, Protocol, Sequence, Type, Union, final
+from typing import (
+    Any,
+    Callable,
+    Iterator,
+    List,
+    Optional,
+    Protocol,
+    Sequence,
+    Tuple,
+    Type,
+    Union,
+    final,
+)
 from typing_extensions import Buffer, Self, disjoint_base
 
-from .exceptions import LostRequest
+from .exceptions import LostRequest, ZeroBufferException
 
 __all__ = [
+    "Calls",
     "Client",
     "Frame",
     "Reader",
@@ -63,6 +76,7 @@ class Client:
     def receive_response(self, timeout: Optional[float] = 5.0) -> Response: ...
     def receive_response_for(self, sequence: int, timeout: Optional[float] = 5.0) -> Response: ...
     def call(self, data: Buffer, timeout: Optional[float] = 5.0) -> Response: ...
+    def calls(self) -> Calls: ...
     def cancel(self, sequence: int) -> bool: ...
     def reconnect(self, timeout: Optional[float] = 5.0) -> List[LostRequest]: ...
     def close(self) -> None: ...
@@ -155,11 +169,20 @@ class Server:
     ) -> None: ...
 
 @final
+class Calls:
+    def start(self, key: int, data: Buffer, timeout: Optional[float]) -> int: ...
+    def cancel(self, call: int) -> bool: ...
+    def fileno(self) -> int: ...
+    def take(self) -> List[Tuple[int, Optional[Response], Optional[ZeroBufferException]]]: ...
+
+@final
 class Request:
     @property
     def sequence(self) -> int: ...
     @property
     def metadata(self) -> bytes: ...
+    @property
+    def cancelled(self) -> bool: ...
     @property
     def data(self) -> memoryview: ...
     @property

@@ -1,24 +1,19 @@
-"""The in-place channel for asyncio. The loop never waits: a thread of its own does, for each client and
-each server."""
+"""The in-place channel for asyncio. The loop never waits, and a client needs no thread of Python: the library
+completes its calls."""
 
 import asyncio
+import logging
 import threading
 import weakref
 from types import TracebackType
-from typing import Any, AsyncIterator, Dict, List, Optional, Tuple, Type
+from typing import Any, AsyncIterator, Awaitable, Callable, Dict, Optional, Set, Tuple, Type
 
-from ._native import Client, Request, Response, Server
-from .exceptions import (
-    Full,
-    HandlerFailed,
-    Closed,
-    ProtocolViolation,
-    Timeout,
-    UnknownSequence,
-    ZeroBufferException,
-)
+from ._native import Calls, Client, Request, Response, Server
+from .exceptions import Closed, ProtocolViolation, Timeout
 
-# How long the thread waits before it checks whether it is still needed.
+_LOG = logging.getLogger("zerobuffer.server")
+
+# How long the thread of a server waits before it checks whether it is still needed.
 _SLICE = 0.2
 
 
@@ -30,23 +25,18 @@ def _tell(loop: asyncio.AbstractEventLoop, call: Any, *arguments: Any) -> None:
         pass
 
 
-def _receive(
-    reference: "weakref.ref[AsyncClient]", native: Client, wake: threading.Event
-) -> None:
-    """The thread of a client: hands every answer to the call that waits for it. It does not keep the client,
-    so that one which nobody has any more ends."""
-    while True:
-        wake.clear()
-        client = reference()
-        if client is None:
-            native.close()
-            return
-        if client._closed:
-            return
-        idle = not client._waiting or client._receive_one()
-        del client
-        if idle:
-            wake.wait(_SLICE)
+def _deliver(reference: "weakref.ref[AsyncClient]") -> None:
+    """The loop's callback; it does not keep the client."""
+    client = reference()
+    if client is not None:
+        client._deliver()
+
+
+def _forget(loop: asyncio.AbstractEventLoop, client: Client, calls: Calls) -> None:
+    """Ends a client that nobody has any more, on whatever thread it was collected."""
+    client.close()
+    # The descriptor stays open until the loop does not watch it any more.
+    _tell(loop, lambda: loop.remove_reader(calls.fileno()))
 
 
 def _take(
@@ -81,20 +71,16 @@ class AsyncClient:
         """Use :meth:`connect`."""
         self._client = client
         self._loop = loop
+        self._calls = client.calls()
         self._waiting: Dict[int, "asyncio.Future[Response]"] = {}
-        self._wake = threading.Event()
-        self._closed = False
-        # Numbers grow for ever: those up to the last one are of requests that were sent before.
         self._last = 0
+        self._closed = False
         self._steady = asyncio.Event()
         self._steady.set()
-        self._thread = threading.Thread(
-            target=_receive,
-            args=(weakref.ref(self), client, self._wake),
-            name=f"zerobuffer-{client.name}",
-            daemon=True,
-        )
-        self._thread.start()
+        loop.add_reader(self._calls.fileno(), _deliver, weakref.ref(self))
+        self._forget = weakref.finalize(self, _forget, loop, client, self._calls)
+        # The server notices the end of the process.
+        self._forget.atexit = False
 
     @classmethod
     async def connect(
@@ -103,7 +89,6 @@ class AsyncClient:
         """Attaches to the server of channel ``name``. ``options``, and what is raised: those of
         :class:`zerobuffer.Client`, but there is no ``send_timeout``: a call has one for all of it."""
         loop = asyncio.get_running_loop()
-        # A call that finds no room must not wait on the loop's thread.
         client = await asyncio.to_thread(Client, name, timeout, send_timeout=0, **options)
         return cls(client, loop)
 
@@ -123,95 +108,47 @@ class AsyncClient:
         return self._client.is_server_connected
 
     async def call(self, data: Any, timeout: Optional[float] = 5.0) -> Response:
-        """Sends ``data`` and returns the answer, both within ``timeout`` seconds. If it is cancelled, the
-        request is cancelled, too.
+        """Sends ``data`` and returns the response, both within ``timeout`` seconds. Calls that find no room
+        wait for it in their order. If the task is cancelled, the request is cancelled, too.
 
         Raises as :meth:`zerobuffer.Client.call` does: Full if there was no room to send it.
         """
+        if not self._steady.is_set():
+            timeout = await self._wait_until_steady(timeout)
         if self._closed:
             raise Closed("the client is closed; make a new one")
-        refused: List[Full] = []
+        self._last = key = self._last + 1
+        self._waiting[key] = future = self._loop.create_future()
+        call = None
         try:
-            async with asyncio.timeout(timeout):
-                return await self._answer(data, refused)
-        except TimeoutError as error:
-            if isinstance(error, ZeroBufferException):
-                raise
-            if refused:
-                raise refused[0] from None
-            late = Timeout(f"timeout after {timeout} s: waiting for a response")
-            late.waited, late.what = timeout, "waiting for a response"
-            raise late from None
-
-    async def _answer(self, data: Any, refused: List[Full]) -> Response:
-        sequence = self._last = await self._send(data, refused)
-        future: "asyncio.Future[Response]" = self._loop.create_future()
-        self._waiting[sequence] = future
-        self._wake.set()
-        try:
+            call = self._calls.start(key, data, timeout)
             return await future
         finally:
-            if self._waiting.pop(sequence, None) is not None:
-                self._cancel(sequence)
+            if self._waiting.pop(key, None) is not None and call is not None:
+                # Should it be done already, what comes is released: nobody waits under its key.
+                self._calls.cancel(call)
 
-    def _cancel(self, sequence: int) -> None:
-        """Cancels a request, or takes the answer that is there already, so that its place is free."""
-        if self._client.cancel(sequence):
-            return
+    async def _wait_until_steady(self, timeout: Optional[float]) -> Optional[float]:
+        """Waits for a reconnection under way; what is left of the timeout."""
+        start = self._loop.time()
         try:
-            self._client.receive_response_for(sequence, 0).release()
-        except ZeroBufferException:
-            # The thread has it: nobody waits for what it delivers, and it is released there.
-            pass
+            await asyncio.wait_for(self._steady.wait(), timeout)
+        except TimeoutError:
+            late = Timeout(f"timeout after {timeout} s: waiting for the client to reconnect")
+            late.waited, late.what = timeout, "waiting for the client to reconnect"
+            raise late from None
+        return None if timeout is None else max(0.0, timeout - (self._loop.time() - start))
 
-    async def _send(self, data: Any, refused: List[Full]) -> int:
-        """Sends as soon as there is room; ``refused`` says for as long as there is none who has it."""
-        pause = 0.0005
-        while True:
-            await self._steady.wait()
-            try:
-                sequence = self._client.send_request(data)
-                refused.clear()
-                return sequence
-            except Full as full:
-                refused[:] = [full]
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, 0.02)
-
-    def _receive_one(self) -> bool:
-        """Whether there is nothing to wait for until somebody reconnects."""
-        last = self._last
-        try:
-            response = self._client.receive_response(_SLICE)
-            _tell(self._loop, self._deliver, response.sequence, response, None)
-        except Timeout:
-            pass
-        except HandlerFailed as error:
-            _tell(self._loop, self._deliver, error.sequence, None, error)
-        except ZeroBufferException as error:
-            _tell(self._loop, self._lose, error, last)
-            return getattr(error, "sequence", None) is None
-        return False
-
-    def _deliver(
-        self, sequence: int, response: Optional[Response], error: Optional[Exception]
-    ) -> None:
-        future = self._waiting.pop(sequence, None)
-        if future is None or future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        elif response is not None:
-            future.set_result(response)
-
-    def _lose(self, error: Any, last: int) -> None:
-        """The server has ended: about one request, or about all up to the last one that is left."""
-        sequence = getattr(error, "sequence", None)
-        if sequence is not None:
-            self._deliver(sequence, None, error)
-            return
-        for sequence in [waiting for waiting in self._waiting if waiting <= last]:
-            self._deliver(sequence, None, error)
+    def _deliver(self) -> None:
+        for key, response, error in self._calls.take():
+            future = self._waiting.pop(key, None)
+            if future is None or future.done():
+                if response is not None:
+                    response.release()
+            elif response is not None:
+                future.set_result(response)
+            elif error is not None:
+                future.set_exception(error)
 
     async def reconnect(self, timeout: Optional[float] = 5.0) -> Any:
         """As :meth:`zerobuffer.Client.reconnect`. Calls that wait for the previous server raise PeerDied or
@@ -220,41 +157,22 @@ class AsyncClient:
             await self._steady.wait()
         self._steady.clear()
         work = asyncio.ensure_future(asyncio.to_thread(self._client.reconnect, timeout))
-        work.add_done_callback(self._resume)
+        work.add_done_callback(lambda _: self._steady.set())
         # A call that is cancelled here does not stop the thread.
         return await asyncio.shield(work)
-
-    def _resume(self, work: "asyncio.Future[Any]") -> None:
-        self._steady.set()
-        self._wake.set()
-        if work.cancelled() or work.exception() is not None:
-            return
-        for lost in work.result():
-            if lost.sequence in self._waiting:
-                self._end_lost(lost.sequence)
-
-    def _end_lost(self, sequence: int) -> None:
-        try:
-            self._client.receive_response_for(sequence, 0)
-        except UnknownSequence:
-            # The thread has said it.
-            pass
-        except ZeroBufferException as error:
-            self._deliver(sequence, None, error)
 
     async def close(self) -> None:
         """Closes the channel cleanly, for good. Calls and a reconnection that are under way raise
         Closed. Called again it does nothing, or goes on if it was cancelled."""
         self._closed = True
-        self._wake.set()
-        try:
-            await asyncio.to_thread(self._end)
-        finally:
-            self._lose(Closed("the client was closed"), self._last)
-
-    def _end(self) -> None:
-        self._client.close()
-        self._thread.join()
+        await asyncio.to_thread(self._client.close)
+        if self._forget.detach() is not None:
+            self._loop.remove_reader(self._calls.fileno())
+        self._deliver()
+        waiting, self._waiting = self._waiting, {}
+        for future in waiting.values():
+            if not future.done():
+                future.set_exception(Closed("the client was closed"))
 
     async def __aenter__(self) -> "AsyncClient":
         return self
@@ -334,6 +252,31 @@ class AsyncServer:
             yield request
             del request
 
+    async def serve(
+        self, handler: Callable[[Request], Awaitable[Any]], *, concurrency: int = 64
+    ) -> None:
+        """Runs ``await handler(request)`` for every request, each as a task of its own and at most
+        ``concurrency`` at a time, until ``stop()``. The response goes out when the handler returns; what it
+        raises fails the request. ``request.cancelled`` tells a long handler that nobody waits any more::
+
+            async with AsyncServer("tiles", config) as server:
+                await server.serve(handle)
+        """
+        room = asyncio.Semaphore(concurrency)
+        tasks: Set["asyncio.Task[None]"] = set()
+        try:
+            while True:
+                await room.acquire()
+                task = asyncio.create_task(_handle(handler, await self.receive()))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+                task.add_done_callback(lambda _: room.release())
+        except Closed:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            for task in tasks:
+                task.cancel()
+
     async def stop(self) -> None:
         """Stops cleanly, as :meth:`zerobuffer.Server.stop` does; ``async for`` ends. Called
         again it does nothing, or goes on if it was cancelled."""
@@ -363,3 +306,13 @@ class AsyncServer:
         exc_tb: Optional[TracebackType],
     ) -> None:
         await self.stop()
+
+
+async def _handle(handler: Callable[[Request], Awaitable[Any]], request: Request) -> None:
+    """One request of :meth:`AsyncServer.serve`."""
+    try:
+        with request:
+            await handler(request)
+    except Exception as error:
+        # The client gets the message; the traceback is for the server's log.
+        _LOG.error("a handler failed on request %d", request.sequence, exc_info=error)
