@@ -118,7 +118,8 @@ class AsyncClient:
         if self._closed:
             raise Closed("the client is closed; make a new one")
         self._last = key = self._last + 1
-        self._waiting[key] = future = self._loop.create_future()
+        future: "asyncio.Future[Response]" = self._loop.create_future()
+        self._waiting[key] = future
         call = None
         try:
             call = self._calls.start(key, data, timeout)
