@@ -72,15 +72,15 @@ fn try_attach(
     check_reader(&segment, &reader)?;
     claim(&segment, config)?;
     // From here on dropping `attached` releases the role.
-    let attached = Undo(Some(Attached { segment: Arc::new(segment), reader }));
+    let attached = ReleaseOnDrop(Some(Attached { segment: Arc::new(segment), reader }));
     let ring = continue_ring(attached.get(), config)?;
     Ok((attached.keep(), ring))
 }
 
 /// Releases the role unless kept.
-struct Undo(Option<Attached>);
+struct ReleaseOnDrop(Option<Attached>);
 
-impl Undo {
+impl ReleaseOnDrop {
     fn get(&self) -> &Segment {
         &self.0.as_ref().expect("there until kept").segment
     }
@@ -90,7 +90,7 @@ impl Undo {
     }
 }
 
-impl Drop for Undo {
+impl Drop for ReleaseOnDrop {
     fn drop(&mut self) {
         if let Some(attached) = &self.0 {
             attached.close();

@@ -174,7 +174,7 @@ fn has_semaphores(name: &BufferName) -> bool {
 
 /// Makes everything but the locks; `None` if somebody else has made a segment of that name meanwhile.
 fn build(plan: &Plan<'_>) -> Result<Option<Segment>> {
-    let mut undo = Undo { name: plan.name, armed: true };
+    let mut undo = RemoveOnDrop { name: plan.name, armed: true };
     let data_ready = NamedSemaphore::create(plan.name.data_ready(), plan.mode)?;
     let space_freed = NamedSemaphore::create(plan.name.space_freed(), plan.mode)?;
     let home = match &plan.memory {
@@ -216,12 +216,12 @@ fn write_header(segment: &Segment) {
 }
 
 /// Removes the semaphores of a buffer that could not be made. Its segment has no name yet.
-struct Undo<'n> {
+struct RemoveOnDrop<'n> {
     name: &'n BufferName,
     armed: bool,
 }
 
-impl Drop for Undo<'_> {
+impl Drop for RemoveOnDrop<'_> {
     fn drop(&mut self) {
         if self.armed {
             let _ = object::unlink_semaphore(&self.name.data_ready());

@@ -22,12 +22,12 @@ const ABANDONED: Duration = Duration::from_secs(3600);
 /// Both lock files of one buffer, held until dropped.
 #[derive(Debug)]
 pub(super) struct Locks {
-    held: Vec<Held>,
+    held: Vec<LockGuard>,
 }
 
 /// One lock file, locked.
 #[derive(Debug)]
-struct Held {
+struct LockGuard {
     path: String,
     identity: Identity,
     /// It was there before, left over by a reader that has ended.
@@ -68,7 +68,7 @@ pub(super) fn remove_abandoned(is_in_use: impl Fn(&BufferName) -> bool) {
             let name = file.strip_suffix(".lock").and_then(|stem| BufferName::new(stem).ok());
             let Some(name) = name.filter(|name| !is_in_use(name)) else { continue };
             let path = path(&folder, &name);
-            let locked = LockFile::open(&path).and_then(|file| Held::lock(file, &path, true));
+            let locked = LockFile::open(&path).and_then(|file| LockGuard::lock(file, &path, true));
             let Ok(Some(mut held)) = locked else { continue };
             // A process that uses the name now had the lock meanwhile.
             if is_in_use(&name) {
@@ -85,8 +85,8 @@ impl Locks {
     /// `AlreadyRunning` if somebody holds one of them; `PermissionDenied`; `NoSpace`; `System`.
     pub(super) fn acquire(name: &BufferName, mode: u32) -> Result<Self> {
         let [common, csharp] = folders();
-        let mut locks = Self { held: vec![Held::acquire(&common, name, mode)?] };
-        match Held::acquire(&csharp, name, mode) {
+        let mut locks = Self { held: vec![LockGuard::acquire(&common, name, mode)?] };
+        match LockGuard::acquire(&csharp, name, mode) {
             Ok(held) => locks.held.push(held),
             // Wherever TMPDIR points: a C# peer of ours could not lock there either.
             Err(error) if sys::has_no_folder(&error) => {}
@@ -105,17 +105,17 @@ impl Locks {
 
     /// Whether the paths still stand for the files that are locked.
     pub(super) fn are_in_place(&self) -> bool {
-        self.held.iter().all(Held::is_in_place)
+        self.held.iter().all(LockGuard::is_in_place)
     }
 
     /// Lets go without deleting what was there before: it says that somebody else's objects may still
     /// have to be looked after (rule L6).
     pub(super) fn release(mut self) {
-        self.held.iter_mut().filter(|held| held.found).for_each(Held::leave);
+        self.held.iter_mut().filter(|held| held.found).for_each(LockGuard::leave);
     }
 }
 
-impl Held {
+impl LockGuard {
     fn acquire(folder: &str, name: &BufferName, mode: u32) -> Result<Self> {
         let path = path(folder, name);
         let place = Place::Folder(folder);
@@ -154,7 +154,7 @@ impl Held {
         if !file.try_lock()? {
             return Ok(None);
         }
-        // Before it gets its name: what fails from then on is undone by `Held`.
+        // Before it gets its name: what fails from then on is undone by `LockGuard`.
         let identity = file.stat()?.identity;
         if !found && !sys::unless_taken(file.link(path))? {
             return Ok(None);
@@ -181,7 +181,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for LockGuard {
     /// The path goes while the lock is still held (rule L4).
     fn drop(&mut self) {
         if self.fork_generation == sys::fork_generation() && self.is_in_place() {
@@ -277,12 +277,12 @@ mod tests {
         std::fs::write(path, "").unwrap();
         let file = LockFile::open(path).unwrap();
         std::fs::remove_file(path).unwrap();
-        assert!(Held::lock(file, path, true).unwrap().is_none());
+        assert!(LockGuard::lock(file, path, true).unwrap().is_none());
         std::fs::write(path, "").unwrap();
         let file = LockFile::open(path).unwrap();
         std::fs::remove_file(path).unwrap();
         std::fs::write(path, "another's").unwrap();
-        assert!(Held::lock(file, path, true).unwrap().is_none());
+        assert!(LockGuard::lock(file, path, true).unwrap().is_none());
         assert_eq!(std::fs::read(path).unwrap(), b"another's");
         std::fs::remove_file(path).unwrap();
     }

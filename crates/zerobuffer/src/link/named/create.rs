@@ -145,7 +145,7 @@ fn build(
     config: &ServerConfig,
     wanted: Wanted<'_>,
 ) -> Result<Option<Segment>> {
-    let mut undo = Undo { name, memory: Some(memory), semaphores: false };
+    let mut undo = RemoveOnDrop { name, memory: Some(memory), semaphores: false };
     failpoint!("create.named");
     let memory = undo.memory.as_mut().expect("set above");
     if !memory.is_named()? {
@@ -205,14 +205,14 @@ fn write_initial_values(segment: &Segment, metadata: &[u8]) -> Result<()> {
 }
 
 /// Removes a half-made channel when dropped with its memory still inside.
-struct Undo<'n> {
+struct RemoveOnDrop<'n> {
     name: &'n ChannelName,
     memory: Option<SharedMemory>,
     /// What has the semaphores' names was made by this try; before, it may be somebody else's.
     semaphores: bool,
 }
 
-impl Drop for Undo<'_> {
+impl Drop for RemoveOnDrop<'_> {
     fn drop(&mut self) {
         if let Some(memory) = &self.memory
             && memory.is_named().unwrap_or(false)
