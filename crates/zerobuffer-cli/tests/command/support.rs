@@ -4,21 +4,16 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
 use tempfile::TempDir;
-
-/// No test waits longer for anything.
-pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) use zerobuffer_test_support::eventually as until;
+use zerobuffer_test_support::unique;
 
 /// A channel name that no other test has. At the end of the test nothing of it may be in /dev/shm.
 pub(crate) struct Name(String);
 
 impl Name {
     pub(crate) fn new(what: &str) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self(format!("zbcli-{what}-{}-{number}", std::process::id()))
+        Self(unique(what))
     }
 }
 
@@ -171,14 +166,6 @@ pub(crate) fn wait(child: &mut Child) -> Option<i32> {
         status.is_some()
     });
     status.and_then(|status| status.code())
-}
-
-pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < LIMIT, "waited too long for {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 pub(crate) fn kill(pid: u32, signal: &str) {
