@@ -91,6 +91,11 @@ impl SharedMemory {
         Self::from_file(object, ShmFile::open(object)?)
     }
 
+    /// An object without a name that was opened before; `label` is what errors call it.
+    pub(crate) fn of_unnamed(label: &str, file: ShmFile) -> std::result::Result<Self, Errno> {
+        Self::from_file(label, file)
+    }
+
     fn from_file(object: &str, file: ShmFile) -> std::result::Result<Self, Errno> {
         let identity = file.stat()?.identity;
         Ok(Self { object: object.to_owned(), file, identity, pages: Pages::default(), view: None })

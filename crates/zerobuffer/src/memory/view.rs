@@ -5,7 +5,7 @@ use super::heap::Block;
 use super::{MemoryProvider, room_for};
 use crate::debug::debug_line;
 use crate::error::{Error, Result};
-use crate::sys::Mapping;
+use crate::sys::{Errno, Mapping, Pages, ShmFile};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -44,6 +44,22 @@ impl SharedMemoryView {
             Backing::Heap(block) => (block.base(), block.len()),
         };
         Self { backing: Some(backing), base, len }
+    }
+
+    /// The first `len` bytes of `file`, which must have them.
+    pub(crate) fn of_file(
+        file: &ShmFile,
+        len: usize,
+        pages: Pages,
+    ) -> std::result::Result<Self, Errno> {
+        Ok(Self::new(Arc::new(Backing::Mapping(Mapping::new(file, len, pages)?))))
+    }
+
+    /// Gives the memory of the whole mapping back to the system: see [`Mapping::punch`].
+    pub(crate) fn punch(&self) {
+        if let Some(mapping) = self.mapping() {
+            let _ = mapping.punch();
+        }
     }
 
     /// No memory at all.

@@ -43,8 +43,9 @@ mod imp;
 pub(crate) use imp::signal_self;
 #[cfg(not(loom))]
 pub(crate) use imp::{
-    LockFile, Mapping, Process, ShmFile, Subscription, effective_uid, fork_generation,
-    include_in_core_dumps, is_this_thread, make_directories, old_empty_files, process_id,
+    Epoll, Folder, FolderWatch, Foreign, LockFile, Mapping, Packet, Process, ShmFile, Socket,
+    Subscription, WakeFd, effective_uid, fork_generation, free_memory, include_in_core_dumps,
+    is_this_thread, make_directories, old_empty_files, overflow_uid, process_id, random,
     stat_object, stat_path, unlink_object, unlink_path,
 };
 pub(crate) use imp::{Semaphore, monotonic_ns, uncancelled};
@@ -52,10 +53,64 @@ pub(crate) use imp::{Semaphore, monotonic_ns, uncancelled};
 pub(crate) use shortage::Place;
 
 use crate::error::Error;
+use std::time::Duration;
 
 /// An error number of the operating system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Errno(pub(crate) i32);
+
+impl Errno {
+    pub(crate) const ABSENT: Self = Self(libc::ENOENT);
+    pub(crate) const ENDED: Self = Self(libc::ECONNRESET);
+    pub(crate) const NO_DESCRIPTOR: Self = Self(libc::EMFILE);
+
+    /// A signal has interrupted a sleep.
+    pub(crate) fn is_interruption(self) -> bool {
+        self.0 == libc::EINTR
+    }
+
+    /// There is nothing yet, or no room yet: what returns at once would have had to wait.
+    pub(crate) fn is_not_yet(self) -> bool {
+        self.0 == libc::EAGAIN
+    }
+
+    /// Descriptors, buffers or memory have run out.
+    pub(crate) fn is_shortage(self) -> bool {
+        let runs_out =
+            [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::ETOOMANYREFS];
+        runs_out.contains(&self.0)
+    }
+
+    /// The other end of a connection is closed.
+    pub(crate) fn is_end(self) -> bool {
+        matches!(self.0, libc::ECONNRESET | libc::EPIPE)
+    }
+
+    /// Nobody listens on a socket.
+    pub(crate) fn is_refusal(self) -> bool {
+        self.0 == libc::ECONNREFUSED
+    }
+
+    /// A name stands for nothing.
+    pub(crate) fn is_absence(self) -> bool {
+        self.0 == libc::ENOENT
+    }
+
+    /// The permissions do not allow it.
+    pub(crate) fn is_denial(self) -> bool {
+        matches!(self.0, libc::EACCES | libc::EPERM)
+    }
+
+    /// A name stands for something already.
+    pub(crate) fn is_presence(self) -> bool {
+        matches!(self.0, libc::EEXIST | libc::EADDRINUSE)
+    }
+
+    /// A name stands for something else than a directory.
+    pub(crate) fn is_no_folder(self) -> bool {
+        matches!(self.0, libc::ENOTDIR | libc::ELOOP)
+    }
+}
 
 /// No number of the system's: what is missing is /proc.
 pub(crate) const NO_PROC: Errno = Errno(-1);
@@ -154,6 +209,41 @@ pub(crate) struct ObjectStat {
     /// The permission bits.
     pub(crate) mode: u32,
     pub(crate) regular: bool,
+}
+
+/// The process at the other end of a socket, when it connected or listened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PeerProcess {
+    /// 0 if this process's pid namespace does not know it.
+    pub(crate) pid: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+/// What one of many watched sockets has to tell.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Readiness {
+    /// The socket's number.
+    pub(crate) number: u64,
+    /// The other end is closed or shut down.
+    pub(crate) has_ended: bool,
+}
+
+/// What a directory is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FolderStat {
+    pub(crate) uid: u32,
+    /// The permission bits.
+    pub(crate) mode: u32,
+}
+
+/// A socket in a directory.
+#[derive(Debug)]
+pub(crate) struct SocketEntry {
+    pub(crate) name: String,
+    pub(crate) identity: Identity,
+    /// Since it was made.
+    pub(crate) age: Duration,
 }
 
 /// When the pages of a mapped segment are faulted in.

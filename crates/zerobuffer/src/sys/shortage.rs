@@ -8,6 +8,8 @@ use crate::error::Error;
 pub(crate) enum Place<'p> {
     /// /dev/shm.
     SharedMemory,
+    /// In memory, without a name.
+    Anonymous,
     /// A folder of lock files.
     Folder(&'p str),
 }
@@ -15,6 +17,7 @@ pub(crate) enum Place<'p> {
 impl Place<'_> {
     fn has_no_inodes(self) -> bool {
         match self {
+            Self::Anonymous => false,
             Self::SharedMemory => imp::has_no_inodes("/dev/shm"),
             Self::Folder(path) => imp::has_no_inodes(path),
         }
@@ -46,6 +49,9 @@ impl Errno {
             (libc::ENOSPC, Place::SharedMemory) => {
                 "/dev/shm is full (see `df /dev/shm`); free some of it, enlarge it, or ask for a \
                  smaller payload"
+            }
+            (libc::ENOSPC, Place::Anonymous) => {
+                "there is no memory left; end other programs, or ask for a smaller ring"
             }
             (libc::ENOSPC, Place::Folder(_)) if inodes() => {
                 "the disk of the lock files has no inodes left (see `df -i`); remove files there"

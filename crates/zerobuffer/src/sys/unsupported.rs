@@ -1,7 +1,7 @@
 //! Systems without an implementation: everything that makes an object fails with ENOSYS, which the
 //! callers turn into `Error::Unsupported`; nothing else can be reached.
 
-use super::{Errno, ObjectStat, Pages, Waited};
+use super::{Errno, FolderStat, ObjectStat, Pages, PeerProcess, Readiness, SocketEntry, Waited};
 use crate::tenure::Wanted;
 use std::convert::Infallible;
 use std::ptr::NonNull;
@@ -28,6 +28,21 @@ impl ShmFile {
     }
     pub(crate) fn create_hidden(_: u32) -> Result<Self, Errno> {
         Err(UNSUPPORTED)
+    }
+    pub(crate) fn create_memory(_: &str) -> Result<Self, Errno> {
+        Err(UNSUPPORTED)
+    }
+    pub(crate) fn seal_size(&self) -> Result<(), Errno> {
+        match self.0 {}
+    }
+    pub(crate) fn is_size_sealed(&self) -> bool {
+        match self.0 {}
+    }
+    pub(crate) fn check_room(&self, _: u64) -> Result<(), Errno> {
+        match self.0 {}
+    }
+    pub(crate) fn reserve_step(&self, _: u64, _: u64) -> Result<u64, Errno> {
+        match self.0 {}
     }
     pub(crate) fn publish(&self, _: &str) -> Result<(), Errno> {
         match self.0 {}
@@ -58,6 +73,9 @@ impl Mapping {
         match file.0 {}
     }
     pub(crate) fn fault_in(&self, _: Pages, _: Wanted<'_>) -> Result<(), Errno> {
+        match self.0 {}
+    }
+    pub(crate) fn punch(&self) -> Result<(), Errno> {
         match self.0 {}
     }
     pub(crate) fn base(&self) -> NonNull<u8> {
@@ -108,6 +126,195 @@ impl Semaphore {
     pub(crate) fn wait_until(&self, _: u64) -> Waited {
         match self.0 {}
     }
+}
+
+/// Never made here.
+#[derive(Debug)]
+pub(crate) struct Socket(Infallible);
+
+/// Never made here.
+#[derive(Debug)]
+pub(crate) struct Foreign(Infallible);
+
+impl Foreign {
+    pub(crate) fn close(self) {
+        match self.0 {}
+    }
+}
+
+/// Never received here.
+#[derive(Debug)]
+pub(crate) struct Packet {
+    pub(crate) len: usize,
+    pub(crate) file: Option<ShmFile>,
+    pub(crate) descriptors: usize,
+    pub(crate) is_cut: bool,
+}
+
+impl Socket {
+    pub(crate) fn new() -> Result<Self, Errno> {
+        Err(UNSUPPORTED)
+    }
+    pub(crate) fn adopt(_: i32) -> Result<Self, Errno> {
+        Err(UNSUPPORTED)
+    }
+    pub(crate) fn bind(&self, _: &str) -> Result<(), Errno> {
+        match self.0 {}
+    }
+    pub(crate) fn listen(&self) -> Result<(), Errno> {
+        match self.0 {}
+    }
+    pub(crate) fn connect(&self, _: &str) -> Result<(), Errno> {
+        match self.0 {}
+    }
+    pub(crate) fn accept(&self) -> Result<Self, Errno> {
+        match self.0 {}
+    }
+    pub(crate) fn send(&self, _: &[u8]) -> Result<(), Errno> {
+        match self.0 {}
+    }
+    pub(crate) fn send_with(&self, _: &[u8], _: &ShmFile) -> Result<(), Errno> {
+        match self.0 {}
+    }
+    pub(crate) fn receive(&self, _: &mut [u8]) -> Result<usize, Errno> {
+        match self.0 {}
+    }
+    pub(crate) fn receive_with(&self, _: &mut [u8]) -> Result<(usize, Option<Foreign>), Errno> {
+        match self.0 {}
+    }
+    pub(crate) fn receive_file(&self, _: &mut [u8]) -> Result<Packet, Errno> {
+        match self.0 {}
+    }
+    pub(crate) fn refuse_descriptors(&self) -> bool {
+        match self.0 {}
+    }
+    pub(crate) fn peer(&self) -> Result<PeerProcess, Errno> {
+        match self.0 {}
+    }
+    pub(crate) fn peer_groups(&self) -> Vec<u32> {
+        match self.0 {}
+    }
+    pub(crate) fn shut_down(&self) {
+        match self.0 {}
+    }
+    pub(crate) fn has_ended(&self) -> bool {
+        match self.0 {}
+    }
+    pub(crate) fn wait(&self, _: Option<&WakeFd>, _: u64) -> Result<bool, Errno> {
+        match self.0 {}
+    }
+    pub(crate) fn wait_for_any(_: &[&Self], _: u64) -> Result<bool, Errno> {
+        Err(UNSUPPORTED)
+    }
+    pub(crate) fn close(self) {
+        match self.0 {}
+    }
+}
+
+/// Never made here.
+#[derive(Debug)]
+pub(crate) struct WakeFd(Infallible);
+
+impl WakeFd {
+    pub(crate) fn new() -> Result<Self, Errno> {
+        Err(UNSUPPORTED)
+    }
+    pub(crate) fn ring(&self) {
+        match self.0 {}
+    }
+    pub(crate) fn silence(&self) {
+        match self.0 {}
+    }
+}
+
+/// Never made here.
+#[derive(Debug)]
+pub(crate) struct Epoll(Infallible);
+
+impl Epoll {
+    pub(crate) fn new() -> Result<Self, Errno> {
+        Err(UNSUPPORTED)
+    }
+    pub(crate) fn add(&self, _: &Socket, _: u64) -> Result<(), Errno> {
+        match self.0 {}
+    }
+    pub(crate) fn add_listener(&self, _: &Socket, _: u64) -> Result<(), Errno> {
+        match self.0 {}
+    }
+    pub(crate) fn add_wake(&self, _: &WakeFd, _: u64) -> Result<(), Errno> {
+        match self.0 {}
+    }
+    pub(crate) fn remove(&self, _: &Socket) {
+        match self.0 {}
+    }
+    pub(crate) fn wait(&self, _: u64, _: impl FnMut(Readiness)) -> Result<(), Errno> {
+        match self.0 {}
+    }
+}
+
+/// Never made here.
+#[derive(Debug)]
+pub(crate) struct Folder(Infallible);
+
+impl Folder {
+    pub(crate) fn open(_: &str) -> Result<Self, Errno> {
+        Err(UNSUPPORTED)
+    }
+    pub(crate) fn make(_: &str, _: u32) -> Result<(), Errno> {
+        Err(UNSUPPORTED)
+    }
+    pub(crate) fn path(&self) -> &str {
+        match self.0 {}
+    }
+    pub(crate) fn stat(&self) -> Result<FolderStat, Errno> {
+        match self.0 {}
+    }
+    pub(crate) fn set_group(&self, _: u32) -> Result<(), Errno> {
+        match self.0 {}
+    }
+    pub(crate) fn address(&self, _: &str) -> String {
+        match self.0 {}
+    }
+    pub(crate) fn sockets(&self) -> Result<Vec<SocketEntry>, Errno> {
+        match self.0 {}
+    }
+    pub(crate) fn is_local(&self) -> bool {
+        match self.0 {}
+    }
+    pub(crate) fn set_mode(&self, _: &str, _: u32) -> Result<(), Errno> {
+        match self.0 {}
+    }
+    pub(crate) fn rename(&self, _: &str, _: &str) -> Result<(), Errno> {
+        match self.0 {}
+    }
+    pub(crate) fn unlink(&self, _: &str) -> Result<(), Errno> {
+        match self.0 {}
+    }
+}
+
+/// Never made here.
+#[derive(Debug)]
+pub(crate) struct FolderWatch(Infallible);
+
+impl FolderWatch {
+    pub(crate) fn of<'p>(_: impl IntoIterator<Item = &'p str>) -> Result<Self, Errno> {
+        Err(UNSUPPORTED)
+    }
+    pub(crate) fn wait(&self, _: u64) -> Result<bool, Errno> {
+        match self.0 {}
+    }
+}
+
+pub(crate) fn random() -> Result<u64, Errno> {
+    Err(UNSUPPORTED)
+}
+
+pub(crate) fn free_memory() -> Option<u64> {
+    None
+}
+
+pub(crate) fn overflow_uid() -> u32 {
+    u32::MAX
 }
 
 /// Never made here.

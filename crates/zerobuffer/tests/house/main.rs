@@ -53,6 +53,7 @@ const CIRCLES: &[(&str, &[&str], &str)] = &[
             "sys/linux/lockfile.rs",
             "sys/linux/process.rs",
             "sys/linux/shm.rs",
+            "sys/linux/wake_fd.rs",
             "sys/linux/watch.rs",
         ],
         "a fork must know everything that its child may not inherit",

@@ -51,7 +51,27 @@ impl Descriptor {
     pub(super) fn open(open: impl FnOnce() -> Result<i32, Errno>) -> Result<Self, Errno> {
         install_handlers()?;
         let _gate = ForkLock::enter();
-        let fd = above_standard_streams(open()?)?;
+        Self::enter(open()?)
+    }
+
+    /// As [`Descriptor::open`], for a call that makes any number of descriptors, which it adds to the list.
+    pub(super) fn open_all<T>(
+        open: impl FnOnce(&mut Vec<i32>) -> Result<T, Errno>,
+    ) -> Result<(T, Vec<Self>), Errno> {
+        install_handlers()?;
+        let (value, entered) = {
+            let _gate = ForkLock::enter();
+            let mut fds = Vec::new();
+            let value = open(&mut fds)?;
+            (value, fds.into_iter().map(Self::enter).collect::<Vec<_>>())
+        };
+        // Outside of the gate, through which those that are dropped go.
+        Ok((value, entered.into_iter().collect::<Result<_, _>>()?))
+    }
+
+    /// Inside of the gate: takes a descriptor over and enters it in the list.
+    fn enter(fd: i32) -> Result<Self, Errno> {
+        let fd = above_standard_streams(fd)?;
         match entries().find(|entry| entry.fd.load(Ordering::Relaxed) == UNUSED) {
             Some(entry) => entry.fd.store(fd, Ordering::Relaxed),
             None => {
@@ -73,22 +93,43 @@ impl Descriptor {
     pub(super) fn is_this_process(&self) -> bool {
         self.generation == generation()
     }
-}
 
-impl Drop for Descriptor {
-    fn drop(&mut self) {
-        if !self.is_this_process() {
-            return;
+    /// Closes it without holding up other threads that open, close or fork: for what a peer had a hand in,
+    /// whose end can take as long as the peer wishes. A child that is born meanwhile keeps its copy.
+    pub(super) fn close_apart(self) {
+        let this = std::mem::ManuallyDrop::new(self);
+        if this.is_this_process() {
+            {
+                let _gate = ForkLock::enter();
+                this.strike_off();
+            }
+            this.close();
         }
-        let _gate = ForkLock::enter();
+    }
+
+    fn strike_off(&self) {
         if let Some(entry) = entries().find(|entry| entry.fd.load(Ordering::Relaxed) == self.fd) {
             entry.fd.store(UNUSED, Ordering::Relaxed);
         }
+    }
+
+    /// Once, at the end of `self`.
+    fn close(&self) {
         // The descriptor is closed whatever the call returns, EINTR included.
         let _ = kernel::call("close", || {
             // SAFETY: `self` owns the descriptor, which nobody uses after drop.
             super::shm::check(unsafe { libc::close(self.fd) })
         });
+    }
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        if self.is_this_process() {
+            let _gate = ForkLock::enter();
+            self.strike_off();
+            self.close();
+        }
     }
 }
 

@@ -2,25 +2,37 @@
 #![allow(unsafe_code)]
 
 mod cancel;
+mod epoll;
+mod folder;
 mod fork;
 mod lockfile;
+mod memory;
 mod process;
+mod random;
 mod sem;
 mod shm;
 mod signals;
+mod socket;
+mod wake_fd;
 mod watch;
 
 pub(crate) use cancel::uncancelled;
+pub(crate) use epoll::Epoll;
+pub(crate) use folder::{Folder, FolderWatch};
 pub(crate) use fork::generation as fork_generation;
 pub(crate) use lockfile::{LockFile, make_directories, old_empty_files, stat_path, unlink_path};
+pub(crate) use memory::{free_memory, overflow_uid};
 pub(crate) use process::Process;
 #[cfg(feature = "failpoints")]
 pub(crate) use process::signal_self;
+pub(crate) use random::random;
 pub(crate) use sem::Semaphore;
 pub(crate) use shm::{
     Mapping, ShmFile, has_no_inodes, include_in_core_dumps, stat_object, unlink_object,
 };
 pub(crate) use signals::without_signals;
+pub(crate) use socket::{Foreign, Packet, Socket};
+pub(crate) use wake_fd::WakeFd;
 pub(crate) use watch::Subscription;
 
 use super::{Errno, kernel};

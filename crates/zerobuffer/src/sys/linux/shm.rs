@@ -25,6 +25,11 @@ const RESERVE_STEP: u64 = 1 << 20;
 /// Where a huge page begins, on the machines that this is written for.
 const HUGE_PAGE: usize = 2 << 20;
 
+/// Linux 6.3; not in every release of the libc crate.
+const MFD_NOEXEC_SEAL: libc::c_uint = 8;
+
+const SIZE_SEALS: libc::c_int = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+
 /// Linux 6.1; not in every release of the libc crate.
 const MADV_COLLAPSE: libc::c_int = 25;
 const COLLAPSE_TRIES: u32 = 5;
@@ -68,6 +73,56 @@ impl ShmFile {
         Ok(file)
     }
 
+    /// Creates an object that has no name and never gets one: it is handed over by its descriptor. `label`
+    /// is what /proc shows.
+    pub(crate) fn create_memory(label: &str) -> Result<Self, Errno> {
+        let label = c_name(label)?;
+        let file = Descriptor::open(|| {
+            let make = |flags| {
+                kernel::call("memfd_create", || {
+                    // SAFETY: `label` is NUL-terminated and outlives the call.
+                    let fd = unsafe { libc::memfd_create(label.as_ptr(), flags) };
+                    if fd < 0 { Err(last_errno()) } else { Ok(fd) }
+                })
+            };
+            let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+            match make(flags | MFD_NOEXEC_SEAL) {
+                // Before Linux 6.3 it is not known.
+                Err(Errno(libc::EINVAL)) => make(flags),
+                made => made,
+            }
+        })?;
+        Ok(Self { file })
+    }
+
+    /// An object that came over a socket.
+    pub(super) fn of(file: Descriptor) -> Self {
+        Self { file }
+    }
+
+    pub(super) fn fd(&self) -> i32 {
+        self.file.fd()
+    }
+
+    /// From now on nobody changes the object's length, or what is sealed.
+    pub(crate) fn seal_size(&self) -> Result<(), Errno> {
+        kernel::call("fcntl", || {
+            // SAFETY: `fd` is open for the life of `self`; the call takes integers.
+            check(unsafe { libc::fcntl(self.file.fd(), libc::F_ADD_SEALS, SIZE_SEALS) })
+        })
+    }
+
+    /// Whether [`ShmFile::seal_size`] holds, whoever has called it.
+    pub(crate) fn is_size_sealed(&self) -> bool {
+        let seals = kernel::call("fcntl", || {
+            // SAFETY: as above.
+            let seals = unsafe { libc::fcntl(self.file.fd(), libc::F_GET_SEALS) };
+            if seals < 0 { Err(last_errno()) } else { Ok(seals) }
+        });
+        // What is no memfd has no seals: EINVAL.
+        seals.is_ok_and(|seals| seals & SIZE_SEALS == SIZE_SEALS)
+    }
+
     /// Gives a hidden object its name; fails with EEXIST if the name is taken.
     pub(crate) fn publish(&self, name: &str) -> Result<(), Errno> {
         link_descriptor(&self.file, &format!("/dev/shm{name}"))
@@ -94,6 +149,17 @@ impl ShmFile {
     /// Makes the object `size` bytes long with every page reserved, so that a full /dev/shm is an
     /// error here and never a SIGBUS later. ECANCELED once it is not `wanted` any more.
     pub(crate) fn reserve(&self, size: u64, wanted: Wanted<'_>) -> Result<(), Errno> {
+        self.check_room(size)?;
+        let mut done = 0;
+        while done < size {
+            check_wanted(wanted)?;
+            done = self.reserve_step(done, size)?;
+        }
+        Ok(())
+    }
+
+    /// Whether an object of `size` bytes can be reserved, as far as that can be told before.
+    pub(crate) fn check_room(&self, size: u64) -> Result<(), Errno> {
         // Checked first: reaching the limit is a signal that ends the process.
         if size > file_size_limit() {
             return Err(Errno(libc::EFBIG));
@@ -102,21 +168,22 @@ impl ShmFile {
         if self.free_bytes()?.is_some_and(|free| size > free) {
             return Err(Errno(libc::ENOSPC));
         }
-        let mut done = 0;
-        while done < size {
-            check_wanted(wanted)?;
-            let step = RESERVE_STEP.min(size - done);
-            kernel::call_again("posix_fallocate", || {
-                let (start, len) = (done as libc::off_t, step as libc::off_t);
-                // SAFETY: `fd` is open for the life of `self`.
-                match unsafe { libc::posix_fallocate(self.file.fd(), start, len) } {
-                    0 => Ok(()),
-                    errno => Err(Errno(errno)),
-                }
-            })?;
-            done += step;
-        }
         Ok(())
+    }
+
+    /// Reserves one piece more of an object that is to have `size` bytes, of which `done` are reserved; how
+    /// many are then.
+    pub(crate) fn reserve_step(&self, done: u64, size: u64) -> Result<u64, Errno> {
+        let step = RESERVE_STEP.min(size.saturating_sub(done));
+        kernel::call_again("posix_fallocate", || {
+            let (start, len) = (done as libc::off_t, step as libc::off_t);
+            // SAFETY: `fd` is open for the life of `self`.
+            match unsafe { libc::posix_fallocate(self.file.fd(), start, len) } {
+                0 => Ok(()),
+                errno => Err(Errno(errno)),
+            }
+        })?;
+        Ok(done + step)
     }
 
     /// How much can still be reserved where the object lies; `None` if there is no limit.
@@ -272,11 +339,17 @@ impl Mapping {
         Ok(())
     }
 
+    /// Gives the memory behind the mapping back to the system, for everybody who has it mapped: its bytes
+    /// are zero from then on. For the time when the protocol gives nobody any of them.
+    pub(crate) fn punch(&self) -> Result<(), Errno> {
+        self.advise(&(0..self.len), libc::MADV_REMOVE)
+    }
+
     fn advise(&self, piece: &Range<usize>, advice: libc::c_int) -> Result<(), Errno> {
         debug_assert!(piece.end <= self.len, "a piece of this mapping");
         kernel::call_again("madvise", || {
-            // SAFETY: the pieces that `make` and `fault_in` ask for lie inside of this mapping, and no
-            // advice in use changes a byte of it.
+            // SAFETY: the pieces that are asked for lie inside of this mapping. Only `punch` changes
+            // bytes, which is what any process that shares them can do at any time.
             check(unsafe {
                 let start = self.base.as_ptr().add(piece.start);
                 libc::madvise(start.cast(), piece.len(), advice)

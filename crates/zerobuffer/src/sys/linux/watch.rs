@@ -5,11 +5,10 @@
 //! the kernel has no pidfds, no descriptor or no thread is available) nothing is reported, and the periodic
 //! checks find the death.
 
-use super::fork::Descriptor;
 use super::process::PidFd;
 use super::signals::BlockedSignals;
-use super::{fork, is_this_thread, kernel, last_errno, uncancelled};
-use crate::sys::Errno;
+use super::wake_fd::WakeFd;
+use super::{fork, is_this_thread};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -150,7 +149,7 @@ fn watch(wake_fd: &Arc<WakeFd>) {
 /// Sleeps until the descriptor is rung or processes end; returns which ended.
 fn await_ends(wake_fd: &WakeFd, watched: &[(u64, Arc<PidFd>)]) -> Vec<u64> {
     let descriptors =
-        std::iter::once(wake_fd.file.fd()).chain(watched.iter().map(|(_, pidfd)| pidfd.fd()));
+        std::iter::once(wake_fd.fd()).chain(watched.iter().map(|(_, pidfd)| pidfd.fd()));
     let mut polls: Vec<libc::pollfd> =
         descriptors.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
     // SAFETY: `polls` are so many valid pollfds, and their descriptors are open: they are held here.
@@ -163,37 +162,6 @@ fn await_ends(wake_fd: &WakeFd, watched: &[(u64, Arc<PidFd>)]) -> Vec<u64> {
     wake_fd.silence();
     let ended = polls[1..].iter().zip(watched).filter(|(poll, _)| poll.revents != 0);
     ended.map(|(_, (id, _))| *id).collect()
-}
-
-/// Wakes the thread: an eventfd.
-#[derive(Debug)]
-struct WakeFd {
-    file: Descriptor,
-}
-
-impl WakeFd {
-    fn new() -> Result<Self, Errno> {
-        let file = Descriptor::open(|| {
-            kernel::call("eventfd", || {
-                // SAFETY: eventfd takes two integers and touches no memory of ours.
-                let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-                if fd < 0 { Err(last_errno()) } else { Ok(fd) }
-            })
-        })?;
-        Ok(Self { file })
-    }
-
-    fn ring(&self) {
-        let one = 1_u64.to_ne_bytes();
-        // SAFETY: eight bytes that can be read. It fails only if the descriptor is readable already.
-        uncancelled(|| unsafe { libc::write(self.file.fd(), one.as_ptr().cast(), one.len()) });
-    }
-
-    fn silence(&self) {
-        let mut rings = [0_u8; 8];
-        // SAFETY: eight bytes that can be written. It fails only if the descriptor is not readable.
-        unsafe { libc::read(self.file.fd(), rings.as_mut_ptr().cast(), rings.len()) };
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,44 @@
+//! Wakes a thread of this process that polls: an eventfd.
+
+use super::fork::Descriptor;
+use super::{kernel, last_errno, uncancelled};
+use crate::sys::Errno;
+
+/// Readable from the first ring until it is silenced.
+#[derive(Debug)]
+pub(crate) struct WakeFd {
+    file: Descriptor,
+}
+
+impl WakeFd {
+    pub(crate) fn new() -> Result<Self, Errno> {
+        let file = Descriptor::open(|| {
+            kernel::call("eventfd", || {
+                // SAFETY: eventfd takes two integers and touches no memory of ours.
+                let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+                if fd < 0 { Err(last_errno()) } else { Ok(fd) }
+            })
+        })?;
+        Ok(Self { file })
+    }
+
+    pub(crate) fn ring(&self) {
+        let one = 1_u64.to_ne_bytes();
+        // SAFETY: eight bytes that can be read. It fails only if the bell rings already.
+        uncancelled(|| unsafe { libc::write(self.file.fd(), one.as_ptr().cast(), one.len()) });
+    }
+
+    pub(crate) fn silence(&self) {
+        let mut rings = [0_u8; 8];
+        // SAFETY: eight bytes that can be written. It fails only if the bell is silent.
+        unsafe { libc::read(self.file.fd(), rings.as_mut_ptr().cast(), rings.len()) };
+    }
+
+    pub(super) fn fd(&self) -> i32 {
+        self.file.fd()
+    }
+
+    pub(super) fn poll(&self) -> libc::pollfd {
+        libc::pollfd { fd: self.file.fd(), events: libc::POLLIN, revents: 0 }
+    }
+}
