@@ -251,11 +251,13 @@ impl From<BufferConfig> for ServerConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum ChannelKind {
-    /// Whatever there is; an in-place channel first.
+    /// Whatever there is: a service first, then an in-place channel.
     #[default]
     Any,
-    /// Protocol version 2: the response lies where the request was.
+    /// Protocol version 2: the response lies where the request was. A service or a channel.
     InPlace,
+    /// A [`Service`](crate::Service), which serves any number of clients, and no channel.
+    Service,
     /// Protocol version 1: requests and responses have a buffer each. Existing v1 programs speak no other
     /// one.
     TwoBuffers,
@@ -305,6 +307,12 @@ pub struct ClientConfig {
     pub(crate) response_buffer: BufferConfig,
     pub(crate) mode: u32,
     pub(crate) liveness: Liveness,
+    pub(crate) ring: usize,
+    pub(crate) label: String,
+    /// A channel, and no service.
+    pub(crate) without_services: bool,
+    /// Where services are.
+    pub(crate) place: Place,
 }
 
 impl Default for ClientConfig {
@@ -321,6 +329,10 @@ impl Default for ClientConfig {
             response_buffer: BufferConfig::new(4096, 32 << 20),
             mode: 0o600,
             liveness: Liveness::default(),
+            ring: 0,
+            label: program(),
+            without_services: false,
+            place: Place::default(),
         }
     }
 }
@@ -370,6 +382,7 @@ impl ClientConfig {
     /// The user id that must own the channel's objects. Default: this process's effective user.
     pub fn owner(mut self, uid: u32) -> Self {
         self.owner = Some(uid);
+        self.place.owner = Some(uid);
         self
     }
 
@@ -412,4 +425,68 @@ impl ClientConfig {
         self.liveness = liveness;
         self
     }
+
+    /// Services: bytes of the ring. Default 0: what the server gives its clients. On a channel the server
+    /// alone decides.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use zerobuffer::{Client, ClientConfig, Service, ServiceConfig};
+    ///
+    /// let name = format!("doc-ring-{}", std::process::id());
+    /// let _service = Service::create(&name, ServiceConfig::new())?;
+    /// let config = ClientConfig::new().ring(1 << 20);
+    /// let client = Client::connect_with(&name, Duration::from_secs(5), config)?;
+    /// assert_eq!(client.max_request_size(), (1 << 20) - 64);
+    /// # Ok::<(), zerobuffer::Error>(())
+    /// ```
+    pub fn ring(mut self, bytes: usize) -> Self {
+        self.ring = bytes;
+        self
+    }
+
+    /// Services: what the server calls this client, in its own words, of at most 192 bytes. Default: the
+    /// program's name.
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = label.into();
+        self
+    }
+
+    /// Services: the runtime directory in which their sockets are. Default: `$ZEROBUFFER_DIR`; otherwise every
+    /// place in which this user's services, or root's, may be.
+    pub fn directory(mut self, path: impl Into<String>) -> Self {
+        self.place.directory = Some(path.into());
+        self
+    }
+
+    /// The name without what forces a kind of server, and the configuration with it.
+    pub(crate) fn of_name(mut self, name: &str) -> (&str, Self) {
+        // A version 1 name may begin like this.
+        match name.split_once(':').filter(|_| self.channel != ChannelKind::TwoBuffers) {
+            Some(("service", name)) => (name, self.channel(ChannelKind::Service)),
+            Some(("channel", name)) => {
+                self.without_services = true;
+                (name, self)
+            }
+            _ => (name, self),
+        }
+    }
+}
+
+/// The name that this program was started by.
+fn program() -> String {
+    let first = std::env::args_os().next().unwrap_or_default();
+    let name = std::path::Path::new(&first).file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+/// A directory that the caller names, and whose it may be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The runtime directory; `None` for the usual ones.
+    pub(crate) directory: Option<String>,
+    /// The user it may belong to, besides the own one and root.
+    pub(crate) owner: Option<u32>,
+    /// The group that may reach the sockets.
+    pub(crate) group: Option<u32>,
 }

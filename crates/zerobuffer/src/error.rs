@@ -47,6 +47,8 @@ pub struct LostRequest {
 pub enum Medium {
     /// A duplex channel, of one segment or of two buffers: a server and a client.
     Channel,
+    /// A service: any number of servers, and any number of clients.
+    Service,
     /// A one-way buffer of version 1: a reader, who makes it, and a writer.
     Buffer,
 }
@@ -55,7 +57,7 @@ impl Medium {
     /// The side that makes it.
     fn owner(self) -> &'static str {
         match self {
-            Self::Channel => "server",
+            Self::Channel | Self::Service => "server",
             Self::Buffer => "reader",
         }
     }
@@ -63,7 +65,7 @@ impl Medium {
     /// The side that attaches to it.
     fn guest(self) -> &'static str {
         match self {
-            Self::Channel => "client",
+            Self::Channel | Self::Service => "client",
             Self::Buffer => "writer",
         }
     }
@@ -73,6 +75,7 @@ impl fmt::Display for Medium {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Channel => "channel",
+            Self::Service => "service",
             Self::Buffer => "buffer",
         })
     }
@@ -319,6 +322,11 @@ impl Error {
             Self::PeerDied { request } | Self::PeerClosed { request } => *request,
             _ => None,
         }
+    }
+
+    /// Whether a client that has not found a server, or no place there, may find one later.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self.kind(), ErrorKind::NotRunning | ErrorKind::Busy | ErrorKind::NoSpace)
     }
 
     /// The error that holds the facts: this one, or for an [`Explained`](Self::Explained) one the error that

@@ -213,7 +213,7 @@ pub use handler::HandlerOutcome;
 #[cfg(not(loom))]
 pub use name::{ChannelName, MAX_NAME_LEN};
 #[cfg(not(loom))]
-pub use server::{Frame, OwnedRequest, Request, Server};
+pub use server::{ClientIdentity, Frame, OwnedRequest, Request, Server, Service, ServiceConfig};
 #[cfg(not(loom))]
 pub use sys::Pages;
 pub use wait::WaitStrategy;

@@ -1,26 +1,24 @@
 //! The client's end of one connection, shared by all of its handles.
 
-use super::lifeline::Connected;
+use super::lifeline;
 use super::number::Number;
 use super::seal::Sealed;
 use crate::atomics::{AtomicBool, AtomicU64, Ordering};
-use crate::config::ClientConfig;
-use crate::error::{Error, LostRequest, RequestState, Result, shortened};
+use crate::config::{ChannelKind, ClientConfig};
+use crate::error::{Error, ErrorKind, LostRequest, RequestState, Result, shortened};
 use crate::failpoint::failpoint;
-use crate::link::named::DeathWatch;
-use crate::link::named::Role;
-use crate::link::named::Segment;
-use crate::link::named::attach;
-use crate::link::segment::Block;
+use crate::link::segment::{Block, Segment};
+use crate::link::socket::{self, Connected};
+use crate::link::{Awaited, ToServer, named};
 use crate::name::ChannelName;
 use crate::v2::layout::{Demand, REQUEST, RESPONSE, oieb};
 use crate::v2::ring::{Claim, ClaimStep, ClientRing, Held, Look, Violation};
-use crate::wait::{Deadline, Peer, Unready, WaitContext, Waiter, post_if_empty, wake};
+use crate::wait::{Deadline, Peer, Unready, WaitContext, Waiter, wake};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-/// Between two checks of the server's lock while something is outstanding.
-const SLICE: Duration = Duration::from_millis(10);
+/// Between two tries to find a server.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// What a check of a request found.
 pub(super) type Looked = std::result::Result<Look, Violation>;
@@ -65,6 +63,7 @@ impl Drop for Attached {
 #[derive(Debug)]
 pub(super) struct ClientChannel {
     pub(super) segment: Segment,
+    link: ToServer,
     ring: ClientRing,
     pub(super) server_metadata: Vec<u8>,
     /// The numbers that previous connections of the client have used.
@@ -84,37 +83,99 @@ pub(super) struct ClientChannel {
     room_waits: AtomicU64,
     space: Waiter,
     responses: Waiter,
-    death_watch: DeathWatch,
     /// For the thread that tells of the server's death.
     me: Weak<Self>,
 }
 
 impl ClientChannel {
+    /// Attaches to a server of `name`: one of a service's if there is one, otherwise a channel's.
+    ///
+    /// # Errors
+    /// As [`named::attach`] and [`socket::connect`]; what the service's servers say counts for more.
     pub(super) fn attach(
         name: &ChannelName,
         config: &ClientConfig,
         deadline: &Deadline,
         is_cancelled: &dyn Fn() -> bool,
     ) -> Result<Attached> {
-        let in_table = config.max_in_flight;
-        if in_table == 0 || in_table > 1 << 20 {
-            return Err(Error::BadConfig {
-                what: "max_in_flight",
-                asked: in_table as u64,
-                allowed: "1 to 1048576",
-            });
+        check_table(config)?;
+        if config.channel == ChannelKind::Service {
+            return Self::attach_to_service(name, config, deadline, is_cancelled);
         }
-        let segment = attach(name, config, deadline, is_cancelled)?;
+        if config.without_services {
+            return Self::attach_to_channel(name, config, deadline, is_cancelled);
+        }
+        loop {
+            let at_once = Deadline::after(Duration::ZERO);
+            let refused = match Self::attach_to_service(name, config, &at_once, is_cancelled) {
+                Ok(attached) => return Ok(attached),
+                Err(Error::Closed) => return Err(Error::Closed),
+                Err(error) => error,
+            };
+            let named = Self::attach_to_channel(name, config, &at_once, is_cancelled);
+            let absent = match named {
+                Err(error) if matches!(error.kind(), ErrorKind::NotRunning | ErrorKind::Busy) => {
+                    error
+                }
+                attached => return attached,
+            };
+            let no_service = matches!(refused, Error::NotRunning { .. });
+            let is_final = matches!(
+                refused.kind(),
+                ErrorKind::Incompatible | ErrorKind::TooLarge | ErrorKind::PermissionDenied
+            );
+            if deadline.left().is_zero() || is_final {
+                return Err(if no_service { absent } else { refused });
+            }
+            crate::sys::sleep(PAUSE.min(deadline.left()));
+        }
+    }
+
+    fn attach_to_channel(
+        name: &ChannelName,
+        config: &ClientConfig,
+        deadline: &Deadline,
+        is_cancelled: &dyn Fn() -> bool,
+    ) -> Result<Attached> {
+        let named = named::attach(name, config, deadline, is_cancelled)?;
         failpoint!("attach.before_post");
         // So that the server watches this client from now on, and not from its first request.
-        wake(&segment.semaphores.request_ready);
+        wake(&named.semaphores.request_ready);
+        Self::over(named.views(), ToServer::named(named), config)
+    }
+
+    fn attach_to_service(
+        name: &ChannelName,
+        config: &ClientConfig,
+        deadline: &Deadline,
+        is_cancelled: &dyn Fn() -> bool,
+    ) -> Result<Attached> {
+        let Connected { segment, sleepers } = socket::connect(
+            &socket::Wanted {
+                service: name,
+                place: &config.place,
+                ring: config.ring as u64,
+                label: &config.label,
+                metadata: &config.metadata,
+                pages: config.pages,
+                is_cancelled,
+            },
+            deadline,
+        )?;
+        Self::over(segment, ToServer::over_socket(sleepers, config.wait), config)
+    }
+
+    /// A client on a segment that is its own.
+    fn over(segment: Segment, link: ToServer, config: &ClientConfig) -> Result<Attached> {
+        let in_table = config.max_in_flight;
         let server_metadata = segment.read_metadata(Block::Response)?;
         let slots = (segment.geometry.payload_size / 64).min(in_table as u64) as usize;
         let words = (segment.control.clone(), segment.payload_words());
         let ring = ClientRing::new(words.0, words.1, &segment.geometry, slots);
-        crate::trace::event!(channel = %name, "attached");
+        crate::trace::event!(channel = %segment.name, "attached");
         Ok(Attached(Arc::new_cyclic(|me| Self {
             segment,
+            link,
             ring,
             server_metadata,
             counted_before: AtomicU64::new(0),
@@ -127,7 +188,6 @@ impl ClientChannel {
             room_waits: AtomicU64::new(0),
             space: Waiter::new(config.wait),
             responses: Waiter::new(config.wait),
-            death_watch: DeathWatch::default(),
             me: Weak::clone(me),
         })))
     }
@@ -255,7 +315,6 @@ impl ClientChannel {
             return Err(end_error(self.peer(), None));
         }
         let _waits = RoomWait::begin(self);
-        let semaphore = &self.segment.semaphores.space_available;
         let mut shortage = (0, 0);
         let step = || match self.ring.try_claim(demand) {
             Ok(ClaimStep::Ready(claim)) => Some(Ok(claim)),
@@ -265,12 +324,12 @@ impl ClientChannel {
             }
             Ok(ClaimStep::Marker) => {
                 failpoint!("claim.drained");
-                wake(&self.segment.semaphores.request_ready);
+                self.link.wake_server();
                 None
             }
             Err(error) => Some(Err(error)),
         };
-        let waited = self.space.wait(semaphore, deadline, self, step);
+        let waited = self.link.wait(Awaited::Room, &self.space, deadline, self, step);
         waited.unwrap_or_else(|unready| {
             let (needed, free) = shortage;
             Err(match unready {
@@ -290,7 +349,7 @@ impl ClientChannel {
         match self.ring.try_claim(demand) {
             Ok(ClaimStep::Ready(claim)) => Ok(Some(claim)),
             Ok(ClaimStep::Marker) => {
-                wake(&self.segment.semaphores.request_ready);
+                self.link.wake_server();
                 Ok(None)
             }
             // A buffer that its owner had acquired before it shared the client.
@@ -318,7 +377,7 @@ impl ClientChannel {
     fn publish(&self, claim: Claim, len: u64) -> u64 {
         let sequence = self.ring.commit(claim, len);
         failpoint!("commit.before_post");
-        wake(&self.segment.semaphores.request_ready);
+        self.link.wake_server();
         sequence
     }
 
@@ -504,7 +563,7 @@ impl ClientChannel {
         let cancelled = self.ring.cancel(sequence);
         if self.ring.is_concurrent() {
             // Who waits for it has seen neither a response nor an end meanwhile.
-            wake(&self.segment.semaphores.response_ready);
+            self.link.wake_own(Awaited::Response);
         }
         cancelled
     }
@@ -526,7 +585,7 @@ impl ClientChannel {
 
     /// Makes the thread that waits for responses check for them.
     pub(super) fn wake_receivers(&self) {
-        wake(&self.segment.semaphores.response_ready);
+        self.link.wake_own(Awaited::Response);
     }
 
     /// Waits for the oldest answer that is there.
@@ -572,7 +631,7 @@ impl ClientChannel {
         watch: &impl WaitContext,
         cond: impl FnMut() -> Option<T>,
     ) -> std::result::Result<T, Unready> {
-        waiter.wait(&self.segment.semaphores.response_ready, deadline, watch, cond)
+        self.link.wait(Awaited::Response, waiter, deadline, watch, cond)
     }
 
     /// This connection's own way to wait for responses.
@@ -606,17 +665,16 @@ impl ClientChannel {
         }
         self.ring.release(held);
         failpoint!("release.before_post");
-        // Its only waiter, a server that stops, checks again every slice.
-        post_if_empty(&self.segment.semaphores.response_consumed);
+        self.link.tell_of_release();
         if concurrent {
             // The ring has released the response by a read-modify-write, which pairs with that of a thread
             // that says that it waits: either it finds this room, or it is seen to wait.
             if self.room_waits.load(Ordering::Relaxed) > 0 {
-                wake(&self.segment.semaphores.space_available);
+                self.link.wake_own(Awaited::Room);
             }
             if self.is_room_wanted() {
                 self.room_wanted.store(false, Ordering::Relaxed);
-                wake(&self.segment.semaphores.response_ready);
+                self.link.wake_own(Awaited::Response);
             }
         }
     }
@@ -675,22 +733,32 @@ impl ClientChannel {
 
     /// Whether the server still has its lock.
     pub(super) fn look_at_lock(&self) -> Peer {
-        match Role::Server.is_held(&self.segment.memory) {
-            Ok(false) => match self.peer() {
-                // It has released the lock without closing.
+        match self.link.has_server() {
+            false => match self.peer_by_pids() {
+                // It has ended without closing.
                 Peer::Alive => self.ended(Peer::Died),
                 peer => peer,
             },
-            // A lock that cannot be examined says nothing about its holder.
-            Ok(true) | Err(_) => self.peer(),
+            true => self.peer_by_pids(),
+        }
+    }
+
+    /// How the server fares by what it has written.
+    fn peer_by_pids(&self) -> Peer {
+        let pids = [REQUEST + oieb::READER_PID, RESPONSE + oieb::WRITER_PID];
+        match self.ended.load(Ordering::Relaxed) {
+            CLOSED | LEFT => Peer::Closed,
+            DIED => Peer::Died,
+            _ if pids.into_iter().any(|pid| self.segment.load(pid) == 0) => {
+                self.ended(Peer::Closed)
+            }
+            _ => Peer::Alive,
         }
     }
 
     /// Another thread reports that the server's process has died: every waiting thread checks.
     fn hear_of_death(&self) {
-        self.death_watch.tell();
-        wake(&self.segment.semaphores.response_ready);
-        wake(&self.segment.semaphores.space_available);
+        self.link.hear_of_end();
     }
 
     fn ended(&self, peer: Peer) -> Peer {
@@ -711,8 +779,8 @@ impl ClientChannel {
     /// with it. The segment is not touched.
     fn end_as(&self, end: u64) {
         self.ended.fetch_max(end, Ordering::Relaxed);
-        wake(&self.segment.semaphores.response_ready);
-        wake(&self.segment.semaphores.space_available);
+        self.link.wake_own(Awaited::Response);
+        self.link.wake_own(Awaited::Room);
     }
 
     /// Whether this end was closed.
@@ -745,16 +813,15 @@ impl ClientChannel {
                 return;
             }
         }
-        self.death_watch.end();
+        self.link.stop_watching();
         self.ring.cancel_all();
         failpoint!("close.cancelled");
         self.segment.store(RESPONSE + oieb::READER_PID, 0);
         failpoint!("close.one_pid");
         self.segment.store(REQUEST + oieb::WRITER_PID, 0);
         failpoint!("close.before_post");
-        wake(&self.segment.semaphores.request_ready);
-        failpoint!("close.before_unlock");
-        self.segment.resign();
+        self.link.wake_server();
+        self.link.let_go();
         crate::trace::event!(channel = %self.segment.name, "detached");
     }
 }
@@ -779,17 +846,9 @@ impl Drop for RoomWait<'_> {
 impl WaitContext for ClientChannel {
     #[inline]
     fn peer(&self) -> Peer {
-        match self.ended.load(Ordering::Relaxed) {
-            CLOSED | LEFT => Peer::Closed,
-            DIED => Peer::Died,
-            _ if [REQUEST + oieb::READER_PID, RESPONSE + oieb::WRITER_PID]
-                .into_iter()
-                .any(|pid| self.segment.load(pid) == 0) =>
-            {
-                self.ended(Peer::Closed)
-            }
-            _ if self.death_watch.was_told() => self.look_at_lock(),
-            _ => Peer::Alive,
+        match self.peer_by_pids() {
+            Peer::Alive if self.link.is_end_told() => self.look_at_lock(),
+            peer => peer,
         }
     }
 
@@ -797,12 +856,12 @@ impl WaitContext for ClientChannel {
         // Who has waited for a slice may wait for long.
         let me = Weak::clone(&self.me);
         let tell = move || me.upgrade().iter().for_each(|channel| channel.hear_of_death());
-        self.death_watch.ask(self.segment.load(REQUEST + oieb::READER_PID), tell);
+        self.link.watch_server(self.segment.load(REQUEST + oieb::READER_PID), tell);
         self.look_at_lock()
     }
 
     fn slice(&self) -> Duration {
-        SLICE
+        self.link.slice()
     }
 
     fn stopped(&self) -> bool {
@@ -811,10 +870,22 @@ impl WaitContext for ClientChannel {
 }
 
 /// For a client of one thread, which may be at work in the ring: it closes the segment itself.
-impl Connected for ClientChannel {
+impl lifeline::Connected for ClientChannel {
     fn end(&self) {
         self.end_as(CLOSED_HERE);
     }
+}
+
+fn check_table(config: &ClientConfig) -> Result<()> {
+    let in_table = config.max_in_flight;
+    if in_table == 0 || in_table > 1 << 20 {
+        return Err(Error::BadConfig {
+            what: "max_in_flight",
+            asked: in_table as u64,
+            allowed: "1 to 1048576",
+        });
+    }
+    Ok(())
 }
 
 pub(super) fn timed_out(waited: Duration) -> Error {

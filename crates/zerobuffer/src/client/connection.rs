@@ -4,7 +4,7 @@ use super::channel::{Attached, ClientChannel};
 use super::lifeline::{Connected, Lifeline};
 use super::number::Number;
 use crate::config::{ChannelKind, ClientConfig};
-use crate::error::{Error, LostRequest, Result};
+use crate::error::{LostRequest, Result};
 use crate::name::ChannelName;
 use crate::v1;
 use crate::wait::{Deadline, Peer, WaitContext};
@@ -64,7 +64,7 @@ impl Connection {
         let wanted = || false;
         match config.channel {
             ChannelKind::Any => find_any(name, config, deadline),
-            ChannelKind::InPlace => {
+            ChannelKind::InPlace | ChannelKind::Service => {
                 let name = ChannelName::new(name)?;
                 ClientChannel::attach(&name, config, deadline, &wanted).map(Self::InPlace)
             }
@@ -266,7 +266,7 @@ fn find_any(name: &str, config: &ClientConfig, deadline: &Deadline) -> Result<Co
         let now = Deadline::after(Duration::ZERO);
         let error = match ClientChannel::attach(&in_place, config, &now, &wanted) {
             Ok(channel) => return Ok(Connection::InPlace(channel)),
-            Err(error @ (Error::NotRunning { .. } | Error::Busy { .. })) => error,
+            Err(error) if error.may_pass() => error,
             Err(error) => return Err(error),
         };
         // A name that is too long for two buffers has none.

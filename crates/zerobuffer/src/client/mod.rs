@@ -139,8 +139,9 @@ pub struct Client {
 debug_line!(Client, "Client", |client| name: client.name());
 
 impl Client {
-    /// Attaches to the server of `name`, of whatever kind, waiting for it until `timeout` has passed; zero tries
-    /// once. An in-place channel comes first if there are both; [`ClientConfig::channel`] asks for one kind. A
+    /// Attaches to a server of `name`, of whatever kind, waiting for it until `timeout` has passed; zero tries
+    /// once. A [`Service`](crate::Service) comes first, then an in-place channel, if there are several;
+    /// [`ClientConfig::channel`] asks for one kind, and so do the names `service:NAME` and `channel:NAME`. A
     /// server of two buffers needs up to 100 ms to notice a client, so a shorter timeout may not do there.
     ///
     /// # Errors
@@ -158,6 +159,7 @@ impl Client {
     /// block; [`Error::BadConfig`]. Over two buffers also [`Error::MetadataAlreadyWritten`], and
     /// [`Error::NoSpace`] for the response buffer.
     pub fn connect_with(name: &str, timeout: Duration, config: ClientConfig) -> Result<Self> {
+        let (name, config) = config.of_name(name);
         let connection = Connection::find(name, &config, &Deadline::after(timeout))?;
         let life = connection.lifeline();
         Ok(Self { connection, config, unreported: Vec::new(), life, not_sync: PhantomData })

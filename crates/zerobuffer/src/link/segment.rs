@@ -21,8 +21,8 @@ pub(crate) enum Block {
     Response,
 }
 
-/// A mapped segment.
-#[derive(Debug)]
+/// A mapped segment, or rather views of it: clones share the memory.
+#[derive(Debug, Clone)]
 pub(crate) struct Segment {
     pub(crate) name: ChannelName,
     pub(crate) geometry: Geometry,
@@ -96,6 +96,11 @@ impl Segment {
             (RESPONSE + oieb::SIZE_AND_VERSION, SIZE_AND_VERSION),
             (REQUEST + oieb::SIZE_AND_VERSION, SIZE_AND_VERSION),
         ]
+    }
+
+    /// Whether a client has said that it is there, and not that it is closed.
+    pub(crate) fn has_client_pid(&self) -> bool {
+        self.load(REQUEST + oieb::WRITER_PID) != 0
     }
 
     /// Writes the metadata of the side that owns `block`, which is this one; called once, before the other side may look.

@@ -115,7 +115,7 @@ impl Acceptor {
             channel.segment.check_process()?;
             let poisoned = channel.poisoned.load(Ordering::Relaxed);
             let watch = Stoppable { channel, shared: &self.shared };
-            let semaphore = &channel.segment.semaphores.request_ready;
+            let semaphore = channel.requests();
             let taken = self.waiter.wait(semaphore, deadline, &watch, || {
                 if poisoned {
                     return None;
@@ -125,7 +125,7 @@ impl Acceptor {
             match taken {
                 Ok(Ok(Take::Request(taken))) => return Ok(taken),
                 Ok(Ok(_)) => {
-                    wake(&channel.segment.semaphores.space_available);
+                    wake(channel.space());
                     // A client can publish what needs no work for ever; the deadline holds all the same.
                     skipped = skipped.wrapping_add(1);
                     if skipped.is_multiple_of(64) && deadline.left().is_zero() {

@@ -1,6 +1,7 @@
 //! What a server holds in its hands: a frame to edit, a request to answer.
 
-use super::channel::ServerChannel;
+use super::connection::Connection;
+use super::identity::ClientIdentity;
 use crate::debug::debug_line;
 use crate::error::{Error, Result, shortened};
 use crate::handler::catch;
@@ -23,18 +24,18 @@ pub(super) mod status {
 /// The segment that a frame lies in: borrowed from the server, or kept alive by the frame.
 #[derive(Debug)]
 enum Home<'s> {
-    Borrowed(&'s Arc<ServerChannel>),
-    Kept(Arc<ServerChannel>),
+    Borrowed(&'s Arc<Connection>),
+    Kept(Arc<Connection>),
 }
 
 impl Deref for Home<'_> {
-    type Target = Arc<ServerChannel>;
+    type Target = Arc<Connection>;
 
     #[inline]
-    fn deref(&self) -> &Arc<ServerChannel> {
+    fn deref(&self) -> &Arc<Connection> {
         match self {
-            Self::Borrowed(channel) => channel,
-            Self::Kept(channel) => channel,
+            Self::Borrowed(connection) => connection,
+            Self::Kept(connection) => connection,
         }
     }
 }
@@ -52,8 +53,8 @@ debug_line!(Frame<'_>, "Frame", |frame| sequence: frame.sequence(), len: frame.l
 
 impl<'s> Frame<'s> {
     #[inline]
-    pub(super) fn new(channel: &'s Arc<ServerChannel>, taken: Taken) -> Self {
-        Self { len: taken.len, home: Home::Borrowed(channel), taken, answered: false }
+    pub(super) fn new(connection: &'s Arc<Connection>, taken: Taken) -> Self {
+        Self { len: taken.len, home: Home::Borrowed(connection), taken, answered: false }
     }
 
     /// The same frame, free of the borrow; to be moved out of a guard that is forgotten right after.
@@ -141,6 +142,11 @@ impl<'s> Frame<'s> {
     /// The metadata of the client that sent it; empty if it has none.
     pub fn metadata(&self) -> &[u8] {
         self.home.client_metadata()
+    }
+
+    /// Who sent it; `None` on a channel, whose one client needs no telling from others.
+    pub fn client(&self) -> Option<&ClientIdentity> {
+        self.home.client()
     }
 
     /// Whether the response has become useless: the client has cancelled the request or its call's
@@ -240,8 +246,8 @@ debug_line!(OwnedRequest, "OwnedRequest", |request|
 );
 
 impl OwnedRequest {
-    pub(super) fn new(channel: &Arc<ServerChannel>, taken: Taken) -> Self {
-        Self { frame: Frame::new(channel, taken).transfer() }
+    pub(super) fn new(connection: &Arc<Connection>, taken: Taken) -> Self {
+        Self { frame: Frame::new(connection, taken).transfer() }
     }
 }
 

@@ -2,11 +2,16 @@
 
 mod acceptor;
 mod channel;
+mod connection;
 mod guards;
+mod identity;
+mod service;
 mod tasks;
 mod worker;
 
 pub use guards::{Frame, OwnedRequest, Request};
+pub use identity::ClientIdentity;
+pub use service::{Service, ServiceConfig};
 
 use crate::closer::{Close, Closer};
 use crate::config::ServerConfig;
@@ -20,7 +25,7 @@ use crate::tenure::Away;
 use crate::v2::ring::Taken;
 use crate::wait::Deadline;
 use acceptor::{Acceptor, Shared};
-use channel::ServerChannel;
+use connection::Connection;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -273,7 +278,7 @@ impl Server {
     /// Starts a thread that does each of `works` with the requests.
     fn start_works<W>(&mut self, works: Vec<W>) -> Result<()>
     where
-        W: FnMut(&Arc<ServerChannel>, Taken, &Away) + Send + 'static,
+        W: FnMut(&Arc<Connection>, Taken, &Away) + Send + 'static,
     {
         self.background.start(works.len(), |ready_threads, acceptor| {
             worker::start(ready_threads, acceptor, works)
@@ -362,7 +367,7 @@ impl Server {
             None => acceptor.next(&Deadline::after(timeout))?,
         };
         let channel = acceptor.channel().ok_or_else(no_pull)?;
-        Ok(Request::new(Frame::new(channel, taken)))
+        Ok(Request::new(Frame::new(&channel.connection, taken)))
     }
 
     /// Stops cleanly: takes nothing more, lets running handlers finish, tells the client, lets it

@@ -1,6 +1,6 @@
 //! Async handlers: each request is a task of the caller's executor.
 
-use super::channel::ServerChannel;
+use super::connection::Connection;
 use super::guards::{OwnedRequest, guarded};
 use crate::atomics::{Ordering, fence};
 use crate::tenure::Away;
@@ -20,14 +20,14 @@ pub(super) fn spawner<S, R, H, F>(
     is_stopping: impl Fn() -> bool + Send + 'static,
     mut spawn: S,
     mut handler: H,
-) -> impl FnMut(&Arc<ServerChannel>, Taken, &Away) + Send + 'static
+) -> impl FnMut(&Arc<Connection>, Taken, &Away) + Send + 'static
 where
     S: FnMut(Task) -> R + Send + 'static,
     H: FnMut(OwnedRequest) -> F + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    move |channel, taken, away| {
-        let request = OwnedRequest::new(channel, taken);
+    move |connection, taken, away| {
+        let request = OwnedRequest::new(connection, taken);
         let place = Place::take(&places);
         // An executor that panics has dropped the task, and with it the request.
         guarded(|| drop(spawn(Box::pin(task(handler(request), place)))));

@@ -1,7 +1,7 @@
 //! The background threads.
 
 use super::acceptor::Acceptor;
-use super::channel::ServerChannel;
+use super::connection::Connection;
 use super::guards::{Frame, status};
 use crate::handler::{Failure, HandlerOutcome, run};
 use crate::ready_threads::{ReadyThreads, Workers, goes_on};
@@ -15,7 +15,7 @@ use std::time::Duration;
 /// its work begins; the work itself says when it has come back.
 pub(super) fn start<W>(ready_threads: ReadyThreads, acceptor: Acceptor, works: Vec<W>) -> Workers
 where
-    W: FnMut(&Arc<ServerChannel>, Taken, &Away) + Send + 'static,
+    W: FnMut(&Arc<Connection>, Taken, &Away) + Send + 'static,
 {
     let is_alone = works.len() == 1;
     let mut works = works.into_iter();
@@ -32,32 +32,32 @@ where
 /// The work of a handler that runs on the thread that takes its requests.
 pub(super) fn handling<H, O>(
     mut handler: H,
-) -> impl FnMut(&Arc<ServerChannel>, Taken, &Away) + Send + 'static
+) -> impl FnMut(&Arc<Connection>, Taken, &Away) + Send + 'static
 where
     H: FnMut(&mut Frame<'_>) -> O + Send + 'static,
     O: HandlerOutcome,
 {
     #[inline(always)]
-    move |channel, taken, away| handle(channel, taken, away, &mut handler)
+    move |connection, taken, away| handle(connection, taken, away, &mut handler)
 }
 
 /// One thread that takes and handles, without locks.
 fn serve_alone(
     mut acceptor: Acceptor,
     away: &Away,
-    mut work: impl FnMut(&Arc<ServerChannel>, Taken, &Away),
+    mut work: impl FnMut(&Arc<Connection>, Taken, &Away),
 ) {
     loop {
         if let (Some(taken), Some(channel)) = (acceptor.next_at_once(), acceptor.channel()) {
             away.go();
-            work(channel, taken, away);
+            work(&channel.connection, taken, away);
             continue;
         }
         let taken = acceptor.next(&Deadline::after(Duration::MAX));
         match (taken, acceptor.channel()) {
             (Ok(taken), Some(channel)) => {
                 away.go();
-                work(channel, taken, away);
+                work(&channel.connection, taken, away);
             }
             (Ok(_), None) => {}
             (Err(error), _) => {
@@ -74,7 +74,7 @@ fn serve_alone(
 fn serve_in_turn(
     acceptor: &Mutex<Acceptor>,
     away: &Away,
-    mut work: impl FnMut(&Arc<ServerChannel>, Taken, &Away),
+    mut work: impl FnMut(&Arc<Connection>, Taken, &Away),
 ) {
     loop {
         let mut turn = acceptor.lock().unwrap_or_else(PoisonError::into_inner);
@@ -84,10 +84,10 @@ fn serve_in_turn(
         };
         match (taken, turn.channel()) {
             (Ok(taken), Some(channel)) => {
-                let channel = Arc::clone(channel);
+                let connection = Arc::clone(&channel.connection);
                 away.go();
                 drop(turn);
-                work(&channel, taken, away);
+                work(&connection, taken, away);
             }
             (Ok(_), None) => {}
             (Err(error), _) => {
@@ -101,12 +101,12 @@ fn serve_in_turn(
 
 #[inline(always)]
 fn handle<O: HandlerOutcome>(
-    channel: &Arc<ServerChannel>,
+    connection: &Arc<Connection>,
     taken: Taken,
     away: &Away,
     handler: &mut impl FnMut(&mut Frame<'_>) -> O,
 ) {
-    let mut frame = Frame::new(channel, taken);
+    let mut frame = Frame::new(connection, taken);
     let outcome = run(|| handler(&mut frame));
     // The fence that must follow is that of the response's WAKE.
     away.come_back();

@@ -14,6 +14,7 @@ pub(crate) use modelled::Words;
 #[cfg(not(loom))]
 mod mapped {
     use super::AtomicU64;
+    use crate::atomics::AtomicU32;
     use crate::memory::SharedMemoryView;
 
     /// A part of a segment as a sequence of aligned 64-bit words.
@@ -53,6 +54,19 @@ mod mapped {
             // mapped for as long as `self` lives; base and offset are multiples of 8, so they are
             // aligned; and in this process the bytes of words are only accessed through atomics:
             // slices (`v2::frame`) cover the data of a slot and the metadata, never a header or OIEB.
+            unsafe { &*self.view.as_ptr().add(offset).cast() }
+        }
+
+        /// The half word at byte `offset`, in a part of the segment that holds only such.
+        ///
+        /// # Panics
+        /// If it is not aligned or not inside, as [`Words::array`].
+        #[inline]
+        pub(crate) fn half(&self, offset: usize) -> &AtomicU32 {
+            let inside = self.view.len().checked_sub(4).is_some_and(|last| offset <= last);
+            assert!(inside && offset.is_multiple_of(4), "half word outside of the segment");
+            // SAFETY: as in `array`; the doorbell page is accessed through this function alone, so no
+            // byte is part of atomics of two sizes.
             unsafe { &*self.view.as_ptr().add(offset).cast() }
         }
     }

@@ -21,6 +21,8 @@
 //! ARM may do 4 before 3, because glibc takes the token with acquire ordering only. The loom models in
 //! `models.rs` check it, and with each fence removed, as a control, they fail.
 
+pub(crate) mod bell;
+
 use crate::atomics::{AtomicU32, AtomicU64, Ordering, fence, load_fence, spin_hint};
 use crate::failpoint::failpoint;
 use crate::sys::{self, Semaphore, Waited};
@@ -132,6 +134,31 @@ pub(crate) trait WaitContext {
     }
     /// A token was taken: any other thread that may be waiting for it should check.
     fn woken(&self) {}
+}
+
+/// What a side sleeps on until the other one wakes it.
+pub(crate) trait Sleep {
+    /// From now on the peer wakes this thread. `None`: it always does. Otherwise the state is to be checked
+    /// once more before [`Sleep::sleep`], which gets what this returns, or [`Sleep::abandon`].
+    fn prepare(&self) -> Option<u64>;
+    /// The state was there: there is no sleep after [`Sleep::prepare`].
+    fn abandon(&self);
+    /// Sleeps until it is woken, or until `deadline_ns` of the monotonic clock at the most.
+    fn sleep(&self, prepared: Option<u64>, deadline_ns: u64) -> Waited;
+}
+
+impl Sleep for Semaphore {
+    #[inline]
+    fn prepare(&self) -> Option<u64> {
+        None
+    }
+
+    fn abandon(&self) {}
+
+    #[inline]
+    fn sleep(&self, _prepared: Option<u64>, deadline_ns: u64) -> Waited {
+        self.wait_until(deadline_ns)
+    }
 }
 
 /// Checks between two readings of the clock.
@@ -250,7 +277,7 @@ impl Waiter {
     #[inline]
     pub(crate) fn wait<T>(
         &self,
-        semaphore: &Semaphore,
+        semaphore: &impl Sleep,
         deadline: &Deadline,
         watch: &impl WaitContext,
         mut cond: impl FnMut() -> Option<T>,
@@ -268,7 +295,7 @@ impl Waiter {
     #[cold]
     fn wait_slowly<T>(
         &self,
-        semaphore: &Semaphore,
+        semaphore: &impl Sleep,
         deadline: &Deadline,
         watch: &impl WaitContext,
         mut cond: impl FnMut() -> Option<T>,
@@ -323,7 +350,15 @@ impl Waiter {
             }
             (parked, spin_until) = (true, now);
             failpoint!("wait.before_sleep");
-            if semaphore.wait_until(deadline.min(probe_at)) == Waited::Token {
+            let prepared = semaphore.prepare();
+            if prepared.is_some()
+                && let Some(value) = cond()
+            {
+                semaphore.abandon();
+                self.learn(true);
+                return Ok(value);
+            }
+            if semaphore.sleep(prepared, deadline.min(probe_at)) == Waited::Token {
                 // See the top of this file: glibc took the token with acquire ordering only.
                 fence(Ordering::SeqCst);
                 failpoint!("wait.token_taken");

@@ -84,6 +84,11 @@ impl Segment {
         Ok(Self { mapped, memory, semaphores, role })
     }
 
+    /// The segment without its names.
+    pub(crate) fn views(&self) -> mapped::Segment {
+        self.mapped.clone()
+    }
+
     /// Whether no client has left a trace (section 9.3.1 "Fresh").
     pub(crate) fn is_fresh(&self) -> bool {
         is_fresh(&self.control, &self.geometry)

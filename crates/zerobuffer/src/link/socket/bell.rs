@@ -1,0 +1,186 @@
+//! One end of a connection: rings the peer, hears it, and notices its end (docs/protocol-service.md,
+//! section 5 "Waking").
+
+use super::segment::Flags;
+use crate::atomics::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+use crate::sys::{Foreign, Socket};
+use crate::v2::ring::Violation;
+use crate::wait::bell;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// Bells that are received in a row.
+const MAX_BELLS: u32 = 16;
+/// Tries to ring while the kernel has no memory, a millisecond apart.
+const MAX_TRIES: u32 = 1000;
+
+/// Which end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Server,
+    Client,
+}
+
+/// The socket of a connection and the two flags in its segment.
+#[derive(Debug)]
+pub(crate) struct Bell {
+    socket: Socket,
+    flags: Flags,
+    side: Side,
+    /// The kernel keeps descriptors out that the peer attaches to its bells.
+    refuses_descriptors: bool,
+    /// The other end is closed, or cannot be reached.
+    has_ended: AtomicBool,
+    /// Bells that may still come. Kept here: the flag is the peer's to write, too.
+    expected: AtomicU64,
+    /// What the peer has sent against the rules, to be closed where that holds up nobody.
+    foreign: Mutex<Vec<Foreign>>,
+}
+
+impl Bell {
+    /// `is_armed`: the side's flag was raised when the segment was made.
+    pub(crate) fn new(socket: Socket, flags: Flags, side: Side, refuses_descriptors: bool) -> Self {
+        let expected = AtomicU64::new(u64::from(side == Side::Server));
+        let has_ended = AtomicBool::new(false);
+        let foreign = Mutex::default();
+        Self { socket, flags, side, refuses_descriptors, has_ended, expected, foreign }
+    }
+
+    fn own_flag(&self) -> &AtomicU32 {
+        match self.side {
+            Side::Server => self.flags.server_sleeps(),
+            Side::Client => self.flags.client_sleeps(),
+        }
+    }
+
+    fn peers_flag(&self) -> &AtomicU32 {
+        match self.side {
+            Side::Server => self.flags.client_sleeps(),
+            Side::Client => self.flags.server_sleeps(),
+        }
+    }
+
+    pub(crate) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// WAKE: the peer checks the state that was published before this call.
+    #[inline(always)]
+    pub(crate) fn wake_peer(&self) {
+        bell::wake_sleeper(self.peers_flag(), || self.ring());
+    }
+
+    #[cold]
+    fn ring(&self) {
+        for _ in 0..MAX_TRIES {
+            match self.socket.send(&[1]) {
+                // A full socket holds bells enough.
+                Ok(()) => return,
+                Err(errno) if errno.is_not_yet() => return,
+                Err(errno) if errno.is_shortage() => crate::sys::sleep(Duration::from_millis(1)),
+                Err(_) => break,
+            }
+        }
+        self.end();
+    }
+
+    /// Receives the bells that are there. The end of the connection is remembered.
+    ///
+    /// # Errors
+    /// `Violation` for more bells than this side was armed for, a message that is no bell, or a
+    /// descriptor.
+    pub(crate) fn hear(&self) -> Result<(), Violation> {
+        for _ in 0..MAX_BELLS {
+            let mut byte = [0; 1];
+            let heard = match self.refuses_descriptors {
+                true => self.socket.receive(&mut byte).map(|len| (len, None)),
+                false => self.socket.receive_with(&mut byte),
+            };
+            match heard {
+                Ok((_, Some(foreign))) => {
+                    self.foreign.lock().unwrap_or_else(PoisonError::into_inner).push(foreign);
+                    return violation("descriptors of a bell", 1, 0);
+                }
+                Ok((0, None)) => {
+                    self.end();
+                    break;
+                }
+                Ok((1, None)) => self.count_bell()?,
+                Ok((len, None)) => return violation("length of a bell", len as u64, 1),
+                Err(errno) if errno.is_not_yet() || errno.is_shortage() => break,
+                Err(_) => {
+                    self.end();
+                    break;
+                }
+            }
+        }
+        // What the ringer has stored before is checked after this. The kernel's own locks order it as
+        // well, but no manual promises that.
+        fence(Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn count_bell(&self) -> Result<(), Violation> {
+        let less = |expected: u64| expected.checked_sub(1);
+        let (relaxed, expected) = (Ordering::Relaxed, &self.expected);
+        match expected.fetch_update(relaxed, relaxed, less) {
+            Ok(_) => Ok(()),
+            Err(_) => violation("bells received", 1, 0),
+        }
+    }
+
+    /// The first half of SLEEP: the peer rings from now on. Then the state is to be checked once more.
+    pub(crate) fn arm(&self) {
+        // Counted first: a bell may come at once.
+        self.expected.fetch_add(1, Ordering::Relaxed);
+        if !bell::arm(self.own_flag()) {
+            // It was armed before, and was counted then.
+            self.expected.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes back what [`Bell::arm`] said, if the peer has not rung for it.
+    pub(crate) fn disarm(&self) {
+        if bell::disarm(self.own_flag()) {
+            let less = |expected: u64| Some(expected.saturating_sub(1));
+            let _ = self.expected.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        }
+    }
+
+    /// Whether the other end was found closed or shut down.
+    #[inline]
+    pub(crate) fn has_ended(&self) -> bool {
+        // Acquire: pairs with the Release in `end`; what was seen of the peer before is seen here.
+        self.has_ended.load(Ordering::Acquire)
+    }
+
+    /// The same, asking the system.
+    pub(crate) fn probe(&self) -> bool {
+        if !self.has_ended() && self.socket.has_ended() {
+            self.end();
+        }
+        self.has_ended()
+    }
+
+    fn end(&self) {
+        // Release: pairs with the Acquire in `has_ended`.
+        self.has_ended.store(true, Ordering::Release);
+    }
+
+    /// Ends the connection, for both sides and for whoever inherited the socket.
+    pub(crate) fn shut_down(&self) {
+        self.socket.shut_down();
+        self.end();
+    }
+
+    /// Closes the socket and all that came over it, however long that takes.
+    pub(crate) fn close(self) {
+        let foreign = self.foreign.into_inner().unwrap_or_else(PoisonError::into_inner);
+        foreign.into_iter().for_each(Foreign::close);
+        self.socket.close();
+    }
+}
+
+fn violation<T>(field: &'static str, observed: u64, allowed: u64) -> Result<T, Violation> {
+    Err(Violation { field, observed, allowed })
+}

@@ -1,0 +1,306 @@
+//! The client's way to a worker (docs/protocol-service.md, section 2 "Where a service is" and 3
+//! "Handshake").
+
+use super::bell::{Bell, Side};
+use super::directory::Address;
+use super::handshake::{Ask, Buffer, EMPTY_BUFFER, Hello, Refusal, Reply};
+use super::segment;
+use super::sleepers::Sleepers;
+use crate::config::Place;
+use crate::error::{Error, Medium, Result};
+use crate::link::segment::Segment;
+use crate::name::ChannelName;
+use crate::sys::{self, Errno, FolderWatch, Packet, Pages, Socket};
+use crate::wait::Deadline;
+use std::time::Duration;
+
+/// A worker that has not replied after this long hangs; more for a large ring, which takes time to make.
+const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE_FOR_MIB: Duration = Duration::from_millis(4);
+/// The pauses between two rounds through all workers.
+const MIN_PAUSE: Duration = Duration::from_millis(1);
+const MAX_PAUSE: Duration = Duration::from_millis(20);
+/// How long a watch of the directories is trusted, and how long a caller's cancelling may go unnoticed.
+const WATCH: Duration = Duration::from_secs(1);
+const NOTICE: Duration = Duration::from_millis(50);
+
+/// What a client wants of a service.
+pub(crate) struct Wanted<'w> {
+    pub(crate) service: &'w ChannelName,
+    pub(crate) place: &'w Place,
+    /// Bytes of the ring; 0 leaves it to the worker.
+    pub(crate) ring: u64,
+    pub(crate) label: &'w str,
+    pub(crate) metadata: &'w [u8],
+    pub(crate) pages: Pages,
+    pub(crate) is_cancelled: &'w dyn Fn() -> bool,
+}
+
+/// A connection to a worker.
+#[derive(Debug)]
+pub(crate) struct Connected {
+    pub(crate) segment: Segment,
+    pub(crate) sleepers: Sleepers,
+}
+
+/// Why a worker does not serve this client.
+enum Refused {
+    /// It may serve it later, and another one may at once.
+    Retry(Error),
+    /// It never will; another one may.
+    Final(Error),
+}
+
+/// Attaches to one of the service's workers, trying until the deadline; at least once.
+///
+/// # Errors
+/// `Closed` if it was cancelled; otherwise what the workers said last, or `NotRunning` if there is none.
+pub(crate) fn connect(wanted: &Wanted<'_>, deadline: &Deadline) -> Result<Connected> {
+    let mut pause = MIN_PAUSE;
+    loop {
+        if (wanted.is_cancelled)() {
+            return Err(Error::Closed);
+        }
+        // Before it is read: what appears in between is told.
+        let watched = || wanted.place.watched(wanted.service);
+        let watch = match deadline.left().is_zero() {
+            true => None,
+            false => FolderWatch::of(watched().iter().map(String::as_str)).ok(),
+        };
+        let workers = wanted.place.find(wanted.service)?;
+        let none = workers.is_empty();
+        let error = match try_all(wanted, workers, deadline) {
+            Ok(connected) => return Ok(connected),
+            Err(Refused::Final(error)) => return Err(error),
+            Err(Refused::Retry(error)) => error,
+        };
+        let left = deadline.left();
+        if left.is_zero() {
+            return Err(error);
+        }
+        match watch {
+            Some(watch) if none => await_worker(watch, wanted, left),
+            _ => sys::sleep(pause.min(left)),
+        }
+        pause = (2 * pause).min(MAX_PAUSE);
+    }
+}
+
+/// Sleeps until a worker may have appeared.
+fn await_worker(watch: FolderWatch, wanted: &Wanted<'_>, left: Duration) {
+    let end = after(left.min(WATCH));
+    while !(wanted.is_cancelled)() && sys::monotonic_ns() < end {
+        if watch.wait(end.min(after(NOTICE))).unwrap_or(true) {
+            return;
+        }
+    }
+}
+
+fn after(time: Duration) -> u64 {
+    sys::monotonic_ns().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Asks the workers in turn, the one with fewer clients of two at random first.
+fn try_all(
+    wanted: &Wanted<'_>,
+    workers: Vec<Address>,
+    deadline: &Deadline,
+) -> std::result::Result<Connected, Refused> {
+    let not_running = |found| {
+        let (medium, name) = (Medium::Service, wanted.service.to_string());
+        Refused::Retry(Error::NotRunning { medium, name, found })
+    };
+    let mut refused = None;
+    let mut may_change = workers.is_empty();
+    for worker in in_order(wanted, workers) {
+        if (wanted.is_cancelled)() {
+            return Err(Refused::Final(Error::Closed));
+        }
+        match attach(wanted, &worker, deadline) {
+            Ok(connected) => return Ok(connected),
+            Err(Refused::Retry(error)) => {
+                may_change = true;
+                refused = Some(error);
+            }
+            // What one of them may still grant counts for more.
+            Err(Refused::Final(error)) => refused = refused.or(Some(error)),
+        }
+    }
+    Err(match refused {
+        None => not_running("no server has a socket there"),
+        Some(error) if may_change => Refused::Retry(error),
+        Some(error) => Refused::Final(error),
+    })
+}
+
+/// Two at random, the less loaded one first, and then the others.
+fn in_order(wanted: &Wanted<'_>, mut workers: Vec<Address>) -> Vec<Address> {
+    if workers.len() < 2 {
+        return workers;
+    }
+    for at in 0..workers.len() {
+        let random = sys::random().unwrap_or_default();
+        let other = at + (random % (workers.len() - at) as u64) as usize;
+        workers.swap(at, other);
+    }
+    let loads = loads(wanted, &workers[..2]);
+    if loads[1] < loads[0] {
+        workers.swap(0, 1);
+    }
+    workers
+}
+
+/// How many clients each of two workers has; one that does not say has most. Both are asked at once, since
+/// one that hangs costs its whole wait.
+fn loads(wanted: &Wanted<'_>, workers: &[Address]) -> [u32; 2] {
+    let mut loads = [u32::MAX; 2];
+    let mut asked: Vec<(usize, Socket)> = Vec::new();
+    for (at, worker) in workers.iter().enumerate() {
+        if let Ok(socket) = worker.connect()
+            && socket.send(&hello(wanted, Ask::Load).encode()).is_ok()
+        {
+            asked.push((at, socket));
+        }
+    }
+    let end = after(PATIENCE);
+    while !asked.is_empty() {
+        asked.retain(|(at, socket)| match receive(socket) {
+            Err(errno) if errno.is_not_yet() => true,
+            Ok((packet, buffer)) => {
+                let reply = Reply::decode(&buffer, packet.len);
+                if let Ok(Reply { refusal: None, attached, .. }) = reply {
+                    loads[*at] = attached;
+                }
+                false
+            }
+            Err(_) => false,
+        });
+        let sockets: Vec<&Socket> = asked.iter().map(|(_, socket)| socket).collect();
+        if sockets.is_empty() || sys::monotonic_ns() >= end {
+            break;
+        }
+        let _ = Socket::wait_for_any(&sockets, end);
+    }
+    loads
+}
+
+fn hello(wanted: &Wanted<'_>, ask: Ask) -> Hello {
+    let metadata = match wanted.metadata.len() as u64 {
+        0 => 0,
+        len => len + 8,
+    };
+    Hello { ask, ring: wanted.ring, metadata, flags: 0, label: wanted.label.to_owned() }
+}
+
+fn receive(socket: &Socket) -> std::result::Result<(Packet, Buffer), Errno> {
+    let mut buffer = EMPTY_BUFFER;
+    let packet = socket.receive_file(&mut buffer)?;
+    Ok((packet, buffer))
+}
+
+fn attach(
+    wanted: &Wanted<'_>,
+    worker: &Address,
+    deadline: &Deadline,
+) -> std::result::Result<Connected, Refused> {
+    let (medium, name) = (Medium::Service, wanted.service.to_string());
+    let absent = |found| Refused::Retry(Error::NotRunning { medium, name: name.clone(), found });
+    let failed = |errno: Errno| {
+        if errno.is_refusal() || errno.is_absence() {
+            absent(
+                "the socket of a server refuses; it has died, or a file system between does not \
+                    pass sockets on",
+            )
+        } else if errno.is_not_yet() {
+            absent("its server accepts no more connections at the moment")
+        } else if errno.is_end() {
+            absent("its server has ended the connection, or does not reply")
+        } else {
+            Refused::Final(errno.on("connect to service", &name))
+        }
+    };
+    let socket = worker.connect().map_err(failed)?;
+    judge(wanted, &socket)?;
+    let sent = socket.send(&hello(wanted, Ask::Attach).encode());
+    if let Err(errno) = sent
+        && !errno.is_end()
+    {
+        return Err(failed(errno));
+    }
+    // After an end that came while this was sent, a refusal may lie there.
+    let (packet, buffer) = await_reply(wanted, &socket, deadline).map_err(failed)?;
+    if packet.len == 0 {
+        return Err(absent("its server has ended the connection"));
+    }
+    let reply = Reply::decode(&buffer, packet.len).map_err(Refused::Final)?;
+    if let Some(refusal) = reply.refusal {
+        let error = reply.error(refusal, wanted.service.as_str(), wanted.ring);
+        return Err(match refusal {
+            Refusal::Full | Refusal::NoMemory | Refusal::Stopping => Refused::Retry(error),
+            Refusal::Incompatible | Refusal::TooLarge | Refusal::NotAllowed => {
+                Refused::Final(error)
+            }
+        });
+    }
+    enter(wanted, socket, packet, &reply).map_err(Refused::Final)
+}
+
+/// Whether the worker is one to be trusted with requests.
+fn judge(wanted: &Wanted<'_>, socket: &Socket) -> std::result::Result<(), Refused> {
+    let name = wanted.service.as_str();
+    let peer =
+        socket.peer().map_err(|errno| Refused::Final(errno.on("identify the server of", name)))?;
+    let trusted = [Some(0), Some(sys::effective_uid()), wanted.place.owner];
+    if trusted.contains(&Some(peer.uid)) && !(peer.uid != 0 && peer.uid == sys::overflow_uid()) {
+        return Ok(());
+    }
+    let reason = "its server runs as another user than this one, root, or the one expected";
+    let object = format!("service {name:?}");
+    Err(Refused::Final(Error::ForeignObject { object, uid: peer.uid, reason }))
+}
+
+/// The worker's message; as if it had ended if there is none within the time that one has for it.
+fn await_reply(
+    wanted: &Wanted<'_>,
+    socket: &Socket,
+    deadline: &Deadline,
+) -> std::result::Result<(Packet, Buffer), Errno> {
+    let mebibytes = u32::try_from(wanted.ring >> 20).unwrap_or(u32::MAX).max(32);
+    let patience = PATIENCE.saturating_add(PATIENCE_FOR_MIB.saturating_mul(mebibytes));
+    // Whoever asks with no time at all gets the reply of a worker that is there.
+    let end = after(patience.min(deadline.left().max(PATIENCE)));
+    loop {
+        match receive(socket) {
+            Err(errno) if errno.is_not_yet() => {}
+            received => return received,
+        }
+        if sys::monotonic_ns() >= end || (wanted.is_cancelled)() {
+            return Err(Errno::ENDED);
+        }
+        match socket.wait(None, end.min(after(NOTICE))) {
+            Err(errno) if !errno.is_interruption() => return Err(errno),
+            _ => {}
+        }
+    }
+}
+
+/// Makes a connection of what an accepting worker has sent.
+fn enter(wanted: &Wanted<'_>, socket: Socket, packet: Packet, reply: &Reply) -> Result<Connected> {
+    let Packet { file, descriptors, is_cut, .. } = packet;
+    let Some(file) = file else {
+        if descriptors == 0 && is_cut {
+            // Nothing that the worker did: this process has no descriptor left.
+            return Err(Errno::NO_DESCRIPTOR.on("receive the segment of", wanted.service.as_str()));
+        }
+        let (field, observed) = ("descriptors of the reply", descriptors as u64);
+        return Err(Error::ProtocolViolation { field, observed, allowed: 1 });
+    };
+    let wanted_still = || !(wanted.is_cancelled)();
+    let (segment, flags) =
+        segment::open(wanted.service, file, reply.size, wanted.pages, &wanted_still)?;
+    segment::announce_client(&segment, wanted.metadata)?;
+    crate::trace::event!(service = %wanted.service, number = reply.number, "attached");
+    let refuses_descriptors = socket.refuse_descriptors();
+    let bell = Bell::new(socket, flags, Side::Client, refuses_descriptors);
+    Ok(Connected { segment, sleepers: Sleepers::new(bell) })
+}

@@ -1,0 +1,118 @@
+//! What is left of a client's connection on the server: it ends on a thread of its own, since giving memory
+//! back and closing what a peer had a hand in can take long.
+
+use super::bell::Bell;
+use crate::atomics::{AtomicBool, AtomicU64, Ordering};
+use crate::error::Result;
+use crate::memory::SharedMemoryView;
+use crate::sys;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+
+/// The server's end of a connection. When the last request of it is dropped its parts go to the
+/// [`Undertaker`].
+#[derive(Debug)]
+pub(crate) struct Estate {
+    /// `None` only while this is dropped.
+    bell: Option<Arc<Bell>>,
+    memory: SharedMemoryView,
+    /// Bytes that the segment has taken of the service's.
+    size: u64,
+    /// The client has ended: nobody reads the segment any more, though somebody may have it mapped.
+    is_abandoned: AtomicBool,
+    heir: Sender<Remains>,
+    fork_generation: u32,
+}
+
+/// What [`Estate`] leaves.
+#[derive(Debug)]
+pub(crate) struct Remains {
+    bell: Option<Arc<Bell>>,
+    memory: SharedMemoryView,
+    size: u64,
+    is_abandoned: bool,
+}
+
+impl Estate {
+    pub(crate) fn new(
+        bell: Arc<Bell>,
+        memory: SharedMemoryView,
+        size: u64,
+        heir: Sender<Remains>,
+    ) -> Self {
+        let (bell, is_abandoned) = (Some(bell), AtomicBool::new(false));
+        Self { bell, memory, size, is_abandoned, heir, fork_generation: sys::fork_generation() }
+    }
+
+    /// WAKE, for the client.
+    #[inline(always)]
+    pub(crate) fn wake_client(&self) {
+        if let Some(bell) = &self.bell {
+            bell.wake_peer();
+        }
+    }
+
+    /// Whether the client has not ended, asking the system.
+    pub(crate) fn has_client(&self) -> bool {
+        self.bell.as_ref().is_some_and(|bell| !bell.probe())
+    }
+
+    /// The client has ended, so its memory goes back to the system, whoever keeps it mapped.
+    pub(crate) fn abandon(&self) {
+        // Release: pairs with the Acquire in `drop`.
+        self.is_abandoned.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for Estate {
+    fn drop(&mut self) {
+        if self.fork_generation != sys::fork_generation() {
+            // In a forked child nothing of it is here, and the thread is not either.
+            return;
+        }
+        let (bell, memory, size) = (self.bell.take(), self.memory.clone(), self.size);
+        // Acquire: pairs with the Release in `abandon`.
+        let is_abandoned = self.is_abandoned.load(Ordering::Acquire);
+        self.memory = SharedMemoryView::empty();
+        // Fails only after the end of the service, and then drops them here.
+        let _ = self.heir.send(Remains { bell, memory, size, is_abandoned });
+    }
+}
+
+/// The thread that ends connections.
+#[derive(Debug)]
+pub(crate) struct Undertaker {
+    heir: Sender<Remains>,
+    thread: JoinHandle<()>,
+}
+
+impl Undertaker {
+    /// `used` is what all segments have taken together, of which each end gives its part back.
+    pub(crate) fn start(used: &Arc<AtomicU64>) -> Result<Self> {
+        let (heir, remains) = channel::<Remains>();
+        let used = Arc::clone(used);
+        let thread = sys::spawn("zb-ends", move || {
+            for Remains { bell, memory, size, is_abandoned } in remains {
+                if is_abandoned {
+                    memory.punch();
+                }
+                drop(memory);
+                used.fetch_sub(size, Ordering::Relaxed);
+                if let Some(bell) = bell.and_then(Arc::into_inner) {
+                    bell.close();
+                }
+            }
+        })?;
+        Ok(Self { heir, thread })
+    }
+
+    pub(crate) fn heir(&self) -> Sender<Remains> {
+        self.heir.clone()
+    }
+
+    /// The thread ends once all estates have ended; it is not waited for beyond that.
+    pub(crate) fn dismiss(self) -> JoinHandle<()> {
+        self.thread
+    }
+}

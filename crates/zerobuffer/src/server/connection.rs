@@ -1,0 +1,102 @@
+//! One client's connection, as its requests know it: however the client came, and whoever took them.
+
+use super::identity::ClientIdentity;
+use crate::atomics::{AtomicBool, Ordering};
+use crate::error::Result;
+use crate::failpoint::failpoint;
+use crate::link::ToClient;
+use crate::link::segment::{Block, Segment};
+use crate::v2::ring::{ServerRing, Take, Taken};
+use std::sync::{Arc, OnceLock};
+
+/// The segment, the ring on it, and the way to the client. Requests that are being handled keep it, while
+/// the server may have gone on to another one.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) segment: Segment,
+    pub(super) ring: ServerRing,
+    pub(super) link: ToClient,
+    /// A copy of the client's metadata, made when its first request is taken.
+    client_metadata: OnceLock<Vec<u8>>,
+    /// The server is to stop.
+    is_stopping: AtomicBool,
+    /// Who the client is, as far as a socket tells.
+    client: Option<Arc<ClientIdentity>>,
+}
+
+impl Connection {
+    /// `is_concurrent`: several threads answer.
+    pub(super) fn new(segment: Segment, link: ToClient, is_concurrent: bool) -> Self {
+        let ring =
+            ServerRing::new(segment.control.clone(), segment.payload_words(), &segment.geometry);
+        if is_concurrent {
+            ring.set_concurrent();
+        }
+        let (client_metadata, is_stopping) = (OnceLock::new(), AtomicBool::new(false));
+        Self { segment, ring, link, client_metadata, is_stopping, client: None }
+    }
+
+    /// The same, of a client that is known.
+    pub(super) fn of_client(self, client: Arc<ClientIdentity>) -> Self {
+        Self { client: Some(client), ..self }
+    }
+
+    /// Who the client is.
+    pub(super) fn client(&self) -> Option<&ClientIdentity> {
+        self.client.as_deref()
+    }
+
+    /// Whether the client's metadata were copied.
+    #[inline]
+    pub(super) fn has_client_metadata(&self) -> bool {
+        self.client_metadata.get().is_some()
+    }
+
+    /// Takes what stands at the server's position; before the first time, the client's metadata, which
+    /// are complete before its first request. What is taken must be answered, so they come first.
+    ///
+    /// # Errors
+    /// `ProtocolViolation`, and nothing is taken.
+    pub(super) fn take(&self) -> Result<Take> {
+        if !self.has_client_metadata() {
+            if !self.ring.ready_check()() {
+                return Ok(Take::Nothing);
+            }
+            let metadata = self.segment.read_metadata(Block::Request)?;
+            self.client_metadata.get_or_init(|| metadata);
+        }
+        Ok(self.ring.take()?)
+    }
+
+    /// The client's metadata, once a request has been taken.
+    pub(super) fn client_metadata(&self) -> &[u8] {
+        self.client_metadata.get().map_or(&[], Vec::as_slice)
+    }
+
+    #[inline(always)]
+    pub(super) fn answer(&self, taken: &Taken, len: u64, status: u16) {
+        self.ring.answer(taken, len, status);
+        failpoint!("answer.before_post");
+        self.link.wake_receiver();
+    }
+
+    /// Asks handlers to come to an end.
+    pub(super) fn ask_to_stop(&self) {
+        // Release: pairs with the Acquire in `is_wanted`.
+        self.is_stopping.store(true, Ordering::Release);
+    }
+
+    /// Whether somebody still waits for the response to `taken`: its client lives and has not cancelled
+    /// it, and the server is not being stopped.
+    pub(super) fn is_wanted(&self, taken: &Taken) -> bool {
+        // Acquire: pairs with the Release in `ask_to_stop`.
+        !self.is_stopping.load(Ordering::Acquire)
+            && !self.ring.is_cancelled(taken)
+            && self.is_client_connected()
+    }
+
+    /// Whether a client is attached at this moment.
+    pub(super) fn is_client_connected(&self) -> bool {
+        self.segment.has_client_pid() && self.link.has_client()
+    }
+}

@@ -1,0 +1,111 @@
+//! One client of a service.
+
+use crate::atomics::{AtomicBool, Ordering};
+use crate::error::Result;
+use crate::link::socket::Bell;
+use crate::server::connection::Connection;
+use crate::server::identity::ClientIdentity;
+use crate::v2::layout::{REQUEST, RESPONSE, oieb};
+use crate::v2::ring::{Take, Taken};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Markers and cancelled requests that are passed in one turn: a client can publish them for ever.
+const MAX_SKIPPED: u32 = 64;
+
+/// A client with its place among the others.
+#[derive(Debug)]
+pub(super) struct Attached {
+    bell: Arc<Bell>,
+    pub(super) connection: Arc<Connection>,
+    identity: Arc<ClientIdentity>,
+    /// Held by the thread that takes, and to forbid it for ever.
+    is_over: Mutex<bool>,
+    /// It is not in the queue, and its bell brings it there.
+    is_armed: AtomicBool,
+}
+
+impl Attached {
+    /// A client whose bell was armed when its segment was made.
+    pub(super) fn new(
+        connection: Connection,
+        bell: Arc<Bell>,
+        identity: Arc<ClientIdentity>,
+    ) -> Self {
+        let (is_over, is_armed) = (Mutex::new(false), AtomicBool::new(true));
+        Self { bell, connection: Arc::new(connection), identity, is_over, is_armed }
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.identity.number()
+    }
+
+    pub(super) fn identity(&self) -> &ClientIdentity {
+        &self.identity
+    }
+
+    pub(super) fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    fn is_over(&self) -> MutexGuard<'_, bool> {
+        self.is_over.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes its next request, if there is one.
+    ///
+    /// # Errors
+    /// `ProtocolViolation`: its connection is to end.
+    pub(super) fn take(&self) -> Result<Option<Taken>> {
+        if !self.connection.ring.ready_check()() {
+            return Ok(None);
+        }
+        let is_over = self.is_over();
+        if *is_over || self.bell.has_ended() {
+            return Ok(None);
+        }
+        for _ in 0..MAX_SKIPPED {
+            match self.connection.take()? {
+                Take::Request(taken) => return Ok(Some(taken)),
+                Take::Nothing => break,
+                Take::Skipped => self.bell.wake_peer(),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Has the bell bring it to the queue; whether there is something to look at already.
+    pub(super) fn arm(&self) -> bool {
+        // AcqRel: whoever has taken an event for nothing, since this was in the queue, did so before, and
+        // what that event said is seen below.
+        self.is_armed.swap(true, Ordering::AcqRel);
+        if let Err(_violation) = self.bell.hear() {
+            crate::trace::event!(client = self.number(), field = _violation.field, "bad bell");
+            self.bell.shut_down();
+        }
+        self.bell.arm();
+        self.connection.ring.ready_check()() || self.bell.has_ended()
+    }
+
+    /// It goes into the queue. False: somebody else has put it there.
+    pub(super) fn leave_armed(&self) -> bool {
+        // AcqRel: pairs with `arm`.
+        self.is_armed.swap(false, Ordering::AcqRel)
+    }
+
+    /// The client has ended, or broke the protocol.
+    pub(super) fn end(&self) {
+        *self.is_over() = true;
+        self.connection.link.abandon();
+        self.bell.shut_down();
+    }
+
+    /// The service ends: nothing more is taken, and the client is told so before its socket ends.
+    pub(super) fn close(&self) {
+        *self.is_over() = true;
+        let segment = &self.connection.segment;
+        segment.store(REQUEST + oieb::READER_PID, 0);
+        segment.store(RESPONSE + oieb::WRITER_PID, 0);
+        self.bell.wake_peer();
+        self.bell.shut_down();
+    }
+}

@@ -1,0 +1,534 @@
+//! Lets clients in, on a thread of its own: nothing that a new client asks for, and no memory that is made
+//! for it, holds up those that are served.
+
+use super::attached::Attached;
+use super::config::ServiceConfig;
+use super::hub::Hub;
+use crate::atomics::{AtomicBool, AtomicU64, Ordering};
+use crate::error::Result;
+use crate::link::ToClient;
+use crate::link::socket::{
+    Ask, BadHello, Bell, EMPTY_BUFFER, Estate, Growing, Hello, Published, Refusal, Remains, Reply,
+    Side, geometry, segment_size,
+};
+use crate::name::ChannelName;
+use crate::server::connection::Connection;
+use crate::server::identity::ClientIdentity;
+use crate::sys::{self, Epoll, Errno, PeerProcess, Readiness, Socket, WakeFd};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+/// The numbers of what is no visitor.
+const WAKE: u64 = 0;
+const LISTENER: u64 = u64::MAX;
+
+/// How long a visitor may say nothing, and how many such there are at the most.
+const PATIENCE: Duration = Duration::from_secs(2);
+const MAX_SILENT: usize = 256;
+/// The same once the service stops: their hello is on its way.
+const LAST_PATIENCE: Duration = Duration::from_millis(100);
+/// Connections that are accepted in one turn.
+const MAX_ACCEPTS: u32 = 64;
+/// The pause where nothing can be accepted for want of descriptors or memory.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The pause between two looks at whether clients still find the socket.
+const NAME_CHECK: Duration = Duration::from_secs(5);
+
+/// What the door's thread and the service share.
+#[derive(Debug)]
+pub(super) struct Handle {
+    pub(super) wake: WakeFd,
+    pub(super) is_closing: AtomicBool,
+}
+
+/// A connection that is no client yet.
+#[derive(Debug)]
+struct Visitor {
+    socket: Socket,
+    peer: PeerProcess,
+    since_ns: u64,
+    /// What it has asked for, and its segment as far as that is made.
+    wish: Option<(Hello, Growing, u64)>,
+}
+
+/// See the top of this file.
+#[derive(Debug)]
+pub(super) struct Door {
+    name: ChannelName,
+    config: Arc<ServiceConfig>,
+    hub: Arc<Hub>,
+    handle: Arc<Handle>,
+    listener: Socket,
+    /// `None` with a listener that was given.
+    published: Option<Published>,
+    refuses_descriptors: bool,
+    epoll: Epoll,
+    visitors: BTreeMap<u64, Visitor>,
+    next_number: u64,
+    worker: u64,
+    max_bytes: u64,
+    used: Arc<AtomicU64>,
+    heir: Sender<Remains>,
+    /// A descriptor to give up, so that a client can be told that there are no more.
+    spare: Option<WakeFd>,
+    paused_until_ns: u64,
+    name_checked_ns: u64,
+}
+
+impl Door {
+    /// Makes the socket, under a name that clients find unless one was given.
+    pub(super) fn open(
+        name: ChannelName,
+        config: Arc<ServiceConfig>,
+        hub: Arc<Hub>,
+        used: Arc<AtomicU64>,
+        heir: Sender<Remains>,
+    ) -> Result<Self> {
+        let failed = |errno: Errno| errno.on("make the socket of service", name.as_str());
+        let wake = WakeFd::new().map_err(failed)?;
+        let epoll = Epoll::new().map_err(failed)?;
+        epoll.add_wake(&wake, WAKE).map_err(failed)?;
+        let worker = sys::random().map_err(failed)?;
+        let max_bytes = config.bytes_in_all();
+        let (published, listener) = match config.listener {
+            Some(fd) => {
+                let adopted = Socket::adopt(fd);
+                (
+                    None,
+                    adopted
+                        .map_err(|errno| errno.on("use the given listener of", name.as_str()))?,
+                )
+            }
+            None => {
+                let (published, listener) = Published::new(&config.place, &name)?;
+                (Some(published), listener)
+            }
+        };
+        let watched = epoll.add_listener(&listener, LISTENER);
+        if let Err(errno) = watched {
+            published.iter().for_each(Published::remove);
+            return Err(failed(errno));
+        }
+        Ok(Self {
+            refuses_descriptors: listener.refuse_descriptors(),
+            handle: Arc::new(Handle { wake, is_closing: AtomicBool::new(false) }),
+            spare: WakeFd::new().ok(),
+            visitors: BTreeMap::new(),
+            next_number: 1,
+            paused_until_ns: 0,
+            name_checked_ns: sys::monotonic_ns(),
+            name,
+            config,
+            hub,
+            listener,
+            published,
+            epoll,
+            worker,
+            max_bytes,
+            used,
+            heir,
+        })
+    }
+
+    pub(super) fn handle(&self) -> Arc<Handle> {
+        Arc::clone(&self.handle)
+    }
+
+    /// Removes the socket's name, if it is this service's to remove.
+    pub(super) fn unpublish(&self) {
+        self.published.iter().for_each(Published::remove);
+    }
+
+    /// Serves at the door until the service closes it.
+    pub(super) fn run(mut self) {
+        while !self.handle.is_closing.load(Ordering::Acquire) {
+            self.turn(self.next_event());
+            self.check_name();
+        }
+        self.unpublish();
+        self.say_goodbye();
+    }
+
+    /// When there is something to do whatever happens.
+    fn next_event(&self) -> u64 {
+        if self.visitors.values().any(|visitor| visitor.wish.is_some()) {
+            return 0;
+        }
+        let silent = self.visitors.values().map(|visitor| later(visitor.since_ns, PATIENCE));
+        let name = self.published.as_ref().map(|_| later(self.name_checked_ns, NAME_CHECK));
+        let pause = (self.paused_until_ns > 0).then_some(self.paused_until_ns);
+        silent.chain(name).chain(pause).min().unwrap_or(u64::MAX)
+    }
+
+    fn turn(&mut self, deadline_ns: u64) {
+        let mut ready: Vec<Readiness> = Vec::new();
+        if self.epoll.wait(deadline_ns, |event| ready.push(event)).is_err() {
+            sys::sleep(Duration::from_millis(1));
+        }
+        for event in ready {
+            match event.number {
+                WAKE => self.handle.wake.silence(),
+                LISTENER => self.accept(),
+                number => self.hear(number),
+            }
+        }
+        self.end_pause();
+        self.grow();
+        self.expire(PATIENCE);
+    }
+
+    // ---- visitors ----
+
+    fn accept(&mut self) {
+        for _ in 0..MAX_ACCEPTS {
+            match self.listener.accept() {
+                Ok(socket) => self.welcome(socket),
+                Err(errno) if errno.is_not_yet() => return,
+                Err(errno) if errno.is_shortage() => return self.refuse_for_want(),
+                // That connection has ended before it was accepted.
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn welcome(&mut self, socket: Socket) {
+        let number = self.next_number;
+        let Ok(peer) = socket.peer() else { return };
+        if self.epoll.add(&socket, number).is_err() {
+            return;
+        }
+        self.next_number += 1;
+        let since_ns = sys::monotonic_ns();
+        self.visitors.insert(number, Visitor { socket, peer, since_ns, wish: None });
+        // It may have said already what it wants.
+        self.hear(number);
+        let silent = self.visitors.iter().filter(|(_, visitor)| visitor.wish.is_none());
+        let oldest = silent.clone().next().map(|(number, _)| *number);
+        if silent.count() > MAX_SILENT
+            && let Some(oldest) = oldest
+        {
+            self.send_away(oldest);
+        }
+    }
+
+    /// Tells one client that there are no descriptors, with one that was kept for it, and accepts nothing
+    /// for a while: the listener would wake this thread again and again.
+    fn refuse_for_want(&mut self) {
+        self.spare = None;
+        if let Ok(socket) = self.listener.accept() {
+            let mut buffer = EMPTY_BUFFER;
+            // The hello first: otherwise the client sees a reset in place of the reply.
+            let _ = socket.receive_with(&mut buffer);
+            let text = "this server has no descriptors or memory left";
+            let _ = socket.send(&self.reply(Some(Refusal::NoMemory), 0, 0, text).encode());
+            drop(socket);
+        }
+        self.spare = WakeFd::new().ok();
+        self.epoll.remove(&self.listener);
+        self.paused_until_ns = later(sys::monotonic_ns(), PAUSE);
+    }
+
+    fn end_pause(&mut self) {
+        if self.paused_until_ns > 0 && sys::monotonic_ns() >= self.paused_until_ns {
+            self.spare = self.spare.take().or_else(|| WakeFd::new().ok());
+            let watched = self.epoll.add_listener(&self.listener, LISTENER).is_ok();
+            self.paused_until_ns = if watched { 0 } else { later(sys::monotonic_ns(), PAUSE) };
+        }
+    }
+
+    /// Those that have said nothing for too long.
+    fn expire(&mut self, patience: Duration) {
+        let now = sys::monotonic_ns();
+        let silent = self.visitors.iter().filter(|(_, visitor)| {
+            visitor.wish.is_none() && now >= later(visitor.since_ns, patience)
+        });
+        let silent: Vec<u64> = silent.map(|(number, _)| *number).collect();
+        silent.into_iter().for_each(|number| self.send_away(number));
+    }
+
+    /// Ends a visitor's connection. Closing is for the thread that does that.
+    fn send_away(&mut self, number: u64) {
+        if let Some(Visitor { socket, wish, .. }) = self.visitors.remove(&number) {
+            self.epoll.remove(&socket);
+            socket.shut_down();
+            if let Some((_, _, size)) = wish {
+                self.used.fetch_sub(size, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn refuse(&mut self, number: u64, refusal: Refusal, limit: u64, text: &str) {
+        crate::trace::event!(service = %self.name, ?refusal, text, "refused");
+        let reply = self.reply(Some(refusal), limit, 0, text).encode();
+        if let Some(visitor) = self.visitors.get(&number) {
+            let _ = visitor.socket.send(&reply);
+        }
+        self.send_away(number);
+    }
+
+    fn reply(&self, refusal: Option<Refusal>, size: u64, number: u64, text: &str) -> Reply {
+        let (attached, _) = self.hub.count(0);
+        Reply {
+            refusal,
+            size,
+            number,
+            attached: attached as u32,
+            allowed: self.config.max_clients as u32,
+            worker: self.worker,
+            text: text.to_owned(),
+        }
+    }
+
+    /// A visitor has said something, or has ended.
+    fn hear(&mut self, number: u64) {
+        let Some(visitor) = self.visitors.get(&number) else { return };
+        let mut buffer = EMPTY_BUFFER;
+        if visitor.wish.is_some() {
+            // What it sends now are bells, if it lives.
+            if visitor.socket.has_ended() {
+                self.send_away(number);
+            }
+            return;
+        }
+        let len = match visitor.socket.receive_with(&mut buffer) {
+            Ok((len, None)) if len > 0 => len,
+            Ok((_, foreign)) => {
+                if let Some(foreign) = foreign {
+                    foreign.close();
+                }
+                return self.send_away(number);
+            }
+            Err(errno) if errno.is_not_yet() => return,
+            Err(_) => return self.send_away(number),
+        };
+        match Hello::decode(&buffer, len) {
+            Err(BadHello::Foreign) => self.send_away(number),
+            Err(BadHello::Incompatible) => {
+                self.refuse(
+                    number,
+                    Refusal::Incompatible,
+                    1,
+                    "it speaks version 1 of the protocol",
+                );
+            }
+            Ok(hello) => self.answer(number, hello),
+        }
+    }
+
+    fn answer(&mut self, number: u64, hello: Hello) {
+        let Some(peer) = self.visitors.get(&number).map(|visitor| visitor.peer) else { return };
+        if self.handle.is_closing.load(Ordering::Acquire) {
+            return self.refuse(number, Refusal::Stopping, 0, "this server is stopping");
+        }
+        if !self.is_allowed(number, peer) {
+            let text = format!("user {} is not one of those that may attach", peer.uid);
+            return self.refuse(number, Refusal::NotAllowed, 0, &text);
+        }
+        match hello.ask {
+            Ask::Load => {
+                let reply = self.reply(None, 0, 0, "").encode();
+                if let Some(visitor) = self.visitors.get(&number) {
+                    let _ = visitor.socket.send(&reply);
+                }
+                self.send_away(number);
+            }
+            Ask::Attach => match self.plan(&hello, peer) {
+                Ok((growing, size)) => {
+                    if let Some(visitor) = self.visitors.get_mut(&number) {
+                        visitor.wish = Some((hello, growing, size));
+                    }
+                }
+                Err((refusal, limit, text)) => self.refuse(number, refusal, limit, &text),
+            },
+        }
+    }
+
+    fn is_allowed(&self, number: u64, peer: PeerProcess) -> bool {
+        let own = [0, sys::effective_uid()];
+        let users = || own.iter().chain(&self.config.users).any(|uid| *uid == peer.uid);
+        let in_group = |gid: &u32| {
+            let visitor = self.visitors.get(&number);
+            *gid == peer.gid
+                || visitor.is_some_and(|visitor| visitor.socket.peer_groups().contains(gid))
+        };
+        // Whom this namespace does not know could be anybody.
+        let is_known = peer.uid == 0 || peer.uid != sys::overflow_uid();
+        is_known && (users() || self.config.groups.iter().any(in_group))
+    }
+
+    /// Begins a client's segment, or says why it gets none.
+    fn plan(
+        &self,
+        hello: &Hello,
+        peer: PeerProcess,
+    ) -> std::result::Result<(Growing, u64), (Refusal, u64, String)> {
+        let config = &self.config;
+        self.make_room(peer.uid);
+        let (count, of_user) = self.hub.count(peer.uid);
+        let wishes = self.visitors.values().filter(|visitor| visitor.wish.is_some());
+        let wishes_of_user = wishes.clone().filter(|visitor| visitor.peer.uid == peer.uid).count();
+        if count + wishes.count() >= config.max_clients {
+            let limit = config.max_clients as u64;
+            return Err((Refusal::Full, limit, format!("it has its {limit} clients")));
+        }
+        let limit = config.clients_of(peer.uid);
+        if of_user + wishes_of_user >= limit {
+            let text = format!("user {} has the {limit} clients that one user may have", peer.uid);
+            return Err((Refusal::Full, limit as u64, text));
+        }
+        let or = |asked: u64, usual: usize| if asked == 0 { usual as u64 } else { asked };
+        let (ring, request) =
+            (or(hello.ring, config.ring), or(hello.metadata, config.metadata_size));
+        let max = config.max_ring as u64;
+        if ring > max || request > max {
+            let text = format!("a ring may have {max} bytes");
+            return Err((Refusal::TooLarge, max, text));
+        }
+        let response = config.metadata_size as u64;
+        let planned = geometry(request, response, ring).zip(segment_size(request, response, ring));
+        let Some((geometry, size)) = planned else {
+            return Err((Refusal::TooLarge, max, "there is no segment of that size".to_owned()));
+        };
+        let used = self.used.load(Ordering::Relaxed);
+        if size > self.max_bytes.saturating_sub(used) {
+            // What those that have ended give back is there at the client's next try.
+            self.hub.sweep();
+            let max = self.max_bytes;
+            let text =
+                format!("its clients have {used} of the {max} bytes that they may have together");
+            return Err((Refusal::NoMemory, max, text));
+        }
+        match Growing::begin(&self.name, geometry) {
+            Ok(growing) => {
+                self.used.fetch_add(size, Ordering::Relaxed);
+                Ok((growing, size))
+            }
+            Err(error) => Err((Refusal::NoMemory, size, error.to_string())),
+        }
+    }
+
+    /// Where a limit is reached, clients that have ended and that no thread has looked at make room.
+    fn make_room(&self, uid: u32) {
+        let (count, of_user) = self.hub.count(uid);
+        if count >= self.config.max_clients || of_user >= self.config.clients_of(uid) {
+            self.hub.sweep();
+        }
+    }
+
+    // ---- segments ----
+
+    /// Goes on with each segment that is being made, a piece each.
+    fn grow(&mut self) {
+        let growing = self.visitors.iter().filter(|(_, visitor)| visitor.wish.is_some());
+        let growing: Vec<u64> = growing.map(|(number, _)| *number).collect();
+        for number in growing {
+            let Some(visitor) = self.visitors.get_mut(&number) else { continue };
+            let Some((_, growing, size)) = &mut visitor.wish else { continue };
+            match growing.step(&self.name) {
+                Ok(false) => {}
+                Ok(true) => self.let_in(number),
+                Err(error) => {
+                    let size = *size;
+                    self.refuse(number, Refusal::NoMemory, size, &error.to_string());
+                }
+            }
+        }
+    }
+
+    /// Makes a client of a visitor whose segment is complete.
+    fn let_in(&mut self, number: u64) {
+        let Some(visitor) = self.visitors.remove(&number) else { return };
+        self.epoll.remove(&visitor.socket);
+        let Visitor { socket, peer, wish: Some((hello, growing, size)), .. } = visitor else {
+            return;
+        };
+        let (segment, flags, file) = match growing.finish(&self.name, &self.config.metadata) {
+            Ok(made) => made,
+            Err(error) => {
+                self.used.fetch_sub(size, Ordering::Relaxed);
+                let reply = self.reply(Some(Refusal::NoMemory), size, 0, &error.to_string());
+                let _ = socket.send(&reply.encode());
+                return;
+            }
+        };
+        let bell = Arc::new(Bell::new(socket, flags, Side::Server, self.refuses_descriptors));
+        let estate =
+            Estate::new(Arc::clone(&bell), segment.payload.clone(), size, self.heir.clone());
+        let identity = Arc::new(ClientIdentity::new(number, peer, hello.label));
+        let connection = Connection::new(segment, ToClient::Socket(estate), self.hub.is_shared())
+            .of_client(Arc::clone(&identity));
+        let client = Arc::new(Attached::new(connection, bell, identity));
+        // Before it is told: from its reply on it is one of those that are counted and served.
+        if self.hub.enter(&client).is_err() {
+            let text = "this server cannot watch another connection";
+            let reply = self.reply(Some(Refusal::NoMemory), 0, 0, text).encode();
+            let _ = client.bell().socket().send(&reply);
+            return client.end();
+        }
+        crate::trace::event!(service = %self.name, number, uid = peer.uid, "client attached");
+        let reply = self.reply(None, size, number, "").encode();
+        if let Err(errno) = client.bell().socket().send_with(&reply, &file) {
+            if errno.is_shortage() {
+                let text = "too many descriptors are on their way";
+                let reply = self.reply(Some(Refusal::NoMemory), 0, 0, text).encode();
+                let _ = client.bell().socket().send(&reply);
+            }
+            self.hub.end(&client);
+        }
+    }
+
+    // ---- the name ----
+
+    /// Publishes a new socket where somebody has removed the old one's name.
+    fn check_name(&mut self) {
+        let now = sys::monotonic_ns();
+        let Some(published) = &self.published else { return };
+        if now < later(self.name_checked_ns, NAME_CHECK) {
+            return;
+        }
+        self.name_checked_ns = now;
+        if published.is_named() {
+            return;
+        }
+        // It is tried again at the next check if it fails.
+        if let Ok((published, listener)) = Published::new(&self.config.place, &self.name) {
+            if self.epoll.add_listener(&listener, LISTENER).is_err() {
+                return published.remove();
+            }
+            self.accept();
+            self.epoll.remove(&self.listener);
+            self.refuses_descriptors = listener.refuse_descriptors();
+            (self.published, self.listener) = (Some(published), listener);
+        }
+    }
+
+    /// Tells those that have found the socket before its name was removed that they come too late. What is
+    /// in the queue of a listener that others share is for the others.
+    fn say_goodbye(&mut self) {
+        let waiting: Vec<u64> = self.visitors.keys().copied().collect();
+        for number in waiting {
+            let is_silent =
+                self.visitors.get(&number).is_some_and(|visitor| visitor.wish.is_none());
+            if !is_silent {
+                self.refuse(number, Refusal::Stopping, 0, "this server is stopping");
+            }
+        }
+        if self.published.is_some() {
+            self.accept();
+        } else {
+            self.epoll.remove(&self.listener);
+        }
+        let end = later(sys::monotonic_ns(), LAST_PATIENCE);
+        while !self.visitors.is_empty() && sys::monotonic_ns() < end {
+            self.turn(end);
+        }
+        let late: Vec<u64> = self.visitors.keys().copied().collect();
+        late.into_iter().for_each(|number| self.send_away(number));
+    }
+}
+
+fn later(now: u64, after: Duration) -> u64 {
+    now.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,307 @@
+//! A service: any number of clients, each with a segment of its own.
+
+mod attached;
+mod config;
+mod door;
+mod hub;
+
+pub use config::ServiceConfig;
+
+use super::connection::Connection;
+use super::guards::{Frame, OwnedRequest, Request};
+use super::{tasks, worker};
+use crate::atomics::{AtomicU64, Ordering};
+use crate::closer::Closer;
+use crate::debug::debug_line;
+use crate::error::{Error, Result};
+use crate::handler::HandlerOutcome;
+use crate::link::socket::Undertaker;
+use crate::name::ChannelName;
+use crate::ready_threads::{Background, LOOK};
+use crate::sys;
+use crate::tenure::Away;
+use crate::v2::ring::Taken;
+use crate::wait::Deadline;
+use door::{Door, Handle};
+use hub::{Cursor, Hub};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// A server of any number of clients, each with memory of its own, under a name that any number of servers
+/// share.
+///
+/// Where a [`Server`](crate::Server) serves one client through memory with a name, a service takes each
+/// client that connects, and leaves nothing in the file system but an empty directory. Clients attach with
+/// [`Client::connect`](crate::Client::connect), as to a channel. Several processes that create a service of
+/// one name share its clients: one for each core, say, or a new version that starts before the old one
+/// stops.
+///
+/// Either give it a handler, which runs in the background ([`start`](Self::start)), or take the requests
+/// yourself ([`receive`](Self::receive)). Dropping it stops it cleanly.
+///
+/// ```
+/// use std::time::Duration;
+/// use zerobuffer::{Client, Frame, Service, ServiceConfig};
+///
+/// let name = format!("doc-service-{}", std::process::id());
+/// let mut service = Service::create(&name, ServiceConfig::new().ring(1 << 16))?;
+/// service.start(|frame: &mut Frame| frame.data_mut().make_ascii_uppercase())?;
+///
+/// let mut clients = [0; 3].map(|_| Client::connect(&name, Duration::from_secs(5)).expect("attaches"));
+/// for client in &mut clients {
+///     assert_eq!(client.call(b"hello", Duration::from_secs(5))?.data(), b"HELLO");
+/// }
+/// # Ok::<(), zerobuffer::Error>(())
+/// ```
+pub struct Service {
+    config: Arc<ServiceConfig>,
+    hub: Arc<Hub>,
+    door: Arc<Handle>,
+    door_thread: Option<JoinHandle<()>>,
+    undertaker: Option<Undertaker>,
+    background: Background<Cursor>,
+    /// What `receive` took last.
+    latest: Option<Arc<Connection>>,
+    stopped: bool,
+}
+
+debug_line!(Service, "Service", |service| name: service.name(), running: service.is_running());
+
+impl Service {
+    /// Creates a server of the service `name`; clients can attach as soon as this returns, and are
+    /// served once it is started.
+    ///
+    /// # Errors
+    /// [`Error::BadName`], [`Error::BadConfig`]; [`Error::TooLarge`] if the metadata does not fit its
+    /// block; [`Error::ForeignObject`] if the directory can be written by others;
+    /// [`Error::PermissionDenied`]; [`Error::System`]. Nothing is left behind.
+    pub fn create(name: &str, config: ServiceConfig) -> Result<Self> {
+        config.check()?;
+        let (name, config) = (ChannelName::new(name)?, Arc::new(config));
+        let hub = Arc::new(Hub::new(config.workers, config.max_concurrent)?);
+        let used = Arc::new(AtomicU64::new(0));
+        let undertaker = Undertaker::start(&used)?;
+        let (heir, config_of_door) = (undertaker.heir(), Arc::clone(&config));
+        // Before there is a socket: afterwards nothing can fail.
+        let (order, ordered) = channel::<Door>();
+        let door_thread = sys::spawn(&format!("zb-door-{name}"), move || {
+            if let Ok(door) = ordered.recv() {
+                door.run();
+            }
+        })?;
+        let door = Door::open(name.clone(), config_of_door, Arc::clone(&hub), used, heir)?;
+        let handle = door.handle();
+        // Fails only if the thread has ended, which it does after its work and not before.
+        let _ = order.send(door);
+        let cursor = Cursor::new(config.wait);
+        let background = Background::new(name.as_str(), cursor, config.stop_timeout);
+        let (latest, undertaker, stopped) = (None, Some(undertaker), false);
+        let door_thread = Some(door_thread);
+        Ok(Self { config, hub, door: handle, door_thread, undertaker, background, latest, stopped })
+    }
+
+    /// The service's name.
+    pub fn name(&self) -> &str {
+        self.background.name()
+    }
+
+    /// How many clients are attached to this server.
+    pub fn clients(&self) -> usize {
+        match self.background.check_process() {
+            Ok(()) => self.hub.count(0).0,
+            Err(_) => 0,
+        }
+    }
+
+    /// Runs `handler` on every request of every client, on background threads (see
+    /// [`ServiceConfig::workers`]), until [`stop`](Self::stop). Clients are served in turn, one request
+    /// each.
+    ///
+    /// The handler is the same as [`Server::start`](crate::Server::start)'s; [`Frame::client`] tells it
+    /// who asks.
+    ///
+    /// # Errors
+    /// [`Error::InvalidState`] if it was started or stopped before; [`Error::System`] if a thread
+    /// cannot be made.
+    pub fn start<H, O>(&mut self, handler: H) -> Result<()>
+    where
+        H: Fn(&mut Frame<'_>) -> O + Send + Sync + 'static,
+        O: HandlerOutcome,
+    {
+        let handler = Arc::new(handler);
+        self.start_each(|_| {
+            let handler = Arc::clone(&handler);
+            move |frame: &mut Frame<'_>| handler(frame)
+        })
+    }
+
+    /// As [`start`](Self::start), for a handler with state that it changes, on one worker.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start); [`Error::BadConfig`] with several workers, each of which needs a
+    /// handler of its own: [`start_each`](Self::start_each).
+    pub fn start_mut<H, O>(&mut self, handler: H) -> Result<()>
+    where
+        H: FnMut(&mut Frame<'_>) -> O + Send + 'static,
+        O: HandlerOutcome,
+    {
+        if self.config.workers != 1 {
+            return Err(Error::BadConfig {
+                what: "workers",
+                asked: self.config.workers as u64,
+                allowed: "1 with one handler that has state; start_each makes one for each worker",
+            });
+        }
+        self.start_works(vec![worker::handling(handler)])
+    }
+
+    /// As [`start`](Self::start), with a handler for each worker, which `make` makes out of the worker's
+    /// number, from 0. Each may have state that it changes.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_each<H, O>(&mut self, make: impl FnMut(usize) -> H) -> Result<()>
+    where
+        H: FnMut(&mut Frame<'_>) -> O + Send + 'static,
+        O: HandlerOutcome,
+    {
+        self.start_works((0..self.config.workers).map(make).map(worker::handling).collect())
+    }
+
+    /// As [`start`](Self::start), for a handler that awaits something: each request is a task of its own on
+    /// the caller's executor. See [`Server::start_async`](crate::Server::start_async).
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_async<S, R, H, F>(&mut self, spawn: S, handler: H) -> Result<()>
+    where
+        S: FnMut(Pin<Box<dyn Future<Output = ()> + Send>>) -> R + Send + 'static,
+        H: FnMut(OwnedRequest) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (hub, places) = (Arc::clone(&self.hub), Arc::clone(&self.hub.places));
+        let is_over = move || hub.is_stopping();
+        self.start_works(vec![tasks::spawner(places, is_over, spawn, handler)])
+    }
+
+    /// Starts a thread that does each of `works` with the requests.
+    fn start_works<W>(&mut self, works: Vec<W>) -> Result<()>
+    where
+        W: FnMut(&Arc<Connection>, Taken, &Away) + Send + 'static,
+    {
+        let (hub, wait) = (&self.hub, self.config.wait);
+        self.background.start(works.len(), |ready_threads, _cursor| {
+            ready_threads.start(works.into_iter().map(|mut work| {
+                let (hub, mut cursor) = (Arc::clone(hub), Cursor::new(wait));
+                move |away: &Away| {
+                    let forever = || Deadline::after(Duration::MAX);
+                    while let Ok((connection, taken)) = hub.next(&mut cursor, &forever()) {
+                        away.go();
+                        work(&connection, taken, away);
+                    }
+                }
+            }))
+        })
+    }
+
+    /// Waits for the next request of any client until `timeout` has passed, for a service without a
+    /// handler.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use zerobuffer::{Client, Service, ServiceConfig};
+    ///
+    /// let name = format!("doc-service-receive-{}", std::process::id());
+    /// let mut service = Service::create(&name, ServiceConfig::new().ring(1 << 16))?;
+    /// let client = Client::connect(&name, Duration::from_secs(5))?;
+    /// let sequence = client.send_request(b"ping")?;
+    ///
+    /// let mut request = service.receive(Duration::from_secs(5))?;
+    /// assert_eq!(request.client().map(|client| client.pid()), Some(std::process::id()));
+    /// request.data_mut()[1] = b'o';
+    /// request.respond();
+    ///
+    /// let response = client.receive_response_for(sequence, Duration::from_secs(5))?;
+    /// assert_eq!(response.data(), b"pong");
+    /// # Ok::<(), zerobuffer::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Timeout`]; [`Error::InvalidState`] if a handler was started; [`Error::Closed`] after
+    /// `stop` or [`Closer::close`]. A client that breaks the protocol only ends its own connection.
+    pub fn receive(&mut self, timeout: Duration) -> Result<Request<'_>> {
+        self.background.check_process()?;
+        let is_stopping = self.hub.is_stopping();
+        let cursor = self.background.taker().ok_or(match is_stopping {
+            true => Error::Closed,
+            false => Error::InvalidState { reason: "a handler has the requests" },
+        })?;
+        let (connection, taken) = self.hub.next(cursor, &Deadline::after(timeout))?;
+        Ok(Request::new(Frame::new(self.latest.insert(connection), taken)))
+    }
+
+    /// What ends this service from another thread: a thread that waits in [`receive`](Self::receive)
+    /// comes back with [`Error::Closed`], and background threads take nothing more.
+    /// [`stop`](Self::stop) does the rest.
+    pub fn closer(&self) -> Closer {
+        Closer::of(&self.hub)
+    }
+
+    /// Whether background threads are serving. False before [`start`](Self::start) and after
+    /// [`stop`](Self::stop).
+    pub fn is_running(&self) -> bool {
+        !self.hub.is_stopping() && self.background.is_running()
+    }
+
+    /// Stops cleanly: no client finds this server any more, nothing more is taken, running handlers finish
+    /// (until [`ServiceConfig::stop_timeout`]), and the clients are told, which find every response that was
+    /// given. What was not taken is not started, so a client sends it to another server of the service.
+    /// Called again it does nothing.
+    ///
+    /// # Errors
+    /// [`Error::WrongProcess`].
+    pub fn stop(&mut self) -> Result<()> {
+        self.background.check_process()?;
+        let deadline = self.background.stop_deadline();
+        if std::mem::replace(&mut self.stopped, true) {
+            // If a handler has stopped its own service, nobody has waited for that handler.
+            self.background.end(&deadline);
+            return Ok(());
+        }
+        // Release: pairs with the Acquire in the door's thread.
+        self.door.is_closing.store(true, Ordering::Release);
+        self.door.wake.ring();
+        self.hub.stop();
+        let in_own_hands = self.background.end(&deadline);
+        self.latest = None;
+        // Requests that were made owned may still be in somebody's hands.
+        while self.hub.in_hand() > in_own_hands && !deadline.left().is_zero() {
+            sys::sleep(LOOK);
+        }
+        if let Some(thread) = self.door_thread.take() {
+            sys::join(thread);
+        }
+        self.hub.close_all();
+        if let Some(undertaker) = self.undertaker.take() {
+            let thread = undertaker.dismiss();
+            // Its last work waits for responses that are in somebody's hands, or for a peer's descriptors.
+            while !thread.is_finished() && !deadline.left().is_zero() {
+                sys::sleep(LOOK);
+            }
+            if thread.is_finished() {
+                sys::join(thread);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // In a forked child this is `WrongProcess`, and nothing is touched.
+        let _ = self.stop();
+    }
+}

@@ -1,0 +1,112 @@
+//! Whom a server refuses, and why.
+
+use crate::scene::{LONG, NAME, Scene, eventually};
+use std::time::Duration;
+use zerobuffer::{Client, ErrorKind, Service, ServiceConfig};
+
+fn refused(scene: &Scene, ring: usize) -> zerobuffer::Error {
+    let config = scene.client_config().ring(ring);
+    Client::connect_with(NAME, Duration::ZERO, config).unwrap_err()
+}
+
+#[test]
+fn each_limit_is_refused_with_its_reason() {
+    let scene = Scene::new();
+    let config = scene.service_config().max_clients(2).max_ring(2 << 20);
+    let mut service = Service::create(NAME, config).unwrap();
+    let error = refused(&scene, 3 << 20);
+    assert_eq!(error.kind(), ErrorKind::TooLarge, "{error}");
+    assert!(error.to_string().contains("2097152"), "{error}");
+    let first = scene.client();
+    let _second = scene.client();
+    let error = refused(&scene, 0);
+    assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+    assert!(error.to_string().contains("2 clients"), "{error}");
+    drop(first);
+    // Its place is free once the server knows, and a client that waits gets it.
+    let _third = scene.client();
+    service.stop().unwrap();
+    let error = refused(&scene, 0);
+    assert_eq!(error.kind(), ErrorKind::NotRunning, "{error}");
+}
+
+#[test]
+fn the_bytes_of_all_segments_are_bounded_and_come_back() {
+    let scene = Scene::new();
+    let config = scene.service_config().max_bytes(3 << 20);
+    let service = Service::create(NAME, config).unwrap();
+    let clients = [(); 2].map(|()| scene.client());
+    let error = refused(&scene, 0);
+    assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+    assert!(error.to_string().contains("3145728"), "{error}");
+    drop(clients);
+    let _again = [(); 2].map(|()| scene.client());
+    eventually("two are there", || service.clients() == 2);
+}
+
+#[test]
+fn impossible_configurations_are_refused() {
+    let config = ServiceConfig::new;
+    for (config, kind) in [
+        (config().workers(0), ErrorKind::BadConfig),
+        (config().ring(0), ErrorKind::BadConfig),
+        (config().ring(2 << 20).max_ring(1 << 20), ErrorKind::BadConfig),
+        (config().max_ring(2 << 30), ErrorKind::BadConfig),
+        (config().max_clients(0), ErrorKind::BadConfig),
+        (config().metadata_size(64).metadata([0; 57]), ErrorKind::TooLarge),
+        (config().listener(1 << 20), ErrorKind::System),
+    ] {
+        assert_eq!(Service::create(NAME, config).unwrap_err().kind(), kind);
+    }
+}
+
+#[test]
+fn a_given_listener_is_served_and_left_alone() {
+    use std::os::fd::AsRawFd;
+    let scene = Scene::new();
+    let (listener, path) = crate::raw::listener(&scene);
+    for _ in 0..2 {
+        let config = scene.service_config().listener(listener.as_raw_fd());
+        let mut service = Service::create(NAME, config).unwrap();
+        service.start(crate::peer::handler).unwrap();
+        let mut client = scene.client();
+        assert_eq!(client.call(&1_u64.to_le_bytes(), LONG).unwrap().data(), 2_u64.to_le_bytes());
+        service.stop().unwrap();
+        assert!(std::path::Path::new(&path).exists());
+    }
+    std::fs::remove_file(path).unwrap();
+}
+
+/// As root: a user that is not named is refused, one that is named is let in.
+#[test]
+fn only_users_that_are_named_may_attach() {
+    // SAFETY: the call has no preconditions.
+    if unsafe { libc::geteuid() } != 0 {
+        return zerobuffer_test_support::not_run("users", "this needs root");
+    }
+    for is_named in [false, true] {
+        let scene = Scene::new();
+        let config = match is_named {
+            false => scene.service_config(),
+            true => scene.service_config().user(65533),
+        };
+        let _service = Service::create(NAME, config).unwrap();
+        crate::raw::let_in(&scene);
+        // SAFETY: the child makes system calls alone, and ends.
+        let status = unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                libc::alarm(20);
+                let as_other = libc::setresuid(65533, 65533, 65533) == 0;
+                let mut raw = crate::raw::Raw::connect(&scene);
+                raw.send(&crate::raw::hello());
+                let code = raw.receive().get(12).copied();
+                libc::_exit(if as_other { code.map_or(99, i32::from) } else { 98 });
+            }
+            let mut status = 0;
+            libc::waitpid(child, &mut status, 0);
+            libc::WEXITSTATUS(status)
+        };
+        assert_eq!(status, if is_named { 0 } else { 6 });
+    }
+}

@@ -1,0 +1,18 @@
+//! Services with real processes: any number of clients and servers, what each sees when another is killed,
+//! stopped or hostile, and that nothing is left behind.
+//!
+//! Child processes are this program itself, see [`peer::run`].
+#![cfg(all(target_os = "linux", not(loom)))]
+#![allow(clippy::disallowed_methods)]
+
+mod peer;
+mod raw;
+mod scene;
+
+mod calls;
+mod death;
+mod hostile;
+mod limits;
+mod restart;
+
+zerobuffer_test_support::entry!(peer::VARIABLE, peer::run);
