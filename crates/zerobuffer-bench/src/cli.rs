@@ -55,7 +55,12 @@ pub(crate) enum Command {
     /// Both ends in turn on one thread: nobody waits, so the instructions of a round trip can be
     /// counted, for example with callgrind.
     #[command(hide = true)]
-    Step { count: u64 },
+    Step {
+        count: u64,
+        /// With a client for many threads.
+        #[arg(long)]
+        shared: bool,
+    },
 }
 
 #[cfg(test)]

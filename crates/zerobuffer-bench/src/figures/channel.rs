@@ -3,7 +3,7 @@
 use crate::limits;
 use crate::plan::{Conditions, Figure, Round, plain};
 use crate::systems::in_place::{self, PageChoice, Wait};
-use crate::systems::{System, two_buffers};
+use crate::systems::{System, shared_client, two_buffers};
 use crate::work::{FRAME, MIB, Work};
 
 /// P1 to P7: against the limits of the machine, and against two buffers.
@@ -64,6 +64,38 @@ pub(super) fn targets() -> Vec<Figure> {
             .when(Conditions::Sleeping)
             .over("two semaphores (L2)", limits::parked)
             .at_most(1.15),
+    ]
+}
+
+/// P13 and P14: a client for many threads, and its calls as futures.
+pub(super) fn shared() -> Vec<Figure> {
+    let awaited = |tasks| move |round: &Round| shared_client::awaited_ns(round, tasks);
+    let blocking = |round: &Round| in_place::call_ns(round, Wait::Park);
+    let task = |id, name, tasks| plain(id, name, "ns", awaited(tasks)).when(Conditions::Sleeping);
+    vec![
+        plain("P13", "SharedClient, both ends on one thread, 8 bytes", "ns", |round: &Round| {
+            shared_client::alone_ns(round, true)
+        })
+        .when(Conditions::OneThread)
+        .over("Client the same way", |round: &Round| shared_client::alone_ns(round, false))
+        .at_most(2.0)
+        .on_one_cpu(),
+        plain(
+            "P13-spin",
+            "SharedClient::call, 8 bytes, both sides spinning",
+            "ns",
+            |round: &Round| shared_client::call_ns(round, Wait::Spin),
+        )
+        .over("Client::call", |round: &Round| in_place::call_ns(round, Wait::Spin))
+        .at_most(1.2),
+        task("P14-1", "a call awaited by 1 task, 8 bytes", 1)
+            .over("a call that blocks", blocking)
+            .at_most(1.2),
+        task("P14-64", "a call awaited by each of 64 tasks, 8 bytes", 64)
+            .over("a call that blocks, sleeping", blocking),
+        task("P14-512", "a call awaited by each of 512 tasks, 8 bytes", 512)
+            .over("a call awaited by a single task", awaited(1))
+            .at_most(3.0),
     ]
 }
 

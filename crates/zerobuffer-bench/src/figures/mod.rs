@@ -15,6 +15,7 @@ pub(crate) fn plan(only: &[String]) -> Result<Plan> {
     let figures = [
         limits::figures(),
         channel::targets(),
+        channel::shared(),
         others::figures(),
         growth::figures(),
         buffers::figures(),

@@ -26,7 +26,7 @@ pub(crate) const FRAME_RING: usize = slot(FRAME);
 /// A ring that a careless user might ask for: two frames, and a wrap marker behind every second one.
 const ROOMY_RING: usize = 16 << 20;
 /// Of the default configuration.
-const SMALL_RING: usize = 1 << 20;
+pub(super) const SMALL_RING: usize = 1 << 20;
 /// Of the memory comparison, each way.
 pub(crate) const METADATA: usize = 4096;
 
@@ -87,7 +87,11 @@ impl Wait {
 }
 
 impl ServerSpec {
-    fn new(payload: usize, wait: Wait, work: Work) -> Self {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn new(payload: usize, wait: Wait, work: Work) -> Self {
         let name = unique_name("in-place");
         Self {
             name,
@@ -113,7 +117,7 @@ impl ServerSpec {
         Self::new(payload, wait, load.work)
     }
 
-    fn create(&self) -> Result<Server> {
+    pub(super) fn create(&self) -> Result<Server> {
         let config = ServerConfig::new(BufferConfig::new(self.metadata, self.payload))
             .workers(self.workers)
             .pages(self.pages.pages())
@@ -169,6 +173,13 @@ fn pull(mut server: Server, work: Work, stop: &AtomicBool) -> Result<()> {
     Ok(())
 }
 
+/// A client, and its server's process.
+pub(super) fn connect(seats: Seats, spec: &ServerSpec) -> Result<(Client, Peer)> {
+    let peer = Peer::start(ROLE, spec, seats.server)?;
+    let config = ClientConfig::new().wait(spec.wait.strategy()).pages(spec.pages.pages());
+    Ok((Client::connect_with(&spec.name, TIMEOUT, config)?, peer))
+}
+
 /// A client with its server process.
 pub(crate) struct Channel {
     client: Client,
@@ -183,9 +194,7 @@ impl Channel {
     }
 
     fn connect(seats: Seats, len: usize, spec: &ServerSpec) -> Result<Self> {
-        let peer = Peer::start(ROLE, spec, seats.server)?;
-        let config = ClientConfig::new().wait(spec.wait.strategy()).pages(spec.pages.pages());
-        let client = Client::connect_with(&spec.name, TIMEOUT, config)?;
+        let (client, peer) = connect(seats, spec)?;
         Ok(Self { client, peer, len, sent: VecDeque::new() })
     }
 

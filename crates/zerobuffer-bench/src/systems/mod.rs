@@ -8,6 +8,7 @@ pub(crate) mod growth;
 pub(crate) mod iceoryx;
 pub(crate) mod in_place;
 pub(crate) mod programs;
+pub(crate) mod shared_client;
 pub(crate) mod streams;
 mod system;
 pub(crate) mod two_buffers;

@@ -814,7 +814,8 @@ impl SharedClient {
     /// ```
     ///
     /// # Errors
-    /// The future's are those of [`call`](Self::call).
+    /// The future's are those of [`call`](Self::call); over two buffers
+    /// ([`is_in_place`](Self::is_in_place) is false) [`Error::Unsupported`].
     pub fn call_async(&self, data: &[u8], timeout: Duration) -> CallFuture {
         CallFuture::start(|on_done| {
             self.submit(
@@ -866,7 +867,8 @@ impl SharedClient {
     /// ```
     ///
     /// # Errors
-    /// What is known at once; `on_done` is dropped then: [`Error::TooLarge`], [`Error::Closed`],
+    /// What is known at once; `on_done` is dropped then: [`Error::Unsupported`] over two buffers,
+    /// [`Error::TooLarge`], [`Error::Closed`],
     /// [`Error::WrongProcess`], [`Error::ProtocolViolation`], [`Error::PeerDied`] and
     /// [`Error::PeerClosed`] unless requests are sent again, [`Error::System`] if the thread cannot be
     /// started. All others come to `on_done`.

@@ -211,3 +211,13 @@ fn a_call_is_made_again_at_the_next_server_if_it_could_not_be_sent() {
     let _server = serve(&name, invert);
     assert_eq!(client.call(b"again", LONG).unwrap().data(), b"again".map(|byte| !byte));
 }
+
+#[test]
+fn a_call_that_no_thread_waits_for_is_refused_over_two_buffers() {
+    let name = Unique::new("many-async");
+    let _server = serve(&name, invert);
+    let client = connect(&name, LONG).unwrap().into_shared();
+    let refused = client.start_call(b"call", LONG, |_| panic!("refused, so never called"));
+    assert_eq!(kind(refused), ErrorKind::Unsupported);
+    assert_eq!(client.call(b"next", LONG).unwrap().data(), b"next".map(|byte| !byte));
+}
