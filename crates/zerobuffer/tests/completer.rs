@@ -97,7 +97,7 @@ fn one_thread_completes_calls_and_is_there_only_when_it_is_needed() {
     assert!(turns < 200, "{turns} turns in half a second");
 
     let call = client.call_async(b"of the parent", LONG);
-    // SAFETY: of what the child does, only the allocator minds that other threads are gone, and glibc puts that
+    // SAFETY: of what the child does, only the allocator minds that the child has no other threads, and glibc puts that
     // right.
     let status = unsafe {
         let child = libc::fork();
