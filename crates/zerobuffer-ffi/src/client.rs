@@ -238,14 +238,15 @@ unsafe fn connect(
 
 /// Ends the client from any thread, while others are inside of its calls: each call that waits comes
 /// back at once, and it and every later one that could wait fails with `ZB_CLOSED`,
-/// `zb_client_reconnect` too. Once the threads have come back `zb_client_close` frees it. Null does
-/// nothing, nor does a second time.
+/// `zb_client_reconnect` too. Calls of `zb_client_call_async` end with it soon after. Once the threads have
+/// come back `zb_client_close` frees it. Null does nothing, nor does a second time.
 #[unsafe(no_mangle)]
 pub extern "C" fn zb_client_shutdown(client: Option<&zb_client>) {
     run_or((), || client.map_or((), |client| client.closer.close()));
 }
 
-/// Closes the connection cleanly and frees the client. Null does nothing.
+/// Closes the connection cleanly and frees the client. Null does nothing. Calls of `zb_client_call_async` have
+/// ended when this returns, unless it is called in a callback.
 ///
 /// An open buffer is abandoned. While views that were not detached, or a buffer, are
 /// in the caller's hands, the connection stays until the last of them is released.
