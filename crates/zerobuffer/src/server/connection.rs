@@ -1,4 +1,4 @@
-//! One client's connection, as its requests know it: however the client came, and whoever took them.
+//! One client's connection, as its requests know it: however the client came, and whatever thread took them.
 
 use super::identity::ClientIdentity;
 use crate::atomics::{AtomicBool, Ordering};

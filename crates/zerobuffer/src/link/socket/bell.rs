@@ -167,7 +167,7 @@ impl Bell {
         self.has_ended.store(true, Ordering::Release);
     }
 
-    /// Ends the connection, for both sides and for whoever inherited the socket.
+    /// Ends the connection, for both sides and for every process that inherited the socket.
     pub(crate) fn shut_down(&self) {
         self.socket.shut_down();
         self.end();

@@ -267,7 +267,7 @@ fn await_reply(
 ) -> std::result::Result<(Packet, Buffer), Errno> {
     let mebibytes = u32::try_from(wanted.ring >> 20).unwrap_or(u32::MAX).max(32);
     let patience = PATIENCE.saturating_add(PATIENCE_FOR_MIB.saturating_mul(mebibytes));
-    // Whoever asks with no time at all gets the reply of a worker that is there.
+    // A caller with no time at all gets the reply of a worker that is there.
     let end = after(patience.min(deadline.left().max(PATIENCE)));
     loop {
         match receive(socket) {

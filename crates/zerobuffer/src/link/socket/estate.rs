@@ -58,7 +58,7 @@ impl Estate {
         self.bell.as_ref().is_some_and(|bell| !bell.probe())
     }
 
-    /// The client has ended, so its memory goes back to the system, whoever keeps it mapped.
+    /// The client has ended, so its memory is freed, even if a process keeps it mapped.
     pub(crate) fn abandon(&self) {
         // Release: pairs with the Acquire in `drop`.
         self.is_abandoned.store(true, Ordering::Release);

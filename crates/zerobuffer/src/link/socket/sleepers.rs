@@ -124,7 +124,7 @@ impl Sleep for Sleepers {
         state.prepared += 1;
         let ticket = state.generation;
         drop(state);
-        // Whoever armed did so before this.
+        // The thread that armed did so before this.
         fence(Ordering::SeqCst);
         Some(ticket)
     }

@@ -75,7 +75,7 @@ impl Attached {
 
     /// Has the bell bring it to the queue; whether there is something to look at already.
     pub(super) fn arm(&self) -> bool {
-        // AcqRel: whoever has taken an event for nothing, since this was in the queue, did so before, and
+        // AcqRel: a thread that has taken an event for nothing, since this was in the queue, did so before, and
         // what that event said is seen below.
         self.is_armed.swap(true, Ordering::AcqRel);
         if let Err(_violation) = self.bell.hear() {

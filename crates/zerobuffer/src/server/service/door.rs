@@ -71,7 +71,7 @@ pub(super) struct Door {
     max_bytes: u64,
     used: Arc<AtomicU64>,
     heir: Sender<Remains>,
-    /// A descriptor to give up, so that a client can be told that there are no more.
+    /// A descriptor to close, so that a client can be told that there are no more.
     spare: Option<WakeFd>,
     paused_until_ns: u64,
     name_checked_ns: u64,
@@ -393,7 +393,7 @@ impl Door {
         };
         let used = self.used.load(Ordering::Relaxed);
         if size > self.max_bytes.saturating_sub(used) {
-            // What those that have ended give back is there at the client's next try.
+            // What those that have ended release is there at the client's next try.
             self.hub.sweep();
             let max = self.max_bytes;
             let text =

@@ -180,8 +180,8 @@ impl Hub {
 
     /// Has the client's bell wake a thread; a connection with something new goes into the queue instead.
     fn arm(&self, client: &Arc<Attached>) {
-        let has_news = client.arm();
-        if has_news && client.leave_armed() {
+        let has_work = client.arm();
+        if has_work && client.leave_armed() {
             self.queue().ready.push_back(Arc::clone(client));
             if self.is_shared {
                 self.wake_sleeper();

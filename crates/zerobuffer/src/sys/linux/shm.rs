@@ -112,7 +112,7 @@ impl ShmFile {
         })
     }
 
-    /// Whether [`ShmFile::seal_size`] holds, whoever has called it.
+    /// Whether [`ShmFile::seal_size`] holds, in whatever process it was called.
     pub(crate) fn is_size_sealed(&self) -> bool {
         let seals = kernel::call("fcntl", || {
             // SAFETY: as above.

@@ -271,9 +271,9 @@ impl Socket {
         groups
     }
 
-    /// Ends the connection in both directions: the peer notices, whoever else has the socket open.
+    /// Ends the connection in both directions: the peer notices, whatever other process has the socket open.
     pub(crate) fn shut_down(&self) {
-        // ENOTCONN: the peer has gone before.
+        // ENOTCONN: the peer has ended before.
         let _ = kernel::call("shutdown", || {
             // SAFETY: shutdown takes two integers.
             check(unsafe { libc::shutdown(self.file.fd(), libc::SHUT_RDWR) })
