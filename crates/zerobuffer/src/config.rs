@@ -434,10 +434,14 @@ impl ClientConfig {
     /// use zerobuffer::{Client, ClientConfig, Service, ServiceConfig};
     ///
     /// let name = format!("doc-ring-{}", std::process::id());
-    /// let _service = Service::create(&name, ServiceConfig::new())?;
+    /// let service = Service::create(&name, ServiceConfig::new())?;
     /// let config = ClientConfig::new().ring(1 << 20);
     /// let client = Client::connect_with(&name, Duration::from_secs(5), config)?;
     /// assert_eq!(client.max_request_size(), (1 << 20) - 64);
+    /// # drop(service);
+    /// # for root in ["/run".to_owned(), std::env::var("XDG_RUNTIME_DIR").unwrap_or_default()] {
+    /// #     let _ = std::fs::remove_dir(format!("{root}/zerobuffer/{name}"));
+    /// # }
     /// # Ok::<(), zerobuffer::Error>(())
     /// ```
     pub fn ring(mut self, bytes: usize) -> Self {

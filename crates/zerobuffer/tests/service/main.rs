@@ -13,6 +13,7 @@ mod calls;
 mod death;
 mod hostile;
 mod limits;
+mod namespaces;
 mod restart;
 
 zerobuffer_test_support::entry!(peer::VARIABLE, peer::run);

@@ -223,7 +223,7 @@ impl Door {
             let _ = socket.receive_with(&mut buffer);
             let text = "this server has no descriptors or memory left";
             let _ = socket.send(&self.reply(Some(Refusal::NoMemory), 0, 0, text).encode());
-            drop(socket);
+            socket.close();
         }
         self.spare = WakeFd::new().ok();
         self.epoll.remove(&self.listener);
@@ -248,11 +248,12 @@ impl Door {
         silent.into_iter().for_each(|number| self.send_away(number));
     }
 
-    /// Ends a visitor's connection. Closing is for the thread that does that.
+    /// Ends a visitor's connection.
     fn send_away(&mut self, number: u64) {
         if let Some(Visitor { socket, wish, .. }) = self.visitors.remove(&number) {
             self.epoll.remove(&socket);
             socket.shut_down();
+            socket.close();
             if let Some((_, _, size)) = wish {
                 self.used.fetch_sub(size, Ordering::Relaxed);
             }

@@ -54,6 +54,10 @@ use std::time::Duration;
 /// for client in &mut clients {
 ///     assert_eq!(client.call(b"hello", Duration::from_secs(5))?.data(), b"HELLO");
 /// }
+/// # drop(service);
+/// # for root in ["/run".to_owned(), std::env::var("XDG_RUNTIME_DIR").unwrap_or_default()] {
+/// #     let _ = std::fs::remove_dir(format!("{root}/zerobuffer/{name}"));
+/// # }
 /// # Ok::<(), zerobuffer::Error>(())
 /// ```
 pub struct Service {
@@ -226,6 +230,10 @@ impl Service {
     ///
     /// let response = client.receive_response_for(sequence, Duration::from_secs(5))?;
     /// assert_eq!(response.data(), b"pong");
+    /// # drop(service);
+    /// # for root in ["/run".to_owned(), std::env::var("XDG_RUNTIME_DIR").unwrap_or_default()] {
+    /// #     let _ = std::fs::remove_dir(format!("{root}/zerobuffer/{name}"));
+    /// # }
     /// # Ok::<(), zerobuffer::Error>(())
     /// ```
     ///
