@@ -6,24 +6,20 @@
 //! (`turns.rs`), keeps the deadlines, reconnects if requests are to be sent again, and runs the callbacks.
 //! A future is a callback that wakes a task.
 
+use super::OwnedResponse;
 use super::channel::SEALED;
 use super::number::Number;
 use super::reconnect::is_not_started;
 use super::shared::{InPlace, Inner, SharedClient};
-use super::turns::Refused;
-use super::{OwnedResponse, RequestLayout};
-use crate::debug::debug_line;
 use crate::error::{Error, Result};
 use crate::sys;
 use crate::v2::layout::Demand;
 use crate::wait::{Deadline, Unready, WaitContext, WaitStrategy, Waiter};
 use std::collections::VecDeque;
-use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Wake, Waker};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -38,13 +34,13 @@ const ATTEMPT: Duration = Duration::from_millis(5);
 /// again.
 const SPIN_OVER: usize = 4;
 
-type OnDone = Box<dyn FnOnce(Result<OwnedResponse>) + Send>;
-type Fill = Box<dyn FnMut(&mut [u8]) + Send>;
+pub(super) type OnDone = Box<dyn FnOnce(Result<OwnedResponse>) + Send>;
+pub(super) type Fill = Box<dyn FnMut(&mut [u8]) + Send>;
 
 /// The calls of one client that no thread blocks for.
 pub(super) struct Completions {
     state: Mutex<State>,
-    next_id: AtomicU64,
+    pub(super) next_id: AtomicU64,
     /// The completer is to check everything.
     alarm: AtomicBool,
     bell: Mutex<Bell>,
@@ -59,7 +55,7 @@ impl std::fmt::Debug for Completions {
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     sent: Vec<Sent>,
     queue: VecDeque<Queued>,
     /// The one that the completer is sending, and whether it was cancelled meanwhile.
@@ -82,32 +78,32 @@ struct Bell {
     at: Option<InPlace>,
 }
 
-struct Call {
-    id: u64,
-    timeout: Duration,
-    due: u64,
-    on_done: OnDone,
+pub(super) struct Call {
+    pub(super) id: u64,
+    pub(super) timeout: Duration,
+    pub(super) due: u64,
+    pub(super) on_done: OnDone,
     /// Why it is sent again.
-    first_error: Option<Error>,
+    pub(super) first_error: Option<Error>,
 }
 
 /// Waits for its response.
-struct Sent {
-    call: Call,
-    connection: InPlace,
-    number: Number,
+pub(super) struct Sent {
+    pub(super) call: Call,
+    pub(super) connection: InPlace,
+    pub(super) number: Number,
 }
 
 /// Waits to be sent.
-struct Queued {
-    call: Call,
-    request: Request,
+pub(super) struct Queued {
+    pub(super) call: Call,
+    pub(super) request: Request,
 }
 
-struct Request {
-    size: usize,
-    demand: Demand,
-    fill: Fill,
+pub(super) struct Request {
+    pub(super) size: usize,
+    pub(super) demand: Demand,
+    pub(super) fill: Fill,
 }
 
 impl Call {
@@ -138,9 +134,9 @@ impl Sent {
 }
 
 /// A turn to send, taken without waiting.
-struct SendTurn {
-    connection: InPlace,
-    ticket: u64,
+pub(super) struct SendTurn {
+    pub(super) connection: InPlace,
+    pub(super) ticket: u64,
 }
 
 impl Drop for SendTurn {
@@ -161,7 +157,7 @@ impl Completions {
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -197,7 +193,7 @@ impl Completions {
     }
 
     /// Starts the completer unless it runs.
-    fn ensure_completer(self: &Arc<Self>, client: &Arc<Inner>) -> Result<()> {
+    pub(super) fn ensure_completer(self: &Arc<Self>, client: &Arc<Inner>) -> Result<()> {
         let mut state = self.state();
         if !state.running {
             let (calls, client) = (Arc::clone(self), Arc::downgrade(client));
@@ -216,7 +212,7 @@ impl Completions {
         Ok(())
     }
 
-    fn add_sent(&self, sent: Sent) {
+    pub(super) fn add_sent(&self, sent: Sent) {
         let (connection, number) = (sent.connection.clone(), sent.number);
         let mut state = self.state();
         let overslept = state.expects(sent.call.due);
@@ -229,7 +225,7 @@ impl Completions {
         }
     }
 
-    fn add_queued(&self, queued: Queued) {
+    pub(super) fn add_queued(&self, queued: Queued) {
         let mut state = self.state();
         state.expects(queued.call.due);
         state.queue.push_back(queued);
@@ -238,7 +234,7 @@ impl Completions {
     }
 
     /// Takes the call out, wherever it is. True if nothing will come of it.
-    fn cancel(&self, id: u64) -> bool {
+    pub(super) fn cancel(&self, id: u64) -> bool {
         let mut state = self.state();
         if let Some(index) = state.sent.iter().position(|sent| sent.call.id == id) {
             let Sent { connection, number, call } = state.sent.swap_remove(index);
@@ -642,12 +638,12 @@ impl Sent {
 }
 
 /// Whether an error says that the connection has ended.
-fn has_ended(error: &Error) -> bool {
+pub(super) fn has_ended(error: &Error) -> bool {
     matches!(error, Error::PeerDied { .. } | Error::PeerClosed { .. } | Error::InvalidState { .. })
         && (is_not_started(error) || is_sealed(error))
 }
 
-fn is_sealed(error: &Error) -> bool {
+pub(super) fn is_sealed(error: &Error) -> bool {
     let Error::InvalidState { reason } = error else { return false };
     matches!(SEALED, Error::InvalidState { reason: sealed } if sealed == *reason)
 }
@@ -673,339 +669,8 @@ impl Completions {
     }
 }
 
-/// A call under way that no thread blocks for; see [`SharedClient::start_call`].
-#[derive(Clone)]
-pub struct CallHandle {
-    calls: Weak<Completions>,
-    id: u64,
-    fork_generation: u32,
-}
-
-debug_line!(CallHandle, "CallHandle", |handle| id: handle.id);
-
-impl CallHandle {
-    /// The call's number among those of its client, for [`SharedClient::cancel_call`]: for code that can keep a
-    /// number and no handle, like a binding for another language.
-    pub fn id(&self) -> u64 {
-        self.id
-    }
-
-    /// Cancels the call. True if nothing will come of it: its callback is dropped, without being called,
-    /// and no later than this returns. False if its callback is being called, or was. Dropping the handle
-    /// cancels nothing.
-    ///
-    /// The server may be working on the request all the same; its late response is swallowed.
-    pub fn cancel(&self) -> bool {
-        self.fork_generation == sys::fork_generation()
-            && self.calls.upgrade().is_some_and(|calls| calls.cancel(self.id))
-    }
-}
-
-/// A call as a future, which any executor can run: [`SharedClient::call_async`] makes it.
-///
-/// Dropping it cancels the request.
-#[must_use = "a call that is dropped is cancelled"]
-pub struct CallFuture {
-    slot: Arc<Mutex<Slot>>,
-    /// `None` if it failed at once, or is done.
-    handle: Option<CallHandle>,
-    fork_generation: u32,
-}
-
-debug_line!(CallFuture, "CallFuture", |future| is_done: future.handle.is_none());
-
-/// Where the completer leaves the outcome.
-#[derive(Default)]
-struct Slot {
-    outcome: Option<Result<OwnedResponse>>,
-    waker: Option<Waker>,
-}
-
-fn lock(slot: &Mutex<Slot>) -> MutexGuard<'_, Slot> {
-    slot.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl CallFuture {
-    fn start(start: impl FnOnce(OnDone) -> Result<CallHandle>) -> Self {
-        let slot = Arc::<Mutex<Slot>>::default();
-        let place = Arc::clone(&slot);
-        let on_done = Box::new(move |outcome| {
-            let mut slot = lock(&place);
-            slot.outcome = Some(outcome);
-            let waker = slot.waker.take();
-            drop(slot);
-            if let Some(waker) = waker {
-                waker.wake();
-            }
-        });
-        let handle = match start(on_done) {
-            Ok(handle) => Some(handle),
-            Err(error) => {
-                lock(&slot).outcome = Some(Err(error));
-                None
-            }
-        };
-        Self { slot, handle, fork_generation: sys::fork_generation() }
-    }
-}
-
-impl Future for CallFuture {
-    type Output = Result<OwnedResponse>;
-
-    /// Once it has returned the outcome, it returns [`Error::InvalidState`].
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        // Before the lock, which another thread may have had when the process forked.
-        if self.fork_generation != sys::fork_generation() {
-            return Poll::Ready(Err(Error::WrongProcess));
-        }
-        let mut slot = lock(&self.slot);
-        if let Some(outcome) = slot.outcome.take() {
-            drop(slot);
-            self.handle = None;
-            return Poll::Ready(outcome);
-        }
-        if self.handle.is_none() {
-            return Poll::Ready(Err(Error::InvalidState {
-                reason: "its outcome was returned before",
-            }));
-        }
-        match &mut slot.waker {
-            Some(waker) => waker.clone_from(context.waker()),
-            none => *none = Some(context.waker().clone()),
-        }
-        Poll::Pending
-    }
-}
-
-impl Drop for CallFuture {
-    fn drop(&mut self) {
-        if let Some(handle) = &self.handle {
-            handle.cancel();
-        }
-    }
-}
-
-impl SharedClient {
-    /// As [`call`](Self::call), but no thread waits for the response: the returned future does, on any
-    /// executor and without a runtime's timer. Nothing here blocks the calling thread. The request is sent
-    /// before this returns if there is room and no other one is before it; otherwise it waits for its turn
-    /// and for room in the background, in order and within `timeout`.
-    ///
-    /// Dropping the future cancels the request. With [`ClientConfig::resend_not_started`](crate::ClientConfig::resend_not_started) the request is
-    /// sent again after a server's end. The first such call of a client starts a thread, `zb-completer`,
-    /// which takes no signals, sleeps while nothing happens, and ends with the connection.
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// # use zerobuffer::{BufferConfig, Client, Frame, Server};
-    /// # let name = format!("doc-call-async-{}", std::process::id());
-    /// # let mut server = Server::create(&name, BufferConfig::new(0, 1 << 16))?;
-    /// # server.start(|frame: &mut Frame| frame.data_mut().make_ascii_uppercase())?;
-    /// let second = Duration::from_secs(1);
-    /// let client = Client::connect(&name, second)?.into_shared();
-    /// let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    /// runtime.block_on(async {
-    ///     let (one, two) = (client.call_async(b"one", second), client.call_async(b"two", second));
-    ///     assert_eq!(two.await?.data(), b"TWO");
-    ///     assert_eq!(one.await?.data(), b"ONE");
-    ///     Ok::<(), zerobuffer::Error>(())
-    /// })?;
-    /// # Ok::<(), zerobuffer::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// The future's are those of [`call`](Self::call); over two buffers
-    /// ([`is_in_place`](Self::is_in_place) is false) [`Error::Unsupported`].
-    pub fn call_async(&self, data: &[u8], timeout: Duration) -> CallFuture {
-        CallFuture::start(|on_done| {
-            self.submit(
-                data.len(),
-                RequestLayout::new(),
-                &mut Payload::copy(data),
-                timeout,
-                on_done,
-            )
-        })
-    }
-
-    /// As [`call_async`](Self::call_async), but `fill` writes the request, of `size` bytes, where the server
-    /// will read it: on this thread before this returns, or later on the completer's. It is called again if
-    /// another thread has reconnected before the request was sent.
-    ///
-    /// # Errors
-    /// The future's are those of [`call_with`](Self::call_with).
-    pub fn call_async_with(
-        &self,
-        size: usize,
-        layout: RequestLayout,
-        fill: impl FnMut(&mut [u8]) + Send + 'static,
-        timeout: Duration,
-    ) -> CallFuture {
-        CallFuture::start(|on_done| {
-            self.submit(size, layout, &mut Payload::Fill(Some(Box::new(fill))), timeout, on_done)
-        })
-    }
-
-    /// As [`call_async`](Self::call_async), for programs without futures, such as bindings: `on_done` gets
-    /// the outcome. It runs on the completer's thread, whose other calls wait meanwhile: it is to be short
-    /// and must not block. What it panics with is dropped. It may use this client; to send it should start
-    /// another call and not make a blocking one.
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// # use zerobuffer::{BufferConfig, Client, Frame, Server};
-    /// # let name = format!("doc-start-call-{}", std::process::id());
-    /// # let mut server = Server::create(&name, BufferConfig::new(0, 1 << 16))?;
-    /// # server.start(|frame: &mut Frame| frame.data_mut().make_ascii_uppercase())?;
-    /// let second = Duration::from_secs(1);
-    /// let client = Client::connect(&name, second)?.into_shared();
-    /// let (done, outcome) = std::sync::mpsc::channel();
-    /// let call = client.start_call(b"hello", second, move |response| done.send(response).unwrap())?;
-    /// assert_eq!(outcome.recv().unwrap()?.data(), b"HELLO");
-    /// assert!(!call.cancel(), "it is done");
-    /// # Ok::<(), zerobuffer::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// What is known at once; `on_done` is dropped then: [`Error::Unsupported`] over two buffers,
-    /// [`Error::TooLarge`], [`Error::Closed`],
-    /// [`Error::WrongProcess`], [`Error::ProtocolViolation`], [`Error::PeerDied`] and
-    /// [`Error::PeerClosed`] unless requests are sent again, [`Error::System`] if the thread cannot be
-    /// started. All others come to `on_done`.
-    pub fn start_call(
-        &self,
-        data: &[u8],
-        timeout: Duration,
-        on_done: impl FnOnce(Result<OwnedResponse>) + Send + 'static,
-    ) -> Result<CallHandle> {
-        let (layout, on_done) = (RequestLayout::new(), Box::new(on_done));
-        self.submit(data.len(), layout, &mut Payload::copy(data), timeout, on_done)
-    }
-
-    /// As [`start_call`](Self::start_call), but `fill` writes the request, as for
-    /// [`call_async_with`](Self::call_async_with).
-    ///
-    /// # Errors
-    /// As [`start_call`](Self::start_call); [`Error::BadConfig`] for an impossible alignment.
-    pub fn start_call_with(
-        &self,
-        size: usize,
-        layout: RequestLayout,
-        fill: impl FnMut(&mut [u8]) + Send + 'static,
-        timeout: Duration,
-        on_done: impl FnOnce(Result<OwnedResponse>) + Send + 'static,
-    ) -> Result<CallHandle> {
-        let mut payload = Payload::Fill(Some(Box::new(fill)));
-        self.submit(size, layout, &mut payload, timeout, Box::new(on_done))
-    }
-
-    /// As [`CallHandle::cancel`], for the call of that [`id`](CallHandle::id).
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// # use zerobuffer::{BufferConfig, Client, Server};
-    /// # let name = format!("doc-cancel-call-{}", std::process::id());
-    /// # let server = Server::create(&name, BufferConfig::new(0, 1 << 16))?;
-    /// let client = Client::connect(&name, Duration::from_secs(5))?.into_shared();
-    /// // Nobody responds.
-    /// let id = client.start_call(b"ping", Duration::MAX, |_| unreachable!())?.id();
-    /// assert!(client.cancel_call(id));
-    /// assert!(!client.cancel_call(id), "no such call any more");
-    /// # Ok::<(), zerobuffer::Error>(())
-    /// ```
-    pub fn cancel_call(&self, id: u64) -> bool {
-        self.inner.fork_generation == sys::fork_generation() && self.inner.completions.cancel(id)
-    }
-
-    fn submit(
-        &self,
-        size: usize,
-        layout: RequestLayout,
-        payload: &mut Payload<'_>,
-        timeout: Duration,
-        on_done: OnDone,
-    ) -> Result<CallHandle> {
-        let demand = layout.demand(size)?;
-        let connection = self.in_place()?;
-        connection.channel.check()?;
-        let calls = &self.inner.completions;
-        calls.ensure_completer(&self.inner)?;
-        let due = Deadline::after(timeout).due_ns();
-        let id = calls.next_id.fetch_add(1, Ordering::Relaxed);
-        let call = Call { id, timeout, due, on_done, first_error: None };
-        let handle = CallHandle {
-            calls: Arc::downgrade(calls),
-            id,
-            fork_generation: self.inner.fork_generation,
-        };
-        if calls.state().may_overtake_nothing() {
-            match payload.send_at_once(&connection, size, demand) {
-                Ok(Some(number)) => {
-                    calls.add_sent(Sent { call, connection, number });
-                    return Ok(handle);
-                }
-                Ok(None) => {}
-                Err(error) if self.may_go_on(&error, &connection) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        calls.add_queued(Queued { call, request: payload.keep(size, demand) });
-        Ok(handle)
-    }
-
-    /// Whether what could not be sent on this connection may be sent on another one.
-    fn may_go_on(&self, error: &Error, failed: &InPlace) -> bool {
-        let was_replaced = || self.in_place().is_ok_and(|now| !now.is(failed));
-        has_ended(error)
-            && (self.inner.config.resend_not_started || is_sealed(error) || was_replaced())
-    }
-}
-
 impl State {
-    fn may_overtake_nothing(&self) -> bool {
+    pub(super) fn may_overtake_nothing(&self) -> bool {
         self.queue.is_empty() && self.in_hand.is_none()
-    }
-}
-
-/// What a request is to hold, while it may still be sent at once.
-enum Payload<'d> {
-    Copy(&'d [u8]),
-    Fill(Option<Fill>),
-}
-
-impl<'d> Payload<'d> {
-    fn copy(data: &'d [u8]) -> Self {
-        Self::Copy(data)
-    }
-
-    fn send_at_once(
-        &mut self,
-        connection: &InPlace,
-        size: usize,
-        demand: Demand,
-    ) -> Result<Option<Number>> {
-        let ticket = match connection.senders.try_enter() {
-            Ok(Some(ticket)) => ticket,
-            Ok(None) => return Ok(None),
-            Err(Refused::Closed) => return Err(connection.why_refused()),
-            Err(_) => return Ok(None),
-        };
-        let _turn = SendTurn { connection: connection.clone(), ticket };
-        connection.send_once(size, demand, |to| match self {
-            Self::Copy(data) => to.copy_from_slice(data),
-            Self::Fill(fill) => fill.iter_mut().for_each(|fill| fill(to)),
-        })
-    }
-
-    /// For later.
-    fn keep(&mut self, size: usize, demand: Demand) -> Request {
-        let fill = match self {
-            Self::Copy(data) => {
-                let data = data.to_vec();
-                Box::new(move |to: &mut [u8]| to.copy_from_slice(&data))
-            }
-            Self::Fill(fill) => fill.take().unwrap_or_else(|| Box::new(|_| ())),
-        };
-        Request { size, demand, fill }
     }
 }

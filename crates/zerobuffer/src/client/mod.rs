@@ -1,5 +1,6 @@
 //! The client: sends requests, and reads the responses where the requests were.
 
+mod calls;
 mod channel;
 mod completions;
 mod connection;
@@ -12,7 +13,7 @@ mod seal;
 mod shared;
 mod turns;
 
-pub use completions::{CallFuture, CallHandle};
+pub use calls::{CallFuture, CallHandle};
 pub use guards::{OwnedRequestBuffer, OwnedResponse, RequestBuffer, Response};
 pub use shared::SharedClient;
 
