@@ -82,7 +82,7 @@ impl Drop for ReadyThreads {
 pub(crate) struct Workers(Vec<Worker>);
 
 impl Workers {
-    /// Waits for their ends, after that of their [`Tenure`](crate::tenure::Tenure) was announced. Past the
+    /// Waits for their ends, after that of their [`Tenure`] was announced. Past the
     /// deadline one that is [`Away`] is left to itself: its handler does not come back. One that is not is
     /// waited for, as it may be about to take something; that takes it a few instructions.
     ///
