@@ -79,6 +79,8 @@ fn class<'py>(py: Python<'py>, error: &Error, side: Side) -> PyResult<Bound<'py,
     let is_end = matches!(error, Error::PeerDied { .. } | Error::PeerClosed { .. });
     let existing = match side {
         Side::Duplex => return Ok(class),
+        // Version 1 knows nothing of forks.
+        _ if matches!(error, Error::WrongProcess) => return Ok(class),
         Side::Requests if is_end => Some(module.getattr("ReaderDeadException")?),
         Side::Responses if is_end => Some(module.getattr("WriterDeadException")?),
         _ => None,

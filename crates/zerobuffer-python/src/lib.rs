@@ -22,6 +22,7 @@ mod process;
 mod reader;
 mod request;
 mod server;
+mod sliced;
 mod two_buffers;
 mod waiting;
 mod words;

@@ -1,6 +1,6 @@
 //! Version 1's duplex channel of two buffers: its client, and the server whose handler edits a copy.
 
-use crate::buffer::{self, with_bytes};
+use crate::buffer::{self, is_large, with_bytes};
 use crate::errors::{Side, closed, duplex, exception};
 use crate::handler::Handler;
 use crate::private;
@@ -8,25 +8,19 @@ use crate::process::Process;
 use crate::reader::Frame;
 use crate::request::{Request, message};
 use crate::server::{server_sizes, sizes};
-use crate::waiting::{self, SLICE, not_yet};
-use parking_lot::{FairMutex, Mutex};
+use crate::sliced::SlicedClient;
+use crate::waiting;
+use parking_lot::Mutex;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyMemoryView};
 use std::ffi::c_int;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 use zerobuffer::{
-    ChannelKind, Client, ClientConfig, Error, OwnedResponse, RequestLayout, ServerConfig,
-    SharedClient, v1,
+    ChannelKind, Client, ClientConfig, Error, OwnedRequestBuffer, RequestLayout, ServerConfig, v1,
 };
 
-const CLOSED: Error = Error::Closed;
 const NOT_OPEN: Error =
     Error::InvalidState { reason: "the request was sent or abandoned; acquire another buffer" };
-
-/// How long a thread that waits for a response keeps others from sending.
-const TURN: Duration = Duration::from_millis(5);
 
 /// Whether a server of the two-buffer channel `channel` is there, of this library or of an existing v1 program.
 #[pyfunction]
@@ -34,24 +28,10 @@ pub(crate) fn is_duplex_server_running(py: Python<'_>, channel: &str) -> PyResul
     v1::is_duplex_server_running(channel).map_err(duplex(py))
 }
 
-/// A client, and the request that is being filled for it.
-struct State {
-    client: SharedClient,
-    /// Which request is open: nothing else is sent before it.
-    open: Option<u64>,
-    /// How many were opened so far.
-    opened: u64,
-}
-
 /// A client of a channel of two buffers. `zerobuffer.duplex.DuplexClient` is made of it.
 #[pyclass(frozen, module = "zerobuffer._native")]
 pub(crate) struct TwoBufferClient {
-    name: String,
-    /// Fair, so that a thread that waits for responses slice by slice lets others send in between.
-    /// `None` once closed.
-    client: FairMutex<Option<State>>,
-    send_timeout: Duration,
-    process: Process,
+    client: SlicedClient,
 }
 
 #[pymethods]
@@ -79,70 +59,54 @@ impl TwoBufferClient {
         if let Some(metadata) = metadata {
             config = with_bytes(metadata, |bytes| Ok(config.metadata(bytes)))?;
         }
-        // Each step is tried for a slice; a wait for room is repeated.
-        config = config.send_timeout(SLICE);
-        let timeout = waiting::timeout(timeout)?;
+        let (timeout, send_timeout) = (waiting::timeout(timeout)?, waiting::timeout(send_timeout)?);
         // In one go: a server needs its time to answer a client.
         let client = py.detach(|| Client::connect_with(channel, timeout, config));
-        let client = client.map_err(sending(py))?.into_shared();
-        let state = State { client, open: None, opened: 0 };
-        Ok(Self {
-            name: channel.to_owned(),
-            client: FairMutex::new(Some(state)),
-            send_timeout: waiting::timeout(send_timeout)?,
-            process: Process::default(),
-        })
+        let client = client.map_err(sending(py))?;
+        Ok(Self { client: SlicedClient::new(client, send_timeout, false) })
     }
 
     #[getter]
     fn name(&self) -> &str {
-        &self.name
+        self.client.shared.name()
     }
 
     /// Whether the server reads requests and is attached to the responses.
     #[getter]
-    fn is_server_connected(&self, py: Python<'_>) -> bool {
-        self.look(py, |client| client.is_server_connected()).unwrap_or(false)
+    fn is_server_connected(&self) -> bool {
+        self.client.is_server_connected()
     }
 
     #[getter]
-    fn in_flight(&self, py: Python<'_>) -> usize {
-        self.look(py, SharedClient::in_flight).unwrap_or(0)
+    fn in_flight(&self) -> usize {
+        self.client.shared.in_flight()
     }
 
     #[getter]
-    fn max_request_size(&self, py: Python<'_>) -> usize {
-        self.look(py, SharedClient::max_request_size).unwrap_or(0)
+    fn max_request_size(&self) -> usize {
+        self.client.shared.max_request_size()
     }
 
     fn send_request(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<u64> {
-        self.send(py, data, None)
+        self.client.check_open(py)?;
+        let send = |bytes: &[u8]| self.client.send(py, bytes, self.client.send_timeout);
+        with_bytes(data, |bytes| send(bytes)?.map_err(sending(py)))
     }
 
     /// Memory for a request of `size` bytes, once there is room for it in the ring.
-    fn acquire_request_buffer(slf: &Bound<'_, Self>, size: usize) -> PyResult<PrivateRequest> {
-        let (py, this) = (slf.py(), slf.get());
-        this.process.check(py)?;
-        let acquire = |slice| {
-            this.with(slice, |state| {
-                state.check_none_is_open()?;
-                let layout = RequestLayout::new();
-                let sequence = state.client.acquire_request_buffer(size, layout, slice)?.sequence();
-                state.opened += 1;
-                state.open = Some(state.opened);
-                Ok((sequence, state.opened))
-            })
-        };
-        let acquired = waiting::wait_detached(py, this.send_timeout, not_yet, acquire)?;
-        let (sequence, number) = acquired.map_err(sending(py))?;
-        let bytes = private::zeros(py, size).inspect_err(|_| this.abandon(py, number))?;
-        let (client, bytes) = (slf.clone().unbind(), bytes.unbind());
-        Ok(PrivateRequest { client, number, sequence, done: AtomicBool::new(false), bytes })
+    fn acquire_request_buffer(&self, py: Python<'_>, size: usize) -> PyResult<PrivateRequest> {
+        self.client.check_open(py)?;
+        let acquired = self.client.acquire(py, size, RequestLayout::new())?;
+        let place = acquired.map_err(sending(py))?;
+        let (sequence, bytes) = (place.sequence(), private::zeros(py, size)?.unbind());
+        Ok(PrivateRequest { place: Mutex::new(Some(place)), sequence, bytes })
     }
 
     #[pyo3(signature = (timeout=Some(5.0)), text_signature = "($self, timeout=5.0)")]
     fn receive_response(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Frame> {
-        self.receive(py, waiting::timeout(timeout)?, |client, slice| client.receive_response(slice))
+        self.client.check_open(py)?;
+        let response = self.client.receive_any(py, waiting::timeout(timeout)?)?;
+        Frame::response(py, response.map_err(receiving(py))?)
     }
 
     #[pyo3(signature = (sequence, timeout=Some(5.0)),
@@ -153,14 +117,9 @@ impl TwoBufferClient {
         sequence: u64,
         timeout: Option<f64>,
     ) -> PyResult<Frame> {
-        let timeout = waiting::timeout(timeout)?;
-        let received =
-            self.receive(py, timeout, |client, slice| client.poll_response_for(sequence, slice));
-        if received.is_err() && !timeout.is_zero() {
-            // Timed out or interrupted; after another error there is nothing to cancel.
-            self.cancel(py, sequence);
-        }
-        received
+        self.client.check_open(py)?;
+        let response = self.client.receive(py, sequence, waiting::timeout(timeout)?)?;
+        Frame::response(py, response.map_err(receiving(py))?)
     }
 
     #[pyo3(signature = (data, timeout=Some(5.0)),
@@ -175,97 +134,13 @@ impl TwoBufferClient {
         self.receive_response_for(py, sequence, timeout)
     }
 
-    fn cancel(&self, py: Python<'_>, sequence: u64) -> bool {
-        self.look(py, |client| client.cancel(sequence)).unwrap_or(false)
+    fn cancel(&self, sequence: u64) -> bool {
+        self.client.shared.cancel(sequence)
     }
 
     /// Closes both buffers. Responses that are held stay readable. In a forked child it does nothing.
     fn close(&self, py: Python<'_>) {
-        if self.process.is_this() {
-            py.detach(|| drop(self.client.lock().take()));
-        }
-    }
-}
-
-impl TwoBufferClient {
-    /// Sends `data`, as the open request `open` or as one of its own.
-    fn send(&self, py: Python<'_>, data: &Bound<'_, PyAny>, open: Option<u64>) -> PyResult<u64> {
-        self.process.check(py)?;
-        with_bytes(data, |bytes| {
-            let send = |slice| {
-                self.with(slice, |state| {
-                    match open {
-                        None => state.check_none_is_open()?,
-                        Some(_) if state.open == open => {}
-                        Some(_) => return Err(NOT_OPEN),
-                    }
-                    let sequence = state.client.send_request(bytes)?;
-                    state.open = None;
-                    Ok(sequence)
-                })
-            };
-            waiting::wait_detached(py, self.send_timeout, not_yet, send)?.map_err(sending(py))
-        })
-    }
-
-    /// Sends nothing of the request that is open, if it is `number`.
-    fn abandon(&self, py: Python<'_>, number: u64) {
-        if !self.process.is_this() {
-            return;
-        }
-        py.detach(|| {
-            if let Some(state) = &mut *self.client.lock()
-                && state.open == Some(number)
-            {
-                state.open = None;
-            }
-        });
-    }
-
-    /// Calls `act` when it is this thread's turn within `slice`.
-    fn with<T>(
-        &self,
-        slice: Duration,
-        act: impl FnOnce(&mut State) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let no_turn = Error::Timeout { waited: slice, what: "waiting for another thread" };
-        let mut client = self.client.try_lock_for(slice).ok_or(no_turn)?;
-        act(client.as_mut().ok_or(CLOSED)?)
-    }
-
-    /// `None` once closed, and in a forked child.
-    fn look<T: Send>(
-        &self,
-        py: Python<'_>,
-        look: impl Fn(&SharedClient) -> T + Send + Sync,
-    ) -> Option<T> {
-        if !self.process.is_this() {
-            return None;
-        }
-        py.detach(|| self.client.lock().as_ref().map(|state| look(&state.client)))
-    }
-
-    /// Receives turn by turn, so that other threads can send in between.
-    fn receive(
-        &self,
-        py: Python<'_>,
-        timeout: Duration,
-        receive: impl Fn(&SharedClient, Duration) -> Result<OwnedResponse, Error> + Send + Sync,
-    ) -> PyResult<Frame> {
-        self.process.check(py)?;
-        let step = |slice: Duration| {
-            let start = Instant::now();
-            loop {
-                let left = slice.saturating_sub(start.elapsed());
-                let turn = |state: &mut State| receive(&state.client, left.min(TURN));
-                match self.with(left, turn) {
-                    Err(error) if not_yet(&error) && !left.is_zero() => {}
-                    received => return received,
-                }
-            }
-        };
-        let response = waiting::wait(py, timeout, not_yet, step)?;
-        Frame::response(py, response.map_err(receiving(py))?)
+        self.client.close(py);
     }
 }
 
@@ -277,35 +152,27 @@ fn receiving(py: Python<'_>) -> impl Fn(Error) -> PyErr {
     move |error| exception(py, &error, Side::Responses)
 }
 
-impl State {
-    fn check_none_is_open(&self) -> Result<(), Error> {
-        match self.open {
-            None => Ok(()),
-            Some(_) => Err(Error::ClaimOpen),
-        }
-    }
-}
-
 /// A request that is being filled, in memory of this process alone. It has the buffer protocol; views of it
 /// may stay, and nobody sees what is written through them after the commit.
 ///
 /// Leaving a `with` block sends it; leaving it by an exception sends nothing.
 #[pyclass(frozen, module = "zerobuffer._native")]
 pub(crate) struct PrivateRequest {
-    client: Py<TwoBufferClient>,
-    /// Which of the client's it is.
-    number: u64,
+    /// Where the bytes are copied to; `None` once they were, or the request was abandoned.
+    place: Mutex<Option<OwnedRequestBuffer>>,
     sequence: u64,
-    /// It was sent or abandoned.
-    done: AtomicBool,
     bytes: Py<PyByteArray>,
 }
 
 impl PrivateRequest {
+    fn is_open(&self) -> bool {
+        self.place.lock().is_some()
+    }
+
     fn open<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyByteArray>> {
-        match self.done.load(Ordering::Relaxed) {
-            false => Ok(self.bytes.bind(py)),
-            true => Err(sending(py)(NOT_OPEN)),
+        match self.is_open() {
+            true => Ok(self.bytes.bind(py)),
+            false => Err(sending(py)(NOT_OPEN)),
         }
     }
 }
@@ -355,17 +222,25 @@ impl PrivateRequest {
     ///
     /// Raises InvalidState if it was sent or abandoned.
     fn commit(&self, py: Python<'_>) -> PyResult<u64> {
-        let (client, bytes) = (self.client.get(), self.open(py)?);
-        self.done.store(true, Ordering::Relaxed);
-        let sent = client.send(py, bytes, Some(self.number));
-        sent.inspect_err(|_| client.abandon(py, self.number))
+        // One call gets what is open.
+        let place = self.place.lock().take();
+        let mut place = place.ok_or_else(|| sending(py)(NOT_OPEN))?;
+        with_bytes(self.bytes.bind(py), |bytes| {
+            let commit = move || {
+                // Empty in a forked child, which the commit says.
+                let to = place.data_mut();
+                let len = to.len().min(bytes.len());
+                to[..len].copy_from_slice(&bytes[..len]);
+                place.commit()
+            };
+            if is_large(bytes.len()) { py.detach(commit) } else { commit() }.map_err(sending(py))
+        })
     }
 
     /// Sends nothing. Called again, or after commit(), it does nothing.
-    fn abandon(&self, py: Python<'_>) {
-        if !self.done.swap(true, Ordering::Relaxed) {
-            self.client.get().abandon(py, self.number);
-        }
+    fn abandon(&self) {
+        let place = self.place.lock().take();
+        drop(place);
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -380,9 +255,9 @@ impl PrivateRequest {
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         match value.is_none() {
-            true if !self.done.load(Ordering::Relaxed) => self.commit(py).map(drop),
+            true if self.is_open() => self.commit(py).map(drop),
             _ => {
-                self.abandon(py);
+                self.abandon();
                 Ok(())
             }
         }
@@ -400,13 +275,6 @@ impl PrivateRequest {
         let bytes = slf.get().open(slf.py())?;
         // SAFETY: Python's call, passed on: the view is then one of the array, which counts it.
         unsafe { private::fill(bytes, view, flags) }
-    }
-}
-
-impl Drop for PrivateRequest {
-    fn drop(&mut self) {
-        // Without an interpreter there is no client that goes on.
-        let _ = Python::try_attach(|py| self.abandon(py));
     }
 }
 

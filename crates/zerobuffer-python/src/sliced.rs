@@ -1,0 +1,165 @@
+//! What clients of both kinds of channel have in common: the library's client, which Python's threads wait
+//! for in slices.
+
+use crate::buffer::is_large;
+use crate::errors::duplex;
+use crate::waiting::{self, not_reconnected, not_yet};
+use pyo3::prelude::*;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use zerobuffer::{
+    Error, OwnedRequestBuffer, OwnedResponse, Reconnected, RequestLayout, RequestState,
+    SharedClient,
+};
+
+/// A client whose waits let other threads of Python run, and end with Ctrl-C.
+pub(crate) struct SlicedClient {
+    pub(crate) shared: SharedClient,
+    pub(crate) send_timeout: Duration,
+    resend_not_started: bool,
+    closed: AtomicBool,
+}
+
+/// `Err`: a signal's handler has raised.
+pub(crate) type Outcome<T> = PyResult<Result<T, Error>>;
+
+impl SlicedClient {
+    /// `resend_not_started`: whether `call` sends a request again that the server's end left untouched.
+    pub(crate) fn new(
+        client: zerobuffer::Client,
+        send_timeout: Duration,
+        resend_not_started: bool,
+    ) -> Self {
+        let (shared, closed) = (client.into_shared(), AtomicBool::new(false));
+        Self { shared, send_timeout, resend_not_started, closed }
+    }
+
+    #[inline]
+    pub(crate) fn check_open(&self, py: Python<'_>) -> PyResult<()> {
+        match self.closed.load(Ordering::Relaxed) {
+            false => Ok(()),
+            true => Err(duplex(py)(Error::Closed)),
+        }
+    }
+
+    pub(crate) fn is_server_connected(&self) -> bool {
+        !self.closed.load(Ordering::Relaxed) && self.shared.is_server_connected()
+    }
+
+    pub(crate) fn send(&self, py: Python<'_>, data: &[u8], timeout: Duration) -> Outcome<u64> {
+        let step = |slice| self.shared.send_request_within(data, slice);
+        match is_large(data.len()) {
+            true => waiting::wait_detached(py, timeout, not_yet, step),
+            false => waiting::wait(py, timeout, not_yet, step),
+        }
+    }
+
+    pub(crate) fn acquire(
+        &self,
+        py: Python<'_>,
+        size: usize,
+        layout: RequestLayout,
+    ) -> Outcome<OwnedRequestBuffer> {
+        let acquire = |slice| self.shared.acquire_request_buffer(size, layout, slice);
+        waiting::wait(py, self.send_timeout, not_yet, acquire)
+    }
+
+    pub(crate) fn receive_any(&self, py: Python<'_>, timeout: Duration) -> Outcome<OwnedResponse> {
+        waiting::wait(py, timeout, not_yet, |slice| self.shared.receive_response(slice))
+    }
+
+    /// Waits for one response; afterwards the request is not waiting any more, whatever happens.
+    pub(crate) fn receive(
+        &self,
+        py: Python<'_>,
+        sequence: u64,
+        timeout: Duration,
+    ) -> Outcome<OwnedResponse> {
+        let poll = |slice| self.shared.poll_response_for(sequence, slice);
+        let received = waiting::wait(py, timeout, not_yet, poll);
+        let late = matches!(received, Ok(Err(Error::Timeout { .. }))) && !timeout.is_zero();
+        if (late || received.is_err()) && !self.shared.cancel(sequence) {
+            // The response came while the request was being cancelled.
+            let answer = self.shared.poll_response_for(sequence, Duration::ZERO);
+            if late && answer.is_ok() {
+                return Ok(answer);
+            }
+        }
+        received
+    }
+
+    /// Sends `data` and waits for the response, both within `timeout`.
+    #[inline]
+    pub(crate) fn call(
+        &self,
+        py: Python<'_>,
+        data: &[u8],
+        timeout: Duration,
+    ) -> Outcome<OwnedResponse> {
+        let sequence = match self.shared.send_request_within(data, Duration::ZERO) {
+            Ok(sequence) if !is_large(data.len()) => sequence,
+            sent => return self.call_slowly(py, data, sent, timeout),
+        };
+        // The usual case reads no clock.
+        match self.shared.poll_response_for(sequence, Duration::ZERO) {
+            Ok(response) => Ok(Ok(response)),
+            Err(error) if not_yet(&error) => self.call_slowly(py, data, Ok(sequence), timeout),
+            Err(error) => self.call_slowly(py, data, Err(error), timeout),
+        }
+    }
+
+    /// A call from where it stands: sent as `sent`, not sent for want of room, or failed.
+    #[cold]
+    fn call_slowly(
+        &self,
+        py: Python<'_>,
+        data: &[u8],
+        mut sent: Result<u64, Error>,
+        timeout: Duration,
+    ) -> Outcome<OwnedResponse> {
+        let start = Instant::now();
+        let left = || timeout.saturating_sub(start.elapsed());
+        loop {
+            if sent.as_ref().is_err_and(not_yet) {
+                sent = self.send(py, data, left())?;
+            }
+            let outcome = match sent {
+                Ok(sequence) => self.receive(py, sequence, left().max(Duration::from_nanos(1)))?,
+                Err(error) => Err(error),
+            };
+            match outcome {
+                Err(error) if self.resend_not_started && is_not_started(&error) => {
+                    if let Err(error) = self.reconnect(py, left())? {
+                        return Ok(Err(error));
+                    }
+                    sent = self.send(py, data, left())?;
+                }
+                Err(Error::Timeout { what, .. }) => {
+                    return Ok(Err(Error::Timeout { waited: timeout, what }));
+                }
+                outcome => return Ok(outcome),
+            }
+        }
+    }
+
+    pub(crate) fn reconnect(&self, py: Python<'_>, timeout: Duration) -> Outcome<Reconnected> {
+        waiting::wait(py, timeout, not_reconnected, |slice| self.shared.reconnect(slice))
+    }
+
+    /// Closes it for good. In a forked child it does nothing to the channel.
+    pub(crate) fn close(&self, py: Python<'_>) {
+        if !self.closed.swap(true, Ordering::Relaxed) {
+            py.detach(|| self.shared.closer().close());
+        }
+    }
+}
+
+/// Whether the server had ended before it took the request.
+fn is_not_started(error: &Error) -> bool {
+    match error {
+        Error::PeerDied { request } | Error::PeerClosed { request } => {
+            request.is_none_or(|request| request.state == RequestState::NotStarted)
+        }
+        _ => false,
+    }
+}
