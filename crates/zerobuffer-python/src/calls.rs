@@ -5,7 +5,7 @@
 
 use crate::buffer::{is_large, with_bytes};
 use crate::errors;
-use crate::guards::Response;
+use crate::guards::{HeldResponses, Response};
 use crate::process::Process;
 use crate::waiting;
 use parking_lot::Mutex;
@@ -16,7 +16,6 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use zerobuffer::{Error, OwnedResponse, SharedClient};
 
 /// Calls of one client, for one event loop.
@@ -24,7 +23,7 @@ use zerobuffer::{Error, OwnedResponse, SharedClient};
 pub(crate) struct Calls {
     client: SharedClient,
     /// Responses of the client that the program holds.
-    held: Arc<AtomicUsize>,
+    held: HeldResponses,
     outcomes: Arc<Outcomes>,
     process: Process,
 }
@@ -75,11 +74,11 @@ impl Outcomes {
 }
 
 impl Calls {
-    pub(crate) fn new(client: &SharedClient, held: &Arc<AtomicUsize>) -> PyResult<Self> {
+    pub(crate) fn new(client: &SharedClient, held: &HeldResponses) -> PyResult<Self> {
         let outcomes = Outcomes::new().map_err(|error| PyOSError::new_err(error.to_string()))?;
         Ok(Self {
             client: client.clone(),
-            held: Arc::clone(held),
+            held: held.clone(),
             outcomes: Arc::new(outcomes),
             process: Process::default(),
         })
@@ -127,7 +126,7 @@ impl Calls {
             let (response, error) = match outcome {
                 Ok(response) => (Some(Response::new(response, &self.held)), None),
                 Err(error) => {
-                    let held = self.held.load(Ordering::Relaxed);
+                    let held = self.held.count();
                     (None, Some(errors::sending(py, &error, held).into_value(py)))
                 }
             };

@@ -3,13 +3,11 @@
 use crate::buffer::with_bytes;
 use crate::calls::Calls;
 use crate::errors::{self, duplex};
-use crate::guards::{RequestBuffer, Response};
+use crate::guards::{HeldResponses, RequestBuffer, Response};
 use crate::sliced::SlicedClient;
 use crate::waiting::{self, not_there};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use zerobuffer::{ChannelKind, ClientConfig, Error, OwnedResponse, RequestLayout};
 
 /// A client of an in-place channel. Any thread may use it; several can call at the same time.
@@ -21,7 +19,7 @@ pub(crate) struct Client {
     client: SlicedClient,
     strict_views: bool,
     /// Responses that the program holds.
-    held: Arc<AtomicUsize>,
+    held: HeldResponses,
 }
 
 #[pymethods]
@@ -74,7 +72,7 @@ impl Client {
             .map_err(duplex(py))?;
         let send_timeout = waiting::timeout(send_timeout)?;
         let client = SlicedClient::new(client, send_timeout, resend_not_started);
-        Ok(Self { client, strict_views, held: Arc::default() })
+        Ok(Self { client, strict_views, held: HeldResponses::default() })
     }
 
     /// The channel's name.
@@ -251,7 +249,7 @@ impl Client {
 impl Client {
     /// The exception for an error of a call that sends.
     fn raised(&self, py: Python<'_>) -> impl Fn(Error) -> PyErr {
-        let held = self.held.load(Ordering::Relaxed);
+        let held = self.held.count();
         move |error| errors::sending(py, &error, held)
     }
 

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyMemoryView;
 use std::ffi::c_int;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use zerobuffer::memory::SharedMemoryView;
 use zerobuffer::{Error, OwnedRequestBuffer, OwnedResponse};
 
@@ -23,13 +23,13 @@ const DONE: Error =
 /// written through them later can only disturb this client.
 #[pyclass(frozen, module = "zerobuffer")]
 pub(crate) struct RequestBuffer {
-    state: Mutex<Filling>,
+    state: Mutex<OpenBuffer>,
     exports: Exports,
     /// It is not sent while views of it are alive.
     strict: bool,
 }
 
-struct Filling {
+struct OpenBuffer {
     /// `None` once it was committed or abandoned.
     open: Option<OwnedRequestBuffer>,
     memory: SharedMemoryView,
@@ -39,7 +39,7 @@ struct Filling {
 impl RequestBuffer {
     pub(crate) fn new(buffer: OwnedRequestBuffer, strict: bool) -> Self {
         let (memory, sequence) = (buffer.memory(), buffer.sequence());
-        let state = Mutex::new(Filling { open: Some(buffer), memory, sequence });
+        let state = Mutex::new(OpenBuffer { open: Some(buffer), memory, sequence });
         Self { state, exports: Exports::default(), strict }
     }
 
@@ -78,8 +78,8 @@ impl RequestBuffer {
     #[getter]
     fn capacity(&self) -> usize {
         match &*self.state.lock() {
-            Filling { open: Some(buffer), .. } => buffer.capacity(),
-            Filling { memory, .. } => memory.len(),
+            OpenBuffer { open: Some(buffer), .. } => buffer.capacity(),
+            OpenBuffer { memory, .. } => memory.len(),
         }
     }
 
@@ -92,7 +92,7 @@ impl RequestBuffer {
         }
         self.exports.close(py)?;
         let resized = match &mut *self.state.lock() {
-            Filling { open: Some(buffer), memory, .. } => {
+            OpenBuffer { open: Some(buffer), memory, .. } => {
                 buffer.resize(size).map(|()| *memory = buffer.memory())
             }
             _ => Err(DONE),
@@ -184,8 +184,8 @@ impl RequestBuffer {
     ) -> PyResult<()> {
         let this = slf.get();
         let memory = match &*this.state.lock() {
-            Filling { open: None, .. } => Err(DONE),
-            Filling { memory, .. } => Ok(memory.clone()),
+            OpenBuffer { open: None, .. } => Err(DONE),
+            OpenBuffer { memory, .. } => Ok(memory.clone()),
         };
         let memory = memory.map_err(duplex(slf.py()))?;
         // SAFETY: Python's call; `state` keeps the memory, whose replacement waits for all views.
@@ -205,46 +205,49 @@ impl RequestBuffer {
 /// before the last array or other view of it is deleted.
 #[pyclass(frozen, module = "zerobuffer")]
 pub(crate) struct Response {
-    held: Mutex<Option<(OwnedResponse, Counted)>>,
+    /// It has the memory, too: views keep it here.
+    held: Mutex<Option<(OwnedResponse, Arc<()>)>>,
     /// It was released; views that are left keep its place.
     ended: AtomicBool,
-    memory: SharedMemoryView,
+    size: usize,
     sequence: u64,
     exports: Exports,
 }
 
-/// One of the responses that a program holds of a client.
-struct Counted {
-    all: Arc<AtomicUsize>,
+/// Counts the responses that a program holds of a client.
+#[derive(Clone, Default)]
+pub(crate) struct HeldResponses {
+    all: Arc<Count>,
 }
 
-impl Counted {
-    fn new(all: &Arc<AtomicUsize>) -> Self {
-        all.fetch_add(1, Ordering::Relaxed);
-        Self { all: Arc::clone(all) }
-    }
-}
+/// Each of them has a reference.
+#[derive(Default)]
+struct Count(Arc<()>);
 
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.all.fetch_sub(1, Ordering::Relaxed);
+impl HeldResponses {
+    pub(crate) fn count(&self) -> usize {
+        Arc::strong_count(&self.all.0) - 1
     }
 }
 
 impl Response {
     /// `held` counts those that are held.
-    pub(crate) fn new(response: OwnedResponse, held: &Arc<AtomicUsize>) -> Self {
-        let (memory, sequence) = (response.memory(), response.sequence());
-        let held = Mutex::new(Some((response, Counted::new(held))));
+    pub(crate) fn new(response: OwnedResponse, held: &HeldResponses) -> Self {
+        let (size, sequence) = (response.len(), response.sequence());
+        let held = Mutex::new(Some((response, Arc::clone(&held.all.0))));
         let ended = AtomicBool::new(false);
-        Self { held, ended, memory, sequence, exports: Exports::default() }
+        Self { held, ended, size, sequence, exports: Exports::default() }
     }
 
     fn check_held(&self, py: Python<'_>) -> PyResult<()> {
         match self.ended.load(Ordering::Relaxed) {
             false => Ok(()),
-            true => Err(closed(py, "the response was released; copy what is to be kept")),
+            true => Err(Self::released(py)),
         }
+    }
+
+    fn released(py: Python<'_>) -> PyErr {
+        closed(py, "the response was released; copy what is to be kept")
     }
 
     /// Ends it; how many views keep its place.
@@ -329,11 +332,11 @@ impl Response {
     }
 
     fn __len__(&self) -> usize {
-        self.memory.len()
+        self.size
     }
 
     fn __repr__(&self) -> String {
-        format!("Response(sequence={}, size={})", self.sequence, self.memory.len())
+        format!("Response(sequence={}, size={})", self.sequence, self.size)
     }
 
     unsafe fn __getbuffer__(
@@ -343,8 +346,10 @@ impl Response {
     ) -> PyResult<()> {
         let this = slf.get();
         this.check_held(slf.py())?;
-        // SAFETY: Python's call; this object keeps the memory.
-        unsafe { this.exports.fill(&slf, view, flags, &this.memory) }
+        let memory = this.held.lock().as_ref().map(|(response, _)| response.memory());
+        let memory = memory.ok_or_else(|| Self::released(slf.py()))?;
+        // SAFETY: Python's call; `held` keeps the memory for as long as there are views of it.
+        unsafe { this.exports.fill(&slf, view, flags, &memory) }
     }
 
     unsafe fn __releasebuffer__(&self, view: *mut ffi::Py_buffer) {

@@ -5,6 +5,7 @@ use crate::buffer::is_large;
 use crate::errors::duplex;
 use crate::waiting::{self, not_reconnected, not_yet};
 use pyo3::prelude::*;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use zerobuffer::{
@@ -96,49 +97,70 @@ impl SlicedClient {
         data: &[u8],
         timeout: Duration,
     ) -> Outcome<OwnedResponse> {
-        let sequence = match self.shared.send_request_within(data, Duration::ZERO) {
-            Ok(sequence) if !is_large(data.len()) => sequence,
-            sent => return self.call_slowly(py, data, sent, timeout),
-        };
+        if is_large(data.len()) {
+            return self.call_slowly(py, data, None, timeout);
+        }
         // The usual case reads no clock.
-        match self.shared.poll_response_for(sequence, Duration::ZERO) {
-            Ok(response) => Ok(Ok(response)),
-            Err(error) if not_yet(&error) => self.call_slowly(py, data, Ok(sequence), timeout),
-            Err(error) => self.call_slowly(py, data, Err(error), timeout),
+        match self.shared.try_call(data, Duration::ZERO) {
+            Ok(ControlFlow::Break(response)) => Ok(Ok(response)),
+            Ok(ControlFlow::Continue(sequence)) => {
+                self.call_slowly(py, data, Some(Ok(sequence)), timeout)
+            }
+            Err(error) if not_yet(&error) => self.call_slowly(py, data, None, timeout),
+            Err(error) => self.call_slowly(py, data, Some(Err(error)), timeout),
         }
     }
 
-    /// A call from where it stands: sent as `sent`, not sent for want of room, or failed.
+    /// A call from where it stands: sent as `sent`, failed, or not sent yet.
     #[cold]
     fn call_slowly(
         &self,
         py: Python<'_>,
         data: &[u8],
-        mut sent: Result<u64, Error>,
+        mut sent: Option<Result<u64, Error>>,
         timeout: Duration,
     ) -> Outcome<OwnedResponse> {
         let start = Instant::now();
         let left = || timeout.saturating_sub(start.elapsed());
         loop {
-            if sent.as_ref().is_err_and(not_yet) {
-                sent = self.send(py, data, left())?;
-            }
-            let outcome = match sent {
-                Ok(sequence) => self.receive(py, sequence, left().max(Duration::from_nanos(1)))?,
-                Err(error) => Err(error),
+            let outcome = match sent.take() {
+                Some(Ok(sequence)) => {
+                    self.receive(py, sequence, left().max(Duration::from_nanos(1)))?
+                }
+                Some(Err(error)) => Err(error),
+                None => match self.send_for_call(py, data, left())? {
+                    Ok(ControlFlow::Break(response)) => Ok(response),
+                    Ok(ControlFlow::Continue(sequence)) => {
+                        sent = Some(Ok(sequence));
+                        continue;
+                    }
+                    Err(error) => Err(error),
+                },
             };
             match outcome {
                 Err(error) if self.resend_not_started && is_not_started(&error) => {
                     if let Err(error) = self.reconnect(py, left())? {
                         return Ok(Err(error));
                     }
-                    sent = self.send(py, data, left())?;
                 }
                 Err(Error::Timeout { what, .. }) => {
                     return Ok(Err(Error::Timeout { waited: timeout, what }));
                 }
                 outcome => return Ok(outcome),
             }
+        }
+    }
+
+    fn send_for_call(
+        &self,
+        py: Python<'_>,
+        data: &[u8],
+        timeout: Duration,
+    ) -> Outcome<ControlFlow<OwnedResponse, u64>> {
+        let step = |slice| self.shared.try_call(data, slice);
+        match is_large(data.len()) {
+            true => waiting::wait_detached(py, timeout, not_yet, step),
+            false => waiting::wait(py, timeout, not_yet, step),
         }
     }
 

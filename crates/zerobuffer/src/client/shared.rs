@@ -18,6 +18,7 @@ use crate::v1::Patience;
 use crate::v2::layout::Demand;
 use crate::wait::{Deadline, Peer, Unready, WaitContext, WaitStrategy, Waiter};
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -357,6 +358,66 @@ impl SharedClient {
         }
         let mut content = Content::Copy::<fn(&mut [u8])>(data);
         self.call_as(data.len(), RequestLayout::default(), &mut content, sent, timeout)
+    }
+
+    /// A call for callers that do something else between the slices of a long wait, as bindings for other
+    /// languages do; [`call`](Self::call) is for all others. Sends `data`, waiting for room until `timeout` has
+    /// passed (zero checks once), and checks for the response for a few microseconds.
+    ///
+    /// `Break`: the response. `Continue`: it has not come yet. By this number
+    /// [`poll_response_for`](Self::poll_response_for) receives it; in place no other thread gets it by
+    /// [`receive_response`](Self::receive_response), as it could after
+    /// [`send_request_within`](Self::send_request_within). Nothing is sent again.
+    ///
+    /// ```
+    /// use std::ops::ControlFlow;
+    /// # use std::time::Duration;
+    /// # use zerobuffer::{BufferConfig, Client, Error, Frame, Server};
+    /// # let name = format!("doc-try-call-{}", std::process::id());
+    /// # let mut server = Server::create(&name, BufferConfig::new(0, 1 << 16))?;
+    /// # server.start(|frame: &mut Frame| frame.data_mut().make_ascii_uppercase())?;
+    /// let (slice, second) = (Duration::from_millis(50), Duration::from_secs(1));
+    /// let client = Client::connect(&name, second)?.into_shared();
+    /// let response = match client.try_call(b"hello", second)? {
+    ///     ControlFlow::Break(response) => response,
+    ///     ControlFlow::Continue(sequence) => loop {
+    ///         match client.poll_response_for(sequence, slice) {
+    ///             Err(Error::Timeout { .. }) => {} // The program does something else here.
+    ///             received => break received?,
+    ///         }
+    ///     },
+    /// };
+    /// assert_eq!(response.data(), b"HELLO");
+    /// # Ok::<(), zerobuffer::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`send_request_within`](Self::send_request_within).
+    #[inline]
+    pub fn try_call(
+        &self,
+        data: &[u8],
+        timeout: Duration,
+    ) -> Result<ControlFlow<OwnedResponse, u64>> {
+        let sent = self
+            .send_at_once(data, Reply::ToCaller, |channel, number| (Arc::clone(channel), number));
+        match sent {
+            Some((channel, number)) => Ok(match channel.receive_at_once(number) {
+                Some(held) => ControlFlow::Break(OwnedResponse::new(channel, held)),
+                None => ControlFlow::Continue(number.for_caller()),
+            }),
+            None => self.send_for_call(data, timeout).map(ControlFlow::Continue),
+        }
+    }
+
+    /// Over two buffers what is received by its number is addressed by that.
+    #[cold]
+    fn send_for_call(&self, data: &[u8], timeout: Duration) -> Result<u64> {
+        let (layout, deadline) = (RequestLayout::default(), Deadline::after(timeout));
+        let mut content = Content::Copy::<fn(&mut [u8])>(data);
+        let reply = if self.is_in_place() { Reply::ToCaller } else { Reply::ToAny };
+        let (_, sent) = self.send(data.len(), layout, &mut content, reply, &deadline)?;
+        sent.map(Number::for_caller)
     }
 
     /// The usual case of sending: the request is short, there is room, and nobody else sends. `None`: nothing

@@ -1,14 +1,15 @@
 //! Several threads of one client at the same time: nothing is lost between them.
 
-use crate::harness::{LONG, eventually, scene};
+use crate::harness::{LONG, eventually, fails, scene};
 use crate::work;
 use std::hint::spin_loop;
+use std::ops::ControlFlow;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use zerobuffer::{
-    BufferConfig, Error, Frame, OwnedRequestBuffer, RequestLayout, Response, Server, ServerConfig,
-    WaitStrategy,
+    BufferConfig, Error, ErrorKind, Frame, OwnedRequestBuffer, RequestLayout, Response, Server,
+    ServerConfig, WaitStrategy,
 };
 
 /// So many requests of 200 bytes fill a ring of 64 KiB, a slot having 320.
@@ -191,5 +192,28 @@ fn a_thread_that_takes_any_response_takes_none_of_a_call() {
             assert_eq!(client.receive_response(LONG).unwrap_err().lost_request(), None);
             assert_eq!(call.join().unwrap().lost_request().unwrap().sequence, sent + 1);
         });
+    });
+}
+
+/// The response to a call in slices is there before the caller asks for it by its number: a short request, and
+/// one that takes a turn to be sent.
+#[test]
+fn a_thread_that_takes_any_response_takes_none_of_a_call_in_slices() {
+    scene(|t| {
+        let mut server = t.own_server(1 << 16);
+        let client = t.client().into_shared();
+        for size in [5, 5000] {
+            let ControlFlow::Continue(call) = client.try_call(&vec![1; size], LONG).unwrap() else {
+                panic!("nobody has responded");
+            };
+            let any = client.send_request(&[2; 8]).unwrap();
+            for _ in 0..2 {
+                server.receive(LONG).unwrap().respond();
+            }
+            assert_eq!(client.receive_response(LONG).unwrap().sequence(), any);
+            fails(client.receive_response(Duration::ZERO), ErrorKind::Timeout);
+            let response = client.poll_response_for(call, Duration::ZERO).unwrap();
+            assert_eq!(response.data(), vec![1; size]);
+        }
     });
 }
