@@ -28,20 +28,11 @@ enum Home<'s> {
     Kept(Arc<Connection>),
 }
 
-impl Home<'_> {
-    fn keep(&self) -> Arc<Connection> {
-        match self {
-            Self::Borrowed(connection) => Arc::clone(connection),
-            Self::Kept(connection) => Arc::clone(connection),
-        }
-    }
-}
-
 impl Deref for Home<'_> {
-    type Target = Connection;
+    type Target = Arc<Connection>;
 
     #[inline]
-    fn deref(&self) -> &Connection {
+    fn deref(&self) -> &Arc<Connection> {
         match self {
             Self::Borrowed(connection) => connection,
             Self::Kept(connection) => connection,
@@ -70,7 +61,7 @@ impl<'s> Frame<'s> {
     fn transfer(&mut self) -> Frame<'static> {
         // Responses are published by any thread from now on.
         self.home.ring.set_concurrent();
-        let home = Home::Kept(self.home.keep());
+        let home = Home::Kept(Arc::clone(&self.home));
         Frame { home, taken: self.taken.transfer(), len: self.len, answered: false }
     }
 
@@ -204,26 +195,18 @@ impl<'s> Frame<'s> {
 
     /// Answers with a failure: as much of `message` as fits the slot, with a mark if it was cut.
     pub(super) fn publish_failure(&mut self, status: u16, message: &str) {
-        self.answered = true;
-        publish_failure(&self.home, self.taken.transfer(), status, message);
+        let message = shortened(message, self.capacity());
+        self.len = message.len() as u64;
+        let data = self.data_mut();
+        let fits = data.len();
+        data.copy_from_slice(&message.as_bytes()[..fits]);
+        self.publish(status);
     }
-}
 
-/// See [`Frame::publish_failure`].
-#[cold]
-fn publish_failure(connection: &Connection, mut taken: Taken, status: u16, message: &str) {
-    if connection.segment.is_this_process() {
-        let message = shortened(message, taken.capacity() as usize);
-        let len = message.len() as u64;
-        taken.data_mut(&connection.segment.payload, len).copy_from_slice(message.as_bytes());
-        connection.answer(&taken, len, status);
+    #[cold]
+    fn publish_dropped(&mut self) {
+        self.publish_failure(status::DROPPED, "the request was dropped unanswered");
     }
-}
-
-/// Takes the frame's parts and not the frame, which can stay in registers if nobody has its address.
-#[cold]
-fn publish_dropped(connection: &Connection, taken: Taken) {
-    publish_failure(connection, taken, status::DROPPED, "the request was dropped unanswered");
 }
 
 /// A request that was taken with [`Server::receive`](super::Server::receive), to be answered.
@@ -308,9 +291,8 @@ request_methods!([] OwnedRequest => Frame<'static>);
 impl Drop for Request<'_> {
     #[inline]
     fn drop(&mut self) {
-        let Frame { home, taken, answered, .. } = &mut self.frame;
-        if !*answered {
-            publish_dropped(home, taken.transfer());
+        if !self.frame.answered {
+            self.frame.publish_dropped();
         }
     }
 }
@@ -318,9 +300,9 @@ impl Drop for Request<'_> {
 impl Drop for OwnedRequest {
     fn drop(&mut self) {
         if !self.frame.answered
-            && let Some(frame) = keep_for_panic(self.frame.transfer())
+            && let Some(mut frame) = keep_for_panic(self.frame.transfer())
         {
-            publish_dropped(&frame.home, frame.taken);
+            frame.publish_dropped();
         }
     }
 }

@@ -16,6 +16,8 @@ use std::time::Duration;
 
 /// A worker that has not replied after this long hangs; more for a large ring, which takes time to make.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// What `NotRunning` says where no server has made a socket: there is no such service.
+pub(crate) const NO_SOCKET: &str = "no server has a socket there";
 const PATIENCE_FOR_MIB: Duration = Duration::from_millis(4);
 /// The pauses between two rounds through all workers.
 const MIN_PAUSE: Duration = Duration::from_millis(1);
@@ -127,7 +129,7 @@ fn try_all(
         }
     }
     Err(match refused {
-        None => not_running("no server has a socket there"),
+        None => not_running(NO_SOCKET),
         Some(error) if may_change => Refused::Retry(error),
         Some(error) => Refused::Final(error),
     })

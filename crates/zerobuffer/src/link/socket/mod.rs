@@ -10,7 +10,7 @@ mod segment;
 mod sleepers;
 
 pub(crate) use bell::{Bell, Side};
-pub(crate) use connect::{Connected, Wanted, connect};
+pub(crate) use connect::{Connected, NO_SOCKET, Wanted, connect};
 pub(crate) use directory::Published;
 pub(crate) use estate::{Estate, Remains, Undertaker};
 pub(crate) use handshake::{Ask, BadHello, EMPTY_BUFFER, Hello, Refusal, Reply};
