@@ -112,10 +112,10 @@ impl Failure {
         Self { exit: Exit::Signal(signal), kind, message, hint: None }
     }
 
-    /// The same failure, with the name of the channel that it is about.
-    pub(crate) fn on_channel(mut self, name: &str) -> Self {
+    /// The same failure, with the name of the service or channel that it is about.
+    pub(crate) fn about(mut self, name: &str) -> Self {
         if self.exit != Exit::Usage && !self.message.contains(&format!("{name:?}")) {
-            self.message = format!("channel {name:?}: {}", self.message);
+            self.message = format!("{name:?}: {}", self.message);
         }
         self
     }
@@ -197,7 +197,7 @@ fn hint_of(error: &Error) -> Option<&'static str> {
             "`zerobuffer serve NAME --filter echo` starts one; --wait SECONDS waits for it"
         }
         ErrorKind::Busy => {
-            "a channel serves one client at a time; --wait SECONDS waits for its turn"
+            "a channel serves one client at a time, a service --max-clients; --wait SECONDS waits for its turn"
         }
         ErrorKind::TooLarge | ErrorKind::WouldNeverFit => {
             "start the server with a larger --payload, for example --payload 256MiB"
@@ -205,11 +205,10 @@ fn hint_of(error: &Error) -> Option<&'static str> {
         ErrorKind::Timeout | ErrorKind::Full => "--timeout SECONDS gives the server more time",
         ErrorKind::EmptyFrame => "a channel over two buffers has no requests of no bytes",
         ErrorKind::NoSpace => "--payload asks for less",
-        ErrorKind::PeerDied => {
-            "start the server again; what a dead one leaves in /dev/shm it clears away"
-        }
+        ErrorKind::PeerDied => "start the server again; what a dead one leaves it clears away",
         ErrorKind::PermissionDenied | ErrorKind::ForeignObject => {
-            "`serve --mode 666` lets other users in, and `call --owner UID` trusts the server's user"
+            "`serve --group GID` lets others in, with --channel `serve --mode 666`; `call --owner UID` trusts the \
+             server's user"
         }
         _ => return None,
     })

@@ -55,6 +55,12 @@ impl Key {
     }
 }
 
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 impl FromStr for Key {
     type Err = String;
 
@@ -167,11 +173,6 @@ impl Chain {
             return Err("--filter xor needs --key HEX, for example --key 5a1f".to_owned());
         }
         Ok(Self { filters: filters.to_vec(), key, options: options.clone() })
-    }
-
-    /// The filters' names.
-    pub(crate) fn names(&self) -> Vec<String> {
-        self.filters.iter().map(Filter::to_string).collect()
     }
 
     /// Edits `data` where it lies. `metadata` is the client's.

@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     let report = Report::new(cli.common.json);
     let outcome = match &cli.command {
         Command::Demo(args) => commands::demo::run(args, &cli.common, &report),
-        Command::Serve(args) => commands::serve::run(args, &report),
+        Command::Serve(args) => commands::serve::run(args, &cli.common, &report),
         Command::Call(args) => commands::call::run(args, &report),
         Command::Writer(args) => commands::stream::writer::run(args, &report),
         Command::Reader(args) => commands::stream::reader::run(args, &report),

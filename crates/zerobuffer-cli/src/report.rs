@@ -111,6 +111,12 @@ impl Latencies {
         self.0.saturating_record(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
     }
 
+    /// Takes in all times of another distribution.
+    pub(crate) fn add(&mut self, other: &Self) {
+        // The bounds of both are the same.
+        let _ = self.0.add(&other.0);
+    }
+
     pub(crate) fn len(&self) -> u64 {
         self.0.len()
     }

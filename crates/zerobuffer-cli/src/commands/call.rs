@@ -1,8 +1,11 @@
-//! `zerobuffer call`: one request, or the same one many times, and the response in a file.
+//! `zerobuffer call`: one request, or the same one many times on any number of connections, and the response in a
+//! file.
 
 mod input;
 
-use super::connect::{Found, Terms, connect_to_two_buffers, find, size_of_buffer};
+use super::connect::{
+    Found, Terms, channel_of, connect_in_place, connect_to_two_buffers, find, size_of_buffer,
+};
 use crate::args::CallArgs;
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, is_dash};
@@ -26,6 +29,7 @@ struct CallRecord<'a> {
     command: &'static str,
     name: &'a str,
     two_buffers: bool,
+    connections: u16,
     frames: u64,
     requests: u64,
     differing_answers: u64,
@@ -71,22 +75,23 @@ pub(crate) fn run(args: &CallArgs, report: &Report) -> Result<Exit, Failure> {
     }
     let mut input = Input::open(args)?;
     report.notes(input.notes());
-    let on_channel = |failure: Failure| failure.on_channel(&args.name);
-    let (client, mut next) = connect(args, &mut input)?;
+    let about = |failure: Failure| failure.about(&args.name);
+    let (mut clients, mut next) = connect(args, &mut input)?;
+    let most = clients.iter().map(Client::max_request_size).min().unwrap_or_default();
     let mut done = Done::new();
     let mut output = None;
     while let Some(sent) = next {
-        let answer = call(&client, args, &sent.data, &mut done)
-            .map_err(|failure| untold_size(on_channel(failure), &input))?;
+        let answer = call_all(&mut clients, args, &sent.data, &mut done)
+            .map_err(|failure| untold_size(about(failure), &input))?;
         if let Input::Picture { shape, .. } = &input {
             save_picture(&args.out, *shape, &answer, sent.profile.as_deref())?;
         } else if !write(&mut output, &args.out, &answer)? {
             break;
         }
-        next = input.next(client.max_request_size()).map_err(on_channel)?;
+        next = input.next(most).map_err(about)?;
     }
-    let two_buffers = !client.is_in_place();
-    drop(client);
+    let two_buffers = !clients.iter().all(Client::is_in_place);
+    drop(clients);
     if let Some(output) = output {
         output.finish()?;
     }
@@ -99,37 +104,46 @@ pub(crate) fn run(args: &CallArgs, report: &Report) -> Result<Exit, Failure> {
 }
 
 /// Attaches to the server, and only then reads the first request, of which it is now known how long it may be.
-fn connect(args: &CallArgs, input: &mut Input) -> Result<(Client, Option<Sent>), Failure> {
+fn connect(args: &CallArgs, input: &mut Input) -> Result<(Vec<Client>, Option<Sent>), Failure> {
     let terms = Terms {
         metadata: input.shape().map(|shape| shape.to_metadata().to_vec()).unwrap_or_default(),
         send_timeout: args.timeout,
         owner: args.owner,
         mode: args.mode,
+        ring: args.ring,
     };
-    let failed = |error: Error| Failure::from(error).on_channel(&args.name);
-    let on_channel = |failure: Failure| failure.on_channel(&args.name);
-    let (client, first) = match find(&args.name, args.wait, &terms).map_err(failed)? {
+    let failed = |error: Error| Failure::from(error).about(&args.name);
+    let about = |failure: Failure| failure.about(&args.name);
+    let (clients, first) = match find(&args.name, args.wait, &terms).map_err(failed)? {
         Found::InPlace(client) => {
-            let first = input.next(client.max_request_size()).map_err(on_channel)?;
-            (*client, first)
+            let mut clients = vec![*client];
+            for _ in 1..args.connections {
+                clients.push(connect_in_place(&args.name, args.wait, &terms).map_err(failed)?);
+            }
+            let first = input.next(clients[0].max_request_size()).map_err(about)?;
+            (clients, first)
+        }
+        Found::TwoBuffers { .. } if args.connections > 1 => {
+            let message = "a channel over two buffers serves one client at a time";
+            let failure = Failure::usage(message).reworded(format!("{:?}: {message}", args.name));
+            return Err(failure.hint("--connections needs a service: `zerobuffer serve NAME`"));
         }
         Found::TwoBuffers { wait } => {
-            let first = input
-                .next(size_of_buffer(&format!("{}_request", args.name)))
-                .map_err(on_channel)?;
+            let request_buffer = format!("{}_request", channel_of(&args.name));
+            let first = input.next(size_of_buffer(&request_buffer)).map_err(about)?;
             // An existing server of version 1 may respond with more than it was sent.
             let len = first.as_ref().map_or(0, |sent| sent.data.len());
             let room = len.max(ROOM_FOR_OTHER_ANSWERS);
             let client = connect_to_two_buffers(&args.name, wait, room, &terms)
                 .map_err(|error| private_answers(failed(error), args))?;
-            (client, first)
+            (vec![client], first)
         }
     };
     if first.is_none() {
         let path = args.raw.as_deref().unwrap_or(Path::new("-"));
         return Err(Failure::file("read", path, "it has no frame"));
     }
-    Ok((client, first))
+    Ok((clients, first))
 }
 
 /// A server of another user cannot open a buffer for responses that is private.
@@ -156,32 +170,84 @@ fn acquire(client: &Client, len: usize) -> Result<RequestBuffer<'_>, Failure> {
     Ok(client.acquire_request_buffer_with(len, RequestLayout::new().capacity(room))?)
 }
 
-/// Sends one request as often as was asked for, and returns the first response.
-fn call(
-    client: &Client,
+/// What came back on one connection.
+struct Called {
+    /// The first response.
+    answer: Vec<u8>,
+    /// Responses that were not like it.
+    differing: u64,
+    latencies: Latencies,
+}
+
+/// Sends one request as often as was asked for on all connections at the same time, and returns the first one's first
+/// response.
+fn call_all(
+    clients: &mut [Client],
     args: &CallArgs,
     data: &[u8],
     done: &mut Done,
 ) -> Result<Vec<u8>, Failure> {
-    let mut progress = Progress::new("requests", args.repeat);
-    let mut answer: Option<Vec<u8>> = None;
+    let Some((first, others)) = clients.split_first_mut() else { return Ok(Vec::new()) };
+    let (called, others) = std::thread::scope(|scope| {
+        let mut threads = Vec::new();
+        for client in others {
+            let work = move || call(client, args, data, None);
+            threads.push(std::thread::Builder::new().spawn_scoped(scope, work));
+        }
+        let mut progress = Progress::new("requests", args.repeat);
+        let called = call(first, args, data, Some(&mut progress));
+        let others: Vec<_> = threads.into_iter().map(outcome_of).collect();
+        (called, others)
+    });
+    let called = called?;
+    done.latencies.add(&called.latencies);
+    done.differing += called.differing;
+    for other in others {
+        let other = other?;
+        done.latencies.add(&other.latencies);
+        // Its others are like its first one, or not.
+        let like_first = other.latencies.len() - other.differing;
+        done.differing += if other.answer == called.answer { other.differing } else { like_first };
+    }
+    done.add(data, &called.answer);
+    Ok(called.answer)
+}
+
+/// What a connection's thread has come to.
+fn outcome_of(
+    thread: std::io::Result<std::thread::ScopedJoinHandle<'_, Result<Called, Failure>>>,
+) -> Result<Called, Failure> {
+    let thread = thread
+        .map_err(|error| Failure::system(format!("cannot start a connection's thread: {error}")))?;
+    thread.join().unwrap_or_else(|_| Err(Failure::system("a connection's thread has panicked")))
+}
+
+/// Sends one request as often as was asked for on one connection.
+fn call(
+    client: &Client,
+    args: &CallArgs,
+    data: &[u8],
+    mut progress: Option<&mut Progress>,
+) -> Result<Called, Failure> {
+    let mut latencies = Latencies::new();
+    let (mut answer, mut differing) = (None::<Vec<u8>>, 0);
     for _ in 0..args.repeat {
         let sent = Instant::now();
         let mut buffer = acquire(client, data.len())?;
         buffer.data_mut().copy_from_slice(data);
         let sequence = buffer.commit()?;
         let response = client.receive_response_for(sequence, args.timeout)?;
-        done.latencies.record(sent.elapsed());
+        latencies.record(sent.elapsed());
         match &answer {
             None => answer = Some(response.data().to_vec()),
             Some(first) if first == response.data() => {}
-            Some(_) => done.differing += 1,
+            Some(_) => differing += 1,
         }
-        progress.step();
+        if let Some(progress) = &mut progress {
+            progress.step();
+        }
     }
-    let answer = answer.unwrap_or_default();
-    done.add(data, &answer);
-    Ok(answer)
+    Ok(Called { answer: answer.unwrap_or_default(), differing, latencies })
 }
 
 impl Done {
@@ -246,6 +312,7 @@ fn record<'a>(
         command: "call",
         name: &args.name,
         two_buffers,
+        connections: args.connections,
         frames: done.frames,
         requests: done.latencies.len(),
         differing_answers: done.differing,
@@ -271,6 +338,9 @@ fn in_words(args: &CallArgs, done: &Done) -> String {
     let mut words = format!("{each}{sent} bytes sent, {came} bytes in {}", args.out.display());
     let p50 = time(done.latencies.quantile(0.5));
     let requests = done.latencies.len();
+    if args.connections > 1 {
+        words += &format!(" on {} connections", args.connections);
+    }
     if requests == 1 {
         words += &format!(", round trip {p50}");
     } else {

@@ -1,7 +1,7 @@
 //! A client of whatever kind of server has the name.
 
 use std::time::{Duration, Instant};
-use zerobuffer::{BufferConfig, ChannelKind, Client, ClientConfig, Error, Result, v1};
+use zerobuffer::{BufferConfig, ChannelKind, Client, ClientConfig, ErrorKind, Result, v1};
 
 /// Between two tries to find a server of either kind.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -18,6 +18,8 @@ pub(super) struct Terms {
     pub(super) owner: Option<u32>,
     /// Permissions of what the client makes.
     pub(super) mode: Option<u32>,
+    /// Size of the ring that a service is asked for; 0 leaves it to the service.
+    pub(super) ring: usize,
 }
 
 /// A server.
@@ -35,7 +37,7 @@ pub(super) fn two_buffer_ring(bytes: usize) -> usize {
 }
 
 /// Finds out the kind, as `Client::connect_with` does, but stops before it makes the buffer for
-/// responses, whose size may have to be found out first. An in-place channel comes first if there are both.
+/// responses, whose size may have to be found out first. A service comes first, then an in-place channel.
 ///
 /// # Errors
 /// As [`Client::connect_with`].
@@ -45,10 +47,10 @@ pub(super) fn find(name: &str, wait: Duration, terms: &Terms) -> Result<Found> {
         let left = wait.saturating_sub(start.elapsed());
         let error = match connect_in_place(name, Duration::ZERO, terms) {
             Ok(client) => return Ok(Found::InPlace(Box::new(client))),
-            Err(error @ (Error::NotRunning { .. } | Error::Busy { .. })) => error,
+            Err(error) if may_pass(error.kind()) => error,
             Err(error) => return Err(error),
         };
-        if v1::is_duplex_server_running(name)? {
+        if may_have_two_buffers(name) && v1::is_duplex_server_running(channel_of(name))? {
             return Ok(Found::TwoBuffers { wait: left.max(HANDSHAKE) });
         }
         if left.is_zero() {
@@ -58,6 +60,22 @@ pub(super) fn find(name: &str, wait: Duration, terms: &Terms) -> Result<Found> {
     }
 }
 
+/// Whether a client that has not found a server, or no place there, may find one later.
+fn may_pass(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::NotRunning | ErrorKind::Busy | ErrorKind::NoSpace)
+}
+
+/// The name of the channel, without what forces one.
+pub(super) fn channel_of(name: &str) -> &str {
+    name.strip_prefix("channel:").unwrap_or(name)
+}
+
+fn may_have_two_buffers(name: &str) -> bool {
+    !name.starts_with("service:")
+}
+
+/// Attaches to a service or to an in-place channel.
+///
 /// # Errors
 /// As [`Client::connect_with`].
 pub(super) fn connect_in_place(name: &str, wait: Duration, terms: &Terms) -> Result<Client> {
@@ -76,7 +94,7 @@ pub(super) fn connect_to_two_buffers(
 ) -> Result<Client> {
     let config = terms.config(ChannelKind::TwoBuffers);
     let responses = BufferConfig::new(0, two_buffer_ring(bytes));
-    Client::connect_with(name, wait, config.response_buffer(responses))
+    Client::connect_with(channel_of(name), wait, config.response_buffer(responses))
 }
 
 impl Terms {
@@ -84,6 +102,7 @@ impl Terms {
         let mut config = ClientConfig::new()
             .channel(kind)
             .send_timeout(self.send_timeout)
+            .ring(self.ring)
             .metadata(self.metadata.clone());
         if let Some(uid) = self.owner {
             config = config.owner(uid);

@@ -5,5 +5,6 @@ mod child;
 pub(crate) mod completions;
 mod connect;
 pub(crate) mod demo;
+mod runtime;
 pub(crate) mod serve;
 pub(crate) mod stream;

@@ -1,28 +1,29 @@
-//! `zerobuffer serve`: a filter on a channel, until it is told to stop.
+//! `zerobuffer serve`: a filter as a service or on a channel, until it is told to stop.
 
-use crate::args::ServeArgs;
+mod kinds;
+mod processes;
+
+use super::runtime;
+use crate::args::{Common, ServeArgs};
 use crate::failure::{Exit, Failure};
 use crate::filters::Chain;
 use crate::report::{Report, count};
+use kinds::Running;
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::Read;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
-use zerobuffer::{
-    BufferConfig, ChannelName, DuplexChannelFactory, Error, Frame, Server, ServerConfig, v1,
-};
+use zerobuffer::{ChannelName, Error, v1};
 
 /// Between two checks whether the server had to stop for a reason of its own.
 const CHECK: Duration = Duration::from_millis(250);
 /// Between two tries to remove what a killed process has left.
 const PAUSE: Duration = Duration::from_millis(10);
-
-/// Permissions of what the server makes, if nothing else is asked for: this user's own.
-const PRIVATE: u32 = 0o600;
 
 /// What `serve --json` says on its way.
 #[derive(Debug, Serialize, Deserialize)]
@@ -32,15 +33,44 @@ pub(crate) enum Event {
     Serving {
         name: String,
         pid: u32,
+        kind: Kind,
         filters: Vec<String>,
         payload_bytes: usize,
         metadata_bytes: usize,
         workers: usize,
         two_buffers: bool,
-        segment: String,
+        /// Of a channel.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        segment: Option<String>,
+        /// Of a service: where its sockets are.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        directory: Option<PathBuf>,
+        /// The processes that serve.
+        server_pids: Vec<u32>,
     },
+    /// A server process has ended, and another one serves in its place.
+    Replaced { name: String, pid: u32, status: String, by: u32 },
     /// Stopped cleanly.
     Stopped { name: String, reason: String, frames: u64, refused_frames: u64, bytes: u64 },
+}
+
+/// What kind of server it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    Service,
+    Channel,
+    TwoBuffers,
+}
+
+impl Kind {
+    fn of(args: &ServeArgs) -> Self {
+        match (args.channel, args.two_buffers) {
+            (true, _) => Self::Channel,
+            (_, true) => Self::TwoBuffers,
+            _ => Self::Service,
+        }
+    }
 }
 
 /// What the handler counts.
@@ -52,105 +82,59 @@ struct Tally {
 }
 
 /// Serves until a signal, or the end of standard input if that was asked for.
-pub(crate) fn run(args: &ServeArgs, report: &Report) -> Result<Exit, Failure> {
+pub(crate) fn run(args: &ServeArgs, common: &Common, report: &Report) -> Result<Exit, Failure> {
     let name = ChannelName::new(&args.name)?;
     let chain =
         Chain::new(&args.filter, args.key.as_ref(), &args.image_options).map_err(Failure::usage)?;
-    let filters = chain.names();
-    // Before anything exists in /dev/shm, so that no signal can leave it behind.
+    // Before anything exists, so that no signal can leave it behind.
     let reasons = reasons_to_stop(args.stop_on_eof)?;
-
     let tally = Arc::new(Tally::default());
-    let editor = Editor { chain, tally: Arc::clone(&tally), spoil: args.spoil };
-    let on_channel = |failure: Failure| failure.on_channel(&args.name);
-    let mut server = Running::start(args, &name, editor).map_err(on_channel)?;
-
-    let event = Event::Serving {
-        name: args.name.clone(),
-        pid: std::process::id(),
-        filters,
-        payload_bytes: args.payload,
-        metadata_bytes: args.metadata,
-        workers: args.workers,
-        two_buffers: args.two_buffers,
-        segment: segment_path(&name, args.two_buffers),
+    let about = |failure: Failure| failure.about(&args.name);
+    if Kind::of(args) == Kind::Service {
+        kinds::refuse_beside_channel(&name).map_err(about)?;
+    }
+    let reason = if args.service.processes > 1 {
+        processes::serve(args, common, report, &reasons, &tally).map_err(about)?
+    } else {
+        let editor = Editor { chain, tally: Arc::clone(&tally), spoil: args.spoil };
+        let mut server = Running::start(args, &name, editor).map_err(about)?;
+        report.result(&serving(args, &name, vec![std::process::id()]), || greeting(args))?;
+        let reason = wait(&server, &reasons);
+        server.stop().map_err(about)?;
+        reason
     };
-    report.result(&event, || greeting(args))?;
-
-    let reason = wait(&server, &reasons);
-    server.stop().map_err(on_channel)?;
+    if args.service.remove_directory {
+        runtime::remove_directory_of(&args.name);
+    }
     let event = tally.stopped(&args.name, reason);
     report.result(&event, || farewell(&event))?;
     Ok(Exit::Done)
 }
 
-/// The file of the segment that a channel's server makes.
-pub(crate) fn segment_path(name: &ChannelName, two_buffers: bool) -> String {
-    match two_buffers {
-        true => format!("/dev/shm/{name}_request"),
-        false => format!("/dev/shm{}", name.segment()),
+fn serving(args: &ServeArgs, name: &ChannelName, server_pids: Vec<u32>) -> Event {
+    let kind = Kind::of(args);
+    Event::Serving {
+        name: args.name.clone(),
+        pid: std::process::id(),
+        kind,
+        filters: args.filter.iter().map(ToString::to_string).collect(),
+        payload_bytes: args.payload,
+        metadata_bytes: args.metadata,
+        workers: args.workers,
+        two_buffers: args.two_buffers,
+        segment: match kind {
+            Kind::Service => None,
+            Kind::Channel => Some(format!("/dev/shm{}", name.segment())),
+            Kind::TwoBuffers => Some(request_path(name)),
+        },
+        directory: (kind == Kind::Service).then(|| runtime::directory_of(&args.name)),
+        server_pids,
     }
 }
 
-/// A server of either kind.
-enum Running {
-    InPlace(Box<Server>),
-    TwoBuffers(String, Box<v1::DuplexServer>),
-}
-
-impl Running {
-    fn start(args: &ServeArgs, name: &ChannelName, editor: Editor) -> Result<Self, Failure> {
-        let factory = DuplexChannelFactory::new();
-        let buffer = BufferConfig::new(args.metadata, args.payload);
-        let mode = args.mode.unwrap_or(PRIVATE);
-        let name = name.as_str();
-        if args.two_buffers {
-            if args.workers > 1 {
-                return Err(Failure::usage(
-                    "--two-buffers has one worker: its answers come in the order of the requests",
-                ));
-            }
-            let mut config = ServerConfig::new(buffer).mode(mode);
-            if let Some(uid) = args.owner {
-                config = config.owner(uid);
-            }
-            let mut server = factory.create_mutable_server(name, config)?;
-            server.start_mutable(move |draft: &mut v1::Draft<'_>| {
-                let (metadata, sequence) = (draft.metadata().to_vec(), draft.sequence());
-                editor.edit(&metadata, sequence, draft.data_mut()).inspect_err(|reason| {
-                    // There is no other way to learn it: these channels do not carry reasons.
-                    tracing::warn!(sequence, reason, "frame refused, channel closed");
-                })
-            })?;
-            return Ok(Self::TwoBuffers(name.to_owned(), Box::new(server)));
-        }
-        let config = ServerConfig::new(buffer).workers(args.workers).mode(mode);
-        let mut server = factory.create_in_place_duplex_server(name, config)?;
-        server.start(move |frame: &mut Frame<'_>| {
-            // The metadata is borrowed from the frame that is to be edited: a copy of its few bytes.
-            let (metadata, sequence) = (frame.metadata().to_vec(), frame.sequence());
-            editor.edit(&metadata, sequence, frame.data_mut())
-        })?;
-        Ok(Self::InPlace(Box::new(server)))
-    }
-
-    fn is_running(&self) -> bool {
-        match self {
-            Self::InPlace(server) => server.is_running(),
-            Self::TwoBuffers(_, server) => server.is_running(),
-        }
-    }
-
-    fn stop(&mut self) -> Result<(), Failure> {
-        match self {
-            Self::InPlace(server) => server.stop()?,
-            Self::TwoBuffers(name, server) => {
-                server.stop()?;
-                sweep(&format!("{name}_response"));
-            }
-        }
-        Ok(())
-    }
+/// The file of the segment that a server of two buffers makes.
+pub(crate) fn request_path(name: &ChannelName) -> String {
+    format!("/dev/shm/{name}_request")
 }
 
 /// Removes what a killed process has left of a version 1 buffer, if it has. One that is just being
@@ -227,6 +211,15 @@ fn wait(server: &Running, reasons: &Receiver<&'static str>) -> &'static str {
 }
 
 impl Tally {
+    /// Adds what another process has counted.
+    fn add(&self, event: &Event) {
+        if let Event::Stopped { frames, refused_frames, bytes, .. } = event {
+            self.frames.fetch_add(*frames, Ordering::Relaxed);
+            self.refused.fetch_add(*refused_frames, Ordering::Relaxed);
+            self.bytes.fetch_add(*bytes, Ordering::Relaxed);
+        }
+    }
+
     fn stopped(&self, name: &str, reason: &str) -> Event {
         Event::Stopped {
             name: name.to_owned(),
@@ -241,11 +234,19 @@ impl Tally {
 fn greeting(args: &ServeArgs) -> String {
     let filters: Vec<String> = args.filter.iter().map(ToString::to_string).collect();
     format!(
-        "serving {} with {} ({} bytes of ring{}); Ctrl-C stops",
+        "serving {} with {} ({} bytes of ring{}{}); Ctrl-C stops",
         args.name,
         filters.join(", "),
         count(args.payload as u64),
-        if args.two_buffers { " for requests, another one for answers" } else { "" }
+        match Kind::of(args) {
+            Kind::Service => " for each client",
+            Kind::Channel => "",
+            Kind::TwoBuffers => " for requests, another one for answers",
+        },
+        match args.service.processes {
+            1 => String::new(),
+            processes => format!(", {processes} processes"),
+        }
     )
 }
 
@@ -257,6 +258,6 @@ fn farewell(event: &Event) -> String {
             count(*refused_frames),
             count(*bytes)
         ),
-        Event::Serving { .. } => String::new(),
+        Event::Serving { .. } | Event::Replaced { .. } => String::new(),
     }
 }

@@ -178,8 +178,10 @@ fn a_refused_frame_tells_the_whole_reason_and_the_server_goes_on() {
 #[test]
 fn what_does_not_fit_the_server_says_which_option_helps() {
     let (folder, name) = (Folder::new(), Name::new("fit"));
-    let server =
-        Served::start(&name, &["--filter", "echo", "--payload", "4KiB", "--metadata", "0"]);
+    let server = Served::start(
+        &name,
+        &["--filter", "echo", "--payload", "4KiB", "--metadata", "0", "--channel"],
+    );
     let input = folder.write("in", &noise(5000));
     let ended = run(&["call", &name, "--raw", &input, "--out", "/dev/null"]);
     ended.failed(9, "--payload");
@@ -194,14 +196,14 @@ fn what_does_not_fit_the_server_says_which_option_helps() {
 }
 
 #[test]
-fn every_failure_of_a_call_names_the_channel_and_what_was_too_large() {
+fn every_failure_of_a_call_names_the_server_and_what_was_too_large() {
     let folder = Folder::new();
     let input = folder.write("in", &noise(40_000));
     let image = folder.path("in.png");
     picture(9, 9, 1).save(&image).unwrap();
     let cases: [(&[&str], &[&str], i32, &str); 6] = [
         (&["--filter", "echo", "--payload", "4KiB"], &[], 9, "a request of 40000 bytes"),
-        (&["--filter", "echo", "--metadata", "0"], &["--image"], 9, "metadata of 16 bytes"),
+        (&["--filter", "echo", "--metadata", "0", "--channel"], &["--image"], 9, "metadata of 16"),
         (&["--filter", "blur"], &[], 7, "blur needs"),
         (&["--filter", "blur", "--two-buffers"], &[], 4, "closed"),
         (&["--filter", "echo", "--payload", "4KiB", "--two-buffers"], &[], 9, "a request of 40000"),
@@ -215,7 +217,7 @@ fn every_failure_of_a_call_names_the_channel_and_what_was_too_large() {
         let args = [&["call", &name, "--out", &output], &input[..]].concat();
         let ended = run(&args);
         ended.failed(code, words);
-        assert!(ended.stderr.contains(&format!("channel \"{}\"", &*name)), "{}", ended.stderr);
+        assert!(ended.stderr.contains(&format!("\"{}\"", &*name)), "{}", ended.stderr);
         server.stop();
     }
 }

@@ -2,7 +2,9 @@
 
 use crate::call::sides;
 use crate::reference::{blurred, redacted};
-use crate::support::{Ended, Folder, in_shm, kill, run, until, wait, zerobuffer};
+use crate::support::{
+    Ended, Folder, RUNTIME, directory_of, in_shm, kill, run, sockets, until, wait, zerobuffer,
+};
 use std::process::Child;
 
 /// The channel of a demo that ran as process `pid`.
@@ -10,12 +12,18 @@ fn channel_of(pid: u64) -> String {
     format!("zerobuffer-demo-{pid}")
 }
 
-/// Runs a demo, and checks that it left nothing in shared memory.
+/// Checks that a demo has left nothing, not even a directory.
+fn left_nothing(name: &str) {
+    assert_eq!(in_shm(name), [""; 0]);
+    assert!(!std::fs::exists(directory_of(name)).unwrap());
+}
+
+/// Runs a demo, and checks that it left nothing.
 fn demo(args: &[&str]) -> Ended {
     let child = zerobuffer(&[&["demo"], args].concat()).spawn().unwrap();
     let name = channel_of(child.id().into());
     let ended: Ended = child.wait_with_output().unwrap().into();
-    assert_eq!(in_shm(&name), [""; 0]);
+    left_nothing(&name);
     ended
 }
 
@@ -34,7 +42,8 @@ fn the_demo_writes_the_picture_and_its_answer() {
         ("height", 90),
         ("channels", 3),
         ("frame_bytes", 40_500),
-        ("segment_bytes", 4096 + 40_576),
+        // The control part, the ring up to a page, and the page of the doorbells.
+        ("segment_bytes", 4096 + 40_960 + 4096),
         // Headers, the metadata of the requests, and two rings.
         ("two_buffers_bytes", 2 * 128 + 64 + 2 * 40_576),
         ("bytes_copied", 0),
@@ -152,6 +161,7 @@ fn a_server_that_cannot_start_tells_why() {
     let output = std::process::Command::new("sh")
         .args(["-c", "trap '' XFSZ; ulimit -f 16; exec \"$0\" \"$@\"", command])
         .args(args)
+        .env("ZEROBUFFER_DIR", RUNTIME)
         .output()
         .unwrap();
     let ended = Ended::from(output);
@@ -170,8 +180,8 @@ fn endless_demo(folder: &Folder) -> (Child, [u32; 2], String) {
     let servers: Vec<u32> =
         children.split_whitespace().map(|child| child.parse().unwrap()).collect();
     let name = channel_of(pid.into());
-    // Segments and semaphores in place, and those and lock files of both buffers.
-    assert_eq!(in_shm(&name).len(), 5 + 2 * 5);
+    // The service's socket; segments, semaphores and lock files of both buffers.
+    assert_eq!((sockets(&name).len(), in_shm(&name).len()), (1, 2 * 5));
     (child, servers.try_into().unwrap(), name)
 }
 
@@ -187,7 +197,7 @@ fn ctrl_c_and_sigterm_put_everything_away() {
         kill(child.id(), signal);
         let ended: Ended = child.wait_with_output().unwrap().into();
         ended.failed(code, "interrupted");
-        assert_eq!(in_shm(&name), [""; 0]);
+        left_nothing(&name);
         assert!(!servers.iter().any(|server| is_running(*server)));
     }
 }
@@ -200,7 +210,7 @@ fn a_killed_server_of_either_kind_ends_the_demo_and_nothing_stays() {
         kill(servers[index], "KILL");
         let ended: Ended = child.wait_with_output().unwrap().into();
         ended.failed(4, "the peer process died");
-        assert_eq!(in_shm(&name), [""; 0]);
+        left_nothing(&name);
     }
 }
 
@@ -211,7 +221,7 @@ fn a_killed_demo_takes_its_servers_with_it_and_nothing_stays() {
     kill(child.id(), "KILL");
     wait(&mut child);
     until("the servers to go", || !servers.iter().any(|server| is_running(*server)));
-    assert_eq!(in_shm(&name), [""; 0]);
+    left_nothing(&name);
 }
 
 #[test]

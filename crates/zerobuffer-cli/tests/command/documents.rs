@@ -4,7 +4,9 @@
 //! a small one.
 
 use crate::stream::making;
-use crate::support::{Ended, Folder, Served, kill, noise, run, until, wait};
+use crate::support::{
+    Ended, Folder, RUNTIME, Served, directory_of, kill, noise, run, sockets, until, wait,
+};
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -89,6 +91,7 @@ impl Stage {
             .current_dir(self.folder.path(""))
             .env("PATH", format!("{}:{}:{path}", self.folder.path("bin"), built.display()))
             .env("HOME", self.folder.path(""))
+            .env("ZEROBUFFER_DIR", RUNTIME)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -200,6 +203,11 @@ fn every_command_line_of_the_reference_and_of_the_help_texts_works() {
     for line in &lines {
         run_example(&stage, line);
     }
+    for channel in CHANNELS {
+        let name = stage.name(channel);
+        assert_eq!(sockets(&name), [""; 0]);
+        let _ = std::fs::remove_dir(directory_of(&name));
+    }
     let video = std::fs::read(stage.folder.path("out.mp4")).unwrap();
     assert_eq!(video.len(), 3 * 1920 * 1080 * 3);
 }
@@ -219,5 +227,6 @@ fn the_example_for_a_shell_on_the_first_page_works_line_by_line() {
     assert_eq!((after.width(), after.height()), (before.width(), before.height()));
     assert!(after.as_bytes() != before.as_bytes());
     let name = stage.name("images");
-    until("the server to stop", || crate::support::in_shm(&name).is_empty());
+    until("the server to stop", || sockets(&name).is_empty());
+    std::fs::remove_dir(directory_of(&name)).unwrap();
 }

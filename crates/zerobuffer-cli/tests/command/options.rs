@@ -7,7 +7,7 @@ use std::process::Stdio;
 fn bad_options_end_with_2_and_say_which() {
     let raw = ["--raw", "/dev/null", "--out", "/dev/null"];
     let call = |more: &[&'static str]| [&["call", "x"], &raw[..], more].concat();
-    let cases: [(Vec<&str>, &str); 27] = [
+    let cases: [(Vec<&str>, &str); 32] = [
         (vec![], "Usage"),
         (vec!["fly"], "fly"),
         (vec!["demo", "--size", "12"], "1280x720"),
@@ -20,7 +20,15 @@ fn bad_options_end_with_2_and_say_which() {
         (vec!["serve", "x", "--filter", "xor"], "--key"),
         (vec!["serve", "x", "--filter", "xor", "--key", "xyz"], "hexadecimal"),
         (vec!["serve", "x", "--filter", "echo", "--payload", "many"], "64MiB"),
-        (vec!["serve", "x", "--filter", "echo", "--payload", "0"], "payload size is 0"),
+        (vec!["serve", "x", "--filter", "echo", "--payload", "0"], "ring is 0"),
+        (
+            vec!["serve", "x", "--filter", "echo", "--payload", "0", "--channel"],
+            "payload size is 0",
+        ),
+        (vec!["serve", "x", "--filter", "echo", "--processes", "0"], "--processes"),
+        (vec!["serve", "x", "--filter", "echo", "--processes", "2", "--channel"], "--channel"),
+        (vec!["serve", "x", "--filter", "echo", "--max-clients", "0"], "max_clients is 0"),
+        (vec!["serve", "x", "--filter", "echo", "--mode", "660"], "--channel"),
         (vec!["serve", "x", "--filter", "echo", "--workers", "0"], "--workers"),
         (vec!["call", "x", "--out", "y"], "--image"),
         (call(&["--image", "y"]), "cannot be used with"),

@@ -1,6 +1,6 @@
 //! Pictures in files: what is sent is what a viewer shows, and what is written is there whole or not at all.
 
-use crate::support::{Ended, Folder, Name, Served, noise, run, zerobuffer};
+use crate::support::{Ended, Folder, Name, RUNTIME, Served, noise, run, zerobuffer};
 use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::{PngDecoder, PngEncoder};
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, RgbImage};
@@ -185,14 +185,14 @@ fn a_picture_beyond_the_limit_is_told_with_its_size_and_the_limit() {
 }
 
 #[test]
-fn a_picture_that_does_not_fit_the_channel_is_not_even_decoded() {
+fn a_picture_that_does_not_fit_the_ring_is_not_even_decoded() {
     let (folder, name) = (Folder::new(), Name::new("fit"));
     let server = Served::start(&name, &["--filter", "echo", "--payload", "1MiB"]);
     // Decoding it would fail: it has no pixels.
     let input = folder.write("large.png", &png_header(1000, 1000));
     let ended = call(&name, &input, &folder.path("out.png"));
     ended.failed(9, "a request of 3000000 bytes is too large");
-    assert!(ended.stderr.contains(&format!("channel \"{}\"", &*name)), "{}", ended.stderr);
+    assert!(ended.stderr.contains(&format!("\"{}\"", &*name)), "{}", ended.stderr);
     server.stop();
 }
 
@@ -225,6 +225,7 @@ fn a_result_that_cannot_be_written_leaves_the_one_of_before() {
             env!("CARGO_BIN_EXE_zerobuffer"),
         ])
         .args(["call", &name, "--raw", &input, "--out", &output])
+        .env("ZEROBUFFER_DIR", RUNTIME)
         .output()
         .unwrap()
         .into();

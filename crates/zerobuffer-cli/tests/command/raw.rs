@@ -53,7 +53,7 @@ fn no_more_is_read_than_fits_the_channel_and_one_byte() {
 #[test]
 fn a_server_of_another_kind_or_user_is_noticed_before_anything_is_read() {
     let name = Name::new("owner");
-    let server = Served::start(&name, &["--filter", "echo"]);
+    let server = Served::start(&name, &["--filter", "echo", "--channel"]);
     let (ended, read) = endless(&name, &["--owner", "4242"]);
     ended.failed(9, "owner");
     assert!(read < LITTLE, "{read} bytes");
@@ -131,9 +131,9 @@ fn mode_and_owner_say_who_may_use_a_channel() {
     let own = std::fs::metadata(&input).unwrap().uid();
     let (own, other) = (own.to_string(), (own + 1).to_string());
     let mode = |object: &str| std::fs::metadata(object).unwrap().mode() & 0o777;
-    for kind in [&[][..], &["--two-buffers"]] {
+    for kind in ["--channel", "--two-buffers"] {
         let name = Name::new("mode");
-        let args = [&["--filter", "echo", "--mode", "660"], kind].concat();
+        let args = ["--filter", "echo", "--mode", "660", kind];
         let server = Served::start(&name, &args);
         assert_eq!(mode(server.greeting["segment"].as_str().unwrap()), 0o660);
         let call = ["call", &name, "--raw", &input, "--out", "/dev/null", "--wait", "2"];

@@ -8,7 +8,11 @@ use tempfile::TempDir;
 pub(crate) use zerobuffer_test_support::eventually as until;
 use zerobuffer_test_support::unique;
 
-/// A channel name that no other test has. At the end of the test nothing of it may be in /dev/shm.
+/// The runtime directory of this build's tests.
+pub(crate) const RUNTIME: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/runtime");
+
+/// A name of a service or channel that no other test has. At the end of the test nothing of it may be in /dev/shm,
+/// and at most an empty directory in the runtime directory, which goes.
 pub(crate) struct Name(String);
 
 impl Name {
@@ -27,10 +31,24 @@ impl std::ops::Deref for Name {
 
 impl Drop for Name {
     fn drop(&mut self) {
+        // Fails unless it is empty, or where there is none.
+        let _ = std::fs::remove_dir(directory_of(&self.0));
         if !std::thread::panicking() {
             assert_eq!(in_shm(&self.0), [""; 0], "left behind in /dev/shm");
+            assert_eq!(sockets(&self.0), [""; 0], "left behind in the runtime directory");
         }
     }
+}
+
+/// Where the sockets of a service are.
+pub(crate) fn directory_of(name: &str) -> String {
+    format!("{RUNTIME}/{name}")
+}
+
+/// The names in a service's directory.
+pub(crate) fn sockets(name: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(directory_of(name)).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
 /// The names in /dev/shm, and of lock files, that belong to a channel or a version 1 buffer.
@@ -56,6 +74,7 @@ pub(crate) fn in_shm(name: &str) -> Vec<String> {
 
 pub(crate) fn zerobuffer(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_zerobuffer"));
+    command.env("ZEROBUFFER_DIR", RUNTIME);
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -141,6 +160,13 @@ impl Served {
     pub(crate) fn stop(self) {
         let (code, farewell) = self.stop_by("TERM");
         assert_eq!((code, &farewell["event"]), (Some(0), &Value::from("stopped")));
+    }
+
+    /// The next line that it says.
+    pub(crate) fn next_line(&mut self) -> Value {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"))
     }
 
     pub(crate) fn farewell(&mut self) -> (Option<i32>, Value) {

@@ -1,10 +1,10 @@
-//! One of the demo's two channels: a server in a process of its own, a client, and what they did.
+//! One of the demo's two ways: a server in a process of its own, a client, and what they did.
 
 use super::expected::{Expected, rows_of};
 use crate::args::{Common, DemoArgs};
-use crate::commands::child::ServerProcess;
+use crate::commands::child::{REMOVE_DIRECTORY, ServerProcess};
 use crate::commands::connect::{Terms, connect_in_place, connect_to_two_buffers, two_buffer_ring};
-use crate::commands::serve::segment_path;
+use crate::commands::serve::{Kind, request_path};
 use crate::failure::Failure;
 use crate::filters::Filter;
 use crate::interrupt::{Interrupt, SLICE};
@@ -36,7 +36,7 @@ pub(super) struct Job<'j> {
 /// What was done on one channel.
 pub(super) struct Done {
     pub(super) server_pid: u32,
-    /// The files in /dev/shm.
+    /// The shared memory, as /proc/self/maps and /dev/shm name it.
     pub(super) segments: Vec<String>,
     /// Their sizes in all.
     pub(super) segment_bytes: u64,
@@ -58,7 +58,8 @@ pub(super) struct Channel {
 }
 
 impl Channel {
-    /// Starts the server, which edits in place, or a copy in a second buffer, and attaches to it.
+    /// Starts the server, a service that edits in place or a channel that edits a copy in a second buffer, and
+    /// attaches to it.
     pub(super) fn open(
         name: &ChannelName,
         two_buffers: bool,
@@ -69,21 +70,19 @@ impl Channel {
         let payload = if two_buffers { two_buffer_ring(bytes) } else { in_place_ring(bytes) };
         let mut options = server_options(job, common, payload);
         options.extend(two_buffers.then(|| "--two-buffers".to_owned()));
-        let server = ServerProcess::start(name.as_str(), &options)?;
+        let kind = if two_buffers { Kind::TwoBuffers } else { Kind::Service };
+        if kind == Kind::Service {
+            options.push(REMOVE_DIRECTORY.to_owned());
+        }
+        let server = ServerProcess::start(name.as_str(), kind, &options)?;
         let metadata = job.picture.shape.to_metadata().to_vec();
         let terms = Terms { metadata, send_timeout: LIMIT, ..Terms::default() };
         let client = match two_buffers {
             true => connect_to_two_buffers(name.as_str(), ATTACH, bytes, &terms)?,
             false => connect_in_place(name.as_str(), ATTACH, &terms)?,
         };
-        let mut segments = vec![segment_path(name, two_buffers)];
-        segments.extend(two_buffers.then(|| format!("/dev/shm/{name}_response")));
-        let mut segment_bytes = 0;
-        for segment in &segments {
-            let metadata = std::fs::metadata(segment)
-                .map_err(|error| Failure::file("examine", Path::new(segment), error))?;
-            segment_bytes += metadata.len();
-        }
+        let (segments, segment_bytes) =
+            if two_buffers { buffers_of(name)? } else { segment_of_service()? };
         let done = Done {
             server_pid: server.pid(),
             segments,
@@ -130,6 +129,37 @@ impl Channel {
         self.server.stop();
         self.done
     }
+}
+
+/// The files of both buffers, and their sizes in all.
+fn buffers_of(name: &ChannelName) -> Result<(Vec<String>, u64), Failure> {
+    let segments = vec![request_path(name), format!("/dev/shm/{name}_response")];
+    let mut bytes = 0;
+    for segment in &segments {
+        let metadata = std::fs::metadata(segment)
+            .map_err(|error| Failure::file("examine", Path::new(segment), error))?;
+        bytes += metadata.len();
+    }
+    Ok((segments, bytes))
+}
+
+/// What this process has mapped of its one service: it has no file.
+fn segment_of_service() -> Result<(Vec<String>, u64), Failure> {
+    let path = Path::new("/proc/self/maps");
+    let maps = std::fs::read_to_string(path).map_err(|error| Failure::file("read", path, error))?;
+    let (mut segments, mut bytes) = (Vec::new(), 0);
+    for line in maps.lines() {
+        // FROM-TO MODE OFFSET DEVICE INODE /memfd:NAME (deleted)
+        let Some(at) = line.find("/memfd:") else { continue };
+        let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+        let address = |hex| u64::from_str_radix(hex, 16).unwrap_or_default();
+        bytes += range.map_or(0, |(from, to)| address(to) - address(from));
+        let segment = line[at..].trim_end_matches(" (deleted)").to_owned();
+        if !segments.contains(&segment) {
+            segments.push(segment);
+        }
+    }
+    Ok((segments, bytes))
 }
 
 /// The ring that holds one frame of this length at a time: a header of 64 bytes and the data, in units

@@ -175,7 +175,7 @@ pub(super) fn table(
     table.add_row(["written by the client, each time", &written, &written]);
     let Shape { width, height, .. } = picture.shape;
     format!(
-        "{} frames of {width} x {height} {}, {} each, through both channels in turn; \"here\" is the \
+        "{} frames of {width} x {height} {}, {} each, through both in turn; \"here\" is the \
          same work in this process\n{table}\npictures: {}, {}",
         count(record.frames),
         picture.shape.colours(),
