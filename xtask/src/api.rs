@@ -15,11 +15,10 @@ const CPP: &str = "bindings/cpp/include/zerobuffer";
 const CSHARP: &str = "bindings/csharp/ZeroBuffer";
 const PYTHON: &str = "crates/zerobuffer-python/python/zerobuffer/_native.pyi";
 const PYTHON_ERRORS: &str = "crates/zerobuffer-python/python/zerobuffer/exceptions.py";
-const PYTHON_ASYNC: &str = "crates/zerobuffer-python/python/zerobuffer/aio.py";
 const PYTHON_TYPES: &str = "crates/zerobuffer-python/python/zerobuffer/types.py";
 
 /// Public types of Rust whose methods must all stand in the tables.
-const RUST_TYPES: [&str; 21] = [
+const RUST_TYPES: [&str; 20] = [
     "Closer",
     "Client",
     "SharedClient",
@@ -29,7 +28,6 @@ const RUST_TYPES: [&str; 21] = [
     "Response",
     "OwnedResponse",
     "Server",
-    "Service",
     "Frame",
     "Request",
     "OwnedRequest",
@@ -92,7 +90,7 @@ fn languages<'a>(rust: &'a Offer, header: &'a str) -> Result<Vec<Language<'a>>> 
     let cpp = blocks(&sources(CPP, "hpp")?, r"\b(?:class|struct) (\w+)[^;{]*\{")?;
     let csharp = blocks(&sources(CSHARP, "cs")?, r"\b(?:class|interface) (\w+)[^;{]*\{")?;
     let python = match root().join(PYTHON).exists() {
-        true => Some(python_offer(&(read(PYTHON)? + &read(PYTHON_TYPES)? + &read(PYTHON_ASYNC)?))?),
+        true => Some(python_offer(&(read(PYTHON)? + &read(PYTHON_TYPES)?))?),
         false => None,
     };
     let c = move |item: &str| has_word(header, item);

@@ -103,7 +103,7 @@ fn new_project() -> Result<()> {
     let mut run = cargo("run --quiet");
     // A warning is what a user sees first.
     run.current_dir(&folder).env("RUSTFLAGS", "-D warnings").env_remove("CARGO_TARGET_DIR");
-    run.env("CARGO_HOME", &home);
+    run.env("CARGO_HOME", &home).env("ZEROBUFFER_DIR", folder.join("runtime"));
     step("the first example in a new project", run)
 }
 

@@ -202,21 +202,24 @@ namespace ZeroBuffer.Tests
         /// <summary><paramref name="race"/> returns the number of the request; 0 if it was cancelled.</summary>
         private static void RaceForBuffer(Func<RequestBuffer, Pair, ulong> race)
         {
-            string name = Channel.New();
-            using (Scene.Inverter(name))
-            using (IDuplexClient client = Scene.Client(name))
-            using (var pair = new Pair())
+            foreach (bool many in new[] { false, true })
             {
-                for (int round = 0; round < Rounds; round++)
+                string name = Channel.New();
+                using (Scene.Inverter(name))
+                using (IDuplexClient client = Scene.Client(name, new ClientConfig { ManyThreads = many }))
+                using (var pair = new Pair())
                 {
-                    RequestBuffer buffer = client.AcquireRequestBuffer(16);
-                    buffer.Data.Fill(7);
-                    ulong sequence = race(buffer, pair);
-                    if (sequence > 0)
+                    for (int round = 0; round < Rounds; round++)
                     {
-                        using (Response response = client.ReceiveResponseFor(sequence, Scene.Patience))
+                        RequestBuffer buffer = client.AcquireRequestBuffer(16);
+                        buffer.Data.Fill(7);
+                        ulong sequence = race(buffer, pair);
+                        if (sequence > 0)
                         {
-                            Check.Equal((byte)248, response.Data[15]);
+                            using (Response response = client.ReceiveResponseFor(sequence, Scene.Patience))
+                            {
+                                Check.Equal((byte)248, response.Data[15]);
+                            }
                         }
                     }
                 }
@@ -293,26 +296,29 @@ namespace ZeroBuffer.Tests
         private static void a_response_is_copied_whole_or_not_at_all_while_it_is_disposed()
         {
             const int Size = 1 << 22;
-            using (var pair = new Pair())
+            foreach (bool many in new[] { false, true })
             {
-                for (int round = 0; round < 40; round++)
+                using (var pair = new Pair())
                 {
-                    string name = Channel.New();
-                    using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, new BufferConfig(0, 2 * Size)))
+                    for (int round = 0; round < 40; round++)
                     {
-                        server.Start(frame => frame.Data.Fill(7));
-                        IDuplexClient client = Scene.Client(name);
-                        Response response = client.Call(new byte[Size], Scene.Patience);
-                        byte[] copy = null;
-                        pair.Race(() => copy = response.ToArray(), () =>
+                        string name = Channel.New();
+                        using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, new BufferConfig(0, 2 * Size)))
                         {
-                            Thread.SpinWait(round * 1000);
-                            response.Dispose();
-                            client.Dispose();
-                            server.Dispose();
-                        });
-                        Check.That(copy == null || new ReadOnlySpan<byte>(copy).IndexOf((byte)7) == 0, "no copy");
-                        Check.That(copy == null || new ReadOnlySpan<byte>(copy).TrimStart((byte)7).IsEmpty, "bytes of others");
+                            server.Start(frame => frame.Data.Fill(7));
+                            IDuplexClient client = Scene.Client(name, new ClientConfig { ManyThreads = many });
+                            Response response = client.Call(new byte[Size], Scene.Patience);
+                            byte[] copy = null;
+                            pair.Race(() => copy = response.ToArray(), () =>
+                            {
+                                Thread.SpinWait(round * 1000);
+                                response.Dispose();
+                                client.Dispose();
+                                server.Dispose();
+                            });
+                            Check.That(copy == null || new ReadOnlySpan<byte>(copy).IndexOf((byte)7) == 0, "no copy");
+                            Check.That(copy == null || new ReadOnlySpan<byte>(copy).TrimStart((byte)7).IsEmpty, "bytes of others");
+                        }
                     }
                 }
             }
