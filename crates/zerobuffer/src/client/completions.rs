@@ -14,7 +14,7 @@ use super::shared::{InPlace, Inner, SharedClient};
 use crate::error::{Error, Result};
 use crate::sys;
 use crate::v2::layout::Demand;
-use crate::wait::{Deadline, Unready, WaitContext, WaitStrategy, Waiter};
+use crate::wait::{Deadline, Unready, WaitContext, WaitStrategy, Waiter, later};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
@@ -335,9 +335,9 @@ impl Completer {
         let mut state = calls.state();
         let count = state.sent.len();
         let idle = state.is_empty();
-        let mut until = if idle { now + LINGER.as_nanos() as u64 } else { state.soonest };
+        let mut until = if idle { later(now, LINGER) } else { state.soonest };
         if self.wants_room {
-            until = until.min(now + ROOM_POLL.as_nanos() as u64);
+            until = until.min(later(now, ROOM_POLL));
         }
         let first = state.sent.first().map(|sent| &sent.connection);
         let in_line = self.turn.as_ref().map(|turn| &turn.connection);
@@ -353,7 +353,7 @@ impl Completer {
         if now >= self.probes_at {
             // Waits that all end early would not notice that the server has died.
             connection.channel.probe();
-            self.probes_at = now + connection.channel.slice().as_nanos() as u64;
+            self.probes_at = later(now, connection.channel.slice());
         }
         calls.bell().at = Some(connection.clone());
         let waiter = if count > SPIN_OVER { &calls.parked } else { connection.channel.waiter() };
@@ -551,7 +551,7 @@ impl Completer {
         if !has_ended(&error) {
             return Progress::Failed(queued.call, error);
         }
-        let soon = sys::monotonic_ns() + ATTEMPT.as_nanos() as u64;
+        let soon = later(sys::monotonic_ns(), ATTEMPT);
         if client.was_replaced_in_place(&connection, &Deadline::at(soon, ATTEMPT)) {
             return Progress::Retry(queued);
         }

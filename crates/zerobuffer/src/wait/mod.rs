@@ -96,7 +96,7 @@ impl Deadline {
 }
 
 /// The time `after` a time, in nanoseconds; the end of time if that is too far away.
-fn later(now: u64, after: Duration) -> u64 {
+pub(crate) fn later(now: u64, after: Duration) -> u64 {
     now.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
 }
 

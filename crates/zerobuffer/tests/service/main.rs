@@ -11,6 +11,7 @@ mod scene;
 
 mod calls;
 mod death;
+mod futures;
 mod hostile;
 mod limits;
 mod namespaces;
