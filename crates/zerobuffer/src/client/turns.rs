@@ -209,7 +209,10 @@ impl FairLock {
 
     pub(super) fn leave(&self, ticket: u64) {
         let mut queue = self.lock();
-        queue.opener = None;
+        // Not by one that is still in line: the thread inside may have a request buffer open.
+        if queue.tickets.front() == Some(&ticket) {
+            queue.opener = None;
+        }
         self.take_out(queue, ticket);
     }
 
@@ -263,5 +266,18 @@ mod tests {
             gate.leave(inside);
         });
         assert_eq!(*order.lock().unwrap(), [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn one_that_leaves_the_line_does_not_close_the_buffer_of_the_thread_inside() {
+        let gate = FairLock::default();
+        let now = Deadline::after(Duration::ZERO);
+        let inside = gate.enter(&now).unwrap();
+        gate.opened();
+        let in_line = gate.join(Waker::noop().clone()).unwrap();
+        gate.leave(in_line);
+        assert_eq!(gate.enter(&now), Err(Refused::OpenHere));
+        gate.leave(inside);
+        assert!(gate.enter(&now).is_ok());
     }
 }
