@@ -547,7 +547,12 @@ impl ClientChannel {
             Err(unready) => unready,
         };
         match unready {
-            Unready::Gone(peer) => Err(self.lost(peer, number)),
+            Unready::Gone(peer) => {
+                let lost = self.lost(peer, number);
+                // This side was closed after the server had ended: what is known of the request by then may be
+                // less than was known before.
+                Err(if self.has_ended_here() { Error::Closed } else { lost })
+            }
             Unready::Stopped => Err(self.why_stopped()),
             Unready::Timeout => {
                 // A response that came while the request was being cancelled counts.
@@ -614,7 +619,11 @@ impl ClientChannel {
         match waited {
             Ok(Ok(held)) => self.accept(held),
             Ok(Err(violation)) => Err(self.poison(violation)),
-            Err(Unready::Gone(peer)) => Err(end_error(peer, self.next_lost())),
+            Err(Unready::Gone(peer)) => {
+                let lost = end_error(peer, self.next_lost());
+                // As in `settle`.
+                Err(if self.has_ended_here() { Error::Closed } else { lost })
+            }
             Err(Unready::Stopped) => Err(self.why_stopped()),
             Err(Unready::Timeout) => Err(timed_out(deadline.timeout())),
         }
@@ -926,6 +935,22 @@ mod tests {
         let error = channel.settle(number, &soon, end).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ProtocolViolation);
         assert_eq!(channel.check().unwrap_err().kind(), ErrorKind::ProtocolViolation);
+    }
+
+    /// The server has ended, a wait has noticed it, and then this side is closed: every call ends with that.
+    #[test]
+    fn a_close_counts_for_more_than_the_end_of_the_server_before_it() {
+        let name = ChannelName::new(&format!("closed-after-{}", std::process::id())).unwrap();
+        let _server = Server::create(name.as_str(), BufferConfig::new(0, 4096)).unwrap();
+        let soon = Deadline::after(Duration::from_secs(20));
+        let config = ClientConfig::new();
+        let channel = ClientChannel::attach(&name, &config, &soon, &|| false).unwrap();
+        let number = channel.send_at_once(b"request", Demand::anywhere(7)).unwrap();
+        channel.close();
+        let error = channel.settle(number, &soon, Err(Unready::Gone(Peer::Closed))).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Closed);
+        let error = channel.settle_next(&soon, Err(Unready::Gone(Peer::Closed))).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Closed);
     }
 
     /// Cancelled, or not found any more: it was sent, and to a server that lives.
