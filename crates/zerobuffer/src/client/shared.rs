@@ -688,8 +688,10 @@ impl SharedClient {
         let held = match wait(&connection, channel, &deadline, || channel.look(number)) {
             Err(Unready::Timeout) => {
                 if was_for_anybody && channel.set_addressed(number, false) {
-                    // A thread that takes any response may have passed it over.
+                    // A thread that takes any response may have passed it over: one that follows, or the
+                    // leader, which sleeps until the server has something for it.
                     connection.receivers.notify();
+                    channel.wake_receivers();
                 }
                 return Err(timed_out(timeout));
             }
