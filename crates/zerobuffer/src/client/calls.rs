@@ -287,15 +287,28 @@ impl SharedClient {
         if calls.state().may_overtake_nothing() {
             match payload.send_at_once(&connection, size, demand) {
                 Ok(Some(number)) => {
-                    calls.add_sent(Sent { call, connection, number });
-                    return Ok(handle);
+                    let is_served = calls.add_sent(Sent { call, connection, number });
+                    return self.started(handle, is_served);
                 }
                 Ok(None) => {}
                 Err(error) if self.may_go_on(&error, &connection) => {}
                 Err(error) => return Err(error),
             }
         }
-        calls.add_queued(Queued { call, request: payload.keep(size, demand) });
+        let request = payload.keep(size, demand);
+        let is_served = calls.add_queued(Queued { call, request });
+        self.started(handle, is_served)
+    }
+
+    /// A call that was added, with a completer or without.
+    fn started(&self, handle: CallHandle, is_served: bool) -> Result<CallHandle> {
+        let calls = &self.inner.completions;
+        if !is_served
+            && let Err(error) = calls.ensure_completer(&self.inner)
+            && calls.cancel(handle.id)
+        {
+            return Err(error);
+        }
         Ok(handle)
     }
 

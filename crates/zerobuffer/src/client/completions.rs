@@ -212,25 +212,32 @@ impl Completions {
         Ok(())
     }
 
-    pub(super) fn add_sent(&self, sent: Sent) {
+    /// Returns whether there is a completer for it, as [`Completions::add_queued`] does.
+    pub(super) fn add_sent(&self, sent: Sent) -> bool {
         let (connection, number) = (sent.connection.clone(), sent.number);
         let mut state = self.state();
         let overslept = state.expects(sent.call.due);
         state.sent.push(sent);
+        let is_served = state.running;
         drop(state);
         // The response or the end may have come before the completer had the request.
         let channel = &connection.channel;
         if overslept || channel.is_ready(number) || channel.end().is_some() {
             self.ring();
         }
+        is_served
     }
 
-    pub(super) fn add_queued(&self, queued: Queued) {
+    /// Returns whether there is a completer for it: one that has found nothing to do on a closed client may
+    /// have ended since it was ensured.
+    pub(super) fn add_queued(&self, queued: Queued) -> bool {
         let mut state = self.state();
         state.expects(queued.call.due);
         state.queue.push_back(queued);
+        let is_served = state.running;
         drop(state);
         self.ring();
+        is_served
     }
 
     /// Takes the call out, wherever it is. True if nothing will come of it.
@@ -262,7 +269,8 @@ impl Completions {
 impl State {
     /// Notes that a call is due then. Whether the completer would check too late for it.
     fn expects(&mut self, due: u64) -> bool {
-        if self.sent.is_empty() && self.queue.is_empty() {
+        // The one in hand may come back to the queue, and was counted when it was added.
+        if self.is_empty() {
             self.soonest = due;
         }
         self.soonest = self.soonest.min(due);
@@ -500,16 +508,24 @@ impl Completer {
                     state.sent.push(sent);
                     true
                 }
+                Progress::Waits(queued) if cancelled => {
+                    // What a callback drops may use the client: not under the lock.
+                    drop(state);
+                    drop(queued);
+                    true
+                }
                 Progress::Waits(queued) => {
-                    if !cancelled {
-                        state.queue.push_front(queued);
-                    }
-                    cancelled
+                    state.queue.push_front(queued);
+                    false
+                }
+                Progress::Retry(queued) if cancelled => {
+                    // What a callback drops may use the client: not under the lock.
+                    drop(state);
+                    drop(queued);
+                    true
                 }
                 Progress::Retry(queued) => {
-                    if !cancelled {
-                        state.queue.push_front(queued);
-                    }
+                    state.queue.push_front(queued);
                     true
                 }
                 Progress::Failed(call, error) => {
@@ -672,5 +688,23 @@ impl Completions {
 impl State {
     pub(super) fn may_overtake_nothing(&self) -> bool {
         self.queue.is_empty() && self.in_hand.is_none()
+    }
+}
+
+#[cfg(all(test, not(loom), not(zerobuffer_unsupported)))]
+mod tests {
+    use super::*;
+
+    /// It goes back to the queue if its turn has not come, and is due before what was added meanwhile.
+    #[test]
+    fn a_call_in_hand_is_still_due() {
+        let mut state = State::default();
+        state.expects(100);
+        state.in_hand = Some((1, false));
+        state.expects(500);
+        assert_eq!(state.soonest, 100);
+        state.in_hand = None;
+        state.expects(500);
+        assert_eq!(state.soonest, 500);
     }
 }
