@@ -37,8 +37,8 @@ impl CallHandle {
     }
 
     /// Cancels the call. True if nothing will come of it: its callback is dropped, without being called,
-    /// and no later than this returns. False if its callback is being called, or was. Dropping the handle
-    /// cancels nothing.
+    /// before this returns, or soon after if the completer is sending the request at this moment. False if its
+    /// callback is being called, was, or is about to be. Dropping the handle cancels nothing.
     ///
     /// The server may be working on the request all the same; its late response is swallowed.
     pub fn cancel(&self) -> bool {
