@@ -916,10 +916,13 @@ zb_status zb_frame_resize(struct zb_frame *frame, size_t len);
 zb_status zb_frame_metadata(struct zb_frame *frame, const uint8_t **data, size_t *len);
 
 /**
- * Whether the response has become useless: the client has cancelled the request, closed or died, or the server is
- * being stopped; with two buffers, whether the client has closed or died. To be asked between two pieces of long
- * work, since it costs a system call. What is answered all the same does no harm. False for a frame that was
- * answered.
+ * Whether nobody gets the response any more: the client has cancelled the request, closed or died; with two buffers,
+ * closed or died. To be asked between two pieces of long work, since it costs a system call. When it is true, whatever
+ * the handler responds reaches nobody. False for a frame that was answered.
+ *
+ * A server that is being stopped still delivers the response, so this stays false: finish the response, or fail the
+ * request. Only when `stop_timeout_ns` has passed, and the client of a server in place is told `ZB_PEER_CLOSED`, is it
+ * true as well: a later response is not delivered.
  *
  * In a handler, and for a detached frame, any thread may ask while no other call with this frame is under way.
  */

@@ -203,8 +203,12 @@ impl Request {
         metadata.map_err(duplex(py))
     }
 
-    /// Whether nobody waits for the response any more: the client has cancelled the request, has closed or
-    /// died, or the server stops. A long handler checks it between two steps.
+    /// Whether nobody gets the response any more: the client has cancelled the request, has closed or died. A
+    /// long handler checks it between two steps, and returns when it is true.
+    ///
+    /// A server that is being stopped still delivers the response, so this stays false: finish it, or raise.
+    /// Only when the server's stop_timeout has passed, and the client has got PeerClosed, is it true as well: a
+    /// later response is not delivered.
     #[getter]
     fn cancelled(&self) -> bool {
         match &self.state.lock().origin {

@@ -152,8 +152,11 @@ public:
 
     /// Changes the length of the response; bytes that are added are zero. In place only.
     void resize(std::size_t len) { detail::check(zb_frame_resize(raw_, len)); }
-    /// Whether the response has become useless: the client has cancelled the request, closed or died, or the
-    /// server is being stopped. Ask between two pieces of long work.
+    /// Whether nobody gets the response any more: the client has cancelled the request, closed or died. Ask
+    /// between two pieces of long work, and return when it is true. A server that is being stopped still delivers
+    /// the response, so this stays false: finish it, or throw. Only when `ServerConfig::stop_timeout` has passed,
+    /// and the client of a server in place is told `PeerClosed`, is it true as well: a later response is not
+    /// delivered.
     bool is_cancelled() const noexcept { return zb_frame_is_cancelled(raw_); }
     /// The client's metadata; no bytes if it has none.
     std::span<const std::uint8_t> metadata() const {

@@ -258,7 +258,8 @@ class AsyncServer:
     ) -> None:
         """Runs ``await handler(request)`` for every request, each as a task of its own and at most
         ``concurrency`` at a time, until ``stop()``. The response goes out when the handler returns; what it
-        raises fails the request. ``request.cancelled`` tells a long handler that nobody waits any more::
+        raises fails the request. ``request.cancelled`` tells a long handler that its client does not want the
+        response any more; it stays false while the server stops, which delivers what comes in time::
 
             async with AsyncServer("tiles", config) as server:
                 await server.serve(handle)

@@ -67,9 +67,8 @@ impl ServerChannel {
         &self.named.semaphores.space_available
     }
 
-    /// Asks the thread that takes requests to come back, and handlers to come to an end.
+    /// Asks the thread that takes requests to come back.
     pub(super) fn ask_to_stop(&self) {
-        self.connection.ask_to_stop();
         wake(self.requests());
     }
 
@@ -102,9 +101,10 @@ impl ServerChannel {
         removed
     }
 
-    /// Orderly stop, once everything that was taken is answered: announces the end, gives the client
-    /// until the deadline to read its responses, removes the names, and lets go.
+    /// Orderly stop, once everything that was taken is answered or the time for that is up: announces the end,
+    /// gives the client until the deadline to read its responses, removes the names, and lets go.
     pub(super) fn close(&self, deadline: &Deadline) -> Result<()> {
+        self.end_responses();
         self.announce_end();
         let consumed = &self.named.semaphores.response_consumed;
         let all_read = || (self.unread_answers() == 0).then_some(());

@@ -18,8 +18,8 @@ pub(super) struct Connection {
     pub(super) link: ToClient,
     /// A copy of the client's metadata, made when its first request is taken.
     client_metadata: OnceLock<Vec<u8>>,
-    /// The server is to stop.
-    is_stopping: AtomicBool,
+    /// The client is told that its server has ended: no response is delivered from now on.
+    is_over: AtomicBool,
     /// Who the client is, as far as a socket tells.
     client: Option<Arc<ClientIdentity>>,
 }
@@ -32,8 +32,8 @@ impl Connection {
         if is_concurrent {
             ring.set_concurrent();
         }
-        let (client_metadata, is_stopping) = (OnceLock::new(), AtomicBool::new(false));
-        Self { segment, ring, link, client_metadata, is_stopping, client: None }
+        let (client_metadata, is_over) = (OnceLock::new(), AtomicBool::new(false));
+        Self { segment, ring, link, client_metadata, is_over, client: None }
     }
 
     /// The same, of a client that is known.
@@ -73,26 +73,33 @@ impl Connection {
         self.client_metadata.get().map_or(&[], Vec::as_slice)
     }
 
+    /// Publishes the response to `taken`, unless the client is told already that there will be none.
     #[inline(always)]
     pub(super) fn answer(&self, taken: &Taken, len: u64, status: u16) {
+        // Relaxed: a thread that has read this as true in `is_wanted`, or one that it tells, reads it so again.
+        if self.is_over.load(Ordering::Relaxed) {
+            return;
+        }
         self.ring.answer(taken, len, status);
         failpoint!("answer.before_post");
         self.link.wake_receiver();
     }
 
-    /// Asks handlers to come to an end.
-    pub(super) fn ask_to_stop(&self) {
+    /// From now on no response is delivered; to be called before the client is told that its server has ended.
+    /// A handler that stops its work because of `is_wanted` leaves half a response, which must not go out.
+    pub(super) fn end_responses(&self) {
         // Release: pairs with the Acquire in `is_wanted`.
-        self.is_stopping.store(true, Ordering::Release);
+        self.is_over.store(true, Ordering::Release);
     }
 
-    /// Whether somebody still waits for the response to `taken`: its client lives and has not cancelled
-    /// it, and the server is not being stopped.
+    /// Whether the client can still get the response to `taken` and wants it: it lives, has not cancelled the
+    /// request, and was not told that its server has ended. A server that is being stopped delivers the
+    /// responses that come until then.
     pub(super) fn is_wanted(&self, taken: &Taken) -> bool {
-        // Acquire: pairs with the Release in `ask_to_stop`.
-        !self.is_stopping.load(Ordering::Acquire)
-            && !self.ring.is_cancelled(taken)
+        // Acquire: pairs with the Release in `end_responses`.
+        !self.ring.is_cancelled(taken)
             && self.is_client_connected()
+            && !self.is_over.load(Ordering::Acquire)
     }
 
     /// Whether a client is attached at this moment.

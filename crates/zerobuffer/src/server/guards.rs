@@ -149,13 +149,19 @@ impl<'s> Frame<'s> {
         self.home.client()
     }
 
-    /// Whether the response has become useless: the client has cancelled the request or its call's
-    /// timeout has passed, the client has closed or died, or the server is being stopped. Once true it
-    /// stays true.
+    /// Whether nobody gets the response any more: the client has cancelled the request or its call's timeout
+    /// has passed, or the client has closed or died. Once true it stays true.
     ///
-    /// Ask between two pieces of long work, and return (or fail, it makes no difference) when it is
-    /// true: the thread is free for the next request, and `stop` does not wait for it. It costs
-    /// a system call, some 300 ns. A response that is given all the same does no harm.
+    /// Ask between two pieces of long work, and return (or fail, it makes no difference) when it is true: the
+    /// thread is free for the next request. Whatever is given as a response then reaches nobody. It costs a
+    /// system call, some 300 ns.
+    ///
+    /// A server that is being stopped still delivers the response, so this stays false: finish it, or
+    /// [`fail`](OwnedRequest::fail) the request (in a handler, return an error). To learn early that the server
+    /// stops, give the handler a [`Closer`](crate::Closer) of its server and ask
+    /// [`is_closed`](crate::Closer::is_closed). Only when the stop's time is up
+    /// ([`ServerConfig::stop_timeout`](crate::ServerConfig::stop_timeout)), and the client is told that the
+    /// request is in doubt, is this true as well: a later response is not delivered.
     ///
     /// ```
     /// use std::sync::mpsc::channel;

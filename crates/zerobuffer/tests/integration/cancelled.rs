@@ -1,8 +1,9 @@
 //! Whether a request is still wanted, as its handler asks; the client is another process.
 
 use crate::harness::{LONG, Peer, Scene, scene};
-use std::sync::mpsc::{Receiver, channel};
-use zerobuffer::{Frame, Server};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+use zerobuffer::{BufferConfig, Closer, ErrorKind, Frame, RequestState, Server, ServerConfig};
 
 /// A server whose handler works on each request until it is not wanted any more. It tells when it begins,
 /// and when it has stopped.
@@ -88,33 +89,85 @@ fn a_running_handler_notices_that_its_client_was_killed() {
     });
 }
 
+/// Edits all bytes, waits in the middle until its server is being stopped, and stops early where nobody wants
+/// the response, as `cancelled` says.
+fn edits_while_its_server_stops(
+    closer: Closer,
+    began: Sender<()>,
+) -> impl FnMut(&mut Frame<'_>) + Send {
+    move |frame| {
+        for at in 0..frame.len() {
+            if at == frame.len() / 2 {
+                began.send(()).unwrap();
+                while !closer.is_closed() {
+                    std::thread::yield_now();
+                }
+            }
+            if frame.cancelled() {
+                return;
+            }
+            frame.data_mut()[at] ^= 0xff;
+        }
+    }
+}
+
 #[test]
-fn a_running_handler_notices_that_its_server_is_being_stopped() {
+fn a_handler_finishes_its_response_while_its_server_stops() {
     scene(|t| {
-        let (mut server, begun, end) = working_server(t);
-        let mut client = t.client_peer("");
-        client.say("call len=0 seed=1");
+        let mut server = t.own_server(1 << 16);
+        let (began, begun) = channel();
+        server.start_mut(edits_while_its_server_stops(server.closer(), began)).unwrap();
+        let client = t.client();
+        let sequence = client.send_request(&[1; 20_000]).unwrap();
         begun.recv_timeout(LONG).unwrap();
-        server.stop().unwrap();
-        end.recv_timeout(LONG).unwrap();
-        // What the handler has returned with is a response all the same.
-        client.expect("ok");
-        client.stop();
+        let stopping = std::thread::spawn(move || server.stop());
+        let response = client.receive_response_for(sequence, LONG).unwrap();
+        assert!(response.data().iter().all(|byte| *byte == 0xfe), "half a response");
+        drop(response);
+        drop(client);
+        stopping.join().unwrap().unwrap();
     });
 }
 
 #[test]
-fn a_pulled_request_is_not_wanted_once_the_server_is_closed() {
+fn nothing_comes_of_a_handler_that_is_in_its_work_past_the_stop_timeout() {
+    scene(|t| {
+        let config = ServerConfig::new(BufferConfig::new(0, 1 << 16));
+        let config = config.stop_timeout(Duration::from_millis(20));
+        let mut server = Server::create(t.name(), config).unwrap();
+        let (began, begun) = channel();
+        let handler = move |frame: &mut Frame<'_>| {
+            began.send(()).unwrap();
+            while !frame.cancelled() {
+                frame.data_mut()[0] ^= 1;
+                std::thread::yield_now();
+            }
+        };
+        server.start_mut(handler).unwrap();
+        let client = t.client();
+        let sequence = client.send_request(&[0]).unwrap();
+        begun.recv_timeout(LONG).unwrap();
+        server.stop().unwrap();
+        // Its thread, which drops the handler last.
+        assert_eq!(begun.recv_timeout(LONG), Err(RecvTimeoutError::Disconnected));
+        let error = client.receive_response_for(sequence, LONG).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PeerClosed);
+        assert_eq!(error.lost_request().unwrap().state, RequestState::InDoubt);
+    });
+}
+
+#[test]
+fn a_pulled_request_is_wanted_while_the_server_closes() {
     scene(|t| {
         let mut server = t.own_server(1 << 16);
         let closer = server.closer();
         let mut client = t.client_peer("");
-        client.ask("send len=100 seed=1", "ok");
+        client.say("call len=0 seed=1");
         let request = server.receive(LONG).unwrap();
-        assert!(!request.cancelled());
         closer.close();
-        assert!(request.cancelled());
+        assert!(!request.cancelled());
         request.respond();
+        client.expect("ok");
         client.stop();
         server.stop().unwrap();
     });

@@ -241,30 +241,39 @@ fn a_task_that_outlives_its_server_leaves_the_request_in_doubt_and_does_no_harm(
 }
 
 #[test]
-fn stopping_waits_for_tasks() {
+fn stopping_waits_for_tasks_whose_requests_are_still_wanted() {
     scene(|t| {
         let runtime = runtime();
         let handle = runtime.handle().clone();
         let mut server = server_with(t, |config| config);
+        let closer = server.closer();
         let (began, begun) = channel();
         let handler = move |mut request: OwnedRequest| {
             began.send(()).unwrap();
+            let closer = closer.clone();
             async move {
-                // Until the server is being stopped.
-                while !request.cancelled() {
+                while !closer.is_closed() {
                     tokio::task::yield_now().await;
                 }
-                work::edit(request.data_mut());
+                for at in 0..request.len() {
+                    if request.cancelled() {
+                        break;
+                    }
+                    request.data_mut()[at] ^= 0xff;
+                }
                 request.respond();
             }
         };
         server.start_async(move |task| handle.spawn(task), handler).unwrap();
-        let mut client = t.client_peer("");
-        client.say("call len=100 seed=1");
+        let client = t.client();
+        let sequence = client.send_request(&[1; 20_000]).unwrap();
         begun.recv_timeout(LONG).unwrap();
-        server.stop().unwrap();
-        client.expect("ok");
-        client.stop();
+        let stopping = std::thread::spawn(move || server.stop());
+        let response = client.receive_response_for(sequence, LONG).unwrap();
+        assert!(response.data().iter().all(|byte| *byte == 0xfe), "half a response");
+        drop(response);
+        drop(client);
+        stopping.join().unwrap().unwrap();
     });
 }
 

@@ -4,9 +4,10 @@ use crate::peer::handler;
 use crate::scene::{LONG, NAME, Scene, descriptors, eventually, mappings};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread::scope;
 use std::time::Duration;
-use zerobuffer::{Client, ErrorKind, Frame, Service, WaitStrategy};
+use zerobuffer::{Client, ErrorKind, Frame, RequestState, Service, WaitStrategy};
 
 fn call_all(scene: &Scene, clients: usize, rounds: u64) {
     let clients: Vec<Client> = (0..clients).map(|_| scene.client()).collect();
@@ -271,4 +272,56 @@ fn several_threads_work_on_the_requests_of_one_client() {
     for sequence in sent {
         client.receive_response_for(sequence, LONG).unwrap();
     }
+}
+
+#[test]
+fn a_handler_finishes_its_response_while_its_service_stops() {
+    let scene = Scene::new();
+    let mut service = scene.service();
+    let closer = service.closer();
+    let (began, begun) = channel();
+    let handler = move |frame: &mut Frame<'_>| {
+        began.send(()).unwrap();
+        while !closer.is_closed() {
+            std::thread::yield_now();
+        }
+        for at in 0..frame.len() {
+            if frame.cancelled() {
+                return;
+            }
+            frame.data_mut()[at] ^= 0xff;
+        }
+    };
+    service.start_mut(handler).unwrap();
+    let client = scene.client();
+    let sequence = client.send_request(&[1; 20_000]).unwrap();
+    begun.recv_timeout(LONG).unwrap();
+    service.stop().unwrap();
+    let response = client.receive_response_for(sequence, LONG).unwrap();
+    assert!(response.data().iter().all(|byte| *byte == 0xfe), "half a response");
+}
+
+#[test]
+fn nothing_comes_of_a_handler_that_is_in_its_work_past_the_stop_timeout() {
+    let scene = Scene::new();
+    let config = scene.service_config().stop_timeout(Duration::from_millis(20));
+    let mut service = Service::create(NAME, config).unwrap();
+    let (began, begun) = channel();
+    let handler = move |frame: &mut Frame<'_>| {
+        began.send(()).unwrap();
+        while !frame.cancelled() {
+            frame.data_mut()[0] ^= 1;
+            std::thread::yield_now();
+        }
+    };
+    service.start_mut(handler).unwrap();
+    let client = scene.client();
+    let sequence = client.send_request(&[0]).unwrap();
+    begun.recv_timeout(LONG).unwrap();
+    service.stop().unwrap();
+    // Its thread, which drops the handler last.
+    assert_eq!(begun.recv_timeout(LONG), Err(RecvTimeoutError::Disconnected));
+    let error = client.receive_response_for(sequence, LONG).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PeerClosed);
+    assert_eq!(error.lost_request().unwrap().state, RequestState::InDoubt);
 }

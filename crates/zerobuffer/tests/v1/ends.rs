@@ -4,10 +4,10 @@ use crate::clients::connect;
 use crate::support::{LONG, Unique, until};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Mutex;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 use zerobuffer::v1::{Draft, DuplexServer};
-use zerobuffer::{BufferConfig, ServerConfig};
+use zerobuffer::{BufferConfig, ErrorKind, ServerConfig};
 
 /// What there is of a channel's request buffer.
 fn request_traces(name: &Unique) -> Vec<String> {
@@ -115,5 +115,59 @@ fn a_handler_notices_that_its_client_has_closed_and_come_again() {
         drop(client);
         client = connect(&name, LONG).unwrap();
         end.recv_timeout(LONG).unwrap();
+    }
+}
+
+#[test]
+fn a_handler_finishes_its_response_while_its_server_stops() {
+    let name = Unique::new("edits-on");
+    let mut server = DuplexServer::create(&name, BufferConfig::new(0, 1 << 16)).unwrap();
+    let closer = server.closer();
+    let (began, begun) = channel();
+    let handler = move |draft: &mut Draft<'_>| {
+        began.send(()).unwrap();
+        while !closer.is_closed() {
+            std::thread::yield_now();
+        }
+        for at in 0..draft.len() {
+            if draft.cancelled() {
+                return;
+            }
+            draft.data_mut()[at] ^= 0xff;
+        }
+    };
+    server.start_mutable(handler).unwrap();
+    let client = connect(&name, LONG).unwrap();
+    let sequence = client.send_request(&[1; 20_000]).unwrap();
+    begun.recv_timeout(LONG).unwrap();
+    server.stop().unwrap();
+    let response = client.receive_response_for(sequence, LONG).unwrap();
+    assert!(response.data().iter().all(|byte| *byte == 0xfe), "half a response");
+}
+
+/// Version 1 can still send it then, whole.
+#[test]
+fn a_handler_that_is_in_its_work_past_the_stop_timeout_is_not_told_that_nobody_waits() {
+    let name = Unique::new("edits-late");
+    let config = ServerConfig::new(BufferConfig::new(0, 4096)).stop_timeout(Duration::ZERO);
+    let mut server = DuplexServer::create(&name, config).unwrap();
+    let ((began, begun), (open, gate)) = (channel(), channel::<()>());
+    let handler = move |draft: &mut Draft<'_>| {
+        began.send(()).unwrap();
+        gate.recv().unwrap();
+        if !draft.cancelled() {
+            draft.data_mut()[0] = 2;
+        }
+    };
+    server.start_mutable(handler).unwrap();
+    let client = connect(&name, LONG).unwrap();
+    let sequence = client.send_request(&[1]).unwrap();
+    begun.recv_timeout(LONG).unwrap();
+    server.stop().unwrap();
+    open.send(()).unwrap();
+    assert_eq!(begun.recv_timeout(LONG), Err(RecvTimeoutError::Disconnected));
+    match client.receive_response_for(sequence, LONG) {
+        Ok(response) => assert_eq!(response.data(), [2]),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::PeerClosed),
     }
 }

@@ -95,6 +95,7 @@ impl Attached {
     /// The client has ended, or broke the protocol.
     pub(super) fn end(&self) {
         *self.is_over() = true;
+        self.connection.end_responses();
         self.connection.link.abandon();
         self.bell.shut_down();
     }
@@ -102,6 +103,7 @@ impl Attached {
     /// The service ends: nothing more is taken, and the client is told so before its socket ends.
     pub(super) fn close(&self) {
         *self.is_over() = true;
+        self.connection.end_responses();
         let segment = &self.connection.segment;
         segment.store(REQUEST + oieb::READER_PID, 0);
         segment.store(RESPONSE + oieb::WRITER_PID, 0);

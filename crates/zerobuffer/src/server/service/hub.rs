@@ -91,7 +91,6 @@ impl Hub {
         self.is_stopping.store(true, Ordering::Release);
         // Between this store and the check of whether a thread is away: see `tenure`.
         fence(Ordering::SeqCst);
-        self.clients().values().for_each(|client| client.connection.ask_to_stop());
         // Nobody silences it any more.
         self.wake.ring();
         self.places.notify();

@@ -304,7 +304,8 @@ impl<'s> RequestView<'s> {
     /// Whether the response has become useless, because the client has closed or died. Version 1 cannot
     /// cancel a single request; the in-place [`Frame::cancelled`](crate::Frame::cancelled) knows more.
     ///
-    /// Ask between two pieces of long work: it costs a system call.
+    /// Ask between two pieces of long work: it costs a system call. A server that is being stopped does not make
+    /// it true: what the handler has written when it returns is sent.
     ///
     /// ```
     /// use std::sync::mpsc::channel;
