@@ -507,3 +507,52 @@ def test_an_old_request_never_gets_the_answer_of_a_new_one_after_another_threads
                 with client.receive_response_for(sequence, LONG) as response:
                     assert bytes(response) == bytes(255 - byte for byte in data)
                     assert response.sequence == sequence
+
+
+def stopping(server):
+    thread = threading.Thread(target=server.stop)
+    thread.start()
+    return thread
+
+
+def test_a_handler_finishes_its_response_while_its_server_stops(server, client):
+    began = threading.Event()
+
+    def handle(request):
+        began.set()
+        while server.is_running:
+            time.sleep(0.001)
+        for at in range(len(request)):
+            if request.cancelled:
+                return
+            request.data[at] ^= 0xFF
+
+    server.start(handle)
+    sequence = client.send_request(b"\x01" * 1000)
+    assert began.wait(LONG)
+    stop = stopping(server)
+    with client.receive_response_for(sequence, LONG) as response:
+        assert bytes(response) == b"\xfe" * 1000
+    stop.join()
+
+
+def test_nothing_comes_of_a_handler_that_is_in_its_work_past_the_stop_timeout(name):
+    began, ended = threading.Event(), threading.Event()
+
+    def handle(request):
+        began.set()
+        while not request.cancelled:
+            request.data[0] ^= 1
+            time.sleep(0.001)
+        ended.set()
+
+    with Server(name, SMALL, stop_timeout=0.02) as server:
+        server.start(handle)
+        with Client(name, LONG) as client:
+            sequence = client.send_request(b"\0")
+            assert began.wait(LONG)
+            server.stop()
+            assert ended.wait(LONG)
+            with pytest.raises(zerobuffer.PeerClosed) as closed:
+                client.receive_response_for(sequence, LONG)
+            assert closed.value.state is RequestState.IN_DOUBT

@@ -366,7 +366,7 @@ static void reader_and_writer(void) {
   zb_view_release(&last);
 }
 
-/* Works until nobody waits for the response. */
+/* Works until nobody gets the response. */
 static int32_t until_cancelled(zb_frame *frame, void *pipe_end) {
   CHECK(write(*(int *)pipe_end, "b", 1) == 1);
   while (!zb_frame_is_cancelled(frame)) usleep(100);
@@ -374,16 +374,20 @@ static int32_t until_cancelled(zb_frame *frame, void *pipe_end) {
   return 1;
 }
 
-/* A handler hears that its request was cancelled, that its client has closed, and that its server stops. */
+static void released(void *pipe_end) { CHECK(write(*(int *)pipe_end, "r", 1) == 1); }
+
+/* A handler hears that its request was cancelled, that its client has closed, and, once the time to stop is up,
+   that its response is not delivered any more. */
 static void handlers_that_ask(void) {
   int tell[2];
   CHECK(pipe(tell) == 0);
   for (uint32_t kind = ZB_SERVER_IN_PLACE; kind <= ZB_SERVER_IMMUTABLE; kind++) {
     const char *channel = name("ask");
     zb_server_config config = server_config(kind);
+    if (kind == ZB_SERVER_IN_PLACE) config.stop_timeout_ns = 1000000;
     zb_server *server;
     OK(zb_server_create(channel, &config, &server));
-    OK(zb_server_start(server, until_cancelled, &tell[1], NULL));
+    OK(zb_server_start(server, until_cancelled, &tell[1], released));
     zb_client *client = connected(channel, NULL);
     uint64_t sequence;
     if (kind == ZB_SERVER_IN_PLACE) {
@@ -395,6 +399,10 @@ static void handlers_that_ask(void) {
       next_is(tell[0], 'b');
       OK(zb_server_stop(server));
       next_is(tell[0], 'e');
+      next_is(tell[0], 'r');
+      zb_view view;
+      FAILS(ZB_PEER_CLOSED, zb_client_receive(client, sequence, PATIENCE, &view));
+      CHECK(zb_last_error()->request_state == ZB_REQUEST_IN_DOUBT);
       zb_client_close(client);
       zb_server_close(server);
       continue;
@@ -404,6 +412,7 @@ static void handlers_that_ask(void) {
     zb_client_close(client);
     next_is(tell[0], 'e');
     zb_server_close(server);
+    next_is(tell[0], 'r');
   }
   close(tell[0]);
   close(tell[1]);

@@ -68,7 +68,8 @@ pub struct Server {
 debug_line!(Server, "Server", |server| name: server.name(), running: server.is_running());
 
 impl Server {
-    /// Creates the channel `name`; clients can attach as soon as this returns.
+    /// Creates the channel `name`; clients can attach as soon as this returns. If a
+    /// [`Service`](crate::Service) of the same name is running as well, clients find that one first.
     ///
     /// Takes a [`BufferConfig`](crate::BufferConfig), or a [`ServerConfig`] for more than sizes. What a
     /// dead server of the same name left behind is removed.
@@ -372,7 +373,8 @@ impl Server {
 
     /// Stops cleanly: takes nothing more, lets running handlers finish, tells the client, lets it
     /// read its responses, and removes the channel's names. Each of the two waits is bounded by
-    /// [`ServerConfig::stop_timeout`]. Called again it does nothing.
+    /// [`ServerConfig::stop_timeout`]. A handler that needs longer, or that calls this itself, leaves its request
+    /// in doubt ([`Error::PeerClosed`]): its response is not delivered. Called again it does nothing.
     ///
     /// # Errors
     /// What made the background server stop before, if anything did; [`Error::WrongProcess`].

@@ -76,7 +76,7 @@ debug_line!(Service, "Service", |service| name: service.name(), running: service
 
 impl Service {
     /// Creates a server of the service `name`; clients can attach as soon as this returns, and are
-    /// served once it is started.
+    /// served once it is started. They find a service before a channel of the same name.
     ///
     /// # Errors
     /// [`Error::BadName`], [`Error::BadConfig`]; [`Error::TooLarge`] if the metadata does not fit its
@@ -266,8 +266,10 @@ impl Service {
 
     /// Stops cleanly: no client finds this server any more, nothing more is taken, running handlers finish
     /// (until [`ServiceConfig::stop_timeout`]), and the clients are told, which find every response that was
-    /// given. What was not taken is not started, so a client sends it to another server of the service.
-    /// Called again it does nothing.
+    /// given. A handler that needs longer, or that calls this itself, leaves its request in doubt
+    /// ([`Error::PeerClosed`]): its response is not delivered. What was not taken is not started, and a client
+    /// with [`resend_not_started`](crate::ClientConfig::resend_not_started) sends it to another server of the
+    /// service. Called again it does nothing.
     ///
     /// # Errors
     /// [`Error::WrongProcess`].
