@@ -278,25 +278,24 @@ impl SharedClient {
         calls.ensure_completer(&self.inner)?;
         let due = Deadline::after(timeout).due_ns();
         let id = calls.next_id.fetch_add(1, Ordering::Relaxed);
-        let call = Call { id, timeout, due, on_done, first_error: None };
         let handle = CallHandle {
             calls: Arc::downgrade(calls),
             id,
             fork_generation: self.inner.fork_generation,
         };
+        let mut sent = None;
         if calls.state().may_overtake_nothing() {
             match payload.send_at_once(&connection, size, demand) {
-                Ok(Some(number)) => {
-                    let is_served = calls.add_sent(Sent { call, connection, number });
-                    return self.started(handle, is_served);
-                }
-                Ok(None) => {}
+                Ok(number) => sent = number,
                 Err(error) if self.may_go_on(&error, &connection) => {}
                 Err(error) => return Err(error),
             }
         }
-        let request = payload.keep(size, demand);
-        let is_served = calls.add_queued(Queued { call, request });
+        let call = Call::new(id, timeout, due, on_done);
+        let is_served = match sent {
+            Some(number) => calls.add_sent(Sent { call, connection, number }),
+            None => calls.add_queued(Queued { call, request: payload.keep(size, demand) }),
+        };
         self.started(handle, is_served)
     }
 

@@ -34,6 +34,12 @@ const ATTEMPT: Duration = Duration::from_millis(5);
 /// again.
 const SPIN_OVER: usize = 4;
 
+/// What becomes of calls whose completer has panicked.
+const BROKEN: Error = Error::InvalidState {
+    reason: "the thread zb-completer panicked, and what became of the request is not known; \
+             the next call starts another thread",
+};
+
 pub(super) type OnDone = Box<dyn FnOnce(Result<OwnedResponse>) + Send>;
 pub(super) type Fill = Box<dyn FnMut(&mut [u8]) + Send>;
 
@@ -46,6 +52,9 @@ pub(super) struct Completions {
     bell: Mutex<Bell>,
     rung: Condvar,
     parked: Waiter,
+    /// The completer is to panic.
+    #[cfg(all(test, not(loom)))]
+    breaks: AtomicBool,
 }
 
 impl std::fmt::Debug for Completions {
@@ -78,13 +87,15 @@ struct Bell {
     at: Option<InPlace>,
 }
 
+/// A call that was accepted: it ends by its outcome, or because it is cancelled.
 pub(super) struct Call {
     pub(super) id: u64,
-    pub(super) timeout: Duration,
-    pub(super) due: u64,
-    pub(super) on_done: OnDone,
+    timeout: Duration,
+    due: u64,
+    /// `None` once it has ended.
+    on_done: Option<OnDone>,
     /// Why it is sent again.
-    pub(super) first_error: Option<Error>,
+    first_error: Option<Error>,
 }
 
 /// Waits for its response.
@@ -107,13 +118,24 @@ pub(super) struct Request {
 }
 
 impl Call {
+    pub(super) fn new(id: u64, timeout: Duration, due: u64, on_done: OnDone) -> Self {
+        Self { id, timeout, due, on_done: Some(on_done), first_error: None }
+    }
+
     fn deadline(&self) -> Deadline {
         Deadline::at(self.due, self.timeout)
     }
 
-    fn finish(self, outcome: Result<OwnedResponse>) {
-        // What a callback panics with is its own affair: the next one is to run.
-        let _ = catch_unwind(AssertUnwindSafe(|| (self.on_done)(outcome)));
+    fn finish(mut self, outcome: Result<OwnedResponse>) {
+        if let Some(on_done) = self.on_done.take() {
+            // What a callback panics with is its own affair: the next one is to run.
+            contain(|| on_done(outcome));
+        }
+    }
+
+    /// Its callback is dropped, and not called. Of what that panics with its caller hears.
+    fn cancel(mut self) {
+        drop(self.on_done.take());
     }
 
     /// Ends with what went wrong first.
@@ -123,6 +145,24 @@ impl Call {
             None => error,
         };
         self.finish(Err(error));
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        // Nothing drops a call that has not ended, but a panic.
+        if let Some(on_done) = self.on_done.take() {
+            contain(|| on_done(Err(BROKEN)));
+        }
+    }
+}
+
+/// Runs code of the user's, and lets no panic out.
+fn contain(run: impl FnOnce()) {
+    let Err(panic) = catch_unwind(AssertUnwindSafe(run)) else { return };
+    // Its drop is the user's code too.
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        std::mem::forget(panic);
     }
 }
 
@@ -154,6 +194,8 @@ impl Completions {
             bell: Mutex::default(),
             rung: Condvar::new(),
             parked: Waiter::new(WaitStrategy::Park),
+            #[cfg(all(test, not(loom)))]
+            breaks: AtomicBool::new(false),
         })
     }
 
@@ -247,13 +289,16 @@ impl Completions {
             let Sent { connection, number, call } = state.sent.swap_remove(index);
             drop(state);
             connection.channel.abandon(number);
-            drop(call);
+            call.cancel();
             return true;
         }
         if let Some(index) = state.queue.iter().position(|queued| queued.call.id == id) {
             let queued = state.queue.remove(index);
             drop(state);
-            drop(queued);
+            if let Some(Queued { call, request }) = queued {
+                call.cancel();
+                drop(request);
+            }
             return true;
         }
         match &mut state.in_hand {
@@ -262,6 +307,24 @@ impl Completions {
                 true
             }
             _ => false,
+        }
+    }
+}
+
+impl Completions {
+    /// Ends every call, without a completer: the next call starts one.
+    fn end_all(&self) {
+        let mut state = self.state();
+        let (sent, queue) = (std::mem::take(&mut state.sent), std::mem::take(&mut state.queue));
+        (state.in_hand, state.running) = (None, false);
+        drop(state);
+        for Sent { call, connection, number } in sent {
+            contain(|| connection.channel.abandon(number));
+            call.finish(Err(BROKEN));
+        }
+        for Queued { call, request } in queue {
+            call.finish(Err(BROKEN));
+            contain(|| drop(request));
         }
     }
 }
@@ -315,7 +378,19 @@ struct Completer {
 
 impl Completer {
     fn run(mut self) {
+        let served = catch_unwind(AssertUnwindSafe(|| self.serve()));
+        if let Err(panic) = served {
+            // Nothing is known of what it was at, so nothing is kept.
+            self.calls.bell().at = None;
+            contain(|| drop(panic));
+            contain(|| self.calls.end_all());
+        }
+    }
+
+    fn serve(&mut self) {
         loop {
+            #[cfg(all(test, not(loom)))]
+            assert!(!self.calls.breaks.swap(false, Ordering::Relaxed), "the completer panics");
             self.complete();
             self.send_queued();
             if self.is_over() {
@@ -402,6 +477,7 @@ impl Completer {
         }
         for Queued { call, request } in late {
             let error = self.no_room(request.size);
+            contain(|| drop(request));
             call.fail(error);
         }
         self.put_back(again);
@@ -497,9 +573,25 @@ impl Completer {
             let mut state = self.calls.state();
             let cancelled = state.in_hand.take().is_some_and(|(_, cancelled)| cancelled);
             let goes_on = match outcome {
-                Progress::Sent(sent) if cancelled => {
+                Progress::Sent(Sent { call, connection, number }) if cancelled => {
                     drop(state);
-                    sent.connection.channel.abandon(sent.number);
+                    connection.channel.abandon(number);
+                    contain(|| call.cancel());
+                    true
+                }
+                Progress::Waits(Queued { call, request })
+                | Progress::Retry(Queued { call, request })
+                    if cancelled =>
+                {
+                    // What a callback drops may use the client: not under the lock.
+                    drop(state);
+                    contain(|| call.cancel());
+                    contain(|| drop(request));
+                    true
+                }
+                Progress::Failed(call, _) if cancelled => {
+                    drop(state);
+                    contain(|| call.cancel());
                     true
                 }
                 Progress::Sent(sent) => {
@@ -508,21 +600,9 @@ impl Completer {
                     state.sent.push(sent);
                     true
                 }
-                Progress::Waits(queued) if cancelled => {
-                    // What a callback drops may use the client: not under the lock.
-                    drop(state);
-                    drop(queued);
-                    true
-                }
                 Progress::Waits(queued) => {
                     state.queue.push_front(queued);
                     false
-                }
-                Progress::Retry(queued) if cancelled => {
-                    // What a callback drops may use the client: not under the lock.
-                    drop(state);
-                    drop(queued);
-                    true
                 }
                 Progress::Retry(queued) => {
                     state.queue.push_front(queued);
@@ -530,9 +610,7 @@ impl Completer {
                 }
                 Progress::Failed(call, error) => {
                     drop(state);
-                    if !cancelled {
-                        call.fail(error);
-                    }
+                    call.fail(error);
                     true
                 }
             };
@@ -544,35 +622,37 @@ impl Completer {
 
     fn send_one(&mut self, mut queued: Queued) -> Progress {
         let Some(client) = self.client.upgrade().map(SharedClient::of) else {
-            return Progress::Failed(queued.call, Error::Closed);
+            return queued.failed(Error::Closed);
         };
         if queued.call.due <= sys::monotonic_ns() {
             let error = self.no_room(queued.request.size);
-            return Progress::Failed(queued.call, error);
+            return queued.failed(error);
         }
         let connection = match client.in_place() {
             Ok(connection) => connection,
-            Err(error) => return Progress::Failed(queued.call, error),
+            Err(error) => return queued.failed(error),
         };
         let error = match self.try_send(&connection, &mut queued.request) {
             Ok(Some(number)) => {
                 self.turn = None;
                 self.last = Some(connection.clone());
-                return Progress::Sent(Sent { call: queued.call, connection, number });
+                let Queued { call, request } = queued;
+                contain(|| drop(request));
+                return Progress::Sent(Sent { call, connection, number });
             }
             Ok(None) => return Progress::Waits(queued),
             Err(error) => error,
         };
         self.turn = None;
         if !has_ended(&error) {
-            return Progress::Failed(queued.call, error);
+            return queued.failed(error);
         }
         let soon = later(sys::monotonic_ns(), ATTEMPT);
         if client.was_replaced_in_place(&connection, &Deadline::at(soon, ATTEMPT)) {
             return Progress::Retry(queued);
         }
         if !client.inner.config.resend_not_started {
-            return Progress::Failed(queued.call, error);
+            return queued.failed(error);
         }
         queued.call.first_error.get_or_insert(error);
         self.replace(&client, &connection, queued)
@@ -590,7 +670,7 @@ impl Completer {
                 self.calls.alarm.store(true, Ordering::Relaxed);
                 Progress::Waits(queued)
             }
-            Err(error) => Progress::Failed(queued.call, error),
+            Err(error) => queued.failed(error),
         }
     }
 
@@ -643,6 +723,13 @@ enum Progress {
     Failed(Call, Error),
 }
 
+impl Queued {
+    fn failed(self, error: Error) -> Progress {
+        contain(|| drop(self.request));
+        Progress::Failed(self.call, error)
+    }
+}
+
 impl Sent {
     fn send_again(mut self, error: Error, bytes: Vec<u8>, demand: Demand) -> Again {
         self.call.first_error.get_or_insert(error);
@@ -692,19 +779,4 @@ impl State {
 }
 
 #[cfg(all(test, not(loom), not(zerobuffer_unsupported)))]
-mod tests {
-    use super::*;
-
-    /// It goes back to the queue if its turn has not come, and is due before what was added meanwhile.
-    #[test]
-    fn a_call_in_hand_is_still_due() {
-        let mut state = State::default();
-        state.expects(100);
-        state.in_hand = Some((1, false));
-        state.expects(500);
-        assert_eq!(state.soonest, 100);
-        state.in_hand = None;
-        state.expects(500);
-        assert_eq!(state.soonest, 500);
-    }
-}
+mod tests;

@@ -1036,9 +1036,7 @@ fn wait_by<T>(
         }
         if crowd.try_lead() {
             let leader = Leader { channel, crowd };
-            let waited = channel.await_response_by(waiter, deadline, &leader, look);
-            crowd.step_down();
-            return waited;
+            return channel.await_response_by(waiter, deadline, &leader, look);
         }
         if channel.is_stopped() {
             return Err(Unready::Stopped);
@@ -1050,10 +1048,16 @@ fn wait_by<T>(
     }
 }
 
-/// The leader's view of the channel: it passes every wake-up on.
+/// The leader's view of the channel: it passes every wake-up on. It leads until this is dropped.
 struct Leader<'c> {
     channel: &'c ClientChannel,
     crowd: &'c LeaderFollowers,
+}
+
+impl Drop for Leader<'_> {
+    fn drop(&mut self) {
+        self.crowd.step_down();
+    }
 }
 
 impl WaitContext for Leader<'_> {

@@ -362,3 +362,54 @@ fn calls_as_large_as_the_ring_follow_each_other() {
         fails(block_on(client.call_async(&vec![0; size + 1], LONG)), ErrorKind::TooLarge);
     });
 }
+
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("dropped");
+    }
+}
+
+struct PanickingWaker;
+
+impl Wake for PanickingWaker {
+    fn wake(self: Arc<Self>) {
+        std::panic::panic_any(Bomb);
+    }
+}
+
+#[test]
+fn what_a_call_holds_may_panic_and_the_others_go_on() {
+    scene(|t| {
+        let mut server = Server::create(t.name(), BufferConfig::new(0, 256)).unwrap();
+        let client = t.client().into_shared();
+        let (done, outcomes) = channel();
+        for _ in 0..8 {
+            let (done, bomb) = (done.clone(), Bomb);
+            // What waits for room is dropped by the completer, once it is sent.
+            let fill = move |to: &mut [u8]| {
+                let _held = &bomb;
+                to.fill(1);
+            };
+            let on_done = move |response| {
+                done.send(response).unwrap();
+                std::panic::panic_any(Bomb);
+            };
+            let layout = RequestLayout::new();
+            // The first ones are sent and dropped here.
+            let start = || client.start_call_with(8, layout, fill, LONG, on_done).map(drop);
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(start));
+        }
+        let mut future = Box::pin(client.call_async(&[2; 8], LONG));
+        let waker = Waker::from(Arc::new(PanickingWaker));
+        assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        server.start(|_: &mut Frame<'_>| {}).unwrap();
+        for _ in 0..8 {
+            assert_eq!(outcomes.recv_timeout(LONG).unwrap().unwrap().data(), [1; 8]);
+        }
+        assert_eq!(block_on(client.call_async(&[3; 8], LONG)).unwrap().data(), [3; 8]);
+        assert_eq!(block_on(future).unwrap().data(), [2; 8]);
+    });
+}

@@ -1,0 +1,48 @@
+use super::*;
+use crate::error::ErrorKind;
+use crate::{BufferConfig, Client, Frame, Server};
+use std::sync::mpsc::{Receiver, channel};
+
+const LONG: Duration = Duration::from_secs(30);
+
+fn start(client: &SharedClient, size: usize) -> Receiver<Result<OwnedResponse>> {
+    let (done, outcome) = channel();
+    let on_done = move |response| done.send(response).unwrap();
+    client.start_call(&vec![1; size], Duration::MAX, on_done).unwrap();
+    outcome
+}
+
+#[test]
+fn a_completer_that_panics_ends_its_calls_and_the_next_call_starts_another() {
+    let name = format!("broken-{}", std::process::id());
+    let mut server = Server::create(&name, BufferConfig::new(0, 256)).unwrap();
+    let client = Client::connect(&name, LONG).unwrap().into_shared();
+    // Some are sent, and some wait for room.
+    let calls: Vec<_> = (0..8).map(|_| start(&client, 8)).collect();
+    client.inner.completions.breaks.store(true, Ordering::Relaxed);
+    client.inner.completions.ring();
+    for outcome in calls {
+        let error = outcome.recv_timeout(LONG).unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidState);
+        assert!(error.to_string().contains("zb-completer"), "{error}");
+    }
+    server.start(|frame: &mut Frame<'_>| frame.data_mut().fill(2)).unwrap();
+    // The places of what was in flight are free again.
+    for _ in 0..20 {
+        let response = start(&client, 8).recv_timeout(LONG).unwrap().unwrap();
+        assert_eq!(response.data(), [2; 8]);
+    }
+}
+
+/// It goes back to the queue if its turn has not come, and is due before what was added meanwhile.
+#[test]
+fn a_call_in_hand_is_still_due() {
+    let mut state = State::default();
+    state.expects(100);
+    state.in_hand = Some((1, false));
+    state.expects(500);
+    assert_eq!(state.soonest, 100);
+    state.in_hand = None;
+    state.expects(500);
+    assert_eq!(state.soonest, 500);
+}
