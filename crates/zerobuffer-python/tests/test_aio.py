@@ -145,6 +145,10 @@ def test_requests_that_nobody_has_taken_fail_when_the_server_stops(name):
         taken = asyncio.create_task(server.receive())
         calls = [asyncio.create_task(client.call(b"x" * 40, LONG)) for _ in range(2)]
         (await taken).respond()
+        # Asked for, and not waited for.
+        asked = asyncio.create_task(server.receive())
+        await asyncio.sleep(0)
+        asked.cancel()
         while server._requests.empty():
             await asyncio.sleep(0.005)
         await server.stop()
@@ -329,5 +333,59 @@ def test_plain_clients_and_async_servers_work_together(name):
             with request:
                 request.data[:] = b"xyz"
             assert await calling == b"xyz"
+
+    run(main())
+
+
+def test_requests_beyond_the_concurrency_are_not_started(name):
+    async def main():
+        begun = 0
+        two = asyncio.Event()
+        never = asyncio.Event()
+
+        async def handle(request):
+            nonlocal begun
+            begun += 1
+            if begun == 2:
+                two.set()
+            await never.wait()
+
+        server = AsyncServer(name, SMALL, stop_timeout=0.1)
+        serving = asyncio.create_task(server.serve(handle, concurrency=2))
+        async with await AsyncClient.connect(name) as client:
+            calls = [asyncio.create_task(client.call(b"x", LONG)) for _ in range(10)]
+            await asyncio.wait_for(two.wait(), LONG)
+            await server.stop()
+            done = await asyncio.gather(*calls, return_exceptions=True)
+            states = [getattr(error, "state", None) for error in done]
+            assert states.count(RequestState.NOT_STARTED) == 8, done
+            assert begun == 2
+        never.set()
+        await serving
+
+    run(main())
+
+
+def test_a_cancelled_receive_loses_no_request(name):
+    async def main():
+        async with AsyncServer(name, SMALL) as server, await AsyncClient.connect(name) as client:
+            for _ in range(3):
+                asked = asyncio.create_task(server.receive())
+                await asyncio.sleep(0)
+                asked.cancel()
+            call = asyncio.create_task(client.call(b"x", LONG))
+            (await server.receive()).respond()
+            assert bytes(await call) == b"x"
+
+    run(main())
+
+
+def test_what_cannot_work_is_refused_at_once(name):
+    async def main():
+        with pytest.raises(TypeError, match="no send_timeout"):
+            await AsyncClient.connect(name, send_timeout=1)
+        async with AsyncServer(name, SMALL) as server:
+            with pytest.raises(TypeError, match="async def"):
+                await server.serve(lambda request: None)
 
     run(main())

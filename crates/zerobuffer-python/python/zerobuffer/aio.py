@@ -2,6 +2,7 @@
 completes its calls."""
 
 import asyncio
+import inspect
 import logging
 import threading
 import weakref
@@ -44,11 +45,18 @@ def _take(
     native: Server,
     loop: asyncio.AbstractEventLoop,
     requests: Any,
+    asked: threading.Semaphore,
 ) -> None:
-    """The thread of a server: passes every request on, for as long as somebody has the server."""
+    """The thread of a server: takes a request whenever one is asked for, and none ahead: what waits in the ring is
+    not started, and safe to send again."""
+    wanted = False
     while reference() is not None:
+        wanted = wanted or asked.acquire(timeout=_SLICE)
+        if not wanted:
+            continue
         try:
             request = native.receive(_SLICE)
+            wanted = False
             _tell(loop, requests.put_nowait, (request, None))
             del request
         except (Timeout, ProtocolViolation):
@@ -88,6 +96,8 @@ class AsyncClient:
     ) -> "AsyncClient":
         """Attaches to the server of channel ``name``. ``options``, and what is raised: those of
         :class:`zerobuffer.Client`, but there is no ``send_timeout``: a call has one for all of it."""
+        if "send_timeout" in options:
+            raise TypeError("there is no send_timeout here: the timeout of a call is for all of it")
         loop = asyncio.get_running_loop()
         client = await asyncio.to_thread(Client, name, timeout, send_timeout=0, **options)
         return cls(client, loop)
@@ -204,6 +214,10 @@ class AsyncServer:
         self._server = Server(name, config, **options)
         self._requests: Optional["asyncio.Queue[Tuple[Optional[Request], Any]]"] = None
         self._thread: Optional[threading.Thread] = None
+        # One for each request that the thread is to take.
+        self._asked = threading.Semaphore(0)
+        # Those that were asked for by a receive() that was cancelled.
+        self._spare = 0
 
     @property
     def name(self) -> str:
@@ -220,7 +234,17 @@ class AsyncServer:
 
         Raises Closed after ``stop()``, or what keeps the server from going on.
         """
-        request, error = await self._queue().get()
+        requests = self._queue()
+        if self._spare > 0:
+            self._spare -= 1
+        else:
+            self._asked.release()
+        try:
+            request, error = await requests.get()
+        except asyncio.CancelledError:
+            # The thread takes it all the same, for the next one that asks.
+            self._spare += 1
+            raise
         if request is None:
             # For the next caller.
             self._queue().put_nowait((None, error))
@@ -237,6 +261,7 @@ class AsyncServer:
                     self._server,
                     asyncio.get_running_loop(),
                     self._requests,
+                    self._asked,
                 ),
                 name=f"zerobuffer-{self.name}",
                 daemon=True,
@@ -264,6 +289,8 @@ class AsyncServer:
             async with AsyncServer("tiles", config) as server:
                 await server.serve(handle)
         """
+        if not any(map(inspect.iscoroutinefunction, (handler, getattr(handler, "__call__", None)))):
+            raise TypeError(f"serve() awaits an `async def`; {handler!r} is none")
         room = asyncio.Semaphore(concurrency)
         tasks: Set["asyncio.Task[None]"] = set()
         try:
@@ -284,6 +311,7 @@ class AsyncServer:
         again it does nothing, or goes on if it was cancelled."""
         try:
             await asyncio.to_thread(self._server.stop)
+            self._asked.release()
             if self._thread is not None:
                 await asyncio.to_thread(self._thread.join)
         finally:
