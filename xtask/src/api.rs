@@ -15,10 +15,11 @@ const CPP: &str = "bindings/cpp/include/zerobuffer";
 const CSHARP: &str = "bindings/csharp/ZeroBuffer";
 const PYTHON: &str = "crates/zerobuffer-python/python/zerobuffer/_native.pyi";
 const PYTHON_ERRORS: &str = "crates/zerobuffer-python/python/zerobuffer/exceptions.py";
+const PYTHON_ASYNC: &str = "crates/zerobuffer-python/python/zerobuffer/aio.py";
 const PYTHON_TYPES: &str = "crates/zerobuffer-python/python/zerobuffer/types.py";
 
 /// Public types of Rust whose methods must all stand in the tables.
-const RUST_TYPES: [&str; 20] = [
+const RUST_TYPES: [&str; 21] = [
     "Closer",
     "Client",
     "SharedClient",
@@ -28,6 +29,7 @@ const RUST_TYPES: [&str; 20] = [
     "Response",
     "OwnedResponse",
     "Server",
+    "Service",
     "Frame",
     "Request",
     "OwnedRequest",
@@ -90,7 +92,7 @@ fn languages<'a>(rust: &'a Offer, header: &'a str) -> Result<Vec<Language<'a>>> 
     let cpp = blocks(&sources(CPP, "hpp")?, r"\b(?:class|struct) (\w+)[^;{]*\{")?;
     let csharp = blocks(&sources(CSHARP, "cs")?, r"\b(?:class|interface) (\w+)[^;{]*\{")?;
     let python = match root().join(PYTHON).exists() {
-        true => Some(python_offer(&(read(PYTHON)? + &read(PYTHON_TYPES)?))?),
+        true => Some(python_offer(&(read(PYTHON)? + &read(PYTHON_TYPES)? + &read(PYTHON_ASYNC)?))?),
         false => None,
     };
     let c = move |item: &str| has_word(header, item);

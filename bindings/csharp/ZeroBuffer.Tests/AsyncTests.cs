@@ -9,19 +9,16 @@ namespace ZeroBuffer.Tests
     /// <summary>CallAsync.</summary>
     internal static class AsyncTests
     {
-        /// <summary>Each on a channel in place, for one thread and for many, and on two buffers.</summary>
+        /// <summary>Each on a channel in place and on two buffers.</summary>
         private static void WithEach(Action<Frame> handler, Action<IDuplexClient> test)
         {
-            foreach (bool many in new[] { false, true })
+            string name = Channel.New();
+            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
             {
-                string name = Channel.New();
-                using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
+                server.Start(handler);
+                using (IDuplexClient client = Scene.Client(name))
                 {
-                    server.Start(handler);
-                    using (IDuplexClient client = Scene.Client(name, new ClientConfig { ManyThreads = many }))
-                    {
-                        test(client);
-                    }
+                    test(client);
                 }
             }
             string two = Channel.New();
@@ -126,7 +123,6 @@ namespace ZeroBuffer.Tests
                 server.Start(frame => { if (frame.Length == 2) { release.Wait(); } });
                 using (IDuplexClient client = Scene.Client(name))
                 {
-                    // One that has no response for long: the task that checks for responses sleeps between two checks.
                     Task<Response> slow = client.CallAsync(new byte[2], Scene.Patience);
                     Thread.Sleep(10);
                     for (int round = 0; round < 100; round++)
@@ -135,7 +131,9 @@ namespace ZeroBuffer.Tests
                     }
                     release.Set();
                     Result(slow).Dispose();
-                    Check.Equal(0, client.InFlight);
+                    // Sending takes back what was released.
+                    client.Call(new byte[1], Scene.Patience).Dispose();
+                    Check.Equal(1, client.InFlight);
                 }
             }
         }
@@ -212,39 +210,25 @@ namespace ZeroBuffer.Tests
         }
 
         [Test]
-        private static void calls_under_way_end_with_a_new_connection_and_are_not_sent_again()
+        private static void calls_under_way_are_sent_again_if_the_client_is_to_and_nothing_else_is()
         {
             string name = Channel.New();
             var config = new ServerConfig(Scene.Sizes) { StopTimeout = TimeSpan.FromMilliseconds(50) };
             IInPlaceDuplexServer former = Scene.Factory.CreateInPlaceDuplexServer(name, config);
             using (IDuplexClient client = Scene.Client(name, new ClientConfig { ResendNotStarted = true }))
             {
-                Task<Response> call = client.CallAsync(new byte[1], Timeout.InfiniteTimeSpan);
+                Task<Response> call = client.CallAsync(new byte[] { 1 }, Timeout.InfiniteTimeSpan);
                 ulong sent = client.SendRequest(new byte[1]);
-                Thread.Sleep(5);
                 former.Dispose();
                 using (Scene.Inverter(name))
                 {
-                    Reconnected report = client.Reconnect(Scene.Patience);
-                    Check.Equal(sent, report.Resent.Single().Key);
-                    Check.That(Check.Throws<ZeroBufferException>(() => Result(call)).Message.Length > 0, "no message");
-                    client.ReceiveResponse(Scene.Patience).Dispose();
-                    Check.Throws<ChannelTimeoutException>(() => client.ReceiveResponse(TimeSpan.Zero));
+                    using (Response response = Result(call))
+                    {
+                        Check.Bytes(new byte[] { 254 }, response.Data);
+                    }
+                    var lost = Check.Throws<PeerClosedException>(() => client.ReceiveResponseFor(sent, Scene.Patience));
+                    Check.Equal(RequestState.NotStarted, lost.Request.State);
                 }
-            }
-        }
-
-        [Test]
-        private static void calls_under_way_end_when_the_client_starts_over()
-        {
-            string name = Channel.New();
-            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
-            using (IDuplexClient client = Scene.Client(name))
-            {
-                Task<Response> call = client.CallAsync(new byte[1], Timeout.InfiniteTimeSpan);
-                // Nobody looks after clients there, so none can attach.
-                Check.Throws<NotRunningException>(() => client.Reconnect(TimeSpan.FromMilliseconds(20)));
-                Check.Throws<InvalidStateException>(() => Result(call));
             }
         }
 
@@ -260,7 +244,7 @@ namespace ZeroBuffer.Tests
                     letGo.WaitOne(Scene.Patience);
                     Scene.Invert(frame);
                 });
-                using (IDuplexClient client = Scene.Client(name, new ClientConfig { ManyThreads = true }))
+                using (IDuplexClient client = Scene.Client(name))
                 {
                     Task<Response>[] calls = new byte[] { 1, 2 }
                         .Select(value => client.CallAsync(new[] { value }, Scene.Patience)).ToArray();
@@ -284,7 +268,7 @@ namespace ZeroBuffer.Tests
             string name = Channel.New();
             var config = new ServerConfig(Scene.Sizes) { StopTimeout = TimeSpan.FromMilliseconds(50) };
             IInPlaceDuplexServer former = Scene.Factory.CreateInPlaceDuplexServer(name, config);
-            using (IDuplexClient client = Scene.Client(name, new ClientConfig { ManyThreads = true }))
+            using (IDuplexClient client = Scene.Client(name))
             {
                 Task<Response>[] calls = Enumerable.Range(0, 2)
                     .Select(_ => client.CallAsync(new byte[1], Timeout.InfiniteTimeSpan)).ToArray();
@@ -307,7 +291,7 @@ namespace ZeroBuffer.Tests
             string name = Channel.New();
             var config = new ServerConfig(Scene.Sizes) { StopTimeout = TimeSpan.FromMilliseconds(50) };
             IInPlaceDuplexServer former = Scene.Factory.CreateInPlaceDuplexServer(name, config);
-            var many = new ClientConfig { ManyThreads = true, SendTimeout = TimeSpan.FromMilliseconds(50) };
+            var many = new ClientConfig { SendTimeout = TimeSpan.FromMilliseconds(50) };
             using (IDuplexClient client = Scene.Client(name, many))
             using (var begun = new ManualResetEventSlim())
             using (var source = new CancellationTokenSource())
@@ -337,21 +321,18 @@ namespace ZeroBuffer.Tests
         [Test]
         private static void no_call_gets_the_answer_to_another_while_the_client_reconnects()
         {
-            foreach (bool many in new[] { false, true })
+            string name = Channel.New();
+            using (Scene.Inverter(name))
+            using (IDuplexClient client = Scene.Client(name))
             {
-                string name = Channel.New();
-                using (Scene.Inverter(name))
-                using (IDuplexClient client = Scene.Client(name, new ClientConfig { ManyThreads = many }))
+                CallWhile(client, () =>
                 {
-                    CallWhile(client, () =>
+                    for (int round = 0; round < 100; round++)
                     {
-                        for (int round = 0; round < 100; round++)
-                        {
-                            client.Reconnect(Scene.Patience);
-                            Thread.SpinWait(2000);
-                        }
-                    });
-                }
+                        client.Reconnect(Scene.Patience);
+                        Thread.SpinWait(2000);
+                    }
+                });
             }
         }
 
@@ -389,18 +370,6 @@ namespace ZeroBuffer.Tests
             catch (InvalidStateException)
             {
                 // It has reconnected.
-            }
-        }
-
-        [Test]
-        private static void calls_are_refused_where_any_thread_may_reconnect_by_itself()
-        {
-            string name = Channel.New();
-            using (Scene.Inverter(name))
-            using (IDuplexClient client =
-                Scene.Client(name, new ClientConfig { ManyThreads = true, ResendNotStarted = true }))
-            {
-                Check.Throws<UnsupportedException>(() => Result(client.CallAsync(new byte[1], Scene.Patience)));
             }
         }
     }

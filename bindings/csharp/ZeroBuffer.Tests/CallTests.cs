@@ -73,7 +73,9 @@ namespace ZeroBuffer.Tests
                 ulong sequence = client.SendRequest(new byte[1]);
                 Check.Equal(1L, client.InFlight);
                 client.ReceiveResponseFor(sequence, Scene.Patience).Dispose();
-                Check.Equal(0L, client.InFlight);
+                client.SendRequest(new byte[1]);
+                Check.Equal(1L, client.InFlight);
+                client.ReceiveResponse(Scene.Patience).Dispose();
                 server.Stop();
                 Check.That(!server.IsRunning && !client.IsServerConnected, "the server has stopped");
                 server.Stop();
@@ -219,11 +221,11 @@ namespace ZeroBuffer.Tests
         }
 
         [Test]
-        private static void a_client_for_many_threads_has_request_buffers_and_receives_any_answer()
+        private static void a_client_has_request_buffers_and_receives_any_answer()
         {
             string name = Channel.New();
             using (Scene.Inverter(name))
-            using (IDuplexClient client = Scene.Client(name, new ClientConfig { ManyThreads = true }))
+            using (IDuplexClient client = Scene.Client(name))
             {
                 RequestBuffer abandoned = client.AcquireRequestBuffer(1);
                 abandoned.Dispose();
@@ -246,18 +248,7 @@ namespace ZeroBuffer.Tests
         }
 
         [Test]
-        private static void a_client_for_many_threads_is_called_by_many_at_once()
-        {
-            string name = Channel.New();
-            using (Scene.Inverter(name))
-            using (IDuplexClient client = Scene.Client(name, new ClientConfig { ManyThreads = true }))
-            {
-                CallFromManyThreads(client);
-            }
-        }
-
-        [Test]
-        private static void a_client_for_one_thread_may_be_called_by_many_in_turn()
+        private static void a_client_is_called_by_many_at_once()
         {
             string name = Channel.New();
             using (Scene.Inverter(name))
@@ -421,22 +412,22 @@ namespace ZeroBuffer.Tests
         }
 
         [Test]
-        private static void a_client_reconnects_and_sends_again_what_was_not_started()
+        private static void a_client_reconnects_and_is_told_what_was_lost()
         {
             string name = Channel.New();
             IInPlaceDuplexServer former = Scene.Factory.CreateInPlaceDuplexServer(
                 name, new ServerConfig(Scene.Sizes) { StopTimeout = TimeSpan.FromMilliseconds(50) });
-            using (IDuplexClient client = Scene.Client(name, new ClientConfig { ResendNotStarted = true }))
+            using (IDuplexClient client = Scene.Client(name))
             {
                 ulong sent = client.SendRequest(new byte[] { 1 });
                 former.Dispose();
                 using (Scene.Inverter(name))
                 {
                     Reconnected report = client.Reconnect(Scene.Patience);
-                    Check.Equal(0, report.Lost.Count);
-                    Check.Equal(1, report.Resent.Count);
-                    Check.Equal(sent, report.Resent[0].Key);
-                    using (Response response = client.ReceiveResponseFor(report.Resent[0].Value, Scene.Patience))
+                    Check.Equal(0, report.Resent.Count);
+                    Check.Equal(sent, report.Lost.Single().Sequence);
+                    Check.Equal(RequestState.NotStarted, report.Lost.Single().State);
+                    using (Response response = client.Call(new byte[] { 1 }, Scene.Patience))
                     {
                         Check.Bytes(new byte[] { 254 }, response.Data);
                     }

@@ -40,15 +40,11 @@ namespace ZeroBuffer.Tests
 
         private static void WithEachClient(Action<IDuplexClient> test, ClientConfig config, BufferConfig sizes)
         {
-            foreach (bool many in new[] { false, true })
+            string name = Channel.New();
+            var ofServer = new ServerConfig(sizes) { StopTimeout = TimeSpan.FromMilliseconds(50) };
+            using (Scene.Factory.CreateInPlaceDuplexServer(name, ofServer))
             {
-                string name = Channel.New();
-                var ofServer = new ServerConfig(sizes) { StopTimeout = TimeSpan.FromMilliseconds(50) };
-                using (Scene.Factory.CreateInPlaceDuplexServer(name, ofServer))
-                {
-                    config.ManyThreads = many;
-                    test(Scene.Client(name, config));
-                }
+                test(Scene.Client(name, config));
             }
         }
 
@@ -90,14 +86,11 @@ namespace ZeroBuffer.Tests
         [Test]
         private static void disposing_of_a_client_ends_its_reconnection()
         {
-            foreach (bool many in new[] { false, true })
-            {
-                string name = Channel.New();
-                IInPlaceDuplexServer server = Scene.Inverter(name);
-                IDuplexClient client = Scene.Client(name, new ClientConfig { ManyThreads = many });
-                server.Dispose();
-                EndsWait(client, () => client.Reconnect(Forever));
-            }
+            string name = Channel.New();
+            IInPlaceDuplexServer server = Scene.Inverter(name);
+            IDuplexClient client = Scene.Client(name);
+            server.Dispose();
+            EndsWait(client, () => client.Reconnect(Forever));
         }
 
         [Test]

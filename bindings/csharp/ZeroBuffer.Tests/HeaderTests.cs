@@ -128,12 +128,13 @@ namespace ZeroBuffer.Tests
             Check.Equal(numbers["ZB_LIVENESS_NONE"], (int)Liveness.None);
             Check.Equal(numbers["ZB_REQUEST_NOT_STARTED"], (int)RequestState.NotStarted);
             Check.Equal(numbers["ZB_REQUEST_IN_DOUBT"], (int)RequestState.InDoubt);
+            Check.Equal(numbers["ZB_CANCELLED"], (int)Constant("Cancelled"));
             Check.Equal(numbers["ZB_ABI_VERSION"], (int)(uint)Constant("Version"));
         }
 
         private static bool IsStatus(string name)
         {
-            string[] others = { "ZB_OK", "ZB_ABI_", "ZB_REQUEST_", "ZB_FOREVER", "ZB_WAIT_", "ZB_CHANNEL_", "ZB_SERVER_", "ZB_THREADS_", "ZB_LIVENESS_" };
+            string[] others = { "ZB_OK", "ZB_ABI_", "ZB_REQUEST_", "ZB_FOREVER", "ZB_WAIT_", "ZB_CHANNEL_", "ZB_SERVER_", "ZB_THREADS_", "ZB_LIVENESS_", "ZB_CANCELLED" };
             return !others.Any(start => name.StartsWith(start, StringComparison.Ordinal));
         }
 

@@ -26,12 +26,23 @@ namespace ZeroBuffer.Tests
         internal const string ServeAndExit = "serve-and-exit";
         internal const int Served = 7;
 
+        /// <summary>For a process that has a server which answers nothing, until it is killed.</summary>
+        internal const string ServeForever = "serve-forever";
+
         private static int Main(string[] filters)
         {
             if (filters.Length == 2 && filters[0] == ServeAndExit)
             {
                 Scene.Inverter(filters[1]);
                 return Channel.HasObjects(filters[1]) ? Served : 1;
+            }
+            if (filters.Length == 2 && filters[0] == ServeForever)
+            {
+                using (var server = Scene.Factory.CreateInPlaceDuplexServer(filters[1], Scene.Sizes))
+                using (server.Receive(Timeout.InfiniteTimeSpan))
+                {
+                    Thread.Sleep(Timeout.Infinite);
+                }
             }
             List<MethodInfo> tests = Tests(filters);
             int failed = 0;

@@ -143,12 +143,6 @@ namespace ZeroBuffer
         /// <summary>The kind of channel.</summary>
         public ChannelKind Channel { get; set; }
 
-        /// <summary>
-        /// In place: whether calls of many threads run at the same time. Otherwise, which is the default and faster, a
-        /// call waits until that of another thread has come back.
-        /// </summary>
-        public bool ManyThreads { get; set; }
-
         /// <summary>How the client waits for answers and for room.</summary>
         public WaitStrategy Wait { get; set; }
 
@@ -162,9 +156,8 @@ namespace ZeroBuffer
         public byte[] Metadata { get; set; }
 
         /// <summary>
-        /// In place: whether <see cref="IDuplexClient.Call"/> and <see cref="IDuplexClient.Reconnect"/> send requests
-        /// again that a server's end left not started. Not together with <see cref="ManyThreads"/> if
-        /// <see cref="IDuplexClient.CallAsync"/> is used, which then fails.
+        /// In place: whether <see cref="IDuplexClient.Call"/> and <see cref="IDuplexClient.CallAsync"/> connect again and
+        /// send requests again that a server's end left not started.
         /// </summary>
         public bool ResendNotStarted { get; set; }
 

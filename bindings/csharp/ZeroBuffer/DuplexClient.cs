@@ -9,25 +9,16 @@ namespace ZeroBuffer
     /// <summary>The client of both kinds of channel.</summary>
     internal sealed unsafe class DuplexClient : IDuplexClient
     {
-        /// <summary>If the configuration has none.</summary>
-        private static readonly TimeSpan SendTimeout = TimeSpan.FromSeconds(5);
+        private const uint ManyThreads = 1;
 
         private readonly ClientHandle _handle;
-        private readonly AsyncCalls _calls;
         private readonly string _name;
         private readonly bool _isInPlace;
-        private readonly bool _resendsOnAnyThread;
-        private readonly bool _manyThreads;
-        private readonly TimeSpan _sendTimeout;
 
-        private DuplexClient(string name, ClientHandle handle, ClientConfig config)
+        private DuplexClient(string name, ClientHandle handle)
         {
             _name = name;
-            _sendTimeout = config.SendTimeout ?? SendTimeout;
-            _resendsOnAnyThread = config.ManyThreads && config.ResendNotStarted;
-            _manyThreads = config.ManyThreads;
             _handle = handle;
-            _calls = new AsyncCalls(this);
             _isInPlace = Inspect().IsInPlace != 0;
         }
 
@@ -35,7 +26,7 @@ namespace ZeroBuffer
         {
             byte[] zeroTerminated = Interop.Name(name);
             long nanoseconds = Interop.Nanoseconds(timeout);
-            var handle = new ClientHandle(config.ManyThreads);
+            var handle = new ClientHandle();
             fixed (byte* text = zeroTerminated)
             fixed (byte* metadata = config.Metadata)
             {
@@ -47,7 +38,7 @@ namespace ZeroBuffer
                 ZeroBufferException.ThrowIfFailed(status);
                 handle.Take(made);
             }
-            return new DuplexClient(name, handle, config);
+            return new DuplexClient(name, handle);
         }
 
         private static Native.ClientConfig ToNative(ClientConfig config)
@@ -57,11 +48,10 @@ namespace ZeroBuffer
             {
                 Size = (UIntPtr)sizeof(Native.ClientConfig),
                 Channel = (uint)config.Channel,
-                Threads = config.ManyThreads ? 1u : 0u,
+                Threads = ManyThreads,
                 Wait = (uint)config.Wait,
                 MaxInFlight = Interop.Positive(config.MaxInFlight, "MaxInFlight"),
-                // Where one thread at a time is inside, another one that would make room must not be kept out.
-                SendTimeout = config.ManyThreads ? Interop.NanosecondsOrDefault(config.SendTimeout) : 1,
+                SendTimeout = Interop.NanosecondsOrDefault(config.SendTimeout),
                 ResendNotStarted = config.ResendNotStarted ? 1u : 0u,
                 HasOwner = config.Owner.HasValue ? 1u : 0u,
                 Owner = config.Owner.GetValueOrDefault(),
@@ -137,103 +127,46 @@ namespace ZeroBuffer
                     _handle.ThrowIfFailed(
                         Native.zb_client_call(client, bytes, (UIntPtr)data.Length, nanoseconds, &view));
                 }
-                return HandOut(&view);
+                return new Response(&view);
             }
             finally
             {
                 _handle.Leave();
             }
-        }
-
-        /// <summary>A response that any thread can release, whatever this client is doing.</summary>
-        private Response HandOut(Native.View* view)
-        {
-            if (!_manyThreads)
-            {
-                ZeroBufferException.ThrowIfFailed(Native.zb_view_detach(view));
-            }
-            return new Response(view);
         }
 
         public Task<Response> CallAsync(ReadOnlyMemory<byte> data, TimeSpan timeout, CancellationToken cancellation)
         {
-            Interop.Nanoseconds(timeout);
+            long nanoseconds = Interop.Nanoseconds(timeout);
             if (cancellation.IsCancellationRequested)
             {
                 return Task.FromCanceled<Response>(cancellation);
             }
-            if (_resendsOnAnyThread)
+            if (_isInPlace)
             {
-                return Task.FromException<Response>(new UnsupportedException(
-                    "CallAsync with both ManyThreads and ResendNotStarted, where any call may reconnect; set one of them"));
+                return AsyncCall.InPlace(_handle, data.Span, nanoseconds, cancellation);
             }
-            Task<Response> call = null;
-            try
-            {
-                Send(data.Span, sequence => call = _calls.Add(sequence, timeout, cancellation));
-                return call;
-            }
-            catch (ZeroBufferException error)
-            {
-                return Task.FromException<Response>(error);
-            }
+            _handle.ThrowIfEnded();
+            byte[] copy = data.ToArray();
+            return AsyncCall.OnThread(() => Call(copy, timeout), cancellation);
         }
 
         public ulong SendRequest(ReadOnlySpan<byte> data)
         {
-            return Send(data, null);
-        }
-
-        /// <summary><paramref name="note"/> is told the number before the connection can be replaced.</summary>
-        private ulong Send(ReadOnlySpan<byte> data, Action<ulong> note)
-        {
-            ulong sequence;
-            var retry = new FullRetry(_sendTimeout);
-            while (!TrySend(data, note, &sequence))
-            {
-                if (!retry.Pause())
-                {
-                    throw ZeroBufferException.Last();
-                }
-            }
-            return sequence;
-        }
-
-        /// <summary>False if there is no room, which another thread could make.</summary>
-        private bool TrySend(ReadOnlySpan<byte> data, Action<ulong> note, ulong* sequence)
-        {
             IntPtr client = _handle.Enter();
             try
             {
+                ulong sequence;
                 fixed (byte* bytes = &MemoryMarshal.GetReference(data))
                 {
-                    int status = Native.zb_client_send(client, bytes, (UIntPtr)data.Length, sequence);
-                    if (IsForAnother(status))
-                    {
-                        return false;
-                    }
+                    _handle.ThrowIfFailed(Native.zb_client_send(client, bytes, (UIntPtr)data.Length, &sequence));
                 }
-                if (note != null)
-                {
-                    note(*sequence);
-                }
-                return true;
+                return sequence;
             }
             finally
             {
                 _handle.Leave();
             }
-        }
-
-        /// <summary>Whether there was no room, and another thread could make some. Throws any other error.</summary>
-        private bool IsForAnother(int status)
-        {
-            if (status == (int)ErrorKind.Full && !_manyThreads)
-            {
-                return true;
-            }
-            _handle.ThrowIfFailed(status);
-            return false;
         }
 
         public RequestBuffer AcquireRequestBuffer(long size)
@@ -246,27 +179,12 @@ namespace ZeroBuffer
             UIntPtr bytes = Interop.Size(size, "size");
             UIntPtr room = Interop.Size(capacity, "capacity");
             UIntPtr multiple = Interop.Size(alignment, "alignment");
-            var retry = new FullRetry(_sendTimeout);
-            RequestBuffer buffer;
-            while ((buffer = TryAcquire(bytes, room, multiple)) == null)
-            {
-                if (!retry.Pause())
-                {
-                    throw ZeroBufferException.Last();
-                }
-            }
-            return buffer;
-        }
-
-        /// <summary>Null if there is no room, which another thread could make.</summary>
-        private RequestBuffer TryAcquire(UIntPtr size, UIntPtr capacity, UIntPtr alignment)
-        {
             IntPtr client = _handle.Enter();
             try
             {
                 Native.Buffer buffer;
-                int status = Native.zb_client_acquire(client, size, capacity, alignment, &buffer);
-                return IsForAnother(status) ? null : new RequestBuffer(_handle, &buffer);
+                _handle.ThrowIfFailed(Native.zb_client_acquire(client, bytes, room, multiple, &buffer));
+                return new RequestBuffer(_handle, &buffer);
             }
             finally
             {
@@ -297,7 +215,7 @@ namespace ZeroBuffer
             {
                 Native.View view;
                 _handle.ThrowIfFailed(Native.zb_client_receive(client, sequence, nanoseconds, &view));
-                return HandOut(&view);
+                return new Response(&view);
             }
             finally
             {
@@ -307,31 +225,10 @@ namespace ZeroBuffer
 
         public bool Cancel(ulong sequence)
         {
-            _handle.Enter();
-            bool cancelled = CancelInside(sequence);
+            IntPtr client = _handle.Enter();
+            bool cancelled = Native.zb_client_cancel(client, sequence) != 0;
             _handle.Leave();
             return cancelled;
-        }
-
-        // What the looking for answers needs, on a thread that has entered.
-
-        internal ClientHandle Handle
-        {
-            get { return _handle; }
-        }
-
-        /// <summary>Null and no error if there is no answer yet.</summary>
-        internal Response LookInside(ulong sequence, out Exception error)
-        {
-            Native.View view;
-            int status = Native.zb_client_receive(_handle.Inside, sequence, 0, &view);
-            error = status == 0 || status == (int)ErrorKind.Timeout ? null : _handle.Failure();
-            return status == 0 ? HandOut(&view) : null;
-        }
-
-        internal bool CancelInside(ulong sequence)
-        {
-            return Native.zb_client_cancel(_handle.Inside, sequence) != 0;
         }
 
         public Reconnected Reconnect(TimeSpan timeout)
@@ -340,12 +237,6 @@ namespace ZeroBuffer
             IntPtr client = _handle.Enter();
             try
             {
-                // With many threads a connection that works is left as it is, and numbers go on when it does not: every
-                // call finds its own end. Otherwise numbers start again, and one of before is not to be looked for.
-                if (!_manyThreads)
-                {
-                    _calls.GiveUpAllInside(HasReconnected);
-                }
                 Native.Reconnected report;
                 _handle.ThrowIfFailed(Native.zb_client_reconnect(client, nanoseconds, &report));
                 return ToManaged(&report);
@@ -354,11 +245,6 @@ namespace ZeroBuffer
             {
                 _handle.Leave();
             }
-        }
-
-        private static Exception HasReconnected()
-        {
-            return new InvalidStateException("the client has reconnected before the answer came: call again");
         }
 
         private static Reconnected ToManaged(Native.Reconnected* report)
@@ -392,7 +278,6 @@ namespace ZeroBuffer
         {
             if (_handle.End())
             {
-                _calls.EndAll(() => new ObjectDisposedException("DuplexClient"));
                 _handle.AwaitFreed();
             }
         }

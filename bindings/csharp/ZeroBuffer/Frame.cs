@@ -94,6 +94,23 @@ namespace ZeroBuffer
             }
         }
 
+        /// <summary>
+        /// Whether nobody waits for the answer any more: the client has cancelled the request, closed or died, or the server
+        /// is being stopped; with two buffers, whether the client has closed or died. To be asked between two pieces of long
+        /// work, since it costs a system call. An answer all the same does no harm.
+        /// </summary>
+        /// <exception cref="ObjectDisposedException">It was answered.</exception>
+        public bool IsCancelled
+        {
+            get
+            {
+                Native.Frame* frame = Enter();
+                bool cancelled = Native.zb_frame_is_cancelled(frame) != 0;
+                Leave();
+                return cancelled;
+            }
+        }
+
         /// <summary>In place: changes the length of the answer; bytes that are added are zero.</summary>
         /// <exception cref="TooLargeException">Beyond <see cref="Capacity"/>; nothing is changed.</exception>
         /// <exception cref="UnsupportedException">With two buffers.</exception>

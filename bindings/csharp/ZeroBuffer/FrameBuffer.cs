@@ -8,8 +8,8 @@ namespace ZeroBuffer
     /// </summary>
     /// <remarks>
     /// It may be used on any thread; of two threads that commit it, one gets the exception. A client or writer has one
-    /// open buffer at most, which ends with it. With a client for many threads, other threads that send wait until it is
-    /// committed or disposed. A span that was taken from it must not be used after its end.
+    /// open buffer at most, which ends with it; of a client, other threads that send wait until it is committed or
+    /// disposed. A span that was taken from it must not be used after its end.
     /// </remarks>
     public unsafe class FrameBuffer : IDisposable
     {

@@ -24,7 +24,7 @@ namespace ZeroBuffer
 
     internal sealed class ClientHandle : OwnerHandle
     {
-        internal ClientHandle(bool many) : base(many, "DuplexClient")
+        internal ClientHandle() : base(true, "DuplexClient")
         {
         }
 

@@ -23,8 +23,7 @@ namespace ZeroBuffer
 
     /// <summary>A client of a channel of either kind. Disposing it closes the channel cleanly; responses that are held stay readable.</summary>
     /// <remarks>
-    /// It may be used on any thread. Unless <see cref="ClientConfig.ManyThreads"/> is set, one call runs at a time,
-    /// and the others wait for it. Timeouts are not negative, or <see cref="Timeout.InfiniteTimeSpan"/>. Calls throw
+    /// It may be used on any number of threads at once. Timeouts are not negative, or <see cref="Timeout.InfiniteTimeSpan"/>. Calls throw
     /// <see cref="PeerDiedException"/> and <see cref="PeerClosedException"/> once the server has ended,
     /// <see cref="ProtocolViolationException"/> if it breaks the protocol, and <see cref="ObjectDisposedException"/>.
     /// Disposing it ends the waits of all other threads in it, which get that last one.
@@ -43,7 +42,7 @@ namespace ZeroBuffer
         /// <summary>Two buffers: whether responses may not match, because a request that was cancelled has no response yet.</summary>
         bool IsDesynchronised { get; }
 
-        /// <summary>Requests sent whose bytes are not back in the ring yet; with two buffers, whose answers have not come.</summary>
+        /// <summary>Requests sent whose answers were not released when the latest one was sent; with two buffers, whose answers have not come.</summary>
         long InFlight { get; }
 
         /// <summary>The most bytes that a request can have.</summary>
@@ -63,15 +62,16 @@ namespace ZeroBuffer
         Response Call(ReadOnlySpan<byte> data, TimeSpan timeout);
 
         /// <summary>
-        /// As <see cref="Call"/>, without a thread that waits. <paramref name="data"/> is copied before this returns,
-        /// after waiting for room as <see cref="SendRequest"/> does.
+        /// As <see cref="Call"/>, but never blocks: <paramref name="data"/> is copied before this returns, and a request for
+        /// which there is no room waits for its turn in the background, in order, within the timeout.
         /// </summary>
         /// <remarks>
-        /// Any number may be under way. The answer is looked for all the time during the first tenth of a
-        /// millisecond, and then once a millisecond. A request is not sent again by itself.
+        /// Any number may be under way. In place no thread waits, and responses, timeouts and cancellations need none of
+        /// the thread pool; the continuation runs where the caller's context or the pool lets it. Over two buffers each call
+        /// has a thread of its own.
         /// </remarks>
-        /// <exception cref="OperationCanceledException">Through the task: it was cancelled, and the request with it. The server may work on it all the same.</exception>
-        /// <exception cref="UnsupportedException">Through the task: the client has both <see cref="ClientConfig.ManyThreads"/> and <see cref="ClientConfig.ResendNotStarted"/>.</exception>
+        /// <exception cref="OperationCanceledException">Through the task: it was cancelled, and in place the request with it. The server may work on it all the same.</exception>
+        /// <exception cref="ObjectDisposedException">The client was disposed of; through the task if that happens later.</exception>
         Task<Response> CallAsync(
             ReadOnlyMemory<byte> data, TimeSpan timeout, CancellationToken cancellation = default(CancellationToken));
 
@@ -81,7 +81,8 @@ namespace ZeroBuffer
         ulong SendRequest(ReadOnlySpan<byte> data);
 
         /// <summary>A request of <paramref name="size"/> bytes to be filled where the server will read it.</summary>
-        /// <exception cref="ClaimOpenException">Another buffer is open.</exception>
+        /// <exception cref="ClaimOpenException">This thread has another buffer open.</exception>
+        /// <exception cref="FullException">There was no room within <see cref="ClientConfig.SendTimeout"/>, or another thread's buffer stayed open.</exception>
         RequestBuffer AcquireRequestBuffer(long size);
 
         /// <summary>
@@ -109,9 +110,9 @@ namespace ZeroBuffer
         bool Cancel(ulong sequence);
 
         /// <summary>
-        /// Attaches to the channel's present server, after the previous one has exited or to start over. Sequence
-        /// numbers go on; with two buffers all that was in flight is in doubt. Calls of
-        /// <see cref="CallAsync"/> that wait for a former connection fail; responses that are held stay.
+        /// Attaches to the channel's present server, after the previous one has exited. A connection that works is left as it
+        /// is. Sequence numbers go on. Requests that were in flight are not sent again, but reported as lost; calls under way
+        /// fail, or send theirs again with <see cref="ClientConfig.ResendNotStarted"/>. Responses that are held stay.
         /// </summary>
         /// <exception cref="InvalidStateException">A request buffer is open; dispose it first.</exception>
         Reconnected Reconnect(TimeSpan timeout);

@@ -13,6 +13,9 @@ namespace ZeroBuffer
     {
         private const string Library = "zerobuffer";
 
+        /// <summary>What a call is completed with that was cancelled. No error: nothing else returns it.</summary>
+        internal const int Cancelled = -1;
+
         /// <summary>The version of the interface that this file was written for.</summary>
         private const uint Version = 1;
 
@@ -169,6 +172,9 @@ namespace ZeroBuffer
         [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
         internal delegate void Release(IntPtr user);
 
+        [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
+        internal delegate void Done(int status, View* response, IntPtr context);
+
         [DllImport(Library)] internal static extern uint zb_abi_version();
         [DllImport(Library)] internal static extern void zb_include_in_core_dumps(byte include);
         [DllImport(Library)] internal static extern Error* zb_last_error();
@@ -186,6 +192,7 @@ namespace ZeroBuffer
 
         [DllImport(Library)] internal static extern int zb_frame_resize(Frame* frame, UIntPtr length);
         [DllImport(Library)] internal static extern int zb_frame_metadata(Frame* frame, byte** data, UIntPtr* length);
+        [DllImport(Library)] internal static extern byte zb_frame_is_cancelled(Frame* frame);
         [DllImport(Library)] internal static extern int zb_frame_fail(Frame* frame, byte* message, UIntPtr length);
         [DllImport(Library)] internal static extern void zb_frame_abandon(Frame* frame);
         [DllImport(Library)] internal static extern int zb_frame_respond(Frame* frame);
@@ -204,6 +211,10 @@ namespace ZeroBuffer
         [DllImport(Library)] internal static extern byte zb_client_is_server_connected(IntPtr client);
         [DllImport(Library)] internal static extern int zb_client_inspect(IntPtr client, ClientState* state);
         [DllImport(Library)] internal static extern int zb_client_server_metadata(IntPtr client, byte* buffer, UIntPtr capacity, UIntPtr* length);
+
+        [DllImport(Library)] internal static extern int zb_client_call_async(IntPtr client, byte* data, UIntPtr length, long timeout, IntPtr done, IntPtr context, ulong* call);
+        [DllImport(Library)] internal static extern int zb_client_call_async_with(IntPtr client, UIntPtr size, UIntPtr capacity, UIntPtr alignment, IntPtr fill, long timeout, IntPtr done, IntPtr context, ulong* call);
+        [DllImport(Library)] internal static extern byte zb_client_cancel_call(IntPtr client, ulong call);
 
         [DllImport(Library)] internal static extern int zb_buffer_commit(Buffer* buffer, ulong* sequence);
         [DllImport(Library)] internal static extern void zb_buffer_abandon(Buffer* buffer);
