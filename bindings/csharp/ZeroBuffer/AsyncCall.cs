@@ -106,10 +106,8 @@ namespace ZeroBuffer
         }
 
         /// <summary>Without it the caller's context would be kept until the call is completed.</summary>
-        private static IDisposable Quiet()
-        {
-            return ExecutionContext.IsFlowSuppressed() ? (IDisposable)null : ExecutionContext.SuppressFlow();
-        }
+        private static IDisposable Quiet() =>
+            ExecutionContext.IsFlowSuppressed() ? (IDisposable)null : ExecutionContext.SuppressFlow();
 
         /// <summary>Never waits for a callback that runs, which may wait for the thread that completes.</summary>
         private void RemoveRegistration()

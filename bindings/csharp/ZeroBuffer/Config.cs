@@ -47,9 +47,7 @@ namespace ZeroBuffer
         private const long DefaultMetadata = 1024;
 
         /// <summary>1 KiB of metadata, 1 MiB of payload.</summary>
-        public BufferConfig() : this(DefaultMetadata, 1024 * 1024)
-        {
-        }
+        public BufferConfig() : this(DefaultMetadata, 1024 * 1024) { }
 
         /// <summary>
         /// <paramref name="metadataSize"/> bytes of metadata for each direction (a message needs 8 more than its
@@ -131,10 +129,7 @@ namespace ZeroBuffer
         public Liveness Liveness { get; set; }
 
         /// <summary>The defaults with these sizes.</summary>
-        public static implicit operator ServerConfig(BufferConfig buffer)
-        {
-            return new ServerConfig(buffer);
-        }
+        public static implicit operator ServerConfig(BufferConfig buffer) => new ServerConfig(buffer);
     }
 
     /// <summary>What a client is made of. <c>null</c> in a property means its default.</summary>

@@ -52,9 +52,7 @@ namespace ZeroBuffer
     {
         private static readonly TimeSpan Patience = TimeSpan.FromSeconds(5);
 
-        private DuplexChannelFactory()
-        {
-        }
+        private DuplexChannelFactory() { }
 
         /// <summary>The one that there is.</summary>
         public static readonly DuplexChannelFactory Instance = new DuplexChannelFactory();
@@ -63,34 +61,22 @@ namespace ZeroBuffer
         /// Whether core dumps of this process hold what its channels carry. They do not, unless this is called with
         /// <c>true</c>, for what is created from then on.
         /// </summary>
-        public static void IncludeInCoreDumps(bool include)
-        {
-            Native.zb_include_in_core_dumps(include ? (byte)1 : (byte)0);
-        }
+        public static void IncludeInCoreDumps(bool include) => Native.zb_include_in_core_dumps(include ? (byte)1 : (byte)0);
 
         /// <inheritdoc/>
-        public IInPlaceDuplexServer CreateInPlaceDuplexServer(string name, ServerConfig config)
-        {
-            return DuplexServer.Create(name, config, DuplexServer.InPlace);
-        }
+        public IInPlaceDuplexServer CreateInPlaceDuplexServer(string name, ServerConfig config) =>
+            DuplexServer.Create(name, config, DuplexServer.InPlace);
 
         /// <inheritdoc/>
-        public IMutableDuplexServer CreateMutableServer(string name, ServerConfig config)
-        {
-            return DuplexServer.Create(name, config, DuplexServer.Mutable);
-        }
+        public IMutableDuplexServer CreateMutableServer(string name, ServerConfig config) =>
+            DuplexServer.Create(name, config, DuplexServer.Mutable);
 
         /// <inheritdoc/>
-        public IImmutableDuplexServer CreateImmutableServer(string name, ServerConfig config)
-        {
-            return DuplexServer.Create(name, config, DuplexServer.Immutable);
-        }
+        public IImmutableDuplexServer CreateImmutableServer(string name, ServerConfig config) =>
+            DuplexServer.Create(name, config, DuplexServer.Immutable);
 
         /// <inheritdoc/>
-        public IDuplexClient CreateClient(string name)
-        {
-            return CreateClient(name, Patience);
-        }
+        public IDuplexClient CreateClient(string name) => CreateClient(name, Patience);
 
         /// <inheritdoc/>
         public IDuplexClient CreateClient(string name, TimeSpan timeout, ClientConfig config = null)

@@ -62,15 +62,9 @@ namespace ZeroBuffer
             };
         }
 
-        public string Name
-        {
-            get { return _name; }
-        }
+        public string Name => _name;
 
-        public bool IsInPlace
-        {
-            get { return _isInPlace; }
-        }
+        public bool IsInPlace => _isInPlace;
 
         public bool IsServerConnected
         {
@@ -83,20 +77,11 @@ namespace ZeroBuffer
             }
         }
 
-        public bool IsDesynchronised
-        {
-            get { return Inspect().IsDesynchronised != 0; }
-        }
+        public bool IsDesynchronised => Inspect().IsDesynchronised != 0;
 
-        public long InFlight
-        {
-            get { return Interop.Long(Inspect().InFlight); }
-        }
+        public long InFlight => Interop.Long(Inspect().InFlight);
 
-        public long MaxRequestSize
-        {
-            get { return Interop.Long(Inspect().MaxRequestSize); }
-        }
+        public long MaxRequestSize => Interop.Long(Inspect().MaxRequestSize);
 
         public byte[] ServerMetadata
         {
@@ -169,10 +154,7 @@ namespace ZeroBuffer
             }
         }
 
-        public RequestBuffer AcquireRequestBuffer(long size)
-        {
-            return AcquireRequestBuffer(size, 0, 0);
-        }
+        public RequestBuffer AcquireRequestBuffer(long size) => AcquireRequestBuffer(size, 0, 0);
 
         public RequestBuffer AcquireRequestBuffer(long size, long capacity, int alignment)
         {
@@ -192,10 +174,7 @@ namespace ZeroBuffer
             }
         }
 
-        public Response ReceiveResponse(TimeSpan timeout)
-        {
-            return Receive(0, timeout);
-        }
+        public Response ReceiveResponse(TimeSpan timeout) => Receive(0, timeout);
 
         public Response ReceiveResponseFor(ulong sequence, TimeSpan timeout)
         {

@@ -60,10 +60,7 @@ namespace ZeroBuffer
             return new DuplexServer(name, handle);
         }
 
-        public string Name
-        {
-            get { return _name; }
-        }
+        public string Name => _name;
 
         public bool IsRunning
         {
@@ -150,10 +147,7 @@ namespace ZeroBuffer
         }
 
         [Obsolete(HandlerThunk.ReturnsNothing, true)]
-        public void Start<T>(Func<Frame, T> handler)
-        {
-            throw new ArgumentException(HandlerThunk.ReturnsNothing, "handler");
-        }
+        public void Start<T>(Func<Frame, T> handler) => throw new ArgumentException(HandlerThunk.ReturnsNothing, "handler");
 
         public Request Receive(TimeSpan timeout)
         {
@@ -216,10 +210,7 @@ namespace ZeroBuffer
             Interlocked.Decrement(ref _stopping);
         }
 
-        private void StopAtExit(object sender, EventArgs arguments)
-        {
-            Close();
-        }
+        private void StopAtExit(object sender, EventArgs arguments) => Close();
     }
 
     /// <summary>A handler as the native library calls it.</summary>
@@ -264,10 +255,7 @@ namespace ZeroBuffer
             ZeroBufferException.ThrowIfFailed(Native.zb_server_start(server, callback, user, ReleasedPointer));
         }
 
-        private static void Release(IntPtr user)
-        {
-            GCHandle.FromIntPtr(user).Free();
-        }
+        private static void Release(IntPtr user) => GCHandle.FromIntPtr(user).Free();
 
         /// <summary>Throws nothing: an exception must not leave managed code.</summary>
         private int Run(Native.Frame* native, IntPtr user)

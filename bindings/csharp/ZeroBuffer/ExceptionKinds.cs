@@ -268,9 +268,7 @@ namespace ZeroBuffer
     /// <summary>The handle was made before a fork and is used in the child.</summary>
     public sealed class WrongProcessException : ZeroBufferException
     {
-        internal WrongProcessException(Facts facts) : base(ErrorKind.WrongProcess, facts.Message)
-        {
-        }
+        internal WrongProcessException(Facts facts) : base(ErrorKind.WrongProcess, facts.Message) { }
     }
 
     /// <summary>No request with that sequence number is waiting for an answer.</summary>
@@ -293,17 +291,13 @@ namespace ZeroBuffer
     /// <summary>A buffer of this client or writer is open already: commit or dispose it first.</summary>
     public sealed class ClaimOpenException : ZeroBufferException
     {
-        internal ClaimOpenException(Facts facts) : base(ErrorKind.ClaimOpen, facts.Message)
-        {
-        }
+        internal ClaimOpenException(Facts facts) : base(ErrorKind.ClaimOpen, facts.Message) { }
     }
 
     /// <summary>All sequence numbers of this connection are used: reconnect.</summary>
     public sealed class SequenceExhaustedException : ZeroBufferException
     {
-        internal SequenceExhaustedException(Facts facts) : base(ErrorKind.SequenceExhausted, facts.Message)
-        {
-        }
+        internal SequenceExhaustedException(Facts facts) : base(ErrorKind.SequenceExhausted, facts.Message) { }
     }
 
     /// <summary>The object is not in the state that the call needs.</summary>
@@ -346,9 +340,7 @@ namespace ZeroBuffer
     /// <summary>The object was closed on this side, possibly by another thread.</summary>
     public sealed class ClosedException : ZeroBufferException
     {
-        internal ClosedException(Facts facts) : base(ErrorKind.Closed, facts.Message)
-        {
-        }
+        internal ClosedException(Facts facts) : base(ErrorKind.Closed, facts.Message) { }
     }
 
     /// <summary>This platform, or this kind of channel, cannot do it.</summary>
@@ -415,17 +407,13 @@ namespace ZeroBuffer
     /// <summary>Version 1: metadata is written once in a buffer's life, and it has been.</summary>
     public sealed class MetadataAlreadyWrittenException : ZeroBufferException
     {
-        internal MetadataAlreadyWrittenException(Facts facts) : base(ErrorKind.MetadataAlreadyWritten, facts.Message)
-        {
-        }
+        internal MetadataAlreadyWrittenException(Facts facts) : base(ErrorKind.MetadataAlreadyWritten, facts.Message) { }
     }
 
     /// <summary>Version 1: a frame has at least one byte.</summary>
     public sealed class EmptyFrameException : ZeroBufferException
     {
-        internal EmptyFrameException(Facts facts) : base(ErrorKind.EmptyFrame, facts.Message)
-        {
-        }
+        internal EmptyFrameException(Facts facts) : base(ErrorKind.EmptyFrame, facts.Message) { }
     }
 
     /// <summary>Version 1: answers can no longer be matched with requests; connect again.</summary>

@@ -175,17 +175,13 @@ namespace ZeroBuffer
     /// <summary>The peer's process ended without closing the channel.</summary>
     public sealed class PeerDiedException : PeerGoneException
     {
-        internal PeerDiedException(Facts facts) : base(ErrorKind.PeerDied, facts)
-        {
-        }
+        internal PeerDiedException(Facts facts) : base(ErrorKind.PeerDied, facts) { }
     }
 
     /// <summary>The peer closed the channel cleanly.</summary>
     public sealed class PeerClosedException : PeerGoneException
     {
-        internal PeerClosedException(Facts facts) : base(ErrorKind.PeerClosed, facts)
-        {
-        }
+        internal PeerClosedException(Facts facts) : base(ErrorKind.PeerClosed, facts) { }
     }
 
     /// <summary>A copy of this thread's last native error.</summary>
@@ -220,9 +216,6 @@ namespace ZeroBuffer
         }
 
         /// <summary>Of nanoseconds.</summary>
-        internal TimeSpan AskedTime
-        {
-            get { return new TimeSpan((long)(Asked / 100)); }
-        }
+        internal TimeSpan AskedTime => new TimeSpan((long)(Asked / 100));
     }
 }

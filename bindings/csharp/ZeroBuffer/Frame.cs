@@ -179,10 +179,7 @@ namespace ZeroBuffer
             return _frame;
         }
 
-        internal override void Leave()
-        {
-            _lock.Leave();
-        }
+        internal override void Leave() => _lock.Leave();
 
         internal override void ThrowIfEnded()
         {
@@ -199,10 +196,8 @@ namespace ZeroBuffer
             _lock.AwaitOthers();
         }
 
-        private static ObjectDisposedException Ended()
-        {
-            return new ObjectDisposedException("Frame", "the handler has returned, so the frame was answered");
-        }
+        private static ObjectDisposedException Ended() =>
+            new ObjectDisposedException("Frame", "the handler has returned, so the frame was answered");
     }
 
     /// <summary>
@@ -222,10 +217,7 @@ namespace ZeroBuffer
 
         /// <summary>Answers with the bytes as they are now.</summary>
         /// <exception cref="ObjectDisposedException">It was answered, or its server was stopped.</exception>
-        public void Respond()
-        {
-            _handle.Answer(null);
-        }
+        public void Respond() => _handle.Answer(null);
 
         /// <summary>Answers with a failure: the client gets a <see cref="HandlerFailedException"/> with the message.</summary>
         /// <exception cref="ObjectDisposedException">It was answered, or its server was stopped.</exception>
@@ -243,16 +235,10 @@ namespace ZeroBuffer
         /// any thread, in any order, and after the server was stopped. Nothing is copied.
         /// </summary>
         /// <exception cref="ObjectDisposedException">It was answered, or its server was stopped.</exception>
-        public void Detach()
-        {
-            _handle.Detach();
-        }
+        public void Detach() => _handle.Detach();
 
         /// <summary>Fails at the client, with the status 3, unless it was answered.</summary>
-        public void Dispose()
-        {
-            _handle.End();
-        }
+        public void Dispose() => _handle.End();
 
         internal override Native.Frame* Enter()
         {
@@ -260,14 +246,8 @@ namespace ZeroBuffer
             return _handle.Frame;
         }
 
-        internal override void Leave()
-        {
-            _handle.LeaveBoth();
-        }
+        internal override void Leave() => _handle.LeaveBoth();
 
-        internal override void ThrowIfEnded()
-        {
-            _handle.ThrowIfEnded();
-        }
+        internal override void ThrowIfEnded() => _handle.ThrowIfEnded();
     }
 }

@@ -77,29 +77,18 @@ namespace ZeroBuffer
         /// <summary>Sends the bytes, and returns their sequence number. After an exception nothing was sent.</summary>
         /// <exception cref="ObjectDisposedException">It was committed or disposed, or its client or writer was.</exception>
         /// <exception cref="ZeroBufferException">The peer has ended.</exception>
-        public ulong Commit()
-        {
-            return _handle.Commit(BytesToSend);
-        }
+        public ulong Commit() => _handle.Commit(BytesToSend);
 
         /// <summary>Gives the bytes up, unless they were committed. Does nothing the second time.</summary>
-        public void Dispose()
-        {
-            _handle.End();
-        }
+        public void Dispose() => _handle.End();
 
-        internal void ThrowIfEnded()
-        {
-            _handle.ThrowIfEnded();
-        }
+        internal void ThrowIfEnded() => _handle.ThrowIfEnded();
     }
 
     /// <summary>A request that is being written where the server will read it.</summary>
     public sealed unsafe class RequestBuffer : FrameBuffer
     {
-        internal RequestBuffer(OwnerHandle owner, Native.Buffer* buffer) : base(owner, buffer)
-        {
-        }
+        internal RequestBuffer(OwnerHandle owner, Native.Buffer* buffer) : base(owner, buffer) { }
 
         /// <summary>In place: changes how many bytes are sent. Bytes that are added hold whatever was there before.</summary>
         /// <exception cref="TooLargeException">Beyond <see cref="FrameBuffer.Capacity"/>; nothing is changed.</exception>

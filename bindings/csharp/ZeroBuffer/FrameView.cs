@@ -77,17 +77,12 @@ namespace ZeroBuffer
         }
 
         /// <summary>Gives the bytes back. Does nothing the second time.</summary>
-        public void Dispose()
-        {
-            _handle.End();
-        }
+        public void Dispose() => _handle.End();
     }
 
     /// <summary>An answer, read in shared memory. Dispose it to give its bytes back to the ring.</summary>
     public sealed unsafe class Response : FrameView
     {
-        internal Response(Native.View* view) : base(view)
-        {
-        }
+        internal Response(Native.View* view) : base(view) { }
     }
 }

@@ -32,10 +32,7 @@ namespace ZeroBuffer
         }
 
         /// <summary>For a thread inside, and inside of its owner.</summary>
-        protected void SetFree()
-        {
-            _owner = null;
-        }
+        protected void SetFree() => _owner = null;
 
         protected sealed override void ReleaseNative()
         {
@@ -61,10 +58,7 @@ namespace ZeroBuffer
             SetHandle((IntPtr)view->Data);
         }
 
-        protected override bool IsEmpty
-        {
-            get { return _view.Data == null; }
-        }
+        protected override bool IsEmpty => _view.Data == null;
 
         internal override void GiveBack()
         {
@@ -120,10 +114,7 @@ namespace ZeroBuffer
             return sequence;
         }
 
-        protected override bool IsEmpty
-        {
-            get { return _buffer.Data == null; }
-        }
+        protected override bool IsEmpty => _buffer.Data == null;
 
         internal override void GiveBack()
         {
@@ -146,10 +137,7 @@ namespace ZeroBuffer
         }
 
         /// <summary>To be used inside.</summary>
-        internal Native.Frame* Frame
-        {
-            get { return (Native.Frame*)handle; }
-        }
+        internal Native.Frame* Frame => (Native.Frame*)handle;
 
         /// <summary>Enters it together with the server that it is still in.</summary>
         internal void EnterBoth()
@@ -209,10 +197,7 @@ namespace ZeroBuffer
             }
         }
 
-        protected override bool IsEmpty
-        {
-            get { return Frame->Data == null; }
-        }
+        protected override bool IsEmpty => Frame->Data == null;
 
         internal override void GiveBack()
         {

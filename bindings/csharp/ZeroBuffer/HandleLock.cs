@@ -21,10 +21,7 @@ namespace ZeroBuffer
             _state = 0;
         }
 
-        internal bool HasEnded
-        {
-            get { return Volatile.Read(ref _state) < 0; }
-        }
+        internal bool HasEnded => Volatile.Read(ref _state) < 0;
 
         /// <summary>Waits for room inside; false if it has ended.</summary>
         internal bool Enter()
@@ -42,37 +39,22 @@ namespace ZeroBuffer
         }
 
         /// <summary>False if it has ended, or if there is no room inside.</summary>
-        internal bool TryEnter()
-        {
-            return Change(_most, 1, 0);
-        }
+        internal bool TryEnter() => Change(_most, 1, 0);
 
         /// <summary>
         /// Enters however many are inside, to do what goes beside them while nothing is freed, and leaves like any other;
         /// false if it has ended.
         /// </summary>
-        internal bool Visit()
-        {
-            return Change(int.MaxValue, 1, 0);
-        }
+        internal bool Visit() => Change(int.MaxValue, 1, 0);
 
         /// <summary>True if it has ended, and this thread was the last one inside.</summary>
-        internal bool Leave()
-        {
-            return Interlocked.Decrement(ref _state) == Ended;
-        }
+        internal bool Leave() => Interlocked.Decrement(ref _state) == Ended;
 
         /// <summary>Ends it, and lets this thread in, which leaves like any other; false if it has ended before.</summary>
-        internal bool End()
-        {
-            return Change(int.MaxValue, 1, Ended);
-        }
+        internal bool End() => Change(int.MaxValue, 1, Ended);
 
         /// <summary>For a thread that is inside: ends it, if that has not happened meanwhile.</summary>
-        internal void EndInside()
-        {
-            Change(int.MaxValue, 0, Ended);
-        }
+        internal void EndInside() => Change(int.MaxValue, 0, Ended);
 
         /// <summary>By one exchange, unless it has ended, or as many as <paramref name="most"/> are inside.</summary>
         private bool Change(int most, int entering, int mark)
@@ -91,10 +73,7 @@ namespace ZeroBuffer
         }
 
         /// <summary>For the thread that has ended it, and is inside: whether no other is.</summary>
-        internal bool IsAlone
-        {
-            get { return Volatile.Read(ref _state) == (Ended | 1); }
-        }
+        internal bool IsAlone => Volatile.Read(ref _state) == (Ended | 1);
 
         /// <summary>For the thread that has ended it, and is inside: until all others have left.</summary>
         internal void AwaitOthers()

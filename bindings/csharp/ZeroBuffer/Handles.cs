@@ -2,74 +2,39 @@ namespace ZeroBuffer
 {
     internal sealed class ServerHandle : OwnerHandle
     {
-        internal ServerHandle() : base(false, "DuplexServer")
-        {
-        }
+        internal ServerHandle() : base(false, "DuplexServer") { }
 
-        protected override void Shutdown()
-        {
-            Native.zb_server_shutdown(handle);
-        }
+        protected override void Shutdown() => Native.zb_server_shutdown(handle);
 
-        protected override void CloseNative()
-        {
-            Native.zb_server_close(handle);
-        }
+        protected override void CloseNative() => Native.zb_server_close(handle);
 
-        protected override bool ClosingWaits
-        {
-            get { return true; }
-        }
+        protected override bool ClosingWaits => true;
     }
 
     internal sealed class ClientHandle : OwnerHandle
     {
-        internal ClientHandle() : base(true, "DuplexClient")
-        {
-        }
+        internal ClientHandle() : base(true, "DuplexClient") { }
 
-        protected override void Shutdown()
-        {
-            Native.zb_client_shutdown(handle);
-        }
+        protected override void Shutdown() => Native.zb_client_shutdown(handle);
 
-        protected override void CloseNative()
-        {
-            Native.zb_client_close(handle);
-        }
+        protected override void CloseNative() => Native.zb_client_close(handle);
     }
 
     internal sealed class ReaderHandle : OwnerHandle
     {
-        internal ReaderHandle() : base(true, "Reader")
-        {
-        }
+        internal ReaderHandle() : base(true, "Reader") { }
 
-        protected override void Shutdown()
-        {
-            Native.zb_reader_shutdown(handle);
-        }
+        protected override void Shutdown() => Native.zb_reader_shutdown(handle);
 
-        protected override void CloseNative()
-        {
-            Native.zb_reader_close(handle);
-        }
+        protected override void CloseNative() => Native.zb_reader_close(handle);
     }
 
     internal sealed class WriterHandle : OwnerHandle
     {
-        internal WriterHandle() : base(false, "Writer")
-        {
-        }
+        internal WriterHandle() : base(false, "Writer") { }
 
-        protected override void Shutdown()
-        {
-            Native.zb_writer_shutdown(handle);
-        }
+        protected override void Shutdown() => Native.zb_writer_shutdown(handle);
 
-        protected override void CloseNative()
-        {
-            Native.zb_writer_close(handle);
-        }
+        protected override void CloseNative() => Native.zb_writer_close(handle);
     }
 }

@@ -41,10 +41,7 @@ namespace ZeroBuffer
             return (UIntPtr)(ulong)bytes;
         }
 
-        internal static long Long(UIntPtr size)
-        {
-            return (long)(ulong)size;
-        }
+        internal static long Long(UIntPtr size) => (long)(ulong)size;
 
         /// <summary>For configurations, where 0 stands for the default.</summary>
         internal static uint Positive(int? value, string what)
@@ -109,14 +106,9 @@ namespace ZeroBuffer
             }
         }
 
-        internal static Span<byte> Span(byte* data, UIntPtr length)
-        {
-            return new Span<byte>(data, checked((int)(ulong)length));
-        }
+        internal static Span<byte> Span(byte* data, UIntPtr length) => new Span<byte>(data, checked((int)(ulong)length));
 
-        internal static ReadOnlySpan<byte> ReadOnlySpan(byte* data, UIntPtr length)
-        {
-            return new ReadOnlySpan<byte>(data, checked((int)(ulong)length));
-        }
+        internal static ReadOnlySpan<byte> ReadOnlySpan(byte* data, UIntPtr length) =>
+            new ReadOnlySpan<byte>(data, checked((int)(ulong)length));
     }
 }

@@ -22,15 +22,9 @@ namespace ZeroBuffer
         }
 
         /// <inheritdoc/>
-        public override bool IsInvalid
-        {
-            get { return handle == IntPtr.Zero; }
-        }
+        public override bool IsInvalid => handle == IntPtr.Zero;
 
-        internal bool HasEnded
-        {
-            get { return _lock.HasEnded; }
-        }
+        internal bool HasEnded => _lock.HasEnded;
 
         /// <summary>The native object, until <see cref="Leave"/>.</summary>
         internal IntPtr Enter()
@@ -43,29 +37,17 @@ namespace ZeroBuffer
         }
 
         /// <summary>False if it has ended, or if no more threads may be inside.</summary>
-        internal bool TryEnter()
-        {
-            return _lock.TryEnter();
-        }
+        internal bool TryEnter() => _lock.TryEnter();
 
         /// <summary>The native object, for a thread inside.</summary>
-        internal IntPtr Inside
-        {
-            get { return handle; }
-        }
+        internal IntPtr Inside => handle;
 
-        internal virtual void Leave()
-        {
-            LeaveLock();
-        }
+        internal virtual void Leave() => LeaveLock();
 
         /// <summary>
         /// For what any thread may do beside those inside, and then leaves; false if it has ended.
         /// </summary>
-        internal bool Visit()
-        {
-            return _lock.Visit();
-        }
+        internal bool Visit() => _lock.Visit();
 
         protected void LeaveLock()
         {
@@ -88,10 +70,7 @@ namespace ZeroBuffer
         }
 
         /// <summary>For a thread inside.</summary>
-        internal void EndInside()
-        {
-            _lock.EndInside();
-        }
+        internal void EndInside() => _lock.EndInside();
 
         /// <summary>Until the last thread has left what has ended, and it is freed.</summary>
         internal void AwaitFreed()
@@ -130,15 +109,9 @@ namespace ZeroBuffer
         }
 
         /// <summary>Why the latest native call of this thread, which is inside, has failed.</summary>
-        internal Exception Failure()
-        {
-            return HasEnded ? Ended() : (Exception)ZeroBufferException.Last();
-        }
+        internal Exception Failure() => HasEnded ? Ended() : (Exception)ZeroBufferException.Last();
 
-        private ObjectDisposedException Ended()
-        {
-            return new ObjectDisposedException(_what);
-        }
+        private ObjectDisposedException Ended() => new ObjectDisposedException(_what);
 
         private void Free()
         {
@@ -146,9 +119,7 @@ namespace ZeroBuffer
             _isFreed = true;
         }
 
-        protected virtual void EndWaits(bool othersInside)
-        {
-        }
+        protected virtual void EndWaits(bool othersInside) { }
 
         /// <inheritdoc/>
         protected sealed override bool ReleaseHandle()
@@ -182,10 +153,7 @@ namespace ZeroBuffer
         }
 
         /// <summary>Takes over what a native function has made.</summary>
-        internal void Take(IntPtr made)
-        {
-            SetHandle(made);
-        }
+        internal void Take(IntPtr made) => SetHandle(made);
 
         /// <summary>For a thread inside: the one guard that is open from now on; null for none.</summary>
         internal void HandOut(GuardHandle guard)
@@ -324,9 +292,6 @@ namespace ZeroBuffer
         protected abstract void CloseNative();
 
         /// <summary>Whether that may wait for others.</summary>
-        protected virtual bool ClosingWaits
-        {
-            get { return false; }
-        }
+        protected virtual bool ClosingWaits => false;
     }
 }

@@ -29,10 +29,7 @@ namespace ZeroBuffer
         public Liveness Liveness { get; set; }
 
         /// <summary>The defaults with these sizes.</summary>
-        public static implicit operator ReaderConfig(BufferConfig buffer)
-        {
-            return new ReaderConfig(buffer);
-        }
+        public static implicit operator ReaderConfig(BufferConfig buffer) => new ReaderConfig(buffer);
     }
 
     /// <summary>
