@@ -13,6 +13,7 @@ internal static class Refused
         server.Start(Later); // refused
         server.Start(frame => frame.Data.Reverse());
         server.Start(frame => { throw new Exception(); });
+        server.Start(async (frame, cancellation) => { await Task.Delay(10, cancellation); frame.Data.Reverse(); });
         server.Start(Now);
     }
 

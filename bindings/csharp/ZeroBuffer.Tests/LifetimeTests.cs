@@ -49,7 +49,7 @@ namespace ZeroBuffer.Tests
             Check.Throws<ObjectDisposedException>(() => Use(server.IsRunning));
             Check.Throws<ObjectDisposedException>(() => server.Start(Scene.Invert));
             Check.Throws<ObjectDisposedException>(server.Stop);
-            Check.Throws<ArgumentNullException>(() => server.Start(null));
+            Check.Throws<ArgumentNullException>(() => server.Start((Action<Frame>)null));
         }
 
         [Test]

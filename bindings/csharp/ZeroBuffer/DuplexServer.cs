@@ -2,6 +2,7 @@ using System;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Threading;
+using System.Threading.Tasks;
 
 namespace ZeroBuffer
 {
@@ -12,6 +13,9 @@ namespace ZeroBuffer
         internal const uint Mutable = 1;
         internal const uint Immutable = 2;
 
+        /// <summary>If the configuration has none.</summary>
+        private static readonly TimeSpan StopTimeout = TimeSpan.FromSeconds(2);
+
         private readonly ServerHandle _handle;
         private readonly string _name;
 
@@ -21,10 +25,14 @@ namespace ZeroBuffer
         private int _stopping;
         private volatile bool _wasConnected;
 
-        private DuplexServer(string name, ServerHandle handle)
+        private RequestTasks _tasks;
+        private readonly TimeSpan _stopTimeout;
+
+        private DuplexServer(string name, ServerHandle handle, TimeSpan? stopTimeout)
         {
             _name = name;
             _handle = handle;
+            _stopTimeout = stopTimeout ?? StopTimeout;
         }
 
         internal static DuplexServer Create(string name, ServerConfig config, uint kind)
@@ -57,7 +65,7 @@ namespace ZeroBuffer
                 ZeroBufferException.ThrowIfFailed(status);
                 handle.Take(made);
             }
-            return new DuplexServer(name, handle);
+            return new DuplexServer(name, handle, config.StopTimeout);
         }
 
         public string Name => _name;
@@ -66,6 +74,11 @@ namespace ZeroBuffer
         {
             get
             {
+                if (_tasks != null)
+                {
+                    _handle.ThrowIfFreed();
+                    return _tasks.IsServing;
+                }
                 // Without a handler another thread may be waiting inside for a request.
                 if (!_wasStarted || !EnterUnlessStopping())
                 {
@@ -115,6 +128,7 @@ namespace ZeroBuffer
                 throw new ArgumentNullException("handler");
             }
             HandlerThunk.RefuseAsync(handler);
+            ThrowIfServing();
             IntPtr server = _handle.Enter();
             try
             {
@@ -126,6 +140,38 @@ namespace ZeroBuffer
             finally
             {
                 _handle.Leave();
+            }
+        }
+
+        public void Start(Func<Frame, CancellationToken, Task> handler)
+        {
+            if (handler == null)
+            {
+                throw new ArgumentNullException("handler");
+            }
+            ThrowIfServing();
+            // A server that cannot receive says so here.
+            Request first = TryReceive(TimeSpan.Zero);
+            _tasks = new RequestTasks(TryReceive, handler, first);
+            AppDomain.CurrentDomain.ProcessExit += StopAtExit;
+        }
+
+        private void ThrowIfServing()
+        {
+            _handle.ThrowIfEnded();
+            if (_wasStarted || _tasks != null)
+            {
+                throw new InvalidStateException("the server was started before");
+            }
+        }
+
+        /// <summary>For tasks that serve: takes nothing more, and lets them finish.</summary>
+        private void EndTasks()
+        {
+            if (_tasks != null)
+            {
+                _handle.ShutDown();
+                _tasks.Stop(_stopTimeout);
             }
         }
 
@@ -151,12 +197,27 @@ namespace ZeroBuffer
 
         public Request Receive(TimeSpan timeout)
         {
+            if (_tasks != null)
+            {
+                throw new InvalidStateException("the server was started, so its handler gets the requests");
+            }
+            return TryReceive(timeout) ?? throw ZeroBufferException.Last();
+        }
+
+        /// <summary>Null if there was none.</summary>
+        private Request TryReceive(TimeSpan timeout)
+        {
             long nanoseconds = Interop.Nanoseconds(timeout);
             IntPtr server = _handle.Enter();
             try
             {
                 Native.Frame frame;
-                _handle.ThrowIfFailed(Native.zb_server_receive(server, nanoseconds, &frame));
+                int status = Native.zb_server_receive(server, nanoseconds, &frame);
+                if (status == (int)ErrorKind.Timeout)
+                {
+                    return null;
+                }
+                _handle.ThrowIfFailed(status);
                 return new Request(_handle, &frame);
             }
             finally
@@ -167,6 +228,7 @@ namespace ZeroBuffer
 
         public void Stop()
         {
+            EndTasks();
             if (!_handle.TryEnter())
             {
                 // A thread that waits for requests is not to be waited for.
@@ -196,6 +258,7 @@ namespace ZeroBuffer
 
         private void Close()
         {
+            EndTasks();
             if (!_handle.Visit())
             {
                 return;

@@ -240,6 +240,24 @@ namespace ZeroBuffer
         /// <summary>Fails at the client, with the status 3, unless it was answered.</summary>
         public void Dispose() => _handle.End();
 
+        internal void Answer(string failure) => _handle.Answer(failure);
+
+        /// <summary>Whether it is not answered, and nobody waits for the answer.</summary>
+        internal bool IsUnwanted
+        {
+            get
+            {
+                try
+                {
+                    return IsCancelled;
+                }
+                catch (ObjectDisposedException)
+                {
+                    return false;
+                }
+            }
+        }
+
         internal override Native.Frame* Enter()
         {
             _handle.EnterBoth();

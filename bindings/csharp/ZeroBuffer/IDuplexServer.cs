@@ -1,4 +1,6 @@
 using System;
+using System.Threading;
+using System.Threading.Tasks;
 
 namespace ZeroBuffer
 {
@@ -40,6 +42,26 @@ namespace ZeroBuffer
         /// <exception cref="InvalidStateException">It was started or stopped before.</exception>
         /// <exception cref="ArgumentException">The handler is an <c>async</c> method, which has not finished when it returns.</exception>
         void Start(Action<Frame> handler);
+
+        /// <summary>
+        /// Runs <paramref name="handler"/> on every request, each in a task of its own: any number at once, answered in the
+        /// order in which they end. The frame is the handler's until its task ends, and its bytes are the answer then.
+        /// </summary>
+        /// <remarks>
+        /// The token is cancelled when the client cancels the request, closes or dies, within some 20 ms, and when the server
+        /// is stopped, which waits for the tasks for <see cref="ServerConfig.StopTimeout"/> at most.
+        /// </remarks>
+        /// <example>
+        /// <code>
+        /// server.Start(async (frame, cancellation) =>
+        /// {
+        ///     await Task.Delay(10, cancellation);
+        ///     frame.Data.Reverse();
+        /// });
+        /// </code>
+        /// </example>
+        /// <exception cref="InvalidStateException">It was started or stopped before.</exception>
+        void Start(Func<Frame, CancellationToken, Task> handler);
 
         /// <summary>Refused: nobody would see what the handler returns, nor wait for its task.</summary>
         /// <exception cref="ArgumentException">Always.</exception>
