@@ -95,9 +95,9 @@ namespace ZeroBuffer
         }
 
         /// <summary>
-        /// Whether nobody waits for the answer any more: the client has cancelled the request, closed or died, or the server
-        /// is being stopped; with two buffers, whether the client has closed or died. To be asked between two pieces of long
-        /// work, since it costs a system call. An answer all the same does no harm.
+        /// Whether nobody waits for the response any more: the client has cancelled the request, closed or died; with two
+        /// buffers, whether the client has closed or died. A server that is being stopped still delivers what a handler
+        /// makes in time. To be asked between two pieces of long work, since it costs a system call.
         /// </summary>
         /// <exception cref="ObjectDisposedException">It was answered.</exception>
         public bool IsCancelled

@@ -65,8 +65,9 @@ fn a_request_whose_call_has_timed_out_is_not_wanted() {
     scene(|t| {
         let (mut server, begun, end) = working_server(t);
         let mut client = t.client_peer("");
-        for _ in 0..3 {
-            client.say("call len=100 seed=1 ms=20");
+        for _ in 0..2 {
+            // Long enough for the request to be taken.
+            client.say("call len=100 seed=1 ms=1000");
             begun.recv_timeout(LONG).unwrap();
             client.expect("err Timeout");
             end.recv_timeout(LONG).unwrap();
