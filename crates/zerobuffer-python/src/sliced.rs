@@ -139,8 +139,11 @@ impl SlicedClient {
             };
             match outcome {
                 Err(error) if self.resend_not_started && is_not_started(&error) => {
-                    if let Err(error) = self.reconnect(py, left())? {
-                        return Ok(Err(error));
+                    match self.reconnect(py, left())? {
+                        Err(next) if matches!(next, Error::Closed) => return Ok(Err(next)),
+                        // What became of the request, not of the attempt.
+                        Err(_) => return Ok(Err(error)),
+                        Ok(_) => {}
                     }
                 }
                 Err(Error::Timeout { what, .. }) => {

@@ -35,7 +35,7 @@ impl fmt::Display for RequestState {
 /// A request that a peer left unanswered when it ended, and what is known of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LostRequest {
-    /// The sequence number that the commit returned.
+    /// The sequence number that the commit returned; 0 for a call whose request was never sent.
     pub sequence: u64,
     /// Whether its handler may have run.
     pub state: RequestState,
@@ -317,10 +317,37 @@ impl Error {
     }
 
     /// The request that a peer left unanswered when it ended, if this error is about one.
+    ///
+    /// A call that fails with [`PeerDied`](Self::PeerDied) or [`PeerClosed`](Self::PeerClosed) always has one.
+    /// If the server had ended before the request was sent, that is [`RequestState::NotStarted`] with the
+    /// sequence number 0. Any other function that fails without one has sent nothing.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use zerobuffer::{BufferConfig, Client, RequestState, Server};
+    /// # let name = format!("doc-lost-request-{}", std::process::id());
+    /// let server = Server::create(&name, BufferConfig::new(0, 1 << 16))?;
+    /// let mut client = Client::connect(&name, Duration::from_secs(5))?;
+    /// drop(server);
+    /// let error = client.call(b"late", Duration::from_secs(5)).unwrap_err();
+    /// assert_eq!(error.lost_request().map(|lost| lost.state), Some(RequestState::NotStarted));
+    /// # Ok::<(), zerobuffer::Error>(())
+    /// ```
     pub fn lost_request(&self) -> Option<LostRequest> {
         match self.facts() {
             Self::PeerDied { request } | Self::PeerClosed { request } => *request,
             _ => None,
+        }
+    }
+
+    /// The error of a call that could not send its request.
+    pub(crate) fn never_sent(self) -> Self {
+        let request = Some(LostRequest { sequence: 0, state: RequestState::NotStarted });
+        match self {
+            Self::PeerDied { request: None } => Self::PeerDied { request },
+            Self::PeerClosed { request: None } => Self::PeerClosed { request },
+            Self::Explained { error, message } => error.never_sent().explained(message),
+            error => error,
         }
     }
 

@@ -160,7 +160,8 @@ impl SharedClient {
     /// ```
     ///
     /// # Errors
-    /// The future's are those of [`call`](Self::call); over two buffers
+    /// The future's are those of [`call`](Self::call), with [`Error::lost_request`] also for what still waited
+    /// for its turn; over two buffers
     /// ([`is_in_place`](Self::is_in_place) is false) [`Error::Unsupported`].
     pub fn call_async(&self, data: &[u8], timeout: Duration) -> CallFuture {
         CallFuture::start(|on_done| {
@@ -217,7 +218,8 @@ impl SharedClient {
     /// [`Error::TooLarge`], [`Error::Closed`],
     /// [`Error::WrongProcess`], [`Error::ProtocolViolation`], [`Error::PeerDied`] and
     /// [`Error::PeerClosed`] unless requests are sent again, [`Error::System`] if the thread cannot be
-    /// started. All others come to `on_done`.
+    /// started. All others come to `on_done`. [`Error::lost_request`] tells what became of the request at
+    /// the server's end, also if it was never sent.
     pub fn start_call(
         &self,
         data: &[u8],
@@ -288,7 +290,7 @@ impl SharedClient {
             match payload.send_at_once(&connection, size, demand) {
                 Ok(number) => sent = number,
                 Err(error) if self.may_go_on(&error, &connection) => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.never_sent()),
             }
         }
         let call = Call::new(id, timeout, due, on_done);

@@ -138,11 +138,12 @@ impl Call {
         drop(self.on_done.take());
     }
 
-    /// Ends with what went wrong first.
+    /// Ends with what went wrong first, unless a server that lives has no room.
     fn fail(mut self, error: Error) {
+        let is_said_of_next = matches!(error, Error::Full { .. } | Error::TooLarge { .. });
         let error = match self.first_error.take() {
-            Some(first) => first.unless_closed(error),
-            None => error,
+            Some(first) if !is_said_of_next => first.unless_closed(error),
+            _ => error,
         };
         self.finish(Err(error));
     }
@@ -476,7 +477,7 @@ impl Completer {
             again.extend(self.settle(sent, now));
         }
         for Queued { call, request } in late {
-            let error = self.no_room(request.size);
+            let error = self.why_not_sent(request.size);
             contain(|| drop(request));
             call.fail(error);
         }
@@ -503,14 +504,13 @@ impl Completer {
         state.count_soonest();
     }
 
-    fn no_room(&self, size: usize) -> Error {
-        let client = self.client.upgrade();
-        let connection = client.map(|client| SharedClient::of(client).in_place());
-        let in_flight = match connection {
-            Some(Ok(connection)) => connection.channel.ring().in_flight(),
-            _ => 0,
-        };
-        Error::Full { needed: size as u64, free: 0, in_flight }
+    /// Why a request was not sent in time.
+    fn why_not_sent(&self, size: usize) -> Error {
+        let client = self.client.upgrade().map(SharedClient::of);
+        match client.map(|client| client.in_place()) {
+            Some(Ok(connection)) => connection.why_not_sent(size).never_sent(),
+            _ => Error::Closed,
+        }
     }
 
     /// Ends one call, unless it goes on.
@@ -625,7 +625,7 @@ impl Completer {
             return queued.failed(Error::Closed);
         };
         if queued.call.due <= sys::monotonic_ns() {
-            let error = self.no_room(queued.request.size);
+            let error = self.why_not_sent(queued.request.size);
             return queued.failed(error);
         }
         let connection = match client.in_place() {
@@ -641,7 +641,7 @@ impl Completer {
                 return Progress::Sent(Sent { call, connection, number });
             }
             Ok(None) => return Progress::Waits(queued),
-            Err(error) => error,
+            Err(error) => error.never_sent(),
         };
         self.turn = None;
         if !has_ended(&error) {

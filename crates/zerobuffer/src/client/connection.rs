@@ -1,10 +1,10 @@
 //! One connection of a client, of either kind, and how it is found.
 
-use super::channel::{Attached, ClientChannel};
+use super::channel::{Attached, ClientChannel, end_error};
 use super::lifeline::{Connected, Lifeline};
 use super::number::Number;
 use crate::config::{ChannelKind, ClientConfig};
-use crate::error::{LostRequest, Result};
+use crate::error::{Error, LostRequest, Result};
 use crate::name::ChannelName;
 use crate::v1;
 use crate::wait::{Deadline, Peer, WaitContext};
@@ -196,6 +196,16 @@ impl Connection {
             Self::InPlace(channel) => channel.peer(),
             // What the threads that waited for it have not been told is told as the end of the connection.
             Self::TwoBuffers(_) => Peer::Closed,
+        }
+    }
+
+    /// Why a request of `size` bytes was not sent in time.
+    pub(super) fn why_not_sent(&self, size: usize) -> Error {
+        match self {
+            Self::InPlace(channel) if channel.peer() != Peer::Alive => {
+                end_error(channel.peer(), None)
+            }
+            _ => Error::Full { needed: size as u64, free: 0, in_flight: self.in_flight() as u64 },
         }
     }
 

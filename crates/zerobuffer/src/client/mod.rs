@@ -365,7 +365,8 @@ impl Client {
     /// became of all of them. If no other server comes in time, the error is that of the first one's end.
     ///
     /// # Errors
-    /// As [`send_request`](Self::send_request) and [`receive_response`](Self::receive_response).
+    /// As [`send_request`](Self::send_request) and [`receive_response`](Self::receive_response). After a
+    /// server's end [`Error::lost_request`] tells what became of the request, also if it was never sent.
     #[inline(always)]
     pub fn call(&mut self, data: &[u8], timeout: Duration) -> Result<Response<'_>> {
         let held = match &self.connection {

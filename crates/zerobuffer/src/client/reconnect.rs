@@ -51,7 +51,7 @@ impl Client {
             let Connection::TwoBuffers(channel) = &self.connection else {
                 return Err(Error::Closed);
             };
-            let sent = channel.send(data, &deadline, Patience::None);
+            let sent = channel.send(data, &deadline, Patience::None).map_err(Error::never_sent);
             let received = sent.and_then(|number| channel.receive_or_cancel(number, &deadline));
             match received {
                 Err(error) if self.may_resend(&error) => {
@@ -183,6 +183,7 @@ impl Error {
 }
 
 fn call(channel: &ClientChannel, data: &[u8], deadline: &Deadline) -> Result<Held> {
-    let number = channel.send_slowly(data, Demand::prefer_cached(data.len() as u64), deadline)?;
+    let number = channel.send_slowly(data, Demand::prefer_cached(data.len() as u64), deadline);
+    let number = number.map_err(Error::never_sent)?;
     channel.receive_for(number, deadline)
 }

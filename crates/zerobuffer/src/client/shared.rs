@@ -137,10 +137,7 @@ impl SharedConnection {
         self.senders.enter(deadline).map_err(|refused| match refused {
             Refused::OpenHere => Error::ClaimOpen,
             Refused::Closed => self.why_refused(),
-            Refused::Timeout => {
-                let in_flight = self.channel.in_flight() as u64;
-                Error::Full { needed: size as u64, free: 0, in_flight }
-            }
+            Refused::Timeout => self.channel.why_not_sent(size),
         })
     }
 }
@@ -172,6 +169,10 @@ impl std::ops::Deref for InPlace {
 }
 
 impl InPlace {
+    pub(super) fn why_not_sent(&self, size: usize) -> Error {
+        self.connection.channel.why_not_sent(size)
+    }
+
     pub(super) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.connection, &other.connection)
     }
@@ -417,7 +418,7 @@ impl SharedClient {
         let mut content = Content::Copy::<fn(&mut [u8])>(data);
         let reply = if self.is_in_place() { Reply::ToCaller } else { Reply::ToAny };
         let (_, sent) = self.send(data.len(), layout, &mut content, reply, &deadline)?;
-        sent.map(Number::for_caller)
+        sent.map(Number::for_caller).map_err(Error::never_sent)
     }
 
     /// The usual case of sending: the request is short, there is room, and nobody else sends. `None`: nothing
@@ -483,7 +484,11 @@ impl SharedClient {
                     }
                     (connection, Ok(number))
                 }
-                None => self.send(size, layout, content, Reply::ToCaller, &deadline)?,
+                None => {
+                    let (connection, sent) =
+                        self.send(size, layout, content, Reply::ToCaller, &deadline)?;
+                    (connection, sent.map_err(Error::never_sent))
+                }
             };
             let outcome = sent.and_then(|number| receive_for_call(&connection, number, &deadline));
             match outcome {
@@ -743,7 +748,9 @@ impl SharedClient {
     /// sequence numbers left; also after [`close`](Self::close), which has cancelled what was in flight.
     /// Nothing is sent again: all that was in flight is among the lost ones, and threads that wait for a response from the previous connection get
     /// its end as their error. A connection that works is left unchanged: each thread may call this
-    /// after an error, in whatever order they notice.
+    /// after an error, in whatever order they notice. So a server that lives but is stuck is left by
+    /// [`close`](Self::close) and then this: cancelled requests keep their places in the ring until the
+    /// server passes them.
     ///
     /// Sequence numbers continue, so that an old one never stands for a new request: a call that asks for the
     /// response to a request that was in flight gets [`Error::PeerDied`] or [`Error::PeerClosed`]. The

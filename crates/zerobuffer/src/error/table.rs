@@ -81,13 +81,15 @@ error_kinds! {
 
     /// The deadline passed.
     Timeout = 10 { waited, what } => (
-        "timeout after {waited:?}: {what}; allow more time, or check that the peer is running"
+        "timeout after {waited:?}: {what}; allow more time, or check that the peer is running{}",
+        Advice::after(what)
     );
 
     /// The ring had no room until the deadline.
     Full = 11 { needed, free, in_flight } => (
         "the ring is full: {needed} bytes needed, {free} free, {in_flight} frames in flight; read and \
-         release them, or make the payload larger"
+         release them, or make the payload larger; cancelled requests keep their places until the server \
+         passes them"
     );
 
     /// More bytes than can ever fit.

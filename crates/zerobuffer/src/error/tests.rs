@@ -55,6 +55,17 @@ fn the_end_of_a_peer_says_what_became_of_the_request() {
     let error = Error::PeerClosed { request: request(RequestState::InDoubt) };
     says(&error, &["request 7 is in doubt"]);
     says(&Error::PeerDied { request: None }, &["connect again"]);
+    let error = Error::PeerDied { request: None }.never_sent();
+    says(&error, &["the request was never sent", "safe to send again"]);
+}
+
+#[test]
+fn what_a_stuck_server_holds_up_is_said() {
+    let waited = std::time::Duration::from_secs(1);
+    let response = Error::Timeout { waited, what: "waiting for a response" };
+    says(&response, &["keeps its place until the server passes it"]);
+    let full = Error::Full { needed: 8, free: 0, in_flight: 4 };
+    says(&full, &["cancelled requests keep their places until the server passes them"]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Parts of what errors say that depend on the facts.
 
-use super::LostRequest;
+use super::{LostRequest, RequestState};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -16,6 +16,9 @@ pub(super) struct End<'e>(pub(super) &'e Option<LostRequest>);
 impl fmt::Display for End<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
+            Some(LostRequest { sequence: 0, state: RequestState::NotStarted }) => {
+                f.write_str("the request was never sent: safe to send again")
+            }
             Some(LostRequest { sequence, state }) => write!(f, "request {sequence} is {state}"),
             None => f.write_str("connect again to reach its successor"),
         }
@@ -90,6 +93,16 @@ impl fmt::Display for ForeignAdvice<'_> {
 pub(super) struct Advice;
 
 impl Advice {
+    /// What else there is to know once a wait has timed out.
+    pub(super) fn after(what: &str) -> &'static str {
+        match what {
+            "waiting for a response" => {
+                "; a request that is cancelled keeps its place until the server passes it"
+            }
+            _ => "",
+        }
+    }
+
     /// What to do about `what` that is too large.
     pub(super) fn for_size_of(what: &str) -> &'static str {
         match what {

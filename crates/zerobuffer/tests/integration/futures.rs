@@ -226,8 +226,51 @@ fn the_servers_end_ends_every_call_and_tells_what_is_known() {
             error.lost_request().map(|lost| lost.state)
         });
         assert_eq!(states.next(), Some(Some(RequestState::InDoubt)));
-        assert!(states.by_ref().take(3).all(|state| state == Some(RequestState::NotStarted)));
-        assert!(states.all(|state| state.is_none()), "never sent");
+        assert!(states.all(|state| state == Some(RequestState::NotStarted)), "or never sent");
+    });
+}
+
+#[test]
+fn a_call_after_the_servers_end_says_that_it_is_not_started() {
+    scene(|t| {
+        let server = silent(t.name());
+        let mut client = t.client();
+        drop(server);
+        let is_not_started = |error: zerobuffer::Error| {
+            let lost =
+                error.lost_request().unwrap_or_else(|| panic!("not about the call: {error}"));
+            assert_eq!(
+                (error.kind(), lost.state),
+                (ErrorKind::PeerClosed, RequestState::NotStarted)
+            );
+            lost.sequence
+        };
+        // The first one may be sent to a server that has ended already.
+        is_not_started(client.call(b"x", LONG).unwrap_err());
+        let check = |error| assert_eq!(is_not_started(error), 0);
+        check(client.call(b"x", LONG).unwrap_err());
+        let client = client.into_shared();
+        check(client.call(b"x", LONG).unwrap_err());
+        check(client.try_call(b"x", LONG).unwrap_err());
+        check(client.call(&[1; 2000], LONG).unwrap_err());
+        check(block_on(client.call_async(b"x", LONG)).unwrap_err());
+        check(client.start_call(b"x", LONG, |_| unreachable!()).unwrap_err());
+    });
+}
+
+#[test]
+fn queued_calls_end_as_the_server_did_if_no_other_one_comes_in_time() {
+    scene(|t| {
+        let server = Server::create(t.name(), BufferConfig::new(0, 256)).unwrap();
+        let config = ClientConfig::new().resend_not_started(true);
+        let client = Client::connect_with(t.name(), LONG, config).unwrap().into_shared();
+        let timeout = Duration::from_millis(200);
+        let calls: Vec<_> = (0..12).map(|_| client.call_async(&[1; 8], timeout)).collect();
+        drop(server);
+        for call in calls {
+            let error = fails(block_on(call), ErrorKind::PeerClosed);
+            assert_eq!(error.lost_request().unwrap().state, RequestState::NotStarted);
+        }
     });
 }
 
