@@ -89,6 +89,16 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Many clients, many servers, many calls
+//!
+//! | for | use |
+//! |---|---|
+//! | any number of clients, or several server processes | [`Service`]; clients find it with [`Client::connect`] |
+//! | many threads of one process | [`SharedClient`], by [`Client::into_shared`] |
+//! | many calls that no thread waits for | [`SharedClient::call_async`], a future for any executor; `examples/tokio_calls.rs` |
+//! | handlers that await | [`Server::start_async`], [`Service::start_async`] |
+//! | a server that is restarted | [`ClientConfig::resend_not_started`] |
+//!
 //! # What it guarantees, with a conforming peer
 //!
 //! - No call outlives its deadline by more than a few milliseconds.
@@ -102,8 +112,8 @@
 //!
 //! # What it refuses
 //!
-//! One server and one client per channel; several threads on each side, not several processes. No
-//! network, no other machine. A request never moves, so its response has room only where it lies: ask
+//! One server and one client for each channel; several threads on each side, not several processes. A
+//! [`Service`] has any number of both. No network, no other machine. A request never moves, so its response has room only where it lies: ask
 //! for more with [`RequestLayout::capacity`] if answers can be longer than requests.
 //!
 //! # How a request travels
