@@ -69,7 +69,7 @@ debug_line!(Server, "Server", |server| name: server.name(), running: server.is_r
 
 impl Server {
     /// Creates the channel `name`; clients can attach as soon as this returns. If a
-    /// [`Service`](crate::Service) of the same name is running as well, clients find that one first.
+    /// [`Service`] of the same name is running as well, clients find that one first.
     ///
     /// Takes a [`BufferConfig`](crate::BufferConfig), or a [`ServerConfig`] for more than sizes. What a
     /// dead server of the same name left behind is removed.
