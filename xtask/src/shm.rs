@@ -12,8 +12,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-/// Where the library makes files.
-const FOLDERS: [&str; 2] = ["/dev/shm", "/tmp/zerobuffer"];
+/// Where the library makes files, as the user root, and the rights there.
+const FOLDERS: [(&str, u32); 3] =
+    [("/dev/shm", 0o1777), ("/tmp/zerobuffer", 0o1777), (SERVICES, 0o700)];
+const SERVICES: &str = "/run/zerobuffer";
 
 /// The folders at one moment.
 pub(crate) struct Snapshot {
@@ -29,7 +31,7 @@ impl Snapshot {
         let private = nix::unistd::geteuid().is_root() && own_folders();
         if !private {
             let why = "no right to mount; a run that is interrupted may leave objects there";
-            not_run("/dev/shm and /tmp/zerobuffer for the tests alone", why)?;
+            not_run("/dev/shm, /tmp/zerobuffer and /run/zerobuffer for the tests alone", why)?;
         }
         Ok(Self { names: names()?, private })
     }
@@ -46,7 +48,7 @@ impl Snapshot {
             left.retain(|name| Path::new(name).exists());
         }
         ensure!(left.is_empty(), "the tests left behind: {}", left.join(", "));
-        println!("nothing is left in {}", FOLDERS[0]);
+        println!("nothing is left in /dev/shm, and no socket of a service");
         Ok(())
     }
 
@@ -68,15 +70,16 @@ pub(crate) fn outlive_interruption() -> Result<()> {
         return Ok(());
     }
     extern "C" fn go_on(_: i32) {}
-    let existed = Path::new(FOLDERS[1]).exists();
+    let missing = FOLDERS.map(|(folder, _)| folder).into_iter();
+    let missing: Vec<_> = missing.filter(|folder| !Path::new(folder).exists()).collect();
     let before = names()?;
     // SAFETY: the handler does nothing, and a new program begins without it.
     unsafe { signal(Signal::SIGINT, SigHandler::Handler(go_on)) }?;
     let mut again = Command::new(std::env::current_exe()?);
     let status = again.args(std::env::args_os().skip(1)).env(INSIDE, "1").status()?;
-    if !existed {
+    for folder in missing {
         // Made for a mount: a folder that is in use is not empty.
-        let _ = std::fs::remove_dir(FOLDERS[1]);
+        let _ = std::fs::remove_dir(folder);
     }
     if status.code().is_none() {
         let mut left: Vec<_> = names()?.difference(&before).cloned().collect();
@@ -93,24 +96,29 @@ fn own_folders() -> bool {
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     let alone =
         unshare(CloneFlags::CLONE_NEWNS).and_then(|()| mount(none, "/", none, private, none));
-    let empty = |folder: &str| {
+    let empty = |(folder, mode): (&str, u32)| {
         if std::fs::create_dir(folder).is_ok() {
-            // For every user, as the library makes it.
-            let _ = std::fs::set_permissions(folder, Permissions::from_mode(0o1777));
+            // As the library makes it.
+            let _ = std::fs::set_permissions(folder, Permissions::from_mode(mode));
         }
-        let mode = Some("mode=1777");
-        mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), mode)
+        let mode = format!("mode={mode:o}");
+        mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), Some(mode.as_str()))
     };
     alone.is_ok() && FOLDERS.into_iter().all(|folder| empty(folder).is_ok())
 }
 
-/// The paths of everything in shared memory.
+/// The paths of everything in shared memory, and of the sockets of services. A service leaves its folder, empty.
 fn names() -> Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
     // The tests check lock files themselves: one of a killed reader may stay for an hour.
-    let folder = Path::new(FOLDERS[0]);
+    let folder = Path::new(FOLDERS[0].0);
     for entry in folder.read_dir().with_context(|| folder.display().to_string())? {
         names.insert(entry?.path().display().to_string());
+    }
+    // There may be none, or one that this user must not read.
+    let services = Path::new(SERVICES).read_dir().into_iter().flatten().flatten();
+    for socket in services.filter_map(|service| service.path().read_dir().ok()).flatten() {
+        names.insert(socket?.path().display().to_string());
     }
     Ok(names)
 }
