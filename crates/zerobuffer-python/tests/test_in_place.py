@@ -458,6 +458,18 @@ def test_a_restarted_server_is_reached_again_and_lost_requests_are_listed(name):
         assert closed.value.closed
 
 
+@pytest.mark.parametrize("resends", [False, True])
+def test_a_call_after_the_servers_end_says_that_it_was_not_started(name, resends):
+    server = Server(name, SMALL)
+    with Client(name, LONG, resend_not_started=resends) as client:
+        server.stop()
+        for _ in range(2):
+            with pytest.raises(zerobuffer.PeerClosed) as closed:
+                client.call(b"x", 0.05)
+            assert closed.value.state == zerobuffer.RequestState.NOT_STARTED
+        assert closed.value.sequence == 0
+
+
 def test_a_call_is_sent_again_to_the_next_server_if_the_client_is_told_to(name):
     first = Server(name, SMALL)
     with Client(name, LONG, resend_not_started=True) as client:
