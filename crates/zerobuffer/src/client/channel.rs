@@ -673,24 +673,32 @@ impl ClientChannel {
         if !self.segment.is_this_process() {
             return;
         }
-        let concurrent = self.ring.is_concurrent();
-        if concurrent && self.is_closed() {
+        if self.ring.is_concurrent() {
+            return self.release_among_threads(held);
+        }
+        self.ring.release(held, false);
+        failpoint!("release.before_post");
+        self.link.tell_of_release();
+    }
+
+    /// The same where other threads may wait for the room.
+    #[inline(never)]
+    fn release_among_threads(&self, held: &Held) {
+        if self.is_closed() {
             // A response that outlives its client: the segment may belong to the next client.
             return;
         }
-        self.ring.release(held);
+        self.ring.release(held, true);
         failpoint!("release.before_post");
         self.link.tell_of_release();
-        if concurrent {
-            // The ring has released the response by a read-modify-write, which pairs with that of a thread
-            // that says that it waits: either it finds this room, or it is seen to wait.
-            if self.room_waits.load(Ordering::Relaxed) > 0 {
-                self.link.wake_own(Awaited::Room);
-            }
-            if self.is_room_wanted() {
-                self.room_wanted.store(false, Ordering::Relaxed);
-                self.link.wake_own(Awaited::Response);
-            }
+        // The ring has released the response by a read-modify-write, which pairs with that of a thread
+        // that says that it waits: either it finds this room, or it is seen to wait.
+        if self.room_waits.load(Ordering::Relaxed) > 0 {
+            self.link.wake_own(Awaited::Room);
+        }
+        if self.is_room_wanted() {
+            self.room_wanted.store(false, Ordering::Relaxed);
+            self.link.wake_own(Awaited::Response);
         }
     }
 

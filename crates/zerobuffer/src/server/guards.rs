@@ -28,11 +28,20 @@ enum Home<'s> {
     Kept(Arc<Connection>),
 }
 
+impl Home<'_> {
+    fn keep(&self) -> Arc<Connection> {
+        match self {
+            Self::Borrowed(connection) => Arc::clone(connection),
+            Self::Kept(connection) => Arc::clone(connection),
+        }
+    }
+}
+
 impl Deref for Home<'_> {
-    type Target = Arc<Connection>;
+    type Target = Connection;
 
     #[inline]
-    fn deref(&self) -> &Arc<Connection> {
+    fn deref(&self) -> &Connection {
         match self {
             Self::Borrowed(connection) => connection,
             Self::Kept(connection) => connection,
@@ -61,7 +70,7 @@ impl<'s> Frame<'s> {
     fn transfer(&mut self) -> Frame<'static> {
         // Responses are published by any thread from now on.
         self.home.ring.set_concurrent();
-        let home = Home::Kept(Arc::clone(&self.home));
+        let home = Home::Kept(self.home.keep());
         Frame { home, taken: self.taken.transfer(), len: self.len, answered: false }
     }
 
@@ -201,18 +210,26 @@ impl<'s> Frame<'s> {
 
     /// Answers with a failure: as much of `message` as fits the slot, with a mark if it was cut.
     pub(super) fn publish_failure(&mut self, status: u16, message: &str) {
-        let message = shortened(message, self.capacity());
-        self.len = message.len() as u64;
-        let data = self.data_mut();
-        let fits = data.len();
-        data.copy_from_slice(&message.as_bytes()[..fits]);
-        self.publish(status);
+        self.answered = true;
+        publish_failure(&self.home, self.taken.transfer(), status, message);
     }
+}
 
-    #[cold]
-    fn publish_dropped(&mut self) {
-        self.publish_failure(status::DROPPED, "the request was dropped unanswered");
+/// See [`Frame::publish_failure`].
+#[cold]
+fn publish_failure(connection: &Connection, mut taken: Taken, status: u16, message: &str) {
+    if connection.segment.is_this_process() {
+        let message = shortened(message, taken.capacity() as usize);
+        let len = message.len() as u64;
+        taken.data_mut(&connection.segment.payload, len).copy_from_slice(message.as_bytes());
+        connection.answer(&taken, len, status);
     }
+}
+
+/// Takes the frame's parts and not the frame, which can stay in registers if nobody has its address.
+#[cold]
+fn publish_dropped(connection: &Connection, taken: Taken) {
+    publish_failure(connection, taken, status::DROPPED, "the request was dropped unanswered");
 }
 
 /// A request that was taken with [`Server::receive`](super::Server::receive), to be answered.
@@ -297,8 +314,9 @@ request_methods!([] OwnedRequest => Frame<'static>);
 impl Drop for Request<'_> {
     #[inline]
     fn drop(&mut self) {
-        if !self.frame.answered {
-            self.frame.publish_dropped();
+        let Frame { home, taken, answered, .. } = &mut self.frame;
+        if !*answered {
+            publish_dropped(home, taken.transfer());
         }
     }
 }
@@ -306,9 +324,9 @@ impl Drop for Request<'_> {
 impl Drop for OwnedRequest {
     fn drop(&mut self) {
         if !self.frame.answered
-            && let Some(mut frame) = keep_for_panic(self.frame.transfer())
+            && let Some(frame) = keep_for_panic(self.frame.transfer())
         {
-            frame.publish_dropped();
+            publish_dropped(&frame.home, frame.taken);
         }
     }
 }

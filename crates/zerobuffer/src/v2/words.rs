@@ -7,13 +7,18 @@
 use crate::atomics::AtomicU64;
 
 #[cfg(not(loom))]
-pub(crate) use mapped::Words;
+pub(crate) use mapped::{Block, Lines, Words};
 #[cfg(loom)]
-pub(crate) use modelled::Words;
+pub(crate) use modelled::{Block, Lines, Words};
+
+/// Bytes of a line.
+const LINE: usize = 64;
+/// Words of a header, with which a line starts.
+const HEADER_WORDS: usize = 4;
 
 #[cfg(not(loom))]
 mod mapped {
-    use super::AtomicU64;
+    use super::{AtomicU64, HEADER_WORDS, LINE};
     use crate::atomics::AtomicU32;
     use crate::memory::SharedMemoryView;
 
@@ -70,11 +75,59 @@ mod mapped {
             unsafe { &*self.view.as_ptr().add(offset).cast() }
         }
     }
+
+    /// The first `N` words, checked to be there when this is made and not at each access.
+    #[derive(Debug)]
+    pub(crate) struct Block<const N: usize>(Words);
+
+    impl<const N: usize> Block<N> {
+        /// # Panics
+        /// If there are fewer.
+        pub(crate) fn new(words: Words) -> Self {
+            let _checked = words.array::<N>(0);
+            Self(words)
+        }
+
+        #[inline]
+        pub(crate) fn words(&self) -> &[AtomicU64; N] {
+            // SAFETY: `new` has made the same reference by `Words::array`, and a view's start and
+            // length never change.
+            unsafe { &*self.0.view.as_ptr().cast() }
+        }
+    }
+
+    /// Words as lines of 64 bytes, each of which may start with a header: found with one comparison.
+    #[derive(Debug)]
+    pub(crate) struct Lines(Words);
+
+    impl Lines {
+        /// # Panics
+        /// If the last line is not a whole one: geometries have whole ones.
+        pub(crate) fn new(words: Words) -> Self {
+            assert!(words.view.len().is_multiple_of(LINE), "lines must be whole");
+            Self(words)
+        }
+
+        /// The header of the line at byte `position`, a multiple of 64.
+        ///
+        /// # Panics
+        /// If it is not inside; callers compute positions as for [`Words::array`].
+        #[inline]
+        pub(crate) fn header(&self, position: u64) -> &[AtomicU64; HEADER_WORDS] {
+            debug_assert!(position.is_multiple_of(LINE as u64), "lines start at multiples of 64");
+            let start = position as usize & !(LINE - 1);
+            assert!(start < self.0.view.len(), "line outside of the segment");
+            // SAFETY: there are whole lines only (`new`), and one starts at `start`, which lies inside
+            // (asserted) and is a multiple of 64 (masked): so its header lies inside and is aligned. All else
+            // as in `Words::array`.
+            unsafe { &*self.0.view.as_ptr().add(start).cast() }
+        }
+    }
 }
 
 #[cfg(loom)]
 mod modelled {
-    use super::AtomicU64;
+    use super::{AtomicU64, HEADER_WORDS, LINE};
     use std::sync::Arc;
 
     /// Loom's atomics cannot lie in raw memory, so a model brings its own words.
@@ -96,6 +149,35 @@ mod modelled {
         pub(crate) fn array<const N: usize>(&self, offset: usize) -> &[AtomicU64; N] {
             assert!(offset.is_multiple_of(8), "words must be aligned");
             self.words[offset / 8..][..N].try_into().expect("N words")
+        }
+    }
+
+    /// As in the shipped code, but checked at each access.
+    #[derive(Debug)]
+    pub(crate) struct Block<const N: usize>(Words);
+
+    impl<const N: usize> Block<N> {
+        pub(crate) fn new(words: Words) -> Self {
+            Self(words)
+        }
+
+        pub(crate) fn words(&self) -> &[AtomicU64; N] {
+            self.0.array(0)
+        }
+    }
+
+    /// As in the shipped code.
+    #[derive(Debug)]
+    pub(crate) struct Lines(Words);
+
+    impl Lines {
+        pub(crate) fn new(words: Words) -> Self {
+            Self(words)
+        }
+
+        pub(crate) fn header(&self, position: u64) -> &[AtomicU64; HEADER_WORDS] {
+            assert!(position.is_multiple_of(LINE as u64), "lines start at multiples of 64");
+            self.0.array(position as usize)
         }
     }
 }

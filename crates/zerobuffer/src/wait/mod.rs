@@ -232,21 +232,29 @@ impl Waiter {
     /// and shrinks slowly when the first one did: where the change is always there already, it becomes zero.
     #[inline(always)]
     pub(crate) fn spin(&self, ready: impl Fn() -> bool) -> bool {
-        let burst = self.burst();
         let pause = self.pause.load(Ordering::Relaxed);
         for _ in 0..pause / 4 {
             load_fence();
         }
-        for turn in 0..burst {
+        let check = |turn| {
+            let is_ready = ready();
+            if is_ready {
+                self.pause.store(next_pause(pause, turn), Ordering::Relaxed);
+            }
+            is_ready
+        };
+        if check(0) {
+            return true;
+        }
+        for turn in 1..self.burst() {
             if turn >= SHORT {
                 spin_hint();
-            } else if turn > 0 {
+            } else {
                 // As a pause: a spin hint may take 40 ns and more, which is most of a round trip. No
                 // pause at all is worse: the CPU discards speculated loads when the line changes.
                 load_fence();
             }
-            if ready() {
-                self.pause.store(next_pause(pause, turn), Ordering::Relaxed);
+            if check(turn) {
                 return true;
             }
         }

@@ -109,6 +109,8 @@ impl Semaphore {
     ///
     /// One addition, and no comparison that a peer who keeps writing there could make fail for ever. What
     /// was not full a moment ago has room for a token of each thread that posts at this moment.
+    // Out of line: most wakers find a token there.
+    #[inline(never)]
     pub(crate) fn post(&self) {
         let word = self.word();
         if word.load(Ordering::Relaxed) as u32 >= MAX_VALUE {

@@ -446,6 +446,8 @@ impl ClientRing {
         }
     }
 
+    // Out of line: a response that is dropped takes its own slot back, and mostly nothing else.
+    #[inline(never)]
     fn take_back(&self, right: ReclaimRight<'_>) {
         let next = self.next.load(Ordering::Relaxed);
         let mut head = self.head.load(Ordering::Relaxed);
@@ -472,7 +474,7 @@ impl ClientRing {
     }
 
     /// Counts `freed` bytes as free again; `head` is the oldest request that is left.
-    #[inline]
+    #[inline(always)]
     fn count_taken_back(&self, _: &ReclaimRight<'_>, head: u64, freed: u64) {
         self.head.store(head, Ordering::Relaxed);
         let used = self.used.load(Ordering::Relaxed) - freed;
@@ -647,13 +649,14 @@ impl ClientRing {
             && self.state_of(sequence, entry.position()) != Phase::Request.of(sequence)
     }
 
-    /// Releases a slot that [`ClientRing::look`] took.
+    /// Releases a slot that [`ClientRing::look`] took. `concurrent` is [`ClientRing::is_concurrent`], which the
+    /// caller asks for its own part as well.
     #[inline(always)]
-    pub(crate) fn release(&self, held: &Held) {
+    pub(crate) fn release(&self, held: &Held, concurrent: bool) {
         let entry = self.table.entry(held.sequence);
         entry.set(held.sequence, SlotStatus::Returned);
-        self.account_released();
-        let Some(right) = ReclaimRight::of_only_thread(self.is_concurrent()) else { return };
+        self.account_released(concurrent);
+        let Some(right) = ReclaimRight::of_only_thread(concurrent) else { return };
         let is_oldest = self.head.load(Ordering::Relaxed) == held.sequence;
         if is_oldest && self.marker.sequence.load(Ordering::Relaxed) == 0 {
             // The usual case of `reclaim`: one slot, and no marker.
@@ -669,10 +672,10 @@ impl ClientRing {
     /// the next frame is published there, and a store would take the line from the server's cache, for which
     /// the next request would have to wait.
     #[inline]
-    fn account_released(&self) {
+    fn account_released(&self, concurrent: bool) {
         failpoint!("release.before_count");
         let word = self.ring.account().at(RESPONSE + oieb::PAYLOAD_READ_COUNT);
-        if self.is_concurrent() {
+        if concurrent {
             // AcqRel: pairs with `order_after_releases`, and Release for readers of the count.
             word.fetch_add(1, Ordering::AcqRel);
         } else {
@@ -725,7 +728,7 @@ impl ClientRing {
         if state == Phase::Response.of(sequence)
             && entry.change(sequence, SlotStatus::Abandoned, SlotStatus::Held, self.is_concurrent())
         {
-            self.account_released();
+            self.account_released(self.is_concurrent());
             entry.set(sequence, SlotStatus::Returned);
         }
     }

@@ -24,7 +24,7 @@ pub(crate) use client::{Claim, ClaimStep, ClientRing, Held, Look};
 pub(crate) use server::{ServerRing, Take, Taken};
 
 use super::layout::{EMPTY, Geometry, METADATA, slot};
-use super::words::Words;
+use super::words::{Block, Lines, Words};
 use crate::atomics::{AtomicU64, Ordering};
 use crate::error::Error;
 
@@ -47,32 +47,33 @@ impl From<Violation> for Error {
 #[derive(Debug)]
 struct Ring {
     /// OIEB_Request and OIEB_Response.
-    control: Words,
-    payload: Words,
+    control: Block<{ METADATA / 8 }>,
+    payload: Lines,
     size: u64,
 }
 
 impl Ring {
     fn new(control: Words, payload: Words, geometry: &Geometry) -> Self {
+        let (control, payload) = (Block::new(control), Lines::new(payload));
         Self { control, payload, size: geometry.payload_size }
     }
 
     /// The header of the slot at `position`.
     #[inline]
     fn slot(&self, position: u64) -> Fields<'_, 4> {
-        Fields(self.payload.array(position as usize))
+        Fields(self.payload.header(position))
     }
 
     /// The commit word of the slot at `position`.
     #[inline]
     fn state(&self, position: u64) -> &AtomicU64 {
-        self.payload.at(position as usize + slot::STATE)
+        self.slot(position).at(slot::STATE)
     }
 
     /// Both OIEBs: the public account.
     #[inline]
     fn account(&self) -> Fields<'_, { METADATA / 8 }> {
-        Fields(self.control.array(0))
+        Fields(self.control.words())
     }
 
     /// Where a slot of `len` bytes at `position` ends; the end of the ring is its beginning.
@@ -100,7 +101,7 @@ impl Ring {
 }
 
 /// Words that were checked to be inside of the segment together, found by their byte offset.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Fields<'r, const N: usize>(&'r [AtomicU64; N]);
 
 impl<'r, const N: usize> Fields<'r, N> {

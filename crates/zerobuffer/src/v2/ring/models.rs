@@ -83,7 +83,7 @@ impl World {
     fn receive(&self, sequence: u64) {
         let held = self.collect(sequence);
         assert_eq!(self.read(held.data_start()), sequence);
-        self.client.release(&held);
+        self.client.release(&held, self.client.is_concurrent());
     }
 }
 
@@ -223,7 +223,7 @@ fn the_halves_of_a_client_share_one_table() {
                     match world.client.next_ready().expect("a conforming server") {
                         Some(held) => {
                             world.read(held.data_start());
-                            return world.client.release(&held);
+                            return world.client.release(&held, world.client.is_concurrent());
                         }
                         None => thread::yield_now(),
                     }
@@ -253,7 +253,7 @@ fn cancel_races_with_reclaim() {
         world.client.reclaim();
         if !canceller.join().unwrap() {
             let held = world.collect(1);
-            world.client.release(&held);
+            world.client.release(&held, world.client.is_concurrent());
         }
         world.client.reclaim();
         assert_eq!(world.client.free(), 64);
@@ -275,7 +275,7 @@ fn reclaim_beside_a_commit(reclaim: impl Fn(&World)) {
     let held = world.collect(1);
     let demand = Demand::new(8, 1).unwrap();
     let ClaimStep::Ready(claim) = world.client.try_claim(demand).unwrap() else { panic!("room") };
-    world.client.release(&held);
+    world.client.release(&held, world.client.is_concurrent());
     let committer = {
         let world = Arc::clone(&world);
         thread::spawn(move || {
@@ -398,7 +398,7 @@ fn a_release_beside_a_wait_for_room(ordered: bool) {
     let releaser = {
         let (world, waits) = (Arc::clone(&world), Arc::clone(&waits));
         thread::spawn(move || {
-            world.client.release(&held);
+            world.client.release(&held, world.client.is_concurrent());
             waits.load(Ordering::Relaxed) == 1
         })
     };
@@ -451,7 +451,7 @@ fn a_round_trip_in_which_both_sides_sleep() {
             }
         });
         assert_eq!(world.read(held.data_start()), 1);
-        world.client.release(&held);
+        world.client.release(&held, world.client.is_concurrent());
         server.join().unwrap();
     });
 }

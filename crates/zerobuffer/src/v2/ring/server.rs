@@ -1,6 +1,6 @@
 //! The server's side of the ring: take and answer.
 
-use super::{Ring, Violation};
+use super::{Fields, Ring, Violation};
 use crate::atomics::{AtomicBool, AtomicU64, Ordering, compiler_fence, store_over};
 use crate::failpoint::failpoint;
 use crate::v2::layout::{Geometry, Phase, REQUEST, RESPONSE, SlotShape, oieb, slot};
@@ -81,7 +81,7 @@ pub(crate) enum Take {
 struct Next<'r> {
     position: u64,
     expected: u64,
-    state: &'r AtomicU64,
+    header: Fields<'r, 4>,
 }
 
 impl Next<'_> {
@@ -89,7 +89,7 @@ impl Next<'_> {
     #[inline(always)]
     fn load(&self) -> u64 {
         // Acquire: pairs with the Release of `ClientRing::commit`, `publish_marker` and `cancel`.
-        self.state.load(Ordering::Acquire)
+        self.header.at(slot::STATE).load(Ordering::Acquire)
     }
 }
 
@@ -149,18 +149,17 @@ impl ServerRing {
     fn next(&self) -> Next<'_> {
         let position = self.position.load(Ordering::Relaxed);
         let expected = self.expected.load(Ordering::Relaxed);
-        Next { position, expected, state: self.ring.state(position) }
+        Next { position, expected, header: self.ring.slot(position) }
     }
 
     /// The usual case of [`ServerRing::take`]: takes the next request, if it is there.
     #[inline(always)]
     pub(crate) fn take_at_once(&self) -> Option<Taken> {
         let next = self.next();
-        let Next { position, expected, .. } = next;
-        if next.load() != Phase::Request.of(expected) {
+        if next.load() != Phase::Request.of(next.expected) {
             return None;
         }
-        let taken = self.checked_header(position, expected, Phase::Request).ok()?;
+        let taken = self.checked_header(next, Phase::Request).ok()?;
         self.pass(&taken);
         Some(taken)
     }
@@ -179,7 +178,7 @@ impl ServerRing {
         let Some(phase) = phase else {
             return Ok(Take::Nothing);
         };
-        let taken = self.checked_header(position, expected, phase)?;
+        let taken = self.checked_header(next, phase)?;
         if phase == Phase::Wrap {
             self.wrapped.store(true, Ordering::Relaxed);
             self.position.store(0, Ordering::Relaxed);
@@ -214,13 +213,8 @@ impl ServerRing {
 
     /// Reads the header's fields once and checks them.
     #[inline(always)]
-    fn checked_header(
-        &self,
-        position: u64,
-        expected: u64,
-        phase: Phase,
-    ) -> Result<Taken, Violation> {
-        let header = self.ring.slot(position);
+    fn checked_header(&self, next: Next<'_>, phase: Phase) -> Result<Taken, Violation> {
+        let Next { position, expected, header } = next;
         let read = |field| header.at(field).load(Ordering::Relaxed);
         let len = read(slot::PAYLOAD_SIZE);
         let sequence_number = read(slot::SEQUENCE_NUMBER);

@@ -288,7 +288,7 @@ impl World {
             return false;
         }
         let held = self.held.swap_remove(pick % self.held.len());
-        self.client.release(&held);
+        self.client.release(&held, self.client.is_concurrent());
         assert_eq!(self.word(REQUEST + oieb::PAYLOAD_FREE_BYTES), self.client.free());
         self.sent.remove(&held.sequence);
         self.returned += 1;
