@@ -1,7 +1,7 @@
 //! A server in a process of its own, that ends with this one.
 
 use super::runtime;
-use super::serve::{Event, Kind};
+use super::serving::{self, Event, Kind};
 use crate::failure::{Failure, FailureRecord};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
@@ -116,7 +116,7 @@ impl ServerProcess {
             Kind::Channel => {}
             Kind::TwoBuffers => {
                 for buffer in ["request", "response"] {
-                    super::serve::sweep(&format!("{}_{buffer}", self.name));
+                    serving::sweep(&format!("{}_{buffer}", self.name));
                 }
             }
         }

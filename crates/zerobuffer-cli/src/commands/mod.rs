@@ -7,4 +7,5 @@ mod connect;
 pub(crate) mod demo;
 mod runtime;
 pub(crate) mod serve;
+mod serving;
 pub(crate) mod stream;

@@ -4,7 +4,7 @@ use super::expected::{Expected, rows_of};
 use crate::args::{Common, DemoArgs};
 use crate::commands::child::{REMOVE_DIRECTORY, ServerProcess};
 use crate::commands::connect::{Terms, connect_in_place, connect_to_two_buffers, two_buffer_ring};
-use crate::commands::serve::{Kind, request_path};
+use crate::commands::serving::{Kind, request_path};
 use crate::failure::Failure;
 use crate::filters::Filter;
 use crate::interrupt::{Interrupt, SLICE};

@@ -1,7 +1,7 @@
 //! The three kinds of servers in this process.
 
-use super::{Editor, Kind};
 use crate::args::ServeArgs;
+use crate::commands::serving::{self, Editor, Kind};
 use crate::failure::Failure;
 use std::path::Path;
 use std::time::Duration;
@@ -49,7 +49,7 @@ impl Running {
             Self::Channel(server) => server.stop()?,
             Self::TwoBuffers(name, server) => {
                 server.stop()?;
-                super::sweep(&format!("{name}_response"));
+                serving::sweep(&format!("{name}_response"));
             }
         }
         Ok(())

@@ -1,9 +1,9 @@
 //! Several server processes of one service, which end with this one.
 
-use super::{CHECK, Event, Kind, Tally, greeting, serving};
 use crate::args::{Common, ServeArgs, ServiceOptions};
 use crate::commands::child::ServerProcess;
 use crate::commands::runtime;
+use crate::commands::serving::{CHECK, Event, Kind, Tally, greeting, serving};
 use crate::failure::Failure;
 use crate::filters::{Filter, ImageOptions};
 use crate::report::Report;
@@ -36,20 +36,14 @@ pub(super) fn serve(
             let Some(status) = server.status() else { continue };
             let ended = std::mem::replace(server, start()?);
             replaced(&args.name, &ended, status, server, report)?;
-            tally.add_each(ended.stop());
+            tally.add(ended.stop());
         }
     };
     // All of them first, so that they stop at the same time.
     servers.iter_mut().for_each(ServerProcess::begin_to_stop);
-    servers.into_iter().for_each(|server| tally.add_each(server.stop()));
+    servers.into_iter().for_each(|server| tally.add(server.stop()));
     runtime::sweep(&args.name);
     Ok(reason)
-}
-
-impl Tally {
-    fn add_each(&self, farewell: Option<Event>) {
-        farewell.iter().for_each(|event| self.add(event));
-    }
 }
 
 /// Says that a process has ended and which one serves in its place.
