@@ -88,8 +88,8 @@ error_kinds! {
     /// The ring had no room until the deadline.
     Full = 11 { needed, free, in_flight } => (
         "the ring is full: {needed} bytes needed, {free} free, {in_flight} frames in flight; read and \
-         release them, or make the payload larger; cancelled requests keep their places until the server \
-         passes them"
+         release them, or make the payload larger; what was cancelled keeps its place until \
+         the peer passes it"
     );
 
     /// More bytes than can ever fit.

@@ -65,7 +65,7 @@ fn what_a_stuck_server_holds_up_is_said() {
     let response = Error::Timeout { waited, what: "waiting for a response" };
     says(&response, &["keeps its place until the server passes it"]);
     let full = Error::Full { needed: 8, free: 0, in_flight: 4 };
-    says(&full, &["cancelled requests keep their places until the server passes them"]);
+    says(&full, &["what was cancelled keeps its place until the peer passes it"]);
 }
 
 #[test]
