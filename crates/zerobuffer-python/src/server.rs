@@ -364,8 +364,12 @@ impl Service {
 
     /// Ends the channel, whose threads have ended or are left.
     fn end(&self, py: Python<'_>) -> PyResult<Result<(), Error>> {
-        let stop = |mut server: zerobuffer::Server| server.stop();
-        let stopped = py.detach(|| self.server.lock().take().map_or(Ok(()), stop));
+        let stopped = py.detach(|| {
+            // Not under the lock: a thread that takes requests waits for it, and has to end to let go of the last
+            // one, for whose response the stop waits.
+            let server = self.server.lock().take();
+            server.map_or(Ok(()), |mut server| server.stop())
+        });
         let at_exit = self.at_exit.lock().take();
         if let Some(at_exit) = at_exit {
             py.import("atexit")?.call_method1("unregister", (at_exit,))?;
