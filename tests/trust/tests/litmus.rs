@@ -126,6 +126,18 @@ fn pause(rng: &mut Rng) {
     }
 }
 
+/// Lines that both sides write. A CPU's stores become visible in their order, so one that sends right after it
+/// has stored here, where each line has to come from the other CPU, checks the semaphore long before its request
+/// is visible, unless a fence is between.
+#[repr(align(64))]
+struct Line(AtomicU64);
+
+static LINES: [Line; 16] = [const { Line(AtomicU64::new(0)) }; 16];
+
+fn store_in_lines(value: u64) {
+    LINES.iter().for_each(|line| line.0.store(value, Ordering::Relaxed));
+}
+
 fn pair(name: &str, server: WaitStrategy, client: WaitStrategy) -> (Server, Client) {
     let config = ServerConfig::new(BufferConfig::new(0, 1 << 16)).wait(server);
     let server = Server::create(name, config).expect("a server starts");
@@ -146,7 +158,10 @@ fn requests(name: &str, messages: u64, seed: u64) -> Tally {
         scope.spawn(move || {
             while !stop.load(Ordering::Relaxed) {
                 match server.receive(Duration::from_millis(200)) {
-                    Ok(request) => request.respond(),
+                    Ok(request) => {
+                        store_in_lines(request.sequence());
+                        request.respond();
+                    }
                     Err(Error::Timeout { .. }) => {}
                     Err(error) => panic!("{error}"),
                 }
@@ -160,6 +175,7 @@ fn requests(name: &str, messages: u64, seed: u64) -> Tally {
             let batch = [1 + rng.below(16), 128][rng.below(2)];
             for _ in 0..batch {
                 pause(&mut rng);
+                store_in_lines(tally.messages);
                 let sequence = client.send_request(&[0; 8]).expect("sent");
                 tally.look(&semaphore, || taken.load(Ordering::SeqCst) < sequence);
             }
