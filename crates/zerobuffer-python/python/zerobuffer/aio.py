@@ -3,16 +3,14 @@ completes its calls."""
 
 import asyncio
 import inspect
-import logging
 import threading
 import weakref
 from types import TracebackType
 from typing import Any, AsyncIterator, Awaitable, Callable, Dict, Optional, Set, Tuple, Type
 
 from ._native import Calls, Client, Request, Response, Server
+from ._support import log_failure
 from .exceptions import Closed, ProtocolViolation, Timeout
-
-_LOG = logging.getLogger("zerobuffer.server")
 
 # How long the thread of a server waits before it checks whether it is still needed.
 _SLICE = 0.2
@@ -296,7 +294,7 @@ class AsyncServer:
         try:
             while True:
                 await room.acquire()
-                task = asyncio.create_task(_handle(handler, await self.receive()))
+                task = asyncio.create_task(_handle(self.name, handler, await self.receive()))
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
                 task.add_done_callback(lambda _: room.release())
@@ -338,11 +336,13 @@ class AsyncServer:
         await self.stop()
 
 
-async def _handle(handler: Callable[[Request], Awaitable[Any]], request: Request) -> None:
+async def _handle(
+    channel: str, handler: Callable[[Request], Awaitable[Any]], request: Request
+) -> None:
     """One request of :meth:`AsyncServer.serve`."""
     try:
         with request:
             await handler(request)
     except Exception as error:
         # The client gets the message; the traceback is for the server's log.
-        _LOG.error("a handler failed on request %d", request.sequence, exc_info=error)
+        log_failure(channel, error)
