@@ -51,7 +51,8 @@ fn faults_and_hostile() -> Result<()> {
     step("hostile peers under AddressSanitizer", asan)
 }
 
-/// Ten million chances to lose a wake-up; and a build without one fence, which must take one.
+/// Ten million chances to lose a wake-up; and a build without one fence, which takes one
+/// where the hardware lets it.
 fn litmus() -> Result<()> {
     let tests = "test --release -p zerobuffer-trust --test litmus";
     for (name, mut command) in [
