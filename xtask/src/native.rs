@@ -23,7 +23,7 @@ const PACKAGES: [(&str, &str); 6] = [
 const SYSTEM: [&str; 6] = ["-lgcc_s", "-lutil", "-lrt", "-lpthread", "-lm", "-ldl"];
 
 /// The C programs.
-const C_TESTS: [&str; 2] = ["test", "async"];
+const C_TESTS: [&str; 3] = ["test", "async", "service"];
 
 const PYTHON_PACKAGES: [&str; 2] = ["cffi==2.1.1", "numpy>=1.26"];
 

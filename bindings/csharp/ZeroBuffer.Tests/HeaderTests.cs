@@ -55,6 +55,7 @@ namespace ZeroBuffer.Tests
                 { "zb_reader_config", "ReaderConfig" }, { "zb_writer_config", "WriterConfig" },
                 { "zb_client_state", "ClientState" }, { "zb_resent", "Resent" }, { "zb_lost", "Lost" },
                 { "zb_reconnected", "Reconnected" }, { "zb_view", "View" }, { "zb_buffer", "Buffer" }, { "zb_frame", "Frame" },
+                { "zb_service_config", "ServiceConfig" }, { "zb_client_identity", "ClientIdentity" },
             };
             string header = Header();
             MatchCollection structs = Regex.Matches(header, @"typedef struct (zb_\w+) \{(.*?)\} \1;", RegexOptions.Singleline);

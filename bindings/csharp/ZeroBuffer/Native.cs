@@ -83,6 +83,45 @@ namespace ZeroBuffer
             internal uint Reserved;
             internal UIntPtr ResponseMetadataSize;
             internal UIntPtr ResponsePayloadSize;
+            internal UIntPtr RingSize;
+            internal byte* Label;
+            internal byte* Directory;
+        }
+
+        internal struct ServiceConfig
+        {
+            internal UIntPtr Size;
+            internal UIntPtr RingSize;
+            internal UIntPtr MetadataSize;
+            internal UIntPtr MaxRingSize;
+            internal ulong MaxBytes;
+            internal uint MaxClients;
+            internal uint MaxClientsPerUser;
+            internal uint Wait;
+            internal uint Workers;
+            internal byte* Metadata;
+            internal UIntPtr MetadataLength;
+            internal long StopTimeout;
+            internal uint* Users;
+            internal UIntPtr UserCount;
+            internal uint* Groups;
+            internal UIntPtr GroupCount;
+            internal byte* Directory;
+            internal uint HasListener;
+            internal int Listener;
+        }
+
+        /// <summary>Who has sent a request.</summary>
+        internal struct ClientIdentity
+        {
+            internal UIntPtr Size;
+            internal ulong Number;
+            internal byte* Label;
+            internal UIntPtr LabelLength;
+            internal uint Pid;
+            internal uint Uid;
+            internal uint Gid;
+            internal uint Reserved;
         }
 
         internal struct ReaderConfig
@@ -182,6 +221,8 @@ namespace ZeroBuffer
         [DllImport(Library)] internal static extern UIntPtr zb_payload_size_for_frames(UIntPtr frame_size, UIntPtr in_flight);
 
         [DllImport(Library)] internal static extern int zb_server_create(byte* name, ServerConfig* config, IntPtr* server);
+        [DllImport(Library)] internal static extern int zb_service_create(byte* name, ServiceConfig* config, IntPtr* server);
+        [DllImport(Library)] internal static extern UIntPtr zb_server_clients(IntPtr server);
         [DllImport(Library)] internal static extern void zb_server_shutdown(IntPtr server);
         [DllImport(Library)] internal static extern void zb_server_close(IntPtr server);
         [DllImport(Library)] internal static extern int zb_server_start(IntPtr server, IntPtr handler, IntPtr user, IntPtr release);
@@ -197,6 +238,7 @@ namespace ZeroBuffer
         [DllImport(Library)] internal static extern void zb_frame_abandon(Frame* frame);
         [DllImport(Library)] internal static extern int zb_frame_respond(Frame* frame);
         [DllImport(Library)] internal static extern int zb_frame_detach(Frame* frame);
+        [DllImport(Library)] internal static extern int zb_frame_client(Frame* frame, ClientIdentity* client);
         [DllImport(Library)] internal static extern int zb_frame_reply(Frame* frame, UIntPtr length, byte** data);
 
         [DllImport(Library)] internal static extern int zb_client_connect(byte* name, ClientConfig* config, long timeout, IntPtr* client);

@@ -68,12 +68,12 @@
 #define ZB_WAIT_SPIN 2
 
 /**
- * A client finds out what kind of channel it is. An in-place channel comes first.
+ * A client finds out what there is under its name: a service first, then an in-place channel.
  */
 #define ZB_CHANNEL_ANY 0
 
 /**
- * Protocol version 2: the response lies where the request was.
+ * Protocol version 2: the response lies where the request was. A service or a channel.
  */
 #define ZB_CHANNEL_IN_PLACE 1
 
@@ -81,6 +81,11 @@
  * Protocol version 1: the response lies in a buffer of its own.
  */
 #define ZB_CHANNEL_TWO_BUFFERS 2
+
+/**
+ * A service, which serves any number of clients, and no channel.
+ */
+#define ZB_CHANNEL_SERVICE 3
 
 /**
  * Requests are edited where they lie.
@@ -141,11 +146,11 @@ typedef struct zb_client zb_client;
 typedef struct zb_reader zb_reader;
 
 /**
- * A server of one channel.
+ * A server of one channel, or of a service.
  *
- * Threads: one at a time uses it, and the frame received from it; `zb_server_shutdown` and
- * `zb_server_is_client_connected` may be called on any other meanwhile. Handlers run on threads of the
- * library.
+ * Threads: one at a time uses it, and the frame received from it; `zb_server_shutdown`,
+ * `zb_server_is_client_connected` and `zb_server_clients` may be called on any other meanwhile. Handlers run on
+ * threads of the library.
  */
 typedef struct zb_server zb_server;
 
@@ -323,7 +328,7 @@ typedef struct zb_frame {
  * number, or calls `zb_frame_fail`, and the client gets `ZB_HANDLER_FAILED`. It must not unwind:
  * no exception, no `longjmp`.
  *
- * Threads: an in-place server with several workers calls it on several threads at once.
+ * Threads: an in-place server or a service with several workers calls it on several threads at once.
  */
 typedef int32_t (*zb_handler)(struct zb_frame *frame, void *user);
 
@@ -331,6 +336,133 @@ typedef int32_t (*zb_handler)(struct zb_frame *frame, void *user);
  * Frees what a handler uses.
  */
 typedef void (*zb_release)(void *user);
+
+/**
+ * What a server of a service is made of. Set `size` to `sizeof(zb_service_config)` and the rest to zero,
+ * then change what is to differ: zero means the default.
+ */
+typedef struct zb_service_config {
+  /**
+   * `sizeof(zb_service_config)`.
+   */
+  size_t size;
+  /**
+   * Bytes of the ring of a client that asks for none in particular. Default 32 MiB, all of which is
+   * reserved when the client attaches.
+   */
+  size_t ring_size;
+  /**
+   * Bytes of each of the two metadata blocks. Default 4096.
+   */
+  size_t metadata_size;
+  /**
+   * The largest ring that a client can ask for. Default 1 GiB, which is also the most.
+   */
+  size_t max_ring_size;
+  /**
+   * The most bytes of all clients' memory together. Default: half of what the machine, or the cgroup, has
+   * free when the service is created. Beyond it clients get `ZB_NO_SPACE`.
+   */
+  uint64_t max_bytes;
+  /**
+   * The most clients at the same time. Default 64. Further ones get `ZB_BUSY`, once their timeout has passed.
+   */
+  uint32_t max_clients;
+  /**
+   * The most clients of one user at the same time. Default: half of `max_clients` for other users, all of them
+   * for this server's own.
+   */
+  uint32_t max_clients_per_user;
+  /**
+   * `ZB_WAIT_*`: how the server waits for requests.
+   */
+  uint32_t wait;
+  /**
+   * Threads that `zb_server_start` runs the handler on, for all clients together. Default 1.
+   */
+  uint32_t workers;
+  /**
+   * The server's metadata, which each client can read; null for none.
+   */
+  const uint8_t *metadata;
+  /**
+   * Bytes of `metadata`.
+   */
+  size_t metadata_len;
+  /**
+   * Nanoseconds that `zb_server_stop` waits for running handlers. Default 2 s.
+   */
+  int64_t stop_timeout_ns;
+  /**
+   * Ids of users whose programs may attach, besides this server's own user and root; null for none.
+   */
+  const uint32_t *users;
+  /**
+   * How many.
+   */
+  size_t users_len;
+  /**
+   * Ids of groups whose members may attach, the last of which owns the directory and the socket; null for none.
+   */
+  const uint32_t *groups;
+  /**
+   * How many.
+   */
+  size_t groups_len;
+  /**
+   * The runtime directory, UTF-8 that ends with a zero byte. Null for `$ZEROBUFFER_DIR`, else
+   * `/run/zerobuffer` for root, else `$XDG_RUNTIME_DIR/zerobuffer`, else `/tmp/zerobuffer-<uid>`.
+   */
+  const char *directory;
+  /**
+   * Not zero: `listener` is set.
+   */
+  uint32_t has_listener;
+  /**
+   * A listening `SOCK_SEQPACKET` socket that this process was given, by systemd for instance, or that several
+   * servers inherit. It is neither closed, removed nor shut down. Default: a socket of the server's own.
+   */
+  int32_t listener;
+} zb_service_config;
+
+/**
+ * Who a client of a service is, by the system's word and by its own.
+ */
+typedef struct zb_client_identity {
+  /**
+   * `sizeof(zb_client_identity)`, set by the caller: no more than that is written.
+   */
+  size_t size;
+  /**
+   * The number of its connection on this server, from 1, never used again; 0 for the client of a channel, of
+   * which the rest is 0, too.
+   */
+  uint64_t number;
+  /**
+   * What it says of itself, UTF-8; valid as long as the frame is, and its server is not stopped.
+   */
+  const uint8_t *label;
+  /**
+   * Bytes of `label`.
+   */
+  size_t label_len;
+  /**
+   * The process that connected; 0 if it is not visible from this one's pid namespace.
+   */
+  uint32_t pid;
+  /**
+   * Its effective user when it connected.
+   */
+  uint32_t uid;
+  /**
+   * Its effective group when it connected.
+   */
+  uint32_t gid;
+  /**
+   * Zero.
+   */
+  uint32_t reserved;
+} zb_client_identity;
 
 /**
  * What a client is made of. Set `size` to `sizeof(zb_client_config)` and the rest to zero, then
@@ -404,6 +536,20 @@ typedef struct zb_client_config {
    * 24 bytes, always fit; requests in flight are bounded by half of it, too.
    */
   size_t response_payload_size;
+  /**
+   * Services: bytes of the ring. Default: what the server gives its clients.
+   */
+  size_t ring_size;
+  /**
+   * Services: what the server calls this client, UTF-8 of at most 192 bytes that ends with a zero byte. Null for the
+   * program's name.
+   */
+  const char *label;
+  /**
+   * Services: the runtime directory in which their sockets are, UTF-8 that ends with a zero byte. Null for
+   * `$ZEROBUFFER_DIR`, else every place in which this user's services, or root's, may be.
+   */
+  const char *directory;
 } zb_client_config;
 
 /**
@@ -870,7 +1016,7 @@ zb_status zb_server_start(const struct zb_server *server,
                           zb_release release);
 
 /**
- * For an in-place server without a handler: waits for the next request until the timeout has
+ * For an in-place server or a service without a handler: waits for the next request until the timeout has
  * passed. `frame` gets it, to be answered with `zb_frame_respond` or `zb_frame_fail` before the
  * next one is received, unless it is detached. Call it again and again: it also looks after
  * clients that go.
@@ -881,7 +1027,7 @@ zb_status zb_server_receive(const struct zb_server *server,
 
 /**
  * Stops cleanly: takes nothing more, lets running handlers finish, tells the client, lets
- * it read its responses, and removes the channel's names. Called again it does nothing. A received
+ * it read its responses, and removes the channel's names, or the service's socket. Called again it does nothing. A received
  * frame that is not answered fails at its client.
  *
  * A handler may call it, and `zb_server_close` too: neither waits for that very handler,
@@ -898,7 +1044,7 @@ zb_status zb_server_stop(const struct zb_server *server);
 bool zb_server_is_running(const struct zb_server *server);
 
 /**
- * Whether a client is attached at this moment. Any thread may ask at any time before
+ * Whether a client is attached at this moment; `zb_server_clients` says how many are to a service. Any thread may ask at any time before
  * `zb_server_close`, as with `zb_server_shutdown`.
  */
 bool zb_server_is_client_connected(const struct zb_server *server);
@@ -958,6 +1104,29 @@ zb_status zb_frame_detach(struct zb_frame *frame);
  * Exactly once.
  */
 zb_status zb_frame_reply(struct zb_frame *frame, size_t len, uint8_t **data);
+
+/**
+ * Creates a server of the service `name`: of any number of clients, each with memory of its own. Other processes
+ * may create servers of the same service at the same time, and share its clients. `config` may be null for the
+ * defaults. `server` gets the handle, or null; all functions of a `zb_server` are for it, too.
+ *
+ * Clients attach with `zb_client_connect` as soon as this returns, and find a service before a channel of the
+ * same name. Nothing is left in the file system but an empty directory.
+ */
+zb_status zb_service_create(const char *name,
+                            const struct zb_service_config *config,
+                            struct zb_server **server);
+
+/**
+ * How many clients are attached at this moment: of a service any number, of a channel at most one. Any thread
+ * may ask at any time before `zb_server_close`.
+ */
+size_t zb_server_clients(const struct zb_server *server);
+
+/**
+ * Fills `client`, of which `size` is set, with who has sent the request.
+ */
+zb_status zb_frame_client(struct zb_frame *frame, struct zb_client_identity *client);
 
 /**
  * Attaches to the server of channel `name`, waiting for it until the timeout has passed; 0 tries

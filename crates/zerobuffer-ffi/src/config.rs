@@ -1,6 +1,7 @@
 //! Configurations, and how parameters come in.
 
-use crate::pointers::{bytes, size_prefixed};
+use crate::pointers::{bytes, size_prefixed, text};
+use std::ffi::c_char;
 use std::time::Duration;
 use zerobuffer::v1::{self, Liveness};
 use zerobuffer::{
@@ -17,12 +18,14 @@ pub const ZB_WAIT_PARK: u32 = 1;
 /// Spin as long as no other thread needs the CPU: the lowest latency, for a core that has nothing else to do.
 pub const ZB_WAIT_SPIN: u32 = 2;
 
-/// A client finds out what kind of channel it is. An in-place channel comes first.
+/// A client finds out what there is under its name: a service first, then an in-place channel.
 pub const ZB_CHANNEL_ANY: u32 = 0;
-/// Protocol version 2: the response lies where the request was.
+/// Protocol version 2: the response lies where the request was. A service or a channel.
 pub const ZB_CHANNEL_IN_PLACE: u32 = 1;
 /// Protocol version 1: the response lies in a buffer of its own.
 pub const ZB_CHANNEL_TWO_BUFFERS: u32 = 2;
+/// A service, which serves any number of clients, and no channel.
+pub const ZB_CHANNEL_SERVICE: u32 = 3;
 
 /// Requests are edited where they lie.
 pub const ZB_SERVER_IN_PLACE: u32 = 0;
@@ -123,6 +126,14 @@ pub struct zb_client_config {
     /// Two buffers: ring bytes of the response buffer. Default 32 MiB. Responses of up to half of it, less
     /// 24 bytes, always fit; requests in flight are bounded by half of it, too.
     pub response_payload_size: usize,
+    /// Services: bytes of the ring. Default: what the server gives its clients.
+    pub ring_size: usize,
+    /// Services: what the server calls this client, UTF-8 of at most 192 bytes that ends with a zero byte. Null for the
+    /// program's name.
+    pub label: *const c_char,
+    /// Services: the runtime directory in which their sockets are, UTF-8 that ends with a zero byte. Null for
+    /// `$ZEROBUFFER_DIR`, else every place in which this user's services, or root's, may be.
+    pub directory: *const c_char,
 }
 
 /// What a version 1 reader is made of; see `zb_server_config` for how to fill it.
@@ -167,7 +178,7 @@ pub struct zb_writer_config {
     pub reserved: u32,
 }
 
-size_prefixed!(zb_server_config, zb_client_config, zb_reader_config, zb_writer_config);
+size_prefixed!(zb_server_config, zb_client_config = 88, zb_reader_config, zb_writer_config);
 
 /// A timeout of C: negative is for ever.
 #[inline]
@@ -178,7 +189,7 @@ pub(crate) fn duration(nanoseconds: i64) -> Duration {
     }
 }
 
-fn wait(code: u32) -> Result<WaitStrategy> {
+pub(crate) fn wait(code: u32) -> Result<WaitStrategy> {
     match code {
         ZB_WAIT_DEFAULT => Ok(WaitStrategy::SpinThenPark),
         ZB_WAIT_PARK => Ok(WaitStrategy::Park),
@@ -201,7 +212,11 @@ pub(crate) fn bad(what: &'static str, asked: u32, allowed: &'static str) -> Erro
 }
 
 /// Applies a setter unless the value is the zero that stands for the default.
-fn set<C, V: Default + PartialEq>(config: C, value: V, setter: impl FnOnce(C, V) -> C) -> C {
+pub(crate) fn set<C, V: Default + PartialEq>(
+    config: C,
+    value: V,
+    setter: impl FnOnce(C, V) -> C,
+) -> C {
     if value == V::default() { config } else { setter(config, value) }
 }
 
@@ -235,10 +250,13 @@ impl zb_client_config {
     }
 
     /// # Safety
-    /// The rule **Pointers** for `metadata`.
+    /// The rule **Pointers** for `metadata` and the texts.
     pub(crate) unsafe fn client(&self) -> Result<ClientConfig> {
         // SAFETY: the caller's.
-        let metadata = unsafe { bytes(self.metadata, self.metadata_len, "metadata")? };
+        let (metadata, label, directory) = unsafe {
+            let metadata = bytes(self.metadata, self.metadata_len, "metadata")?;
+            (metadata, text(self.label, "label")?, text(self.directory, "directory")?)
+        };
         let sizes = (self.response_metadata_size, self.response_payload_size);
         let config = ClientConfig::new()
             .channel(self.kind()?)
@@ -252,6 +270,9 @@ impl zb_client_config {
         });
         let config = set(config, self.mode, ClientConfig::mode);
         let config = set(config, self.max_in_flight as usize, ClientConfig::max_in_flight);
+        let config = set(config, self.ring_size, ClientConfig::ring);
+        let config = label.into_iter().fold(config, ClientConfig::label);
+        let config = directory.into_iter().fold(config, ClientConfig::directory);
         Ok(if self.has_owner != 0 { config.owner(self.owner) } else { config })
     }
 
@@ -260,6 +281,7 @@ impl zb_client_config {
             ZB_CHANNEL_ANY => Ok(ChannelKind::Any),
             ZB_CHANNEL_IN_PLACE => Ok(ChannelKind::InPlace),
             ZB_CHANNEL_TWO_BUFFERS => Ok(ChannelKind::TwoBuffers),
+            ZB_CHANNEL_SERVICE => Ok(ChannelKind::Service),
             other => Err(bad("channel", other, "a ZB_CHANNEL_ constant")),
         }
     }

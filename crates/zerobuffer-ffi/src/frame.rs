@@ -9,7 +9,7 @@ use std::ptr::{null_mut, with_exposed_provenance, with_exposed_provenance_mut};
 use std::rc::Rc;
 use zerobuffer::memory::SharedMemoryView;
 use zerobuffer::v1::{self, Draft, Reply};
-use zerobuffer::{Error, Frame, OwnedRequest, Request, Result, Server};
+use zerobuffer::{ClientIdentity, Error, Frame, OwnedRequest, Request, Result, Server, Service};
 
 /// A request in a server's hands: bytes in shared memory, to be edited where they lie.
 ///
@@ -59,6 +59,7 @@ pub(crate) struct Serving {
 #[allow(clippy::large_enum_variant)]
 pub(crate) enum Any {
     InPlace(Server),
+    Service(Service),
     TwoBuffers { server: v1::DuplexServer, mutable: bool },
 }
 
@@ -165,6 +166,16 @@ impl zb_frame {
                 server.with_guard(|request| use_it(request)).ok_or(NOT_HELD)?
             }
             Origin::Detached(mut request) => use_it(&mut request),
+        }
+    }
+
+    /// Who has sent it; `None` for the client of a channel.
+    pub(crate) fn client<T>(&self, of: impl FnOnce(Option<&ClientIdentity>) -> T) -> Result<T> {
+        match self.origin()? {
+            Origin::Handler(Handling { work: Work::Mutable(_) | Work::Immutable(..), .. }) => {
+                Ok(of(None))
+            }
+            _ => self.in_place(|frame| Ok(of(frame.client()))),
         }
     }
 

@@ -29,6 +29,8 @@ pub mod server;
 
 pub mod frame;
 
+pub mod service;
+
 pub mod client;
 
 pub mod calls;

@@ -30,24 +30,25 @@ pub(crate) fn null(what: &'static str) -> Error {
     Error::BadConfig { what, asked: 0, allowed: "a pointer that is not null" }
 }
 
-/// A parameter's bytes; no bytes may have any address.
+/// A parameter's bytes, or numbers; none may have any address.
 ///
 /// # Safety
-/// The rule **Pointers** for `len` bytes at `data`, during `'a`.
+/// The rule **Pointers** for `len` of them at `data`, during `'a`.
 #[inline]
-pub(crate) unsafe fn bytes<'a>(
-    data: *const u8,
+pub(crate) unsafe fn bytes<'a, T>(
+    data: *const T,
     len: usize,
     what: &'static str,
-) -> Result<&'a [u8]> {
+) -> Result<&'a [T]> {
     if len == 0 {
         return Ok(&[]);
     }
     if data.is_null() {
         return Err(null(what));
     }
-    if len > isize::MAX as usize {
-        return Err(Error::TooLarge { what, asked: len as u64, max: isize::MAX as u64 });
+    let most = isize::MAX as usize / size_of::<T>();
+    if len > most {
+        return Err(Error::TooLarge { what, asked: len as u64, max: most as u64 });
     }
     // SAFETY: not null, not longer than memory can be, and the caller's rule **Pointers**.
     Ok(unsafe { std::slice::from_raw_parts(data, len) })
@@ -67,6 +68,21 @@ pub(crate) unsafe fn name<'a>(name: *const c_char) -> Result<&'a str> {
         name: name.to_string_lossy().chars().take(64).collect(),
         reason: "it is not UTF-8",
     })
+}
+
+/// A text of a configuration; `None` for a null pointer.
+///
+/// # Safety
+/// As for [`name`].
+pub(crate) unsafe fn text<'a>(text: *const c_char, what: &'static str) -> Result<Option<&'a str>> {
+    if text.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: not null, and the caller's rule **Pointers**.
+    let text = unsafe { CStr::from_ptr(text) };
+    let valid = |error: std::str::Utf8Error| error.valid_up_to() as u64;
+    let refused = |error| Error::BadConfig { what, asked: valid(error), allowed: "UTF-8" };
+    text.to_str().map(Some).map_err(refused)
 }
 
 /// Copies `data` to where the caller wants it, or only says how long it is.
@@ -100,13 +116,18 @@ pub(crate) unsafe fn copy_out(
 pub(crate) unsafe trait SizePrefixed: Copy {
     /// Its name in the header.
     const NAME: &'static str;
+    /// Its size in the first header that had it.
+    const FIRST: usize;
 }
 
+/// `T`, or `T = N` if fields were added to one that had N bytes.
 macro_rules! size_prefixed {
-    ($($type:ident),*) => { $(
+    ($($type:ident $(= $first:literal)?),*) => { $(
         // SAFETY: integers and raw pointers only, `size` first.
         unsafe impl crate::pointers::SizePrefixed for $type {
             const NAME: &'static str = concat!("size of ", stringify!($type));
+            #[allow(unused)]
+            const FIRST: usize = [$($first,)? size_of::<$type>()][0];
         }
         const _: () = assert!(std::mem::offset_of!($type, size) == 0);
     )* };
@@ -114,8 +135,8 @@ macro_rules! size_prefixed {
 
 pub(crate) use size_prefixed;
 
-/// A copy of the caller's struct, which may be that of a newer header as long as it asks for
-/// nothing that this library does not know. `None` for a null pointer.
+/// A copy of the caller's struct, which may be that of an older header, which knows fewer fields, or of a newer one as
+/// long as it asks for nothing that this library does not know. `None` for a null pointer.
 ///
 /// # Safety
 /// The rule **Pointers** for as many bytes as the struct's first field says.
@@ -132,16 +153,20 @@ pub(crate) unsafe fn read<T: SizePrefixed>(config: *const T) -> Result<Option<T>
         allowed: "sizeof of the struct, with zeros in fields that this version does not know",
     };
     // A size that nobody can mean must not be followed into memory.
-    if size < known || size > known + 4096 {
+    if size < T::FIRST || size > known + 4096 {
         return Err(wrong);
     }
     // SAFETY: the caller says that there are `size` bytes.
     let bytes = unsafe { std::slice::from_raw_parts(config.cast::<u8>(), size) };
-    if bytes[known..].iter().any(|byte| *byte != 0) {
+    if bytes.iter().skip(known).any(|byte| *byte != 0) {
         return Err(wrong);
     }
-    // SAFETY: as long as T, and of fields that may have any value (`SizePrefixed`).
-    Ok(Some(unsafe { config.read_unaligned() }))
+    let mut copy = MaybeUninit::<T>::zeroed();
+    // SAFETY: neither is shorter. All bytes of T are written, and its fields may have any value (`SizePrefixed`).
+    unsafe {
+        copy.as_mut_ptr().cast::<u8>().copy_from_nonoverlapping(bytes.as_ptr(), size.min(known));
+        Ok(Some(copy.assume_init()))
+    }
 }
 
 /// What every `..._create` and `..._connect` does: stores the handle of what `make` returns, or null.

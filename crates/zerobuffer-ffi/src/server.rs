@@ -1,4 +1,4 @@
-//! Servers of all three kinds.
+//! Servers of all kinds.
 
 use crate::config::{
     self, ZB_SERVER_IMMUTABLE, ZB_SERVER_IN_PLACE, ZB_SERVER_MUTABLE, duration, zb_server_config,
@@ -12,30 +12,40 @@ use std::mem::MaybeUninit;
 use std::rc::Rc;
 use zerobuffer::{Closer, Error, Frame, HandlerOutcome, Result, Server, ServerConfig, v1};
 
-/// A server of one channel.
+/// A server of one channel, or of a service.
 ///
-/// Threads: one at a time uses it, and the frame received from it; `zb_server_shutdown` and
-/// `zb_server_is_client_connected` may be called on any other meanwhile. Handlers run on threads of the
-/// library.
+/// Threads: one at a time uses it, and the frame received from it; `zb_server_shutdown`,
+/// `zb_server_is_client_connected` and `zb_server_clients` may be called on any other meanwhile. Handlers run on
+/// threads of the library.
 pub struct zb_server {
     closer: Closer,
-    is_client_connected: Probe,
+    clients: Probe,
     serving: Rc<LocalServer>,
 }
 
-type Probe = Box<dyn Fn() -> bool + Send + Sync>;
+/// Counts the clients.
+type Probe = Box<dyn Fn() -> usize + Send + Sync>;
 
 /// What a server runs on each request. It edits the frame, and returns 0; or it returns another
 /// number, or calls `zb_frame_fail`, and the client gets `ZB_HANDLER_FAILED`. It must not unwind:
 /// no exception, no `longjmp`.
 ///
-/// Threads: an in-place server with several workers calls it on several threads at once.
+/// Threads: an in-place server or a service with several workers calls it on several threads at once.
 pub type zb_handler = Option<unsafe extern "C" fn(frame: *mut zb_frame, user: *mut c_void) -> i32>;
 
 /// Frees what a handler uses.
 pub type zb_release = Option<unsafe extern "C" fn(user: *mut c_void)>;
 
 impl zb_server {
+    pub(crate) fn new(server: Any) -> Self {
+        let (closer, clients) = server.for_any_thread();
+        Self { closer, clients, serving: Lender::new(Serving { server, kept: None }) }
+    }
+
+    pub(crate) fn clients(&self) -> usize {
+        (self.clients)()
+    }
+
     /// The server, unless a request that was received borrows it.
     #[inline(always)]
     fn free(&self) -> Result<&'static mut Serving> {
@@ -51,6 +61,7 @@ impl zb_server {
         serving.kept = serving.kept.take().or(memory);
         match &mut serving.server {
             Any::InPlace(server) => server.stop(),
+            Any::Service(service) => service.stop(),
             Any::TwoBuffers { server, .. } => server.stop(),
         }
     }
@@ -59,15 +70,20 @@ impl zb_server {
 impl Any {
     /// What is used beside the one thread.
     fn for_any_thread(&self) -> (Closer, Probe) {
+        fn at_most_one(probe: impl Fn() -> bool + Send + Sync + 'static) -> Probe {
+            Box::new(move || usize::from(probe()))
+        }
         match self {
-            Any::InPlace(server) => (server.closer(), Box::new(server.client_probe())),
-            Any::TwoBuffers { server, .. } => (server.closer(), Box::new(server.client_probe())),
+            Any::InPlace(server) => (server.closer(), at_most_one(server.client_probe())),
+            Any::Service(service) => (service.closer(), Box::new(service.client_probe())),
+            Any::TwoBuffers { server, .. } => (server.closer(), at_most_one(server.client_probe())),
         }
     }
 
     fn is_running(&self) -> bool {
         match self {
             Any::InPlace(server) => server.is_running(),
+            Any::Service(service) => service.is_running(),
             Any::TwoBuffers { server, .. } => server.is_running(),
         }
     }
@@ -160,10 +176,7 @@ pub unsafe extern "C" fn zb_server_create(
     // SAFETY: the rule **Pointers**.
     unsafe {
         pointers::create(name, config, server, |name, config: Option<zb_server_config>| {
-            let server = make(name, config)?;
-            let (closer, is_client_connected) = server.for_any_thread();
-            let serving = Lender::new(Serving { server, kept: None });
-            Ok(zb_server { closer, is_client_connected, serving })
+            Ok(zb_server::new(make(name, config)?))
         })
     }
 }
@@ -227,6 +240,9 @@ pub unsafe extern "C" fn zb_server_start(
             Any::InPlace(server) => {
                 server.start(move |frame: &mut Frame<'_>| handler.in_place(frame))
             }
+            Any::Service(service) => {
+                service.start(move |frame: &mut Frame<'_>| handler.in_place(frame))
+            }
             Any::TwoBuffers { server, mutable: true } => {
                 server.start_mutable(move |draft: &mut v1::Draft<'_>| handler.mutable(draft))
             }
@@ -239,7 +255,7 @@ pub unsafe extern "C" fn zb_server_start(
     })
 }
 
-/// For an in-place server without a handler: waits for the next request until the timeout has
+/// For an in-place server or a service without a handler: waits for the next request until the timeout has
 /// passed. `frame` gets it, to be answered with `zb_frame_respond` or `zb_frame_fail` before the
 /// next one is received, unless it is detached. Call it again and again: it also looks after
 /// clients that go.
@@ -252,12 +268,15 @@ pub extern "C" fn zb_server_receive(
     run(|| {
         let out = given(frame, "frame")?.write(zb_frame::EMPTY);
         let server = given(server, "server")?;
-        let Any::InPlace(receiving) = &mut server.free()?.server else {
-            return Err(Error::Unsupported {
-                what: "to receive requests of two buffers without a handler",
-            });
+        let mut request = match &mut server.free()?.server {
+            Any::InPlace(server) => server.receive(duration(timeout_ns))?,
+            Any::Service(service) => service.receive(duration(timeout_ns))?,
+            Any::TwoBuffers { .. } => {
+                return Err(Error::Unsupported {
+                    what: "to receive requests of two buffers without a handler",
+                });
+            }
         };
-        let mut request = receiving.receive(duration(timeout_ns))?;
         let (len, capacity, sequence) = (request.len(), request.capacity(), request.sequence());
         *out = zb_frame::new(request.data_mut().as_mut_ptr(), len, capacity, sequence);
         let serial = server.serving.lend(request);
@@ -267,7 +286,7 @@ pub extern "C" fn zb_server_receive(
 }
 
 /// Stops cleanly: takes nothing more, lets running handlers finish, tells the client, lets
-/// it read its responses, and removes the channel's names. Called again it does nothing. A received
+/// it read its responses, and removes the channel's names, or the service's socket. Called again it does nothing. A received
 /// frame that is not answered fails at its client.
 ///
 /// A handler may call it, and `zb_server_close` too: neither waits for that very handler,
@@ -289,9 +308,9 @@ pub extern "C" fn zb_server_is_running(server: Option<&zb_server>) -> bool {
     })
 }
 
-/// Whether a client is attached at this moment. Any thread may ask at any time before
+/// Whether a client is attached at this moment; `zb_server_clients` says how many are to a service. Any thread may ask at any time before
 /// `zb_server_close`, as with `zb_server_shutdown`.
 #[unsafe(no_mangle)]
 pub extern "C" fn zb_server_is_client_connected(server: Option<&zb_server>) -> bool {
-    run_or(false, || server.is_some_and(|server| (server.is_client_connected)()))
+    run_or(false, || server.is_some_and(|server| server.clients() > 0))
 }

@@ -1,6 +1,6 @@
 /*
  * Calls that no thread waits for, as C sees them: each is told of exactly once, whatever happens to it. Run
- * plainly, under AddressSanitizer and under valgrind: `cargo xtask c`.
+ * plainly, under AddressSanitizer and under valgrind: `cargo xtask native`.
  */
 
 #include "support.h"

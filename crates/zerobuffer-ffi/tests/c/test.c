@@ -1,6 +1,6 @@
 /*
  * The C interface as C sees it: every function, its errors, and its misuse as far as the header promises
- * that it is found. Run plainly, under AddressSanitizer and under valgrind: `cargo xtask c`.
+ * that it is found. Run plainly, under AddressSanitizer and under valgrind: `cargo xtask native`.
  */
 
 #include "support.h"

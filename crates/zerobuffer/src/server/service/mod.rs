@@ -114,9 +114,33 @@ impl Service {
 
     /// How many clients are attached to this server.
     pub fn clients(&self) -> usize {
-        match self.background.check_process() {
-            Ok(()) => self.hub.count(0).0,
-            Err(_) => 0,
+        self.client_probe()()
+    }
+
+    /// What tells any other thread how many clients are attached, also while this service waits in
+    /// [`receive`](Self::receive). 0 once the service has ended.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use zerobuffer::{Client, Service, ServiceConfig};
+    ///
+    /// let name = format!("doc-service-probe-{}", std::process::id());
+    /// let service = Service::create(&name, ServiceConfig::new().ring(1 << 16))?;
+    /// let clients = service.client_probe();
+    /// let client = Client::connect(&name, Duration::from_secs(5))?;
+    /// std::thread::spawn(move || assert_eq!(clients(), 1)).join().expect("one is attached");
+    /// # drop((service, client));
+    /// # for root in ["/run".to_owned(), std::env::var("XDG_RUNTIME_DIR").unwrap_or_default()] {
+    /// #     let _ = std::fs::remove_dir(format!("{root}/zerobuffer/{name}"));
+    /// # }
+    /// # Ok::<(), zerobuffer::Error>(())
+    /// ```
+    pub fn client_probe(&self) -> impl Fn() -> usize + Send + Sync + 'static + use<> {
+        let hub = Arc::downgrade(&self.hub);
+        let fork_generation = self.background.fork_generation();
+        move || match fork_generation == sys::fork_generation() {
+            true => hub.upgrade().map_or(0, |hub| hub.count(0).0),
+            false => 0,
         }
     }
 
@@ -297,8 +321,9 @@ impl Service {
         self.hub.close_all();
         if let Some(undertaker) = self.undertaker.take() {
             let thread = undertaker.dismiss();
-            // Its last work waits for responses that are in somebody's hands, or for a peer's descriptors.
-            while !thread.is_finished() && !deadline.left().is_zero() {
+            // Its last work waits for responses that are in somebody's hands, or for a peer's descriptors. What a
+            // handler has that calls this will not come before this returns.
+            while in_own_hands == 0 && !thread.is_finished() && !deadline.left().is_zero() {
                 sys::sleep(LOOK);
             }
             if thread.is_finished() {
