@@ -12,8 +12,13 @@ pub(crate) fn test() -> Result<()> {
     let steps = steps_in(&root().join("crates/zerobuffer/src"))?;
     all_are_tested(&steps)?;
     a_release_holds_none(&steps)?;
-    let tests = "test -p zerobuffer --features failpoints --test integration faults::";
-    step("kills and stops at every step of the protocol", cargo(tests))
+    for (what, tests) in [
+        ("kills and stops at every step of a channel", "--test integration faults::"),
+        ("kills and stops at every step of a service", "--test service steps::"),
+    ] {
+        step(what, cargo(&format!("test -p zerobuffer --features failpoints {tests}")))?;
+    }
+    Ok(())
 }
 
 /// The names of all steps in the library's source.
@@ -46,7 +51,10 @@ fn sources(folder: &Path) -> Result<Vec<String>> {
 }
 
 fn all_are_tested(steps: &[String]) -> Result<()> {
-    let tests = sources(&root().join("crates/zerobuffer/tests/integration/faults"))?.concat();
+    let folders = ["integration/faults", "service/steps"].map(|folder| {
+        sources(&root().join("crates/zerobuffer/tests").join(folder)).map(|texts| texts.concat())
+    });
+    let tests = folders.into_iter().collect::<Result<String>>()?;
     let missing: Vec<_> =
         steps.iter().filter(|step| !tests.contains(&format!("\"{step}\""))).collect();
     ensure!(missing.is_empty(), "no test kills or stops a process at {missing:?}");

@@ -16,5 +16,7 @@ mod hostile;
 mod limits;
 mod namespaces;
 mod restart;
+#[cfg(feature = "failpoints")]
+mod steps;
 
 zerobuffer_test_support::entry!(peer::VARIABLE, peer::run);

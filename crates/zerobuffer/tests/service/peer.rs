@@ -32,6 +32,10 @@ pub(crate) fn run(description: &str) {
             let config = ClientConfig::new().directory(directory).resend_not_started(true);
             call(config);
         }
+        #[cfg(feature = "failpoints")]
+        "worker" => crate::steps::peer::serve(description),
+        #[cfg(feature = "failpoints")]
+        "caller" => crate::steps::peer::call(description),
         role => panic!("no role {role}"),
     }
 }

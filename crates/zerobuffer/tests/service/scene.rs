@@ -44,16 +44,25 @@ impl Scene {
 
     /// A child process of this role and these properties, ready.
     pub(crate) fn peer(&self, description: &str) -> Peer {
-        let description = format!("directory={} {description}", self.directory);
-        let mut peer =
-            Peer::spawn(&mut zerobuffer_test_support::again(peer::VARIABLE, &description));
+        let mut peer = self.start(description);
         peer.expect("ready");
         peer
     }
 
+    /// The same, as soon as it was started.
+    pub(crate) fn start(&self, description: &str) -> Peer {
+        let description = format!("directory={} {description}", self.directory);
+        Peer::spawn(&mut zerobuffer_test_support::again(peer::VARIABLE, &description))
+    }
+
     pub(crate) fn kill(&self, peer: Peer) {
-        self.killed.set(true);
+        self.expect_leftovers();
         peer.kill();
+    }
+
+    /// A server dies in this scene, and its socket is for the next one to remove.
+    pub(crate) fn expect_leftovers(&self) {
+        self.killed.set(true);
     }
 
     /// The names in the service's directory.

@@ -3,6 +3,7 @@
 
 use super::segment::Flags;
 use crate::atomics::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+use crate::failpoint::failpoint;
 use crate::sys::{Foreign, Socket};
 use crate::v2::ring::Violation;
 use crate::wait::bell;
@@ -72,6 +73,7 @@ impl Bell {
 
     #[cold]
     fn ring(&self) {
+        failpoint!("bell.before_send");
         for _ in 0..MAX_TRIES {
             match self.socket.send(&[1]) {
                 // A full socket holds bells enough.
@@ -145,6 +147,7 @@ impl Bell {
             // It was armed before, and was counted then.
             self.expected.fetch_sub(1, Ordering::Relaxed);
         }
+        failpoint!("sleep.armed");
     }
 
     /// Takes back what [`Bell::arm`] said, if the peer has not rung for it.

@@ -8,6 +8,7 @@ use super::segment;
 use super::sleepers::Sleepers;
 use crate::config::Place;
 use crate::error::{Error, Medium, Result};
+use crate::failpoint::failpoint;
 use crate::link::segment::Segment;
 use crate::name::ChannelName;
 use crate::sys::{self, Errno, FolderWatch, Packet, Pages, Socket};
@@ -222,6 +223,7 @@ fn attach(
         }
     };
     let socket = worker.connect().map_err(failed)?;
+    failpoint!("connect.connected");
     judge(wanted, &socket)?;
     let sent = socket.send(&hello(wanted, Ask::Attach).encode());
     if let Err(errno) = sent
@@ -229,6 +231,7 @@ fn attach(
     {
         return Err(failed(errno));
     }
+    failpoint!("connect.greeted");
     // After an end that came while this was sent, a refusal may lie there.
     let (packet, buffer) = await_reply(wanted, &socket, deadline).map_err(failed)?;
     if packet.len == 0 {
@@ -244,6 +247,7 @@ fn attach(
             }
         });
     }
+    failpoint!("connect.accepted");
     enter(wanted, socket, packet, &reply).map_err(Refused::Final)
 }
 
@@ -301,6 +305,7 @@ fn enter(wanted: &Wanted<'_>, socket: Socket, packet: Packet, reply: &Reply) -> 
     let (segment, flags) =
         segment::open(wanted.service, file, reply.size, wanted.pages, &wanted_still)?;
     segment::announce_client(&segment, wanted.metadata)?;
+    failpoint!("connect.announced");
     crate::trace::event!(service = %wanted.service, number = reply.number, "attached");
     let refuses_descriptors = socket.refuse_descriptors();
     let bell = Bell::new(socket, flags, Side::Client, refuses_descriptors);

@@ -2,6 +2,7 @@
 
 use crate::config::Place;
 use crate::error::{Error, Result};
+use crate::failpoint::failpoint;
 use crate::name::ChannelName;
 use crate::sys::{self, Errno, Folder, Identity, Socket};
 use std::time::Duration;
@@ -215,6 +216,7 @@ fn publish(folder: Folder, place: &Place) -> std::result::Result<(Published, Soc
     let (hidden, entry) = (format!(".{id}.new"), format!("{id}.sock"));
     let socket = Socket::new()?;
     socket.bind(&folder.address(&hidden))?;
+    failpoint!("publish.bound");
     let finish = || {
         // The umask has taken bits away.
         folder.set_mode(&hidden, if place.group.is_some() { 0o660 } else { 0o600 })?;
@@ -222,7 +224,10 @@ fn publish(folder: Folder, place: &Place) -> std::result::Result<(Published, Soc
         let sockets = folder.sockets()?;
         let own = sockets.iter().find(|socket| socket.name == hidden);
         let identity = own.ok_or(Errno::ABSENT)?.identity;
-        folder.rename(&hidden, &entry).map(|()| identity)
+        failpoint!("publish.listening");
+        folder.rename(&hidden, &entry)?;
+        failpoint!("publish.named");
+        Ok(identity)
     };
     match finish() {
         Ok(identity) => Ok((Published { folder, entry, identity }, socket)),

@@ -4,6 +4,7 @@
 use super::bell::Bell;
 use crate::atomics::{AtomicBool, AtomicU64, Ordering};
 use crate::error::Result;
+use crate::failpoint::failpoint;
 use crate::memory::SharedMemoryView;
 use crate::sys;
 use std::sync::Arc;
@@ -97,6 +98,7 @@ impl Undertaker {
                 if is_abandoned {
                     memory.punch();
                 }
+                failpoint!("end.punched");
                 drop(memory);
                 used.fetch_sub(size, Ordering::Relaxed);
                 if let Some(bell) = bell.and_then(Arc::into_inner) {

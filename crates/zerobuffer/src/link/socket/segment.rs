@@ -3,6 +3,7 @@
 
 use crate::atomics::{AtomicU32, Ordering};
 use crate::error::{Error, Result};
+use crate::failpoint::failpoint;
 use crate::link::segment::{Block, Segment};
 use crate::memory::{MemoryProvider, SharedMemory, SharedMemoryView};
 use crate::name::ChannelName;
@@ -75,6 +76,7 @@ impl Growing {
         let file = ShmFile::create_memory(&format!("zerobuffer-{name}"))
             .map_err(|errno| making(errno, name, size))?;
         file.check_room(size).map_err(|errno| making(errno, name, size))?;
+        failpoint!("segment.begun");
         Ok(Self { file, geometry, reserved: 0 })
     }
 
@@ -88,6 +90,7 @@ impl Growing {
             .file
             .reserve_step(self.reserved, size)
             .map_err(|errno| making(errno, name, size))?;
+        failpoint!("segment.reserved");
         Ok(self.reserved >= size)
     }
 
@@ -105,7 +108,9 @@ impl Growing {
         let object = format!("a segment of service {name}");
         let (segment, flags) = map(name, &file, &object, geometry, Pages::OnDemand)?;
         write_initial_values(&segment, &flags, metadata)?;
+        failpoint!("segment.written");
         file.seal_size().map_err(|errno| errno.on("seal", &object))?;
+        failpoint!("segment.sealed");
         Ok((segment, flags, file))
     }
 }
@@ -172,6 +177,7 @@ pub(crate) fn open(
         return Err(violation("size of the segment", size, file_size(&geometry)));
     }
     memory.fault_in(wanted)?;
+    failpoint!("connect.mapped");
     // The views keep the mapping; the descriptor ends here.
     divide(name, &memory, geometry)
 }
@@ -231,6 +237,7 @@ fn read_geometry(words: &Words) -> Result<Geometry> {
 pub(crate) fn announce_client(segment: &Segment, metadata: &[u8]) -> Result<()> {
     let pid = u64::from(sys::process_id());
     segment.store(RESPONSE + oieb::READER_PID, pid);
+    failpoint!("connect.one_pid");
     segment.store(REQUEST + oieb::WRITER_PID, pid);
     segment.write_metadata(Block::Request, metadata)
 }

@@ -2,6 +2,7 @@
 
 use crate::atomics::{AtomicBool, Ordering};
 use crate::error::Result;
+use crate::failpoint::failpoint;
 use crate::link::socket::Bell;
 use crate::server::connection::Connection;
 use crate::server::identity::ClientIdentity;
@@ -97,7 +98,9 @@ impl Attached {
         *self.is_over() = true;
         self.connection.end_responses();
         self.connection.link.abandon();
+        failpoint!("end.abandoned");
         self.bell.shut_down();
+        failpoint!("end.shut_down");
     }
 
     /// The service ends: nothing more is taken, and the client is told so before its socket ends.
@@ -105,9 +108,14 @@ impl Attached {
         *self.is_over() = true;
         self.connection.end_responses();
         let segment = &self.connection.segment;
+        failpoint!("goodbye.forbidden");
         segment.store(REQUEST + oieb::READER_PID, 0);
+        failpoint!("goodbye.one_pid");
         segment.store(RESPONSE + oieb::WRITER_PID, 0);
+        failpoint!("goodbye.before_bell");
         self.bell.wake_peer();
+        failpoint!("goodbye.told");
         self.bell.shut_down();
+        failpoint!("goodbye.shut_down");
     }
 }

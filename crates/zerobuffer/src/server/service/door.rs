@@ -6,6 +6,7 @@ use super::config::ServiceConfig;
 use super::hub::Hub;
 use crate::atomics::{AtomicBool, AtomicU64, Ordering};
 use crate::error::Result;
+use crate::failpoint::failpoint;
 use crate::link::ToClient;
 use crate::link::socket::{
     Ask, BadHello, Bell, EMPTY_BUFFER, Estate, Growing, Hello, Published, Refusal, Remains, Reply,
@@ -148,6 +149,7 @@ impl Door {
             self.check_name();
         }
         self.unpublish();
+        failpoint!("door.unpublished");
         self.say_goodbye();
     }
 
@@ -202,6 +204,7 @@ impl Door {
         self.next_number += 1;
         let since_ns = sys::monotonic_ns();
         self.visitors.insert(number, Visitor { socket, peer, since_ns, wish: None });
+        failpoint!("door.accepted");
         // It may have said already what it wants.
         self.hear(number);
         let silent = self.visitors.iter().filter(|(_, visitor)| visitor.wish.is_none());
@@ -304,6 +307,7 @@ impl Door {
             Err(errno) if errno.is_not_yet() => return,
             Err(_) => return self.send_away(number),
         };
+        failpoint!("door.heard");
         match Hello::decode(&buffer, len) {
             Err(BadHello::Foreign) => self.send_away(number),
             Err(BadHello::Incompatible) => {
@@ -468,6 +472,7 @@ impl Door {
             let _ = client.bell().socket().send(&reply);
             return client.end();
         }
+        failpoint!("door.entered");
         crate::trace::event!(service = %self.name, number, uid = peer.uid, "client attached");
         let reply = self.reply(None, size, number, "").encode();
         if let Err(errno) = client.bell().socket().send_with(&reply, &file) {
@@ -478,6 +483,7 @@ impl Door {
             }
             self.hub.end(&client);
         }
+        failpoint!("door.replied");
     }
 
     // ---- the name ----
