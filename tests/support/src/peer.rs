@@ -135,6 +135,13 @@ impl Peer {
         self.hear()
     }
 
+    /// Sends a command and returns the answer; `None` if the peer has ended, or ends before.
+    pub fn reply_or_end(&mut self, command: &str) -> Option<String> {
+        let stdin = self.stdin.as_mut()?;
+        writeln!(stdin, "{command}").ok()?;
+        self.hear_or_end()
+    }
+
     /// Sends a signal.
     ///
     /// # Panics
@@ -213,14 +220,21 @@ impl Peer {
     /// If it ends, or does not stop.
     #[track_caller]
     pub fn has_stopped(&self) {
-        eventually("its step", || {
-            let mut status = 0;
-            // SAFETY: the child was not waited for, and `status` can be written.
-            let found =
-                unsafe { libc::waitpid(self.pid(), &mut status, libc::WUNTRACED | libc::WNOHANG) };
-            assert!(found == 0 || libc::WIFSTOPPED(status), "it ended: {status:#x}");
-            found != 0
-        });
+        eventually("its step", || self.is_stopped());
+    }
+
+    /// Whether the process has stopped since this was asked last.
+    ///
+    /// # Panics
+    /// If it has ended.
+    #[track_caller]
+    pub fn is_stopped(&self) -> bool {
+        let mut status = 0;
+        // SAFETY: the child was not waited for, and `status` can be written.
+        let found =
+            unsafe { libc::waitpid(self.pid(), &mut status, libc::WUNTRACED | libc::WNOHANG) };
+        assert!(found == 0 || libc::WIFSTOPPED(status), "it ended: {status:#x}");
+        found != 0
     }
 
     /// Fails if the process has ended.

@@ -33,7 +33,7 @@ pub(super) const LIVES: [Life; 9] = [
         handled: 0,
     },
     Life {
-        commands: &["connect", "send len=1000"],
+        commands: &["connect", "call len=1000"],
         steps: &[("commit.after_state", 0), ("commit.before_post", 0), ("bell.before_send", 0)],
         handled: 1,
     },
@@ -93,6 +93,12 @@ fn a_client_killed_at_each_of_its_steps_is_forgotten_and_disturbs_nobody() {
                 works(&mut other);
                 let (mut client, last) = about_to(&scene, life, &killing(*step));
                 client.say(last);
+                // On a busy machine one side may not have been asleep, or not late for its deadline.
+                while client.hear_or_end().is_some() {
+                    assert!(last.starts_with("call"), "{step:?}: it lives");
+                    client.say(last);
+                    handled += 1;
+                }
                 client.died();
                 works(&mut other);
                 next_client_is_served(&scene);

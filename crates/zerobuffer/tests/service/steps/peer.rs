@@ -2,12 +2,15 @@
 
 use crate::scene::{LONG, NAME};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use zerobuffer::{
     Client, ClientConfig, Error, Frame, RequestLayout, Service, ServiceConfig, WaitStrategy,
 };
 use zerobuffer_test_support::{Census, commands, say};
+
+/// The handler of a request with this number waits for the command `open`.
+pub(super) const GATE: u64 = u64::MAX - 1;
 
 /// The value of `name=value` among the words of a line.
 fn find<'w>(line: &'w str, name: &str) -> Option<&'w str> {
@@ -42,7 +45,7 @@ fn compare(before: &Census) {
 }
 
 /// Serves: each request begins with a number, which the handler increases; one of `u64::MAX` takes some time.
-/// Commands: arm, clients, calls, stop.
+/// Commands: arm, is armed, open, clients, calls, stop.
 pub(crate) fn serve(description: &str) {
     let before = census();
     arm(description);
@@ -56,10 +59,15 @@ pub(crate) fn serve(description: &str) {
     let mut service = Service::create(NAME, config).expect("a service starts");
     let calls = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&calls);
+    let gate = Arc::new(AtomicBool::new(false));
+    let opened = Arc::clone(&gate);
     let handler = move |frame: &mut Frame<'_>| {
         counted.fetch_add(1, Ordering::SeqCst);
         let Some(number) = frame.data_mut().first_chunk_mut() else { return };
         let value = u64::from_le_bytes(*number);
+        while value == GATE && !opened.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         if value == u64::MAX {
             std::thread::sleep(Duration::from_millis(60));
         }
@@ -73,6 +81,8 @@ pub(crate) fn serve(description: &str) {
                 arm(&command);
                 say("armed");
             }
+            "is" => say(&zerobuffer::failpoints::is_armed().to_string()),
+            "open" => gate.store(true, Ordering::SeqCst),
             "clients" => say(&format!("clients {}", service.clients())),
             "calls" => say(&format!("calls {}", calls.load(Ordering::SeqCst))),
             "stop" => {

@@ -1,5 +1,6 @@
 //! Workers that are killed at each of their steps.
 
+use super::peer::GATE;
 use super::{
     Early, Step, a_next_pair_works, caller, killing, let_a_minute_pass, lost, worker, works,
 };
@@ -61,7 +62,7 @@ pub(super) enum Seen {
 const NOT_STARTED: Seen = Seen::Lost(RequestState::NotStarted);
 const IN_DOUBT: Seen = Seen::Lost(RequestState::InDoubt);
 
-pub(super) const AT_WORK: [(Step, Seen); 8] = [
+pub(super) const AT_WORK: [(Step, Seen); 7] = [
     (("wait.token_taken", 0), NOT_STARTED),
     (("take.before_count", 0), NOT_STARTED),
     (("take.counted", 0), IN_DOUBT),
@@ -69,8 +70,6 @@ pub(super) const AT_WORK: [(Step, Seen); 8] = [
     (("answer.after_state", 0), Seen::Response),
     (("answer.before_post", 0), Seen::Response),
     (("bell.before_send", 0), Seen::Response),
-    // On its way back to sleep.
-    (("sleep.armed", 0), Seen::Response),
 ];
 
 #[test]
@@ -93,7 +92,13 @@ fn killed_at_work(step: Step, seen: Seen, wait: WaitStrategy) {
     server.ask(&format!("arm {}", killing(step)), "armed");
     // Long enough in the handler for the client to fall asleep, so that its bell is rung.
     let request = u64::MAX.to_le_bytes();
-    let outcome = client.call(&request, LONG).map(|response| response.data().to_vec());
+    let mut call = || client.call(&request, LONG).map(|response| response.data().to_vec());
+    let mut outcome = call();
+    // On a busy machine one side may have been late to fall asleep, so that nobody had to wake it.
+    let of_sleep = ["wait.token_taken", "bell.before_send"].contains(&step.0);
+    while of_sleep && outcome.is_ok() && server.reply_or_end("is armed") == Some("true".into()) {
+        outcome = call();
+    }
     match (seen, outcome) {
         (Seen::Response, outcome) => assert_eq!(outcome.unwrap(), [0; 8], "{step:?}"),
         (Seen::Lost(state), outcome) => {
@@ -141,13 +146,16 @@ fn a_worker_killed_while_it_passes_over_a_cancelled_request_has_not_started_the_
     scene.expect_leftovers();
     let mut server = worker(&scene);
     let client = scene.client();
-    let first = client.send_request(&u64::MAX.to_le_bytes()).unwrap();
+    let first = client.send_request(&GATE.to_le_bytes()).unwrap();
     eventually("the first is taken", || server.ask("calls", "calls") == "1");
     let second = client.send_request(&1_u64.to_le_bytes()).unwrap();
     let third = client.send_request(&2_u64.to_le_bytes()).unwrap();
     assert!(client.cancel(second));
     server.ask(&format!("arm {}", killing(("skip.before_state", 0))), "armed");
-    assert_eq!(client.receive_response_for(first, LONG).unwrap().data(), [0; 8]);
+    server.say("open");
+    let response = client.receive_response_for(first, LONG).unwrap();
+    assert_eq!(response.data(), (GATE + 1).to_le_bytes());
+    drop(response);
     let outcome = client.receive_response_for(third, LONG).map(drop);
     assert_eq!(lost(outcome).map(|lost| lost.state), Some(RequestState::NotStarted));
     server.died();
