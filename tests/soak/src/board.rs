@@ -16,8 +16,13 @@ const STOPS: usize = KILLS + LIVES;
 const JOURNAL: usize = STOPS + LIVES;
 /// How many servers back a client may be connected to.
 const LIVES: usize = 256;
+/// How many clients there may be at the same time, with numbers that differ by less.
+pub(crate) const CLIENTS: usize = 4;
 /// How many requests of one client may be undecided.
-const REQUESTS: usize = 1 << 16;
+const REQUESTS: usize = 1 << 14;
+
+/// Where a request's id has the number of its client.
+pub(crate) const LIFE_SHIFT: u32 = 28;
 
 /// How often a handler has begun, and ended, to work on a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +39,7 @@ pub(crate) struct Board {
 impl Board {
     pub(crate) fn create(path: &Path) -> Result<Self> {
         let file = std::fs::File::options().read(true).write(true).create_new(true).open(path)?;
-        file.set_len((JOURNAL + REQUESTS) as u64 * 8)?;
+        file.set_len((JOURNAL + CLIENTS * REQUESTS) as u64 * 8)?;
         Ok(Self { map: MmapRaw::map_raw(&file)? })
     }
 
@@ -115,7 +120,8 @@ impl Board {
     // One word for each request: 48 bits of its id, how often it was begun, how often ended.
 
     fn entry(&self, id: u64) -> &AtomicU64 {
-        self.word(JOURNAL + id as usize % REQUESTS)
+        let client = (id >> LIFE_SHIFT) as usize % CLIENTS;
+        self.word(JOURNAL + client * REQUESTS + id as usize % REQUESTS)
     }
 
     /// Called by the client before it sends a new request.

@@ -13,14 +13,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use zerobuffer::ClientConfig;
+use zerobuffer::{ChannelKind, ClientConfig};
 use zerobuffer_test_support::Census;
 
 /// What a client process is told to be.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     #[arg(long)]
-    pub(crate) channel: String,
+    pub(crate) name: String,
+    /// The runtime directory of a service; without it, it is a channel.
+    #[arg(long)]
+    pub(crate) service: Option<PathBuf>,
     #[arg(long)]
     pub(crate) board: PathBuf,
     #[arg(long)]
@@ -50,26 +53,35 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
     });
     let desk = Desk::new(Board::open(&options.board)?, options.life, told_to_end);
-    let before = Census::of_process(&options.channel);
+    let before = Census::of_process(&options.name);
     Message::Ready.tell();
     let mut rng = fastrand::Rng::with_seed(options.seed);
     let began = now();
-    let config = ClientConfig::new()
+    let mut config = ClientConfig::new()
         .wait(strategy(&options.wait))
         .send_timeout(Duration::from_secs(2))
         .max_in_flight(64)
         .metadata(metadata_of_client(options.life))
         .resend_not_started(options.resend);
-    if let Some(client) = desk.connect(&options.channel, &config) {
-        Message::Attached(now() - began.max(desk.board.client_end())).tell();
+    // Of a channel, the one client begins where the one before has ended.
+    let mut since = began.max(desk.board.client_end());
+    if let Some(directory) = &options.service {
+        config = config.directory(directory.to_string_lossy()).channel(ChannelKind::Service);
+        since = began;
+    }
+    if let Some(client) = desk.connect(&options.name, &config) {
+        Message::Attached(now() - since).tell();
         if options.crowd {
-            crowd::run(&desk, client.into_shared(), &mut rng);
+            // The oldest server that a connection can be to.
+            let age = if options.service.is_some() { 200 } else { 3 };
+            let oldest = desk.board.server_life().saturating_sub(age).max(1);
+            crowd::run(&desk, client.into_shared(), &mut rng, oldest);
         } else {
             session::run(&desk, client, &mut rng);
         }
     }
     desk.tell_counts();
-    match before.changes(|| Census::of_process(&options.channel)) {
+    match before.changes(|| Census::of_process(&options.name)) {
         Some(changes) => violation(format!("client {} has leaked: {changes}", options.life)),
         None => Message::Unchanged.tell(),
     }

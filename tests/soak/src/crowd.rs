@@ -10,10 +10,9 @@ use zerobuffer::{Error, ErrorKind, SharedClient};
 
 const THREADS: u64 = 3;
 
-/// Works until it is over.
-pub(crate) fn run(desk: &Desk, client: SharedClient, rng: &mut fastrand::Rng) {
-    // The oldest server that a connection can be to.
-    let life = AtomicU64::new(desk.board.server_life().saturating_sub(3).max(1));
+/// Works until it is over; no server is older than that of the number `oldest`.
+pub(crate) fn run(desk: &Desk, client: SharedClient, rng: &mut fastrand::Rng, oldest: u64) {
+    let life = AtomicU64::new(oldest);
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
             let (client, rng, life) = (client.clone(), rng.fork(), &life);

@@ -1,6 +1,6 @@
 //! What a client's threads have in common: each request is entered here, and each outcome judged.
 
-use crate::board::{Board, Handled};
+use crate::board::{Board, Handled, LIFE_SHIFT};
 use crate::delay::{Delay, now};
 use crate::request::{Op, Sent};
 use crate::tell::{Message, violation};
@@ -35,10 +35,10 @@ impl Desk {
     }
 
     /// The first connection, however often servers die meanwhile; `None` once it is over.
-    pub(crate) fn connect(&self, channel: &str, config: &ClientConfig) -> Option<Client> {
+    pub(crate) fn connect(&self, name: &str, config: &ClientConfig) -> Option<Client> {
         loop {
             let outcome = self.timed("connecting", LONG, |timeout| {
-                Client::connect_with(channel, timeout, config.clone())
+                Client::connect_with(name, timeout, config.clone())
             });
             match outcome {
                 Ok(client) => return Some(client),
@@ -72,7 +72,7 @@ impl Desk {
         len: usize,
         rng: &mut fastrand::Rng,
     ) -> Sent {
-        let id = self.life << 28 | self.next.fetch_add(1, Ordering::Relaxed);
+        let id = self.life << LIFE_SHIFT | self.next.fetch_add(1, Ordering::Relaxed);
         self.board.enter(id);
         Sent::new(id, op, pause, len, rng)
     }

@@ -1,6 +1,6 @@
-//! One channel, its two processes, and what happens to them when.
+//! One channel with its two processes, or one service with its six, and what happens to them when.
 
-use crate::board::Board;
+use crate::board::{Board, CLIENTS};
 use crate::delay::now;
 use crate::desk;
 use crate::objects;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// Longer without a response is a hang.
 const HANG: Duration = Duration::from_secs(40);
 
-/// What every lane's channel name begins with.
+/// What every lane's name begins with.
 pub(crate) fn common_name() -> String {
     format!("zbsoak{}", std::process::id())
 }
@@ -27,6 +27,8 @@ pub(crate) struct Plan<'p> {
     pub(crate) kills: u64,
     pub(crate) time: Duration,
     pub(crate) folder: &'p Path,
+    /// A service, with several processes on each side.
+    pub(crate) is_service: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,12 +37,27 @@ enum Side {
     Client,
 }
 
+/// One of the lane's processes: its side, and its place there.
+type Which = (Side, usize);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Event {
-    Kill(Side),
-    KillBoth(Side),
-    Stop(Side),
-    Pause(Side, Duration),
+    Kill(Which),
+    /// This one, and then the other side's; of a service all that serve.
+    KillBoth(Which),
+    Stop(Which),
+    Pause(Which, Duration),
+}
+
+/// The place of a process, and how many have had it.
+#[derive(Debug, Default)]
+struct Place {
+    life: u64,
+    process: Option<Process>,
+}
+
+fn places(count: usize) -> Vec<Place> {
+    std::iter::repeat_with(Place::default).take(count).collect()
 }
 
 /// Runs one lane to its end.
@@ -57,10 +74,10 @@ struct Lane<'p> {
     path: PathBuf,
     board: Board,
     rng: fastrand::Rng,
-    server: Option<Process>,
-    client: Option<Process>,
+    servers: Vec<Place>,
+    clients: Vec<Place>,
+    /// The number of the latest server.
     server_life: u64,
-    client_life: u64,
     kills: u64,
     start: Instant,
     /// How many responses there were, and since when there have been no more.
@@ -71,6 +88,7 @@ impl<'p> Lane<'p> {
     fn new(plan: &'p Plan<'p>, report: &'p Report) -> Result<Self> {
         let name = format!("{}l{}", common_name(), plan.number);
         let path = plan.folder.join(&name);
+        let (servers, clients) = if plan.is_service { (2, CLIENTS) } else { (1, 1) };
         Ok(Self {
             board: Board::create(&path)?,
             rng: fastrand::Rng::with_seed(plan.seed),
@@ -78,10 +96,9 @@ impl<'p> Lane<'p> {
             report,
             name,
             path,
-            server: None,
-            client: None,
+            servers: places(servers),
+            clients: places(clients),
             server_life: 0,
-            client_life: 0,
             kills: 0,
             start: Instant::now(),
             progress: (0, Instant::now()),
@@ -99,20 +116,28 @@ impl<'p> Lane<'p> {
         // A last pair shows that everything still works, and leaves nothing.
         self.start_what_is_missing()?;
         self.await_answers();
-        self.stop(Side::Client);
-        self.stop(Side::Server);
-        let left = objects::names(&self.name);
+        for which in self.all(Side::Client).into_iter().chain(self.all(Side::Server)) {
+            self.stop(which);
+        }
+        let mut left = objects::names(&self.name);
+        left.extend(objects::sockets(&self.directory(), &self.name));
         if !left.is_empty() {
-            self.violation(&format!("left in /dev/shm: {left:?}"));
+            self.violation(&format!("left behind: {left:?}"));
         }
         Ok(())
     }
 
+    /// The runtime directory of a service.
+    fn directory(&self) -> PathBuf {
+        self.plan.folder.join("run")
+    }
+
     fn violation(&self, text: &str) {
-        let Self { server_life, client_life, .. } = self;
+        let lives = |places: &[Place]| places.iter().map(|place| place.life).collect::<Vec<_>>();
+        let (servers, clients) = (lives(&self.servers), lives(&self.clients));
         let lane = self.plan.number;
         self.report.violation(&format!(
-            "lane {lane}, kill {}, server {server_life}, client {client_life}: {text}",
+            "lane {lane}, kill {}, servers {servers:?}, clients {clients:?}: {text}",
             self.kills
         ));
     }
@@ -120,18 +145,32 @@ impl<'p> Lane<'p> {
     // ---- the plan ----
 
     /// Every lane has its own bias, so that one side of it grows old.
-    fn side(&mut self) -> Side {
+    fn which(&mut self) -> Which {
         let servers_in_ten = [5, 1, 9][self.plan.number as usize % 3];
-        if self.rng.u64(0..10) < servers_in_ten { Side::Server } else { Side::Client }
+        let is_server = self.rng.u64(0..10) < servers_in_ten;
+        self.any(if is_server { Side::Server } else { Side::Client })
+    }
+
+    fn any(&mut self, side: Side) -> Which {
+        let count = self.all(side).len();
+        (side, self.rng.usize(0..count))
+    }
+
+    fn all(&self, side: Side) -> Vec<Which> {
+        let count = match side {
+            Side::Server => self.servers.len(),
+            Side::Client => self.clients.len(),
+        };
+        (0..count).map(|place| (side, place)).collect()
     }
 
     fn next_event(&mut self) -> Event {
-        let side = self.side();
+        let which = self.which();
         match self.rng.u8(0..20) {
-            0 => Event::KillBoth(side),
-            1 | 2 => Event::Stop(side),
-            3 => Event::Pause(side, Duration::from_millis(self.rng.u64(1..60))),
-            _ => Event::Kill(side),
+            0 => Event::KillBoth(which),
+            1 | 2 => Event::Stop(which),
+            3 => Event::Pause(which, Duration::from_millis(self.rng.u64(1..60))),
+            _ => Event::Kill(which),
         }
     }
 
@@ -157,18 +196,19 @@ impl<'p> Lane<'p> {
 
     fn perform(&mut self, event: Event) {
         match event {
-            Event::Kill(side) => self.kill(side),
-            Event::KillBoth(Side::Server) => {
-                self.kill(Side::Server);
-                self.kill(Side::Client);
+            Event::Kill(which) => self.kill(which),
+            Event::KillBoth((Side::Server, _)) => {
+                self.all(Side::Server).into_iter().for_each(|which| self.kill(which));
+                let client = self.any(Side::Client);
+                self.kill(client);
             }
-            Event::KillBoth(Side::Client) => {
-                self.kill(Side::Client);
-                self.kill(Side::Server);
+            Event::KillBoth(client) => {
+                self.kill(client);
+                self.all(Side::Server).into_iter().for_each(|which| self.kill(which));
             }
-            Event::Stop(side) => self.stop(side),
-            Event::Pause(side, time) => {
-                if let Some(process) = self.process(side) {
+            Event::Stop(which) => self.stop(which),
+            Event::Pause(which, time) => {
+                if let Some(process) = self.process(which) {
                     process.pause(time);
                 }
             }
@@ -181,28 +221,47 @@ impl<'p> Lane<'p> {
 
     // ---- processes ----
 
-    fn process(&mut self, side: Side) -> &mut Option<Process> {
+    fn place(&mut self, (side, place): Which) -> &mut Place {
         match side {
-            Side::Server => &mut self.server,
-            Side::Client => &mut self.client,
+            Side::Server => &mut self.servers[place],
+            Side::Client => &mut self.clients[place],
         }
     }
 
+    fn process(&mut self, which: Which) -> &mut Option<Process> {
+        &mut self.place(which).process
+    }
+
     fn start_what_is_missing(&mut self) -> Result<()> {
+        for which in self.all(Side::Server).into_iter().chain(self.all(Side::Client)) {
+            self.start(which)?;
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, which: Which) -> Result<()> {
         // Drawn in any case, so that the plan does not depend on what happened.
-        let server = self.server_arguments();
-        let client = self.client_arguments();
-        if self.server.is_none() {
-            self.server_life += 1;
-            self.board.begin_server(self.server_life);
-            let life = format!("--life={}", self.server_life);
-            self.server = Some(Process::start(&[server, vec![life]].concat())?);
+        let mut arguments = match which.0 {
+            Side::Server => self.server_arguments(),
+            Side::Client => self.client_arguments(),
+        };
+        if self.process(which).is_some() {
+            return Ok(());
         }
-        if self.client.is_none() {
-            self.client_life += 1;
-            let life = format!("--life={}", self.client_life);
-            self.client = Some(Process::start(&[client, vec![life]].concat())?);
-        }
+        let life = match which {
+            (Side::Server, _) => {
+                self.server_life += 1;
+                self.board.begin_server(self.server_life);
+                self.server_life
+            }
+            // No two clients that are there at the same time have the same part of the journal.
+            (Side::Client, place) => match self.place(which).life {
+                0 => place as u64 + 1,
+                life => life + self.clients.len() as u64,
+            },
+        };
+        arguments.push(format!("--life={life}"));
+        *self.place(which) = Place { life, process: Some(Process::start(&arguments)?) };
         Ok(())
     }
 
@@ -211,7 +270,12 @@ impl<'p> Lane<'p> {
         let wait = ["park", "both", "both", "park", "both", "both", "park", "spin"];
         let wait = wait[self.rng.usize(0..wait.len())];
         let board = format!("--board={}", self.path.display());
-        vec![role.into(), format!("--channel={}", self.name), board, format!("--wait={wait}")]
+        let mut arguments =
+            vec![role.into(), format!("--name={}", self.name), board, format!("--wait={wait}")];
+        if self.plan.is_service {
+            arguments.push(format!("--service={}", self.directory().display()));
+        }
+        arguments
     }
 
     fn server_arguments(&mut self) -> Vec<String> {
@@ -234,22 +298,25 @@ impl<'p> Lane<'p> {
         arguments
     }
 
-    fn kill(&mut self, side: Side) {
-        let Some(process) = self.process(side).take() else { return };
-        match side {
-            Side::Server => self.board.kill_server(self.server_life, now()),
+    fn kill(&mut self, which: Which) {
+        let Place { life, process } = self.place(which);
+        let (life, Some(process)) = (*life, process.take()) else { return };
+        match which.0 {
+            Side::Server => self.board.kill_server(life, now()),
             Side::Client => self.board.end_client(now()),
         }
         let (messages, oddly) = process.kill();
-        self.judge(side, messages, oddly);
+        self.judge(which.0, messages, oddly);
         self.kills += 1;
         self.report.count("kills", 1);
     }
 
-    fn stop(&mut self, side: Side) {
-        let Some(process) = self.process(side).take() else { return };
+    fn stop(&mut self, which: Which) {
+        let side = which.0;
+        let Place { life, process } = self.place(which);
+        let (life, Some(process)) = (*life, process.take()) else { return };
         match side {
-            Side::Server => self.board.stop_server(self.server_life, now()),
+            Side::Server => self.board.stop_server(life, now()),
             Side::Client => self.board.end_client(now()),
         }
         // A client that has no server tries for as long as one call may take.
@@ -271,10 +338,10 @@ impl<'p> Lane<'p> {
     }
 
     fn hear(&mut self) {
-        for side in [Side::Server, Side::Client] {
-            let messages = self.process(side).as_ref().map(Process::messages).unwrap_or_default();
+        for which in self.all(Side::Server).into_iter().chain(self.all(Side::Client)) {
+            let messages = self.process(which).as_ref().map(Process::messages).unwrap_or_default();
             for message in messages {
-                self.note(side, message);
+                self.note(which.0, message);
             }
         }
     }
@@ -294,10 +361,10 @@ impl<'p> Lane<'p> {
 
     fn check(&mut self) {
         self.hear();
-        for side in [Side::Server, Side::Client] {
-            if let Some(end) = self.process(side).as_mut().and_then(Process::has_ended) {
-                self.process(side).take();
-                self.violation(&format!("the {side:?} ended unasked: {end}"));
+        for which in self.all(Side::Server).into_iter().chain(self.all(Side::Client)) {
+            if let Some(end) = self.process(which).as_mut().and_then(Process::has_ended) {
+                self.process(which).take();
+                self.violation(&format!("the {:?} ended unasked: {end}", which.0));
             }
         }
         if let Some((file, tokens)) = objects::fullest_semaphore(&self.name)

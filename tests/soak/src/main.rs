@@ -1,7 +1,7 @@
 //! Random kills with restarts, for as long as one likes: `cargo xtask soak`.
 //!
-//! Some channels ("lanes") are kept busy by a server process and a client process each. At random
-//! moments one of them, or both, is killed with SIGKILL, stopped cleanly, or held up with SIGSTOP,
+//! Some channels ("lanes") are kept busy by a server process and a client process each, some services by two and
+//! four. At random moments one of them, or several, is killed with SIGKILL, stopped cleanly, or held up with SIGSTOP,
 //! and started again. The surviving processes report what they saw, and every report is judged:
 //!
 //! | promise | how it is judged |
@@ -23,7 +23,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `lane` | the plan of one channel: what is killed when |
+//! | `lane` | the plan of one channel or service: what is killed when |
 //! | `client`, `session`, `crowd` | the client process: its life, one thread's work, many threads' work |
 //! | `server` | the server process and its handler |
 //! | `request` | what is sent, what is answered, and how to tell |
@@ -79,8 +79,11 @@ struct Run {
     #[arg(long)]
     seed: Option<u64>,
     /// Channels at the same time.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 2)]
     lanes: u64,
+    /// Services at the same time, beside the channels.
+    #[arg(long, default_value_t = 1)]
+    services: u64,
     /// Where the figures go.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -108,21 +111,26 @@ fn main() -> Result<()> {
 
 fn soak(run: &Run) -> Result<()> {
     let seed = run.seed.unwrap_or_else(|| fastrand::u64(..) >> 16);
-    println!("replay the plan with --seed {seed} --kills {} --lanes {}", run.kills, run.lanes);
+    let Run { kills, lanes, services, .. } = *run;
+    println!(
+        "replay the plan with --seed {seed} --kills {kills} --lanes {lanes} --services {services}"
+    );
     let report = Report::new(seed);
     let folder = tempfile::tempdir()?;
     let before = Census::of_process(&lane::common_name());
     let start = Instant::now();
     std::thread::scope(|scope| {
         let bystander = scope.spawn(|| bystander::watch(&report));
-        let lanes: Vec<_> = (0..run.lanes)
+        let all = lanes + services;
+        let lanes: Vec<_> = (0..all)
             .map(|number| {
                 let plan = lane::Plan {
                     number,
                     seed: seed.wrapping_add(number),
-                    kills: run.kills.div_ceil(run.lanes),
+                    kills: kills.div_ceil(all),
                     time: Duration::from_secs_f64(run.minutes * 60.0),
                     folder: folder.path(),
+                    is_service: number >= lanes,
                 };
                 let report = &report;
                 scope.spawn(move || lane::run(&plan, report))

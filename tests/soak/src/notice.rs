@@ -105,7 +105,7 @@ fn long_wait(options: &Options, name: &str, path: &Path) -> Result<()> {
 fn start(name: &str, board: &Path, life: u64, isolated: bool) -> Result<Process> {
     let arguments = [
         "server".to_owned(),
-        format!("--channel={name}"),
+        format!("--name={name}"),
         format!("--board={}", board.display()),
         format!("--life={life}"),
         "--payload=65536".to_owned(),

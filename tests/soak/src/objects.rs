@@ -1,4 +1,6 @@
-//! What channels have in shared memory.
+//! What channels have in shared memory, and services in their directories.
+
+use std::path::Path;
 
 /// The names in /dev/shm that belong to channel `name`.
 pub(crate) fn names(name: &str) -> Vec<String> {
@@ -17,4 +19,12 @@ pub(crate) fn fullest_semaphore(name: &str) -> Option<(String, u32)> {
     };
     let semaphores = names(name).into_iter().filter(|file| file.starts_with("sem."));
     semaphores.filter_map(value).max_by_key(|(_, tokens)| *tokens)
+}
+
+/// The sockets of the service `name` below `directory`. One of a process that was killed before it had its name
+/// is not counted: for a minute it could be that of one that starts.
+pub(crate) fn sockets(directory: &Path, name: &str) -> Vec<String> {
+    let entries = directory.join(name).read_dir().into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|socket| !socket.ends_with(".new")).collect()
 }

@@ -1,20 +1,23 @@
 //! The server process.
 
-use crate::board::Board;
+use crate::board::{Board, LIFE_SHIFT};
 use crate::request::{self, Op};
 use crate::tell::{Message, violation};
 use anyhow::Result;
 use clap::Args;
 use std::path::PathBuf;
 use std::sync::Arc;
-use zerobuffer::{BufferConfig, Frame, Server, ServerConfig, WaitStrategy};
+use zerobuffer::{BufferConfig, Frame, Server, ServerConfig, Service, ServiceConfig, WaitStrategy};
 use zerobuffer_test_support::Census;
 
 /// What a server process is told to be.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     #[arg(long)]
-    pub(crate) channel: String,
+    pub(crate) name: String,
+    /// The runtime directory of a service; without it, it is a channel.
+    #[arg(long)]
+    pub(crate) service: Option<PathBuf>,
     #[arg(long)]
     pub(crate) board: PathBuf,
     #[arg(long)]
@@ -50,18 +53,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let board = Arc::new(Board::open(&options.board)?);
     // The first thread makes mappings that stay.
     let _ = std::thread::spawn(|| {}).join();
-    let before = Census::of_process(&options.channel);
-    let config = ServerConfig::new(BufferConfig::new(256, options.payload))
-        .workers(options.workers)
-        .wait(strategy(&options.wait))
-        .metadata(metadata(options.life));
+    let before = Census::of_process(&options.name);
     let life = options.life;
-    let journal = Arc::clone(&board);
-    let started = Server::create(&options.channel, config).and_then(|mut server| {
-        server.start(move |frame: &mut Frame<'_>| handle(frame, &journal, life))?;
-        Ok(server)
-    });
-    let mut server = match started {
+    let mut server = match Serving::start(options, &board) {
         Ok(server) => server,
         Err(error) => {
             violation(format!("server {life} cannot start: {error:?}"));
@@ -76,11 +70,55 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         violation(format!("server {life} cannot stop: {error:?}"));
     }
     drop(server);
-    match before.changes(|| Census::of_process(&options.channel)) {
+    match before.changes(|| Census::of_process(&options.name)) {
         Some(changes) => violation(format!("server {life} has leaked: {changes}")),
         None => Message::Unchanged.tell(),
     }
     Ok(())
+}
+
+/// What serves: a channel or a service.
+enum Serving {
+    Channel(Server),
+    Service(Service),
+}
+
+impl Serving {
+    fn start(options: &Options, board: &Arc<Board>) -> zerobuffer::Result<Self> {
+        let (life, journal) = (options.life, Arc::clone(board));
+        let handler = move |frame: &mut Frame<'_>| handle(frame, &journal, life);
+        let (wait, metadata) = (strategy(&options.wait), metadata(life));
+        match &options.service {
+            None => {
+                let config = ServerConfig::new(BufferConfig::new(256, options.payload))
+                    .workers(options.workers)
+                    .wait(wait)
+                    .metadata(metadata);
+                let mut server = Server::create(&options.name, config)?;
+                server.start(handler)?;
+                Ok(Self::Channel(server))
+            }
+            Some(directory) => {
+                let config = ServiceConfig::new()
+                    .directory(directory.to_string_lossy())
+                    .metadata_size(256)
+                    .ring(options.payload)
+                    .workers(options.workers)
+                    .wait(wait)
+                    .metadata(metadata);
+                let mut service = Service::create(&options.name, config)?;
+                service.start(handler)?;
+                Ok(Self::Service(service))
+            }
+        }
+    }
+
+    fn stop(&mut self) -> zerobuffer::Result<()> {
+        match self {
+            Self::Channel(server) => server.stop(),
+            Self::Service(service) => service.stop(),
+        }
+    }
 }
 
 /// What a handler panics with on demand.
@@ -88,7 +126,7 @@ struct Expected;
 
 fn handle(frame: &mut Frame<'_>, journal: &Board, life: u64) -> Result<(), String> {
     let order = request::read(frame.data()).inspect_err(|text| violation(text))?;
-    let sender = metadata_of_client(order.id >> 28);
+    let sender = metadata_of_client(order.id >> LIFE_SHIFT);
     if frame.metadata() != sender.as_bytes() {
         let found = String::from_utf8_lossy(frame.metadata()).into_owned();
         violation(format!("request {:#x} came with the metadata {found:?}", order.id));
