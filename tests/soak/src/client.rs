@@ -72,10 +72,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if let Some(client) = desk.connect(&options.name, &config) {
         Message::Attached(now() - since).tell();
         if options.crowd {
-            // The oldest server that a connection can be to.
-            let age = if options.service.is_some() { 200 } else { 3 };
-            let oldest = desk.board.server_life().saturating_sub(age).max(1);
-            crowd::run(&desk, client.into_shared(), &mut rng, oldest);
+            let (channel, service) = (crowd::CHANNELS_AGE, crowd::SERVICES_AGE);
+            let age = if options.service.is_some() { service } else { channel };
+            crowd::run(&desk, client.into_shared(), &mut rng, age);
         } else {
             session::run(&desk, client, &mut rng);
         }
