@@ -39,7 +39,7 @@ fn caller(scene: &Scene) -> Peer {
     scene.peer("role=caller")
 }
 
-/// Whoever comes next attaches, and is served.
+/// The next client attaches, and is served.
 #[track_caller]
 fn next_client_is_served(scene: &Scene) {
     let mut client = scene.client();
