@@ -9,7 +9,7 @@
 use super::OwnedResponse;
 use super::channel::SEALED;
 use super::number::Number;
-use super::reconnect::is_not_started;
+use super::resend::is_not_started;
 use super::shared::{InPlace, Inner, SharedClient};
 use crate::error::{Error, Result};
 use crate::sys;

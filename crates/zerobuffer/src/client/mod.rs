@@ -9,6 +9,7 @@ mod guards;
 mod lifeline;
 mod number;
 mod reconnect;
+mod resend;
 mod seal;
 mod shared;
 mod turns;

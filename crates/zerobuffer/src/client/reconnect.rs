@@ -5,6 +5,7 @@ use super::channel::ClientChannel;
 use super::connection::{Connection, TwoBuffers};
 use super::lifeline::Begun;
 use super::number::Number;
+use super::resend::until_started;
 use super::seal::Sealed;
 use super::{Client, Reconnected, Response};
 use crate::error::{Error, RequestState, Result};
@@ -23,21 +24,21 @@ impl Client {
         sent: Option<Number>,
         timeout: Duration,
     ) -> Result<Held> {
-        let (deadline, mut sent) = (Deadline::after(timeout), sent);
-        loop {
-            // It keeps the kind of channel that it has found.
-            let Connection::InPlace(channel) = &self.connection else { return Err(Error::Closed) };
-            let outcome = match sent.take() {
-                Some(number) => channel.receive_for(number, &deadline),
-                None => call(channel, data, &deadline),
-            };
-            match outcome {
-                Err(error) if self.may_resend(&error) => {
-                    self.reconnect_by(&deadline).map_err(|next| error.unless_closed(next))?
+        let deadline = Deadline::after(timeout);
+        until_started(
+            &mut (self, sent),
+            |(client, sent)| {
+                // It keeps the kind of channel that it has found.
+                let Connection::InPlace(channel) = &client.connection else {
+                    return Err(Error::Closed);
+                };
+                match sent.take() {
+                    Some(number) => channel.receive_for(number, &deadline),
+                    None => call(channel, data, &deadline),
                 }
-                outcome => return outcome,
-            };
-        }
+            },
+            |(client, _)| client.mend(&deadline),
+        )
     }
 
     /// The same over two buffers.
@@ -47,29 +48,31 @@ impl Client {
         timeout: Duration,
     ) -> Result<Response<'_>> {
         let deadline = Deadline::after(timeout);
-        loop {
-            let Connection::TwoBuffers(channel) = &self.connection else {
-                return Err(Error::Closed);
-            };
-            let sent = channel.send(data, &deadline, Patience::None).map_err(Error::never_sent);
-            let received = sent.and_then(|number| channel.receive_or_cancel(number, &deadline));
-            match received {
-                Err(error) if self.may_resend(&error) => {
-                    self.reconnect_by(&deadline).map_err(|next| error.unless_closed(next))?
-                }
-                received => return received.map(Response::of_two_buffers),
-            };
-        }
+        let received = until_started(
+            self,
+            |client| {
+                let Connection::TwoBuffers(channel) = &client.connection else {
+                    return Err(Error::Closed);
+                };
+                let sent = channel.send(data, &deadline, Patience::None);
+                channel.receive_or_cancel(sent.map_err(Error::never_sent)?, &deadline)
+            },
+            |client| client.mend(&deadline),
+        );
+        received.map(Response::of_two_buffers)
     }
 
-    fn may_resend(&self, error: &Error) -> bool {
-        self.config.resend_not_started
-            && is_not_started(error)
-            // Nobody hears of what else was in flight.
-            && match &self.connection {
-                Connection::InPlace(channel) => channel.seal().pending().next().is_none(),
-                Connection::TwoBuffers(channel) => channel.in_flight() == 0,
-            }
+    /// Connects to the next server to send a call's request there, if it is to be sent again.
+    fn mend(&mut self, deadline: &Deadline) -> Result<bool> {
+        // Of what else was in flight nobody would hear.
+        let alone = || match &self.connection {
+            Connection::InPlace(channel) => channel.seal().pending().next().is_none(),
+            Connection::TwoBuffers(channel) => channel.in_flight() == 0,
+        };
+        if !self.config.resend_not_started || !alone() {
+            return Ok(false);
+        }
+        self.reconnect_by(deadline).map(|_| true)
     }
 
     pub(super) fn reconnect_by(&mut self, deadline: &Deadline) -> Result<Reconnected> {
@@ -161,24 +164,6 @@ impl Moving<'_> {
         let len = data.len() as u64;
         claim.data_mut(&self.channel.segment.payload, len).copy_from_slice(data);
         Ok(self.channel.commit(claim, len))
-    }
-}
-
-/// Whether a call can be made again: the server disconnected before it took the request.
-pub(super) fn is_not_started(error: &Error) -> bool {
-    match error {
-        Error::PeerDied { request } | Error::PeerClosed { request } => {
-            request.is_none_or(|request| request.state == RequestState::NotStarted)
-        }
-        _ => false,
-    }
-}
-
-impl Error {
-    /// The error of a request that was to be sent again, which failed with `next`: what became of the request,
-    /// unless the client was closed meanwhile.
-    pub(super) fn unless_closed(self, next: Self) -> Self {
-        if matches!(next, Self::Closed) { next } else { self }
     }
 }
 

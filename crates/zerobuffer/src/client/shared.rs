@@ -6,7 +6,7 @@ use super::connection::Connection;
 use super::current::{Current, Pin};
 use super::lifeline::{Begun, Connected, Lifeline};
 use super::number::Number;
-use super::reconnect::is_not_started;
+use super::resend::until_started;
 use super::turns::{FairLock, LeaderFollowers, Refused};
 use super::{OwnedRequestBuffer, OwnedResponse, Reconnected, RequestLayout};
 use crate::closer::Closer;
@@ -350,6 +350,10 @@ impl SharedClient {
     /// # Errors
     /// As [`Client::call`](super::Client::call).
     pub fn call(&self, data: &[u8], timeout: Duration) -> Result<OwnedResponse> {
+        self.call_by(data, &Deadline::after(timeout))
+    }
+
+    pub(super) fn call_by(&self, data: &[u8], deadline: &Deadline) -> Result<OwnedResponse> {
         let sent = self
             .send_at_once(data, Reply::ToCaller, |channel, number| (Arc::clone(channel), number));
         if let Some((channel, number)) = &sent
@@ -358,7 +362,7 @@ impl SharedClient {
             return Ok(OwnedResponse::new(Arc::clone(channel), held));
         }
         let mut content = Content::Copy::<fn(&mut [u8])>(data);
-        self.call_as(data.len(), RequestLayout::default(), &mut content, sent, timeout)
+        self.call_as(data.len(), RequestLayout::default(), &mut content, sent, deadline)
     }
 
     /// A call for callers that do something else between the slices of a long wait, as bindings for other
@@ -459,7 +463,17 @@ impl SharedClient {
         fill: impl FnMut(&mut [u8]),
         timeout: Duration,
     ) -> Result<OwnedResponse> {
-        self.call_as(size, layout, &mut Content::Fill(fill), None, timeout)
+        self.call_with_by(size, layout, fill, &Deadline::after(timeout))
+    }
+
+    pub(super) fn call_with_by(
+        &self,
+        size: usize,
+        layout: RequestLayout,
+        fill: impl FnMut(&mut [u8]),
+        deadline: &Deadline,
+    ) -> Result<OwnedResponse> {
+        self.call_as(size, layout, &mut Content::Fill(fill), None, deadline)
     }
 
     fn call_as(
@@ -468,42 +482,39 @@ impl SharedClient {
         layout: RequestLayout,
         content: &mut Content<'_, impl FnMut(&mut [u8])>,
         sent: Option<(Arc<ClientChannel>, Number)>,
-        timeout: Duration,
+        deadline: &Deadline,
     ) -> Result<OwnedResponse> {
-        let (deadline, mut sent) = (Deadline::after(timeout), sent);
-        loop {
-            let (connection, sent) = match sent.take() {
-                Some((channel, number)) => {
-                    let connection = self.connection()?;
-                    if !connection.is_of(&channel) {
-                        // Replaced since; the request was listed.
-                        match end_of(&channel, number, &deadline) {
-                            Err(error) if self.may_resend(&error) => continue,
-                            outcome => return outcome,
+        until_started(
+            &mut (sent, None),
+            |(sent, tried)| {
+                *tried = None;
+                let (connection, sent) = match sent.take() {
+                    Some((channel, number)) => {
+                        let connection = self.connection()?;
+                        if !connection.is_of(&channel) {
+                            // Replaced since; the request was listed.
+                            return end_of(&channel, number, deadline);
                         }
+                        (connection, Ok(number))
                     }
-                    (connection, Ok(number))
+                    None => {
+                        let reply = Reply::ToCaller;
+                        let (connection, sent) =
+                            self.send(size, layout, content, reply, deadline)?;
+                        (connection, sent.map_err(Error::never_sent))
+                    }
+                };
+                let connection = tried.insert(connection);
+                receive_for_call(connection, sent?, deadline)
+            },
+            |(_, tried)| {
+                let resends = self.inner.config.resend_not_started;
+                if let (true, Some(failed)) = (resends, tried) {
+                    self.replace_failed(failed, deadline, &|| false)?;
                 }
-                None => {
-                    let (connection, sent) =
-                        self.send(size, layout, content, Reply::ToCaller, &deadline)?;
-                    (connection, sent.map_err(Error::never_sent))
-                }
-            };
-            let outcome = sent.and_then(|number| receive_for_call(&connection, number, &deadline));
-            match outcome {
-                Ok(response) => return Ok(response),
-                Err(error) if self.may_resend(&error) => {
-                    let replaced = self.replace_failed(&connection, &deadline, &|| false);
-                    replaced.map_err(|next| error.unless_closed(next))?;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    fn may_resend(&self, error: &Error) -> bool {
-        self.inner.config.resend_not_started && is_not_started(error)
+                Ok(resends)
+            },
+        )
     }
 
     /// Replaces a connection without being asked to: what is closed is opened again by its owner alone.
