@@ -73,7 +73,7 @@ const PARTS: &[Part] = &[
 /// Documents at the root and in docs/.
 const DOCUMENTS: usize = 14;
 /// Types that users of the library can name.
-const TYPES: usize = 42;
+const TYPES: usize = 43;
 
 /// What is longer than it should be, and why it stays.
 const EXCEPTIONS: &[(&str, &str)] = &[

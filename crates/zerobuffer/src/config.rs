@@ -1,6 +1,7 @@
 //! What a channel is made of: small structs with documented defaults and named setters.
 
 use crate::memory::SharedMemoryView;
+use crate::seats::Seats;
 use crate::sys::Pages;
 use crate::v2::layout::Demand;
 use crate::wait::WaitStrategy;
@@ -313,6 +314,8 @@ pub struct ClientConfig {
     pub(crate) without_services: bool,
     /// Where services are.
     pub(crate) place: Place,
+    /// Of a pool's connections: servers that others have, which are left out.
+    pub(crate) seats: Option<Seats>,
 }
 
 impl Default for ClientConfig {
@@ -333,6 +336,7 @@ impl Default for ClientConfig {
             label: program(),
             without_services: false,
             place: Place::default(),
+            seats: None,
         }
     }
 }

@@ -190,6 +190,8 @@ mod object;
 #[cfg(not(loom))]
 mod ready_threads;
 #[cfg(not(loom))]
+mod seats;
+#[cfg(not(loom))]
 mod server;
 mod sys;
 mod tenure;
@@ -202,8 +204,8 @@ mod wait;
 
 #[cfg(not(loom))]
 pub use client::{
-    CallFuture, CallHandle, Client, OwnedRequestBuffer, OwnedResponse, Reconnected, RequestBuffer,
-    RequestLayout, Response, SharedClient,
+    CallFuture, CallHandle, Client, OwnedRequestBuffer, OwnedResponse, Pool, Reconnected,
+    RequestBuffer, RequestLayout, Response, SharedClient,
 };
 #[cfg(not(loom))]
 pub use closer::Closer;

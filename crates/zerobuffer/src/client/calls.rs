@@ -22,14 +22,31 @@ use std::time::Duration;
 /// A call under way that no thread blocks for; see [`SharedClient::start_call`].
 #[derive(Clone)]
 pub struct CallHandle {
-    calls: Weak<Completions>,
+    calls: Weak<dyn Cancel>,
     id: u64,
     fork_generation: u32,
+}
+
+/// Where calls are cancelled by their numbers.
+pub(super) trait Cancel: Send + Sync {
+    /// True if nothing will come of the call.
+    fn cancel(&self, id: u64) -> bool;
+}
+
+impl Cancel for Completions {
+    fn cancel(&self, id: u64) -> bool {
+        self.cancel(id)
+    }
 }
 
 debug_line!(CallHandle, "CallHandle", |handle| id: handle.id);
 
 impl CallHandle {
+    pub(super) fn new<T: Cancel + 'static>(calls: &Arc<T>, id: u64) -> Self {
+        let calls: Weak<T> = Arc::downgrade(calls);
+        Self { calls, id, fork_generation: sys::fork_generation() }
+    }
+
     /// The call's number among those of its client, for [`SharedClient::cancel_call`]: for code that can keep a
     /// number and no handle, like a binding for another language.
     pub fn id(&self) -> u64 {
@@ -72,7 +89,9 @@ fn lock(slot: &Mutex<Slot>) -> MutexGuard<'_, Slot> {
 }
 
 impl CallFuture {
-    fn start(start: impl FnOnce(OnDone) -> Result<CallHandle>) -> Self {
+    pub(super) fn start(
+        start: impl FnOnce(Box<dyn FnOnce(Result<OwnedResponse>) + Send>) -> Result<CallHandle>,
+    ) -> Self {
         let slot = Arc::<Mutex<Slot>>::default();
         let place = Arc::clone(&slot);
         let on_done = Box::new(move |outcome| {
@@ -165,13 +184,8 @@ impl SharedClient {
     /// ([`is_in_place`](Self::is_in_place) is false) [`Error::Unsupported`].
     pub fn call_async(&self, data: &[u8], timeout: Duration) -> CallFuture {
         CallFuture::start(|on_done| {
-            self.submit(
-                data.len(),
-                RequestLayout::new(),
-                &mut Payload::copy(data),
-                timeout,
-                on_done,
-            )
+            let (mut payload, layout) = (Payload::Copy(data), RequestLayout::new());
+            self.submit_outcome(data.len(), layout, &mut payload, timeout, on_done)
         })
     }
 
@@ -189,7 +203,8 @@ impl SharedClient {
         timeout: Duration,
     ) -> CallFuture {
         CallFuture::start(|on_done| {
-            self.submit(size, layout, &mut Payload::Fill(Some(Box::new(fill))), timeout, on_done)
+            let mut payload = Payload::Fill(Some(Box::new(fill)));
+            self.submit_outcome(size, layout, &mut payload, timeout, on_done)
         })
     }
 
@@ -226,8 +241,8 @@ impl SharedClient {
         timeout: Duration,
         on_done: impl FnOnce(Result<OwnedResponse>) + Send + 'static,
     ) -> Result<CallHandle> {
-        let (layout, on_done) = (RequestLayout::new(), Box::new(on_done));
-        self.submit(data.len(), layout, &mut Payload::copy(data), timeout, on_done)
+        let (mut payload, layout) = (Payload::Copy(data), RequestLayout::new());
+        self.submit_outcome(data.len(), layout, &mut payload, timeout, Box::new(on_done))
     }
 
     /// As [`start_call`](Self::start_call), but `fill` writes the request, as for
@@ -244,7 +259,7 @@ impl SharedClient {
         on_done: impl FnOnce(Result<OwnedResponse>) + Send + 'static,
     ) -> Result<CallHandle> {
         let mut payload = Payload::Fill(Some(Box::new(fill)));
-        self.submit(size, layout, &mut payload, timeout, Box::new(on_done))
+        self.submit_outcome(size, layout, &mut payload, timeout, Box::new(on_done))
     }
 
     /// As [`CallHandle::cancel`], for the call of that [`id`](CallHandle::id).
@@ -265,26 +280,34 @@ impl SharedClient {
         self.inner.fork_generation == sys::fork_generation() && self.inner.completions.cancel(id)
     }
 
-    fn submit(
+    fn submit_outcome(
         &self,
         size: usize,
         layout: RequestLayout,
         payload: &mut Payload<'_>,
         timeout: Duration,
+        on_done: Box<dyn FnOnce(Result<OwnedResponse>) + Send>,
+    ) -> Result<CallHandle> {
+        let on_done = OnDone::Outcome(on_done);
+        self.submit(size, layout.demand(size)?, payload, &Deadline::after(timeout), on_done)
+    }
+
+    /// Starts a call. If it fails at once, `payload` is unchanged.
+    pub(super) fn submit(
+        &self,
+        size: usize,
+        demand: Demand,
+        payload: &mut Payload<'_>,
+        deadline: &Deadline,
         on_done: OnDone,
     ) -> Result<CallHandle> {
-        let demand = layout.demand(size)?;
         let connection = self.in_place()?;
         connection.channel.check()?;
         let calls = &self.inner.completions;
         calls.ensure_completer(&self.inner)?;
-        let due = Deadline::after(timeout).due_ns();
+        let (due, timeout) = (deadline.due_ns(), deadline.timeout());
         let id = calls.next_id.fetch_add(1, Ordering::Relaxed);
-        let handle = CallHandle {
-            calls: Arc::downgrade(calls),
-            id,
-            fork_generation: self.inner.fork_generation,
-        };
+        let handle = CallHandle::new(calls, id);
         let mut sent = None;
         if calls.state().may_overtake_nothing() {
             match payload.send_at_once(&connection, size, demand) {
@@ -322,16 +345,12 @@ impl SharedClient {
 }
 
 /// What a request is to hold, while it may still be sent at once.
-enum Payload<'d> {
+pub(super) enum Payload<'d> {
     Copy(&'d [u8]),
     Fill(Option<Fill>),
 }
 
-impl<'d> Payload<'d> {
-    fn copy(data: &'d [u8]) -> Self {
-        Self::Copy(data)
-    }
-
+impl Payload<'_> {
     fn send_at_once(
         &mut self,
         connection: &InPlace,
@@ -352,7 +371,7 @@ impl<'d> Payload<'d> {
     }
 
     /// For later.
-    fn keep(&mut self, size: usize, demand: Demand) -> Request {
+    pub(super) fn keep(&mut self, size: usize, demand: Demand) -> Request {
         let fill = match self {
             Self::Copy(data) => {
                 let data = data.to_vec();

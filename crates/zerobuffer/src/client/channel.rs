@@ -156,7 +156,7 @@ impl ClientChannel {
         deadline: &Deadline,
         is_cancelled: &dyn Fn() -> bool,
     ) -> Result<Attached> {
-        let Connected { segment, sleepers } = socket::connect(
+        let Connected { segment, sleepers, seat } = socket::connect(
             &socket::Wanted {
                 service: name,
                 place: &config.place,
@@ -164,11 +164,12 @@ impl ClientChannel {
                 label: &config.label,
                 metadata: &config.metadata,
                 pages: config.pages,
+                seats: config.seats.as_ref(),
                 is_cancelled,
             },
             deadline,
         )?;
-        Self::over(segment, ToServer::over_socket(sleepers, config.wait), config)
+        Self::over(segment, ToServer::over_socket(sleepers, seat, config.wait), config)
     }
 
     /// A client on a segment that is its own.
@@ -196,6 +197,11 @@ impl ClientChannel {
             responses: Waiter::new(config.wait),
             me: Weak::clone(me),
         })))
+    }
+
+    /// Whether other connections of this process may reach other servers of the same name.
+    pub(super) fn is_to_service(&self) -> bool {
+        self.link.is_to_service()
     }
 
     /// What [`ClientChannel::check`] finds no fault with.

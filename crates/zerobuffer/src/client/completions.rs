@@ -40,7 +40,29 @@ const BROKEN: Error = Error::InvalidState {
              the next call starts another thread",
 };
 
-pub(super) type OnDone = Box<dyn FnOnce(Result<OwnedResponse>) + Send>;
+/// What a call ends with.
+pub(super) enum OnDone {
+    Outcome(Box<dyn FnOnce(Result<OwnedResponse>) + Send>),
+    /// For whoever makes the call again elsewhere.
+    Attempt(Box<dyn FnOnce(Attempted) + Send>),
+}
+
+/// What an attempt at a call ends with.
+pub(super) enum Attempted {
+    Done(Result<OwnedResponse>),
+    /// The server ended before it took the request, which can be sent again.
+    NotStarted(Error, Request),
+}
+
+impl OnDone {
+    fn run(self, outcome: Result<OwnedResponse>) {
+        match self {
+            Self::Outcome(on_done) => on_done(outcome),
+            Self::Attempt(on_done) => on_done(Attempted::Done(outcome)),
+        }
+    }
+}
+
 pub(super) type Fill = Box<dyn FnMut(&mut [u8]) + Send>;
 
 /// The calls of one client that no thread blocks for.
@@ -129,7 +151,18 @@ impl Call {
     fn finish(mut self, outcome: Result<OwnedResponse>) {
         if let Some(on_done) = self.on_done.take() {
             // What a callback panics with is its own affair: the next one is to run.
-            contain(|| on_done(outcome));
+            contain(|| on_done.run(outcome));
+        }
+    }
+
+    /// Whether its request is sent again by others.
+    fn is_attempt(&self) -> bool {
+        matches!(self.on_done, Some(OnDone::Attempt(_)))
+    }
+
+    fn hand_back(mut self, error: Error, request: Request) {
+        if let Some(OnDone::Attempt(on_done)) = self.on_done.take() {
+            contain(|| on_done(Attempted::NotStarted(error, request)));
         }
     }
 
@@ -153,13 +186,13 @@ impl Drop for Call {
     fn drop(&mut self) {
         // Nothing drops a call that has not ended, but a panic.
         if let Some(on_done) = self.on_done.take() {
-            contain(|| on_done(Err(BROKEN)));
+            contain(|| on_done.run(Err(BROKEN)));
         }
     }
 }
 
 /// Runs code of the user's, and lets no panic out.
-fn contain(run: impl FnOnce()) {
+pub(super) fn contain(run: impl FnOnce()) {
     let Err(panic) = catch_unwind(AssertUnwindSafe(run)) else { return };
     // Its drop is the user's code too.
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
@@ -233,6 +266,11 @@ impl Completions {
         if let Some(thread) = thread.filter(|thread| !sys::is_this_thread(thread)) {
             sys::join(thread);
         }
+    }
+
+    /// Whether the calling thread is the completer.
+    pub(super) fn is_this_thread(&self) -> bool {
+        self.state().thread.as_ref().is_some_and(sys::is_this_thread)
     }
 
     /// Starts the completer unless it runs.
@@ -527,11 +565,12 @@ impl Completer {
         } else {
             match end {
                 Some(Unready::Gone(peer)) => {
-                    let bytes = self.resends().then(|| channel.pending_bytes(number)).flatten();
+                    let resends = sent.call.is_attempt() || self.resends();
+                    let bytes = resends.then(|| channel.pending_bytes(number)).flatten();
                     let outcome = channel.settle(number, &deadline, Err(Unready::Gone(peer)));
                     match (outcome, bytes) {
                         (Err(error), Some((bytes, demand))) if is_not_started(&error) => {
-                            return Some(sent.send_again(error, bytes, demand));
+                            return sent.send_again(error, bytes, demand);
                         }
                         (outcome, _) => outcome,
                     }
@@ -581,6 +620,7 @@ impl Completer {
                 }
                 Progress::Waits(Queued { call, request })
                 | Progress::Retry(Queued { call, request })
+                | Progress::NotStarted(Queued { call, request }, _)
                     if cancelled =>
                 {
                     // What a callback drops may use the client: not under the lock.
@@ -606,6 +646,11 @@ impl Completer {
                 }
                 Progress::Retry(queued) => {
                     state.queue.push_front(queued);
+                    true
+                }
+                Progress::NotStarted(Queued { call, request }, error) => {
+                    drop(state);
+                    call.hand_back(error, request);
                     true
                 }
                 Progress::Failed(call, error) => {
@@ -650,6 +695,9 @@ impl Completer {
         let soon = later(sys::monotonic_ns(), ATTEMPT);
         if client.was_replaced_in_place(&connection, &Deadline::at(soon, ATTEMPT)) {
             return Progress::Retry(queued);
+        }
+        if queued.call.is_attempt() {
+            return Progress::NotStarted(queued, error);
         }
         if !client.inner.config.resend_not_started {
             return queued.failed(error);
@@ -720,6 +768,8 @@ enum Progress {
     /// Until something changes.
     Waits(Queued),
     Retry(Queued),
+    /// It is sent again by others.
+    NotStarted(Queued, Error),
     Failed(Call, Error),
 }
 
@@ -731,12 +781,17 @@ impl Queued {
 }
 
 impl Sent {
-    fn send_again(mut self, error: Error, bytes: Vec<u8>, demand: Demand) -> Again {
-        self.call.first_error.get_or_insert(error);
+    /// `None`: it is sent again by others.
+    fn send_again(mut self, error: Error, bytes: Vec<u8>, demand: Demand) -> Option<Again> {
         let size = bytes.len();
         let fill: Fill = Box::new(move |to: &mut [u8]| to.copy_from_slice(&bytes));
         let request = Request { size, demand, fill };
-        Again::Resent(self.number, Queued { call: self.call, request })
+        if self.call.is_attempt() {
+            self.call.hand_back(error, request);
+            return None;
+        }
+        self.call.first_error.get_or_insert(error);
+        Some(Again::Resent(self.number, Queued { call: self.call, request }))
     }
 }
 

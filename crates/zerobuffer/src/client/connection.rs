@@ -60,16 +60,21 @@ impl TwoBuffers {
 
 impl Connection {
     /// Connects to whatever server of the wanted kinds has the name.
-    pub(super) fn find(name: &str, config: &ClientConfig, deadline: &Deadline) -> Result<Self> {
-        let wanted = || false;
+    pub(super) fn find(
+        name: &str,
+        config: &ClientConfig,
+        deadline: &Deadline,
+        is_cancelled: &dyn Fn() -> bool,
+    ) -> Result<Self> {
         match config.channel {
-            ChannelKind::Any => find_any(name, config, deadline),
+            ChannelKind::Any => find_any(name, config, deadline, is_cancelled),
             ChannelKind::InPlace | ChannelKind::Service => {
                 let name = ChannelName::new(name)?;
-                ClientChannel::attach(&name, config, deadline, &wanted).map(Self::InPlace)
+                ClientChannel::attach(&name, config, deadline, is_cancelled).map(Self::InPlace)
             }
             ChannelKind::TwoBuffers => {
-                TwoBuffers::connect(name, config, deadline, &wanted, 1).map(Self::TwoBuffers)
+                let found = TwoBuffers::connect(name, config, deadline, is_cancelled, 1);
+                found.map(Self::TwoBuffers)
             }
         }
     }
@@ -90,6 +95,19 @@ impl Connection {
 
     pub(super) fn is_in_place(&self) -> bool {
         matches!(self, Self::InPlace(_))
+    }
+
+    /// Whether it leads to a service, of which there may be several servers.
+    pub(super) fn is_to_service(&self) -> bool {
+        matches!(self, Self::InPlace(channel) if channel.is_to_service())
+    }
+
+    /// Whether it is known to be of no use any more.
+    pub(super) fn is_spent(&self) -> bool {
+        match self {
+            Self::InPlace(channel) => !self.works() || channel.end().is_some(),
+            Self::TwoBuffers(channel) => !self.works() || !channel.is_server_connected(),
+        }
     }
 
     pub(super) fn is_this_process(&self) -> bool {
@@ -270,19 +288,27 @@ impl Connection {
     }
 }
 
-fn find_any(name: &str, config: &ClientConfig, deadline: &Deadline) -> Result<Connection> {
-    let (in_place, wanted) = (ChannelName::new(name)?, || false);
+fn find_any(
+    name: &str,
+    config: &ClientConfig,
+    deadline: &Deadline,
+    is_cancelled: &dyn Fn() -> bool,
+) -> Result<Connection> {
+    let in_place = ChannelName::new(name)?;
     loop {
         let now = Deadline::after(Duration::ZERO);
-        let error = match ClientChannel::attach(&in_place, config, &now, &wanted) {
+        let error = match ClientChannel::attach(&in_place, config, &now, is_cancelled) {
             Ok(channel) => return Ok(Connection::InPlace(channel)),
             Err(error) if error.may_pass() => error,
             Err(error) => return Err(error),
         };
         // A name that is too long for two buffers has none.
         if v1::is_duplex_server_running(name).unwrap_or(false) {
-            let channel = TwoBuffers::connect(name, config, deadline, &wanted, 1);
+            let channel = TwoBuffers::connect(name, config, deadline, is_cancelled, 1);
             return channel.map(Connection::TwoBuffers);
+        }
+        if is_cancelled() {
+            return Err(Error::Closed);
         }
         if deadline.left().is_zero() {
             return Err(error);

@@ -8,6 +8,7 @@ mod current;
 mod guards;
 mod lifeline;
 mod number;
+mod pool;
 mod reconnect;
 mod resend;
 mod seal;
@@ -16,6 +17,7 @@ mod turns;
 
 pub use calls::{CallFuture, CallHandle};
 pub use guards::{OwnedRequestBuffer, OwnedResponse, RequestBuffer, Response};
+pub use pool::Pool;
 pub use shared::SharedClient;
 
 use crate::closer::Closer;
@@ -162,7 +164,7 @@ impl Client {
     /// [`Error::NoSpace`] for the response buffer.
     pub fn connect_with(name: &str, timeout: Duration, config: ClientConfig) -> Result<Self> {
         let (name, config) = config.of_name(name);
-        let connection = Connection::find(name, &config, &Deadline::after(timeout))?;
+        let connection = Connection::find(name, &config, &Deadline::after(timeout), &|| false)?;
         let life = connection.lifeline();
         Ok(Self { connection, config, unreported: Vec::new(), life, not_sync: PhantomData })
     }

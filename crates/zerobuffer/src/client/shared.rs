@@ -306,6 +306,11 @@ impl SharedClient {
         &self.inner.name
     }
 
+    /// Whether its connection is known to be of no use any more.
+    pub(super) fn is_spent(&self) -> bool {
+        self.connection().is_ok_and(|connection| connection.channel.is_spent())
+    }
+
     /// What closes this client, all clones of it, for good: as [`close`](Self::close), but there is no
     /// reconnecting.
     pub fn closer(&self) -> Closer {

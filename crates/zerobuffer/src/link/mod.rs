@@ -5,6 +5,7 @@ pub(crate) mod segment;
 pub(crate) mod socket;
 
 use crate::failpoint::failpoint;
+use crate::seats::Seat;
 use crate::wait::{Deadline, Unready, WaitContext, WaitStrategy, Waiter, post_if_empty, wake};
 use named::{DeathWatch, Role};
 use std::sync::Arc;
@@ -66,6 +67,8 @@ pub(crate) enum ToServer {
         sleepers: socket::Sleepers,
         /// Between two looks at whether the server has ended, for a thread that does not sleep.
         slice: Duration,
+        /// Of a pool's connection.
+        seat: Option<Seat>,
     },
 }
 
@@ -81,9 +84,18 @@ impl ToServer {
         Self::Named { segment, death_watch: DeathWatch::default() }
     }
 
-    pub(crate) fn over_socket(sleepers: socket::Sleepers, strategy: WaitStrategy) -> Self {
+    pub(crate) fn over_socket(
+        sleepers: socket::Sleepers,
+        seat: Option<Seat>,
+        strategy: WaitStrategy,
+    ) -> Self {
         let slice = if strategy == WaitStrategy::Spin { SLICE } else { Duration::MAX };
-        Self::Socket { sleepers, slice }
+        Self::Socket { sleepers, slice, seat }
+    }
+
+    /// Whether it leads to one of a service's servers.
+    pub(crate) fn is_to_service(&self) -> bool {
+        matches!(self, Self::Socket { .. })
     }
 
     /// WAKE, for the server.
@@ -193,8 +205,9 @@ impl ToServer {
     /// responses are held: with its end the server takes the memory back.
     pub(crate) fn let_go(&self) {
         failpoint!("close.before_unlock");
-        if let Self::Named { segment, .. } = self {
-            segment.resign();
+        match self {
+            Self::Named { segment, .. } => segment.resign(),
+            Self::Socket { seat, .. } => seat.iter().for_each(Seat::release),
         }
     }
 }

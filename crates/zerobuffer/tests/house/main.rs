@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// name on its own: neighbours on one floor do not know each other.
 const FLOORS: &[&[&str]] = &[
     &["error", "atomics.rs", "debug.rs", "trace.rs", "handler.rs", "faults.rs"],
-    &["name.rs", "tenure.rs"],
+    &["name.rs", "seats.rs", "tenure.rs"],
     &["sys/"],
     &["failpoint.rs", "closer.rs", "memory/"],
     &["wait/", "object.rs"],

@@ -11,6 +11,7 @@ use crate::error::{Error, Medium, Result};
 use crate::failpoint::failpoint;
 use crate::link::segment::Segment;
 use crate::name::ChannelName;
+use crate::seats::{Seat, Seats};
 use crate::sys::{self, Errno, FolderWatch, Packet, Pages, Socket};
 use crate::wait::Deadline;
 use std::time::Duration;
@@ -19,6 +20,8 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_millis(500);
 /// What `NotRunning` says where no server has made a socket: there is no such service.
 pub(crate) const NO_SOCKET: &str = "no server has a socket there";
+/// What it says where each server is taken.
+const ALL_TAKEN: &str = "this pool has a connection to each of its servers";
 const PATIENCE_FOR_MIB: Duration = Duration::from_millis(4);
 /// The pauses between two rounds through all workers.
 const MIN_PAUSE: Duration = Duration::from_millis(1);
@@ -36,6 +39,8 @@ pub(crate) struct Wanted<'w> {
     pub(crate) label: &'w str,
     pub(crate) metadata: &'w [u8],
     pub(crate) pages: Pages,
+    /// Servers that are left out, if this is a pool's connection.
+    pub(crate) seats: Option<&'w Seats>,
     pub(crate) is_cancelled: &'w dyn Fn() -> bool,
 }
 
@@ -44,6 +49,8 @@ pub(crate) struct Wanted<'w> {
 pub(crate) struct Connected {
     pub(crate) segment: Segment,
     pub(crate) sleepers: Sleepers,
+    /// The server, for a pool's connection.
+    pub(crate) seat: Option<Seat>,
 }
 
 /// Why a worker does not serve this client.
@@ -109,12 +116,9 @@ fn try_all(
     workers: Vec<Address>,
     deadline: &Deadline,
 ) -> std::result::Result<Connected, Refused> {
-    let not_running = |found| {
-        let (medium, name) = (Medium::Service, wanted.service.to_string());
-        Refused::Retry(Error::NotRunning { medium, name, found })
-    };
     let mut refused = None;
     let mut may_change = workers.is_empty();
+    let found = if may_change { NO_SOCKET } else { ALL_TAKEN };
     for worker in in_order(wanted, workers) {
         if (wanted.is_cancelled)() {
             return Err(Refused::Final(Error::Closed));
@@ -130,15 +134,20 @@ fn try_all(
         }
     }
     Err(match refused {
-        None => not_running(NO_SOCKET),
+        None => Refused::Retry(not_running(wanted, found)),
         Some(error) if may_change => Refused::Retry(error),
         Some(error) => Refused::Final(error),
     })
 }
 
-/// Two at random, the less loaded one first, and then the others.
+fn not_running(wanted: &Wanted<'_>, found: &'static str) -> Error {
+    Error::NotRunning { medium: Medium::Service, name: wanted.service.to_string(), found }
+}
+
+/// Two at random, the less loaded one first, and then the others; of a pool's, all that it does not have, the
+/// less loaded ones first.
 fn in_order(wanted: &Wanted<'_>, mut workers: Vec<Address>) -> Vec<Address> {
-    if workers.len() < 2 {
+    if workers.len() < 2 && wanted.seats.is_none() {
         return workers;
     }
     for at in 0..workers.len() {
@@ -146,17 +155,29 @@ fn in_order(wanted: &Wanted<'_>, mut workers: Vec<Address>) -> Vec<Address> {
         let other = at + (random % (workers.len() - at) as u64) as usize;
         workers.swap(at, other);
     }
-    let loads = loads(wanted, &workers[..2]);
-    if loads[1] < loads[0] {
-        workers.swap(0, 1);
-    }
-    workers
+    let Some(seats) = wanted.seats else {
+        let loads = loads(wanted, &workers[..2]);
+        if load(&loads[1]) < load(&loads[0]) {
+            workers.swap(0, 1);
+        }
+        return workers;
+    };
+    let replies = loads(wanted, &workers);
+    let mut workers: Vec<_> = replies.into_iter().zip(workers).collect();
+    workers.retain(|(reply, _)| reply.as_ref().is_none_or(|reply| !seats.is_taken(reply.worker)));
+    workers.sort_by_key(|(reply, _)| load(reply));
+    workers.into_iter().map(|(_, worker)| worker).collect()
 }
 
-/// How many clients each of two workers has; one that does not say has most. Both are asked at once, since
+/// One that does not say has most.
+fn load(reply: &Option<Reply>) -> u32 {
+    reply.as_ref().map_or(u32::MAX, |reply| reply.attached)
+}
+
+/// Asks each worker how many clients it has; `None` from one that does not say. All are asked at once, since
 /// one that hangs costs its whole wait.
-fn loads(wanted: &Wanted<'_>, workers: &[Address]) -> [u32; 2] {
-    let mut loads = [u32::MAX; 2];
+fn loads(wanted: &Wanted<'_>, workers: &[Address]) -> Vec<Option<Reply>> {
+    let mut replies = vec![None; workers.len()];
     let mut asked: Vec<(usize, Socket)> = Vec::new();
     for (at, worker) in workers.iter().enumerate() {
         if let Ok(socket) = worker.connect()
@@ -170,10 +191,8 @@ fn loads(wanted: &Wanted<'_>, workers: &[Address]) -> [u32; 2] {
         asked.retain(|(at, socket)| match receive(socket) {
             Err(errno) if errno.is_not_yet() => true,
             Ok((packet, buffer)) => {
-                let reply = Reply::decode(&buffer, packet.len);
-                if let Ok(Reply { refusal: None, attached, .. }) = reply {
-                    loads[*at] = attached;
-                }
+                let reply = Reply::decode(&buffer, packet.len).ok();
+                replies[*at] = reply.filter(|reply| reply.refusal.is_none());
                 false
             }
             Err(_) => false,
@@ -184,7 +203,7 @@ fn loads(wanted: &Wanted<'_>, workers: &[Address]) -> [u32; 2] {
         }
         let _ = Socket::wait_for_any(&sockets, end);
     }
-    loads
+    replies
 }
 
 fn hello(wanted: &Wanted<'_>, ask: Ask) -> Hello {
@@ -248,7 +267,13 @@ fn attach(
         });
     }
     failpoint!("connect.accepted");
-    enter(wanted, socket, packet, &reply).map_err(Refused::Final)
+    let seat = match wanted.seats.map(|seats| seats.take(reply.worker)) {
+        // Several servers may share a socket, and another one may have replied before.
+        Some(None) => return Err(Refused::Retry(not_running(wanted, ALL_TAKEN))),
+        seat => seat.flatten(),
+    };
+    let entered = enter(wanted, socket, packet, &reply);
+    entered.map(|connected| Connected { seat, ..connected }).map_err(Refused::Final)
 }
 
 /// Whether the worker is one to be trusted with requests.
@@ -309,5 +334,5 @@ fn enter(wanted: &Wanted<'_>, socket: Socket, packet: Packet, reply: &Reply) -> 
     crate::trace::event!(service = %wanted.service, number = reply.number, "attached");
     let refuses_descriptors = socket.refuse_descriptors();
     let bell = Bell::new(socket, flags, Side::Client, refuses_descriptors);
-    Ok(Connected { segment, sleepers: Sleepers::new(bell) })
+    Ok(Connected { segment, sleepers: Sleepers::new(bell), seat: None })
 }
