@@ -15,6 +15,7 @@ mod futures;
 mod hostile;
 mod limits;
 mod namespaces;
+mod pool;
 mod restart;
 #[cfg(feature = "failpoints")]
 mod steps;

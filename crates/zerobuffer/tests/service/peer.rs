@@ -1,8 +1,12 @@
 //! The lives of child processes.
 
-use crate::scene::{LONG, NAME};
+use crate::scene::{LONG, NAME, descriptors, mappings};
+use std::io::Write;
 use std::time::Duration;
-use zerobuffer::{Client, ClientConfig, Error, Frame, RequestState, Service, ServiceConfig};
+use zerobuffer::{
+    BufferConfig, Client, ClientConfig, Error, Frame, Pool, RequestState, Server, Service,
+    ServiceConfig,
+};
 use zerobuffer_test_support::{commands, say};
 
 /// What makes a process one of these.
@@ -26,8 +30,13 @@ pub(crate) fn run(description: &str) {
                 .directory(directory)
                 .ring(number("ring", 1 << 20))
                 .workers(number("workers", 1));
-            serve(config);
+            let journal = property("journal").map(Journal::open);
+            serve(config, move |frame| {
+                journal.iter().for_each(|journal| journal.note(frame.data()));
+                handler(frame);
+            });
         }
+        "channel" => serve_channel(property("name").expect("a name")),
         "client" => {
             let config = ClientConfig::new().directory(directory).resend_not_started(true);
             call(config);
@@ -36,6 +45,7 @@ pub(crate) fn run(description: &str) {
         "worker" => crate::steps::peer::serve(description),
         #[cfg(feature = "failpoints")]
         "caller" => crate::steps::peer::call(description),
+        "pool" => pool(ClientConfig::new().directory(directory)),
         role => panic!("no role {role}"),
     }
 }
@@ -54,7 +64,35 @@ pub(crate) fn handler(frame: &mut Frame<'_>) {
     }
 }
 
-fn serve(config: ServiceConfig) {
+/// What was started, for a test that looks for what was started twice: 8 bytes of each request.
+struct Journal(std::fs::File);
+
+impl Journal {
+    fn open(path: &str) -> Self {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        Self(file.expect("a journal"))
+    }
+
+    fn note(&self, request: &[u8]) {
+        if let Some(number) = request.first_chunk::<8>() {
+            (&self.0).write_all(number).expect("noted");
+        }
+    }
+}
+
+/// A channel of that name.
+fn serve_channel(name: &str) {
+    let mut server = Server::create(name, BufferConfig::new(0, 1 << 16)).expect("a server starts");
+    server.start(handler).expect("threads");
+    say("ready");
+    for command in commands() {
+        assert_eq!(command, "stop");
+        server.stop().expect("stops");
+        say("stopped");
+    }
+}
+
+fn serve(config: ServiceConfig, handler: impl Fn(&mut Frame<'_>) + Send + Sync + 'static) {
     let mut service = Service::create(NAME, config).expect("a service starts");
     service.start(handler).expect("threads");
     say("ready");
@@ -101,4 +139,28 @@ fn call(config: ClientConfig) {
             Err(_) => {}
         }
     }
+}
+
+/// A pool that calls when it is told to, and says what is left once it is dropped.
+fn pool(config: ClientConfig) {
+    let pool = Pool::connect_with(NAME, 2, LONG, config).expect("connects");
+    say("ready");
+    for command in commands().take_while(|command| command != "drop") {
+        assert_eq!(command, "call");
+        let (done, outcome) = std::sync::mpsc::channel();
+        pool.start_call(&1_u64.to_le_bytes(), LONG, move |response| {
+            // Before the response is released.
+            done.send(response.map(|response| response.data().to_vec())).expect("received");
+        })
+        .expect("started");
+        let responses = [
+            outcome.recv().expect("an outcome").expect("a response"),
+            pool.call(&1_u64.to_le_bytes(), LONG).expect("a response").data().to_vec(),
+        ];
+        assert_eq!(responses, [2_u64.to_le_bytes(); 2]);
+        say("called");
+    }
+    drop(pool);
+    let threads = std::fs::read_dir("/proc/self/task").expect("can be read").count();
+    say(&format!("left {threads} {} {}", descriptors("socket:"), mappings()));
 }
