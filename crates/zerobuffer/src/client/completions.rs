@@ -43,7 +43,7 @@ const BROKEN: Error = Error::InvalidState {
 /// What a call ends with.
 pub(super) enum OnDone {
     Outcome(Box<dyn FnOnce(Result<OwnedResponse>) + Send>),
-    /// For whoever makes the call again elsewhere.
+    /// For the caller who makes the call again elsewhere.
     Attempt(Box<dyn FnOnce(Attempted) + Send>),
 }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 pub(super) type OnOutcome = Box<dyn FnOnce(Result<OwnedResponse>) + Send>;
 
-/// The calls under way, by their numbers. Whoever takes a call out of the list ends it.
+/// The calls under way, by their numbers. The thread that takes a call out of the list ends it.
 #[derive(Default)]
 pub(super) struct Calls(Mutex<List>);
 
