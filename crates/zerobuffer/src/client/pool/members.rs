@@ -1,7 +1,6 @@
 //! A pool's connections: which of them gets a request, and what becomes of those that are lost.
 
-use super::calls::Calls;
-use super::check_process;
+use super::list::Calls;
 use crate::client::connection::Connection;
 use crate::client::shared::SharedClient;
 use crate::closer::Closer;
@@ -328,4 +327,9 @@ impl Shared {
         let size = |member: &Arc<Member>| member.client.max_request_size();
         self.open_state().map_or(0, |state| state.members.iter().map(size).min().unwrap_or(0))
     }
+}
+
+/// Whether it was made by this process, before anything of it is locked.
+fn check_process(fork_generation: u32) -> Result<()> {
+    if fork_generation == sys::fork_generation() { Ok(()) } else { Err(Error::WrongProcess) }
 }

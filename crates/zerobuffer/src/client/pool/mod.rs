@@ -1,6 +1,7 @@
 //! The client that mends itself: several connections to the servers of one name, each request on one of them.
 
 mod calls;
+mod list;
 mod members;
 mod mender;
 
@@ -12,7 +13,6 @@ use crate::closer::{Close, Closer};
 use crate::config::ClientConfig;
 use crate::debug::debug_line;
 use crate::error::{Error, Result};
-use crate::sys;
 use crate::wait::Deadline;
 use members::Shared;
 use std::sync::Arc;
@@ -315,9 +315,4 @@ impl Close for Shared {
     fn is_closed(&self) -> bool {
         self.has_closed()
     }
-}
-
-/// Whether it was made by this process, before anything of it is locked.
-fn check_process(fork_generation: u32) -> Result<()> {
-    if fork_generation == sys::fork_generation() { Ok(()) } else { Err(Error::WrongProcess) }
 }
