@@ -175,6 +175,9 @@ pub(crate) struct ServiceOptions {
     /// A group whose members may attach, and reach the socket
     #[arg(long, value_name = "GID", conflicts_with = "one_client")]
     pub(crate) group: Option<u32>,
+    /// Serve although a channel in place of that name has a server, whose clients then come here
+    #[arg(long, conflicts_with = "one_client")]
+    pub(crate) beside_channel: bool,
     /// Remove the service's directory at the end, unless another server has a socket in it
     #[arg(long, conflicts_with = "one_client")]
     pub(crate) remove_directory: bool,

@@ -4,7 +4,7 @@ mod kinds;
 mod processes;
 
 use super::runtime;
-use super::serving::{CHECK, Editor, Kind, Tally, farewell, greeting, serving};
+use super::serving::{CHECK, Editor, Tally, farewell, greeting, serving};
 use crate::args::{Common, ServeArgs};
 use crate::failure::{Exit, Failure};
 use crate::filters::Chain;
@@ -26,9 +26,6 @@ pub(crate) fn run(args: &ServeArgs, common: &Common, report: &Report) -> Result<
     let reasons = reasons_to_stop(args.stop_on_eof)?;
     let tally = Arc::new(Tally::default());
     let about = |failure: Failure| failure.about(&args.name);
-    if Kind::of(args) == Kind::Service {
-        kinds::refuse_beside_channel(&name).map_err(about)?;
-    }
     let reason = if args.service.processes > 1 {
         processes::serve(args, common, report, &reasons, &tally).map_err(about)?
     } else {

@@ -380,6 +380,9 @@ fn a_service_is_refused_beside_a_live_channel_of_its_name() {
     until_attached(&name, &call);
     run(&serving).failed(5, &words);
     run(&[&serving[..], &["--processes", "2"]].concat()).failed(5, &words);
+    let beside = Served::start(&name, &["--filter", "echo", "--beside-channel"]);
+    check_call(&format!("service:{}", &*name), &[]);
+    beside.stop();
     // A dead one's leftovers are no channel.
     kill(server.child.id(), "KILL");
     wait(&mut server.child);

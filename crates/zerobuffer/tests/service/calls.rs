@@ -240,7 +240,11 @@ fn a_channel_of_the_name_serves_where_there_is_no_service() {
     server.start(|frame: &mut Frame<'_>| frame.data_mut().fill(b'c')).unwrap();
     let mut client = Client::connect_with(&name, LONG, scene.client_config()).unwrap();
     assert_eq!(client.call(b"?", LONG).unwrap().data(), b"c");
-    let mut service = Service::create(&name, scene.service_config()).unwrap();
+    let error = Service::create(&name, scene.service_config()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyRunning, "{error}");
+    assert!(error.to_string().contains("allow a service beside it"), "{error}");
+    let config = scene.service_config().beside_channel(true);
+    let mut service = Service::create(&name, config).unwrap();
     service.start(|frame: &mut Frame<'_>| frame.data_mut().fill(b's')).unwrap();
     drop(client);
     for (prefix, by) in [("", b"s"), ("service:", b"s"), ("channel:", b"c")] {
@@ -253,6 +257,8 @@ fn a_channel_of_the_name_serves_where_there_is_no_service() {
     let error = Client::connect_with(&name, Duration::ZERO, config).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotRunning);
     assert!(error.to_string().contains("service"), "{error}");
+    server.stop().unwrap();
+    Service::create(&name, scene.service_config()).expect("beside nothing");
 }
 
 #[test]

@@ -3,17 +3,13 @@
 use crate::args::ServeArgs;
 use crate::commands::serving::{self, Editor, Kind};
 use crate::failure::Failure;
-use std::path::Path;
-use std::time::Duration;
 use zerobuffer::{
-    BufferConfig, ChannelName, Client, DuplexChannelFactory, ErrorKind, Frame, Medium, Server,
-    ServerConfig, Service, ServiceConfig, v1,
+    BufferConfig, ChannelName, DuplexChannelFactory, ErrorKind, Frame, Server, ServerConfig,
+    Service, ServiceConfig, v1,
 };
 
 /// Permissions of what a channel's server makes, if nothing else is asked for: this user's own.
 const PRIVATE: u32 = 0o600;
-/// A channel's server that replaces the segment of its previous client takes less than this.
-const REPLACEMENT: Duration = Duration::from_millis(200);
 
 /// A server of any kind.
 pub(super) enum Running {
@@ -63,7 +59,8 @@ fn start_service(args: &ServeArgs, name: &ChannelName, editor: Editor) -> Result
         .metadata_size(args.metadata)
         .workers(args.workers)
         .max_clients(options.max_clients)
-        .max_ring(options.max_ring);
+        .max_ring(options.max_ring)
+        .beside_channel(options.beside_channel);
     if let Some(bytes) = options.max_bytes {
         config = config.max_bytes(bytes as u64);
     }
@@ -71,9 +68,19 @@ fn start_service(args: &ServeArgs, name: &ChannelName, editor: Editor) -> Result
     if let Some(gid) = options.group {
         config = config.group(gid);
     }
-    let mut service = Service::create(name.as_str(), config)?;
+    let mut service = Service::create(name.as_str(), config).map_err(create_failure)?;
     service.start(move |frame: &mut Frame<'_>| edit(&editor, frame))?;
     Ok(Running::Service(Box::new(service)))
+}
+
+/// What the library says, and which option helps.
+fn create_failure(error: zerobuffer::Error) -> Failure {
+    let is_beside_channel = error.kind() == ErrorKind::AlreadyRunning;
+    let failure = Failure::from(error);
+    match is_beside_channel {
+        true => failure.hint("--beside-channel allows it, --channel serves a channel"),
+        false => failure,
+    }
 }
 
 fn start_channel(args: &ServeArgs, name: &ChannelName, editor: Editor) -> Result<Running, Failure> {
@@ -118,28 +125,4 @@ fn edit(editor: &Editor, frame: &mut Frame<'_>) -> Result<(), String> {
     // The metadata is borrowed from the frame that is to be edited: a copy of its few bytes.
     let (metadata, sequence) = (frame.metadata().to_vec(), frame.sequence());
     editor.edit(&metadata, sequence, frame.data_mut())
-}
-
-/// Clients find a service first, so one beside a channel that serves would take the channel's clients.
-pub(super) fn refuse_beside_channel(name: &ChannelName) -> Result<(), Failure> {
-    if !Path::new(&format!("/dev/shm{}", name.segment())).exists() {
-        return Ok(());
-    }
-    let served = match Client::connect(&format!("channel:{name}"), REPLACEMENT) {
-        Ok(client) => client.is_in_place(),
-        Err(error) => error.kind() == ErrorKind::Busy,
-    };
-    if !served {
-        return Ok(());
-    }
-    let taken =
-        zerobuffer::Error::AlreadyRunning { medium: Medium::Channel, name: name.to_string() };
-    Err(Failure::from(taken)
-        .reworded(format!(
-            "channel {:?} has a server, whose clients a service would take",
-            name.as_str()
-        ))
-        .hint(
-            "stop it, choose another name, or serve a channel with --channel once it has stopped",
-        ))
 }

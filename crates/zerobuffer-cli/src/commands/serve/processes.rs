@@ -69,7 +69,8 @@ fn options(args: &ServeArgs, common: &Common) -> Vec<String> {
     let ServeArgs {
         filter, payload, metadata, workers, service, key, image_options, spoil, ..
     } = args;
-    let ServiceOptions { max_clients, max_ring, max_bytes, user, group, .. } = service;
+    let ServiceOptions { max_clients, max_ring, max_bytes, user, group, beside_channel, .. } =
+        service;
     let ImageOptions { radius, area } = image_options;
     let filters: Vec<String> = filter.iter().map(Filter::to_string).collect();
     let mut options = vec![
@@ -82,6 +83,7 @@ fn options(args: &ServeArgs, common: &Common) -> Vec<String> {
     ];
     options.extend(max_bytes.map(|bytes| format!("--max-bytes={bytes}")));
     options.extend(user.iter().map(|uid| format!("--user={uid}")));
+    options.extend(beside_channel.then(|| "--beside-channel".to_owned()));
     options.extend(group.map(|gid| format!("--group={gid}")));
     options.extend(key.as_ref().map(|key| format!("--key={key}")));
     options.extend(radius.map(|radius| format!("--radius={radius}")));

@@ -10,5 +10,5 @@ mod segment;
 pub(crate) use attach::attach;
 pub(crate) use create::{create, geometry, remove};
 pub(crate) use death_watch::DeathWatch;
-pub(crate) use role::Role;
+pub(crate) use role::{Role, has_server};
 pub(crate) use segment::Segment;

@@ -4,8 +4,10 @@
 //! kernel releases it when the process ends, however it ends. That works in every pid namespace, after a pid
 //! was used again, and for a zombie, which counts as dead.
 
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::memory::SharedMemory;
+use crate::name::ChannelName;
+use crate::object::{self, Owner};
 use crate::v2::layout::{CLIENT_LOCK, SERVER_LOCK};
 
 /// One of the two sides of a channel.
@@ -39,6 +41,18 @@ impl Role {
             .file()
             .is_locked_elsewhere(self.byte())
             .map_err(|errno| errno.on("examine the locks of", memory.object()))
+    }
+}
+
+/// Whether a server of this user's has the channel `name`. Clients of this user find no other one.
+pub(crate) fn has_server(name: &ChannelName) -> Result<bool> {
+    match object::open_segment(&name.segment(), Owner::Own) {
+        Ok(Some((memory, _))) => Role::Server.is_held(&memory),
+        Ok(None) => Ok(false),
+        Err(error) => match error.kind() {
+            ErrorKind::ForeignObject | ErrorKind::PermissionDenied => Ok(false),
+            _ => Err(error),
+        },
     }
 }
 

@@ -40,6 +40,7 @@ pub struct ServiceConfig {
     pub(super) groups: Vec<u32>,
     pub(super) place: Place,
     pub(super) listener: Option<RawFd>,
+    pub(super) beside_channel: bool,
 }
 
 impl Default for ServiceConfig {
@@ -60,6 +61,7 @@ impl Default for ServiceConfig {
             groups: Vec::new(),
             place: Place::default(),
             listener: None,
+            beside_channel: false,
         }
     }
 }
@@ -174,6 +176,14 @@ impl ServiceConfig {
     /// server's own.
     pub fn listener(mut self, descriptor: RawFd) -> Self {
         self.listener = Some(descriptor);
+        self
+    }
+
+    /// Whether the service may start while a channel in place of its name has a server: clients look for a
+    /// service first, so it takes the channel's clients. Default false:
+    /// [`Service::create`](crate::Service::create) fails with [`Error::AlreadyRunning`].
+    pub fn beside_channel(mut self, allowed: bool) -> Self {
+        self.beside_channel = allowed;
         self
     }
 

@@ -13,8 +13,9 @@ use super::{tasks, worker};
 use crate::atomics::{AtomicU64, Ordering};
 use crate::closer::Closer;
 use crate::debug::debug_line;
-use crate::error::{Error, Result};
+use crate::error::{Error, Medium, Result};
 use crate::handler::HandlerOutcome;
+use crate::link::named::has_server;
 use crate::link::socket::Undertaker;
 use crate::name::ChannelName;
 use crate::ready_threads::{Background, LOOK};
@@ -79,12 +80,16 @@ impl Service {
     /// served once it is started. They find a service before a channel of the same name.
     ///
     /// # Errors
-    /// [`Error::BadName`], [`Error::BadConfig`]; [`Error::TooLarge`] if the metadata does not fit its
-    /// block; [`Error::ForeignObject`] if the directory can be written by others;
+    /// [`Error::BadName`], [`Error::BadConfig`]; [`Error::AlreadyRunning`] if a channel in place of that
+    /// name has a server (see [`ServiceConfig::beside_channel`]); [`Error::TooLarge`] if the metadata does
+    /// not fit its block; [`Error::ForeignObject`] if the directory can be written by others;
     /// [`Error::PermissionDenied`]; [`Error::System`]. Nothing is left behind.
     pub fn create(name: &str, config: ServiceConfig) -> Result<Self> {
         config.check()?;
         let (name, config) = (ChannelName::new(name)?, Arc::new(config));
+        if !config.beside_channel && has_server(&name)? {
+            return Err(taken_by_channel(&name));
+        }
         let hub = Arc::new(Hub::new(config.workers, config.max_concurrent)?);
         let used = Arc::new(AtomicU64::new(0));
         let undertaker = Undertaker::start(&used)?;
@@ -332,6 +337,15 @@ impl Service {
         }
         Ok(())
     }
+}
+
+fn taken_by_channel(name: &ChannelName) -> Error {
+    let error = Error::AlreadyRunning { medium: Medium::Channel, name: name.to_string() };
+    error.explained(format!(
+        "channel {:?} has a server, whose clients a service would take; stop it, choose another name, or \
+         allow a service beside it",
+        name.as_str()
+    ))
 }
 
 impl Drop for Service {
