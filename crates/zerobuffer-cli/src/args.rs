@@ -56,6 +56,10 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Send a picture or raw bytes to a server, and write the response
     Call(CallArgs),
+    /// Show what a service's servers and their clients do
+    Status(StatusArgs),
+    /// Remove what killed servers of a service have left, and its empty directory
+    Clean(CleanArgs),
     /// Write frames with a known pattern into a version 1 buffer
     Writer(WriterArgs),
     /// Make a version 1 buffer, read its frames and check them
@@ -234,6 +238,36 @@ pub(crate) struct CallArgs {
     /// Over two buffers: permissions of the buffer for responses, in octal, for a server of another user [default: 600]
     #[arg(long, value_name = "OCTAL", value_parser = parse_mode)]
     pub(crate) mode: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  zerobuffer status images
+  zerobuffer status images --json
+
+One table for each server. With --json: what each server says, as docs/protocol-service.md lists it.")]
+pub(crate) struct StatusArgs {
+    /// The service's name
+    pub(crate) name: String,
+    /// How long to wait for servers that do not reply
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = parse_seconds)]
+    pub(crate) timeout: Duration,
+    /// The user that the servers run as, if it is neither this one nor root
+    #[arg(long, value_name = "UID")]
+    pub(crate) owner: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  zerobuffer clean images
+
+What listens stays, and so does what no server has made. A container that has the directory mounted does not
+find a service whose directory is removed and made again.")]
+pub(crate) struct CleanArgs {
+    /// The service's name
+    pub(crate) name: String,
 }
 
 #[derive(Debug, Args)]

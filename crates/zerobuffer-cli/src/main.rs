@@ -26,6 +26,8 @@ fn main() -> ExitCode {
         Command::Demo(args) => commands::demo::run(args, &cli.common, &report),
         Command::Serve(args) => commands::serve::run(args, &cli.common, &report),
         Command::Call(args) => commands::call::run(args, &report),
+        Command::Status(args) => commands::status::run(args, &report),
+        Command::Clean(args) => commands::clean::run(args, &report),
         Command::Writer(args) => commands::stream::writer::run(args, &report),
         Command::Reader(args) => commands::stream::reader::run(args, &report),
         Command::Relay(args) => commands::stream::relay::run(args, &report),

@@ -443,9 +443,7 @@ impl ClientConfig {
     /// let client = Client::connect_with(&name, Duration::from_secs(5), config)?;
     /// assert_eq!(client.max_request_size(), (1 << 20) - 64);
     /// # drop(service);
-    /// # for root in ["/run".to_owned(), std::env::var("XDG_RUNTIME_DIR").unwrap_or_default()] {
-    /// #     let _ = std::fs::remove_dir(format!("{root}/zerobuffer/{name}"));
-    /// # }
+    /// # zerobuffer::Servers::of(&name)?.clean()?;
     /// # Ok::<(), zerobuffer::Error>(())
     /// ```
     pub fn ring(mut self, bytes: usize) -> Self {

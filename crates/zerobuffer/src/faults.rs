@@ -92,6 +92,8 @@ fn errors_of(call: &str) -> &'static [i32] {
         "fstatvfs" | "statvfs" => &[EINTR, EIO, ENOMEM, ENOSYS, EOVERFLOW, EACCES],
         "posix_fallocate" => &[EINTR, EFBIG, EINVAL, ENODEV, ENOSPC, EOPNOTSUPP, ESPIPE, EIO],
         "fcntl" => &[EINTR, EACCES, EAGAIN, EDEADLK, EINVAL, ENOLCK, EOVERFLOW],
+        "read" => &[EINTR, EIO],
+        "write" => &[EINTR, EIO, ENOMEM, ENOSPC, EPERM],
         "flock" => &[EINTR, EINVAL, ENOLCK, EWOULDBLOCK],
         "mmap" => {
             &[EACCES, EAGAIN, EEXIST, EINVAL, ENFILE, ENODEV, ENOMEM, EOVERFLOW, EPERM, ETXTBSY]

@@ -225,7 +225,9 @@ pub use handler::HandlerOutcome;
 #[cfg(not(loom))]
 pub use name::{ChannelName, MAX_NAME_LEN};
 #[cfg(not(loom))]
-pub use server::{ClientIdentity, Frame, OwnedRequest, Request, Server, Service, ServiceConfig};
+pub use server::{
+    ClientIdentity, Frame, OwnedRequest, Request, Server, Servers, Service, ServiceConfig,
+};
 #[cfg(not(loom))]
 pub use sys::Pages;
 pub use wait::WaitStrategy;

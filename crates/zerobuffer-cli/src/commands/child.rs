@@ -1,12 +1,12 @@
 //! A server in a process of its own, that ends with this one.
 
-use super::runtime;
 use super::serving::{self, Event, Kind};
 use crate::failure::{Failure, FailureRecord};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+use zerobuffer::Servers;
 
 /// The server's own limit for an orderly stop is 2 + 2 seconds.
 const PATIENCE: Duration = Duration::from_secs(6);
@@ -107,10 +107,11 @@ impl ServerProcess {
     fn sweep(&self) {
         match self.kind {
             Kind::Service => {
-                runtime::sweep(&self.name);
-                if self.removes_directory {
-                    runtime::remove_directory_of(&self.name);
-                }
+                // What cannot be removed is for the next server.
+                let _ = Servers::of(&self.name).and_then(|servers| match self.removes_directory {
+                    true => servers.clean().map(drop),
+                    false => servers.sweep(),
+                });
             }
             // `serve` starts processes for services, and the demo for those and two buffers.
             Kind::Channel => {}

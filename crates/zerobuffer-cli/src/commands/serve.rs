@@ -3,7 +3,6 @@
 mod kinds;
 mod processes;
 
-use super::runtime;
 use super::serving::{CHECK, Editor, Tally, farewell, greeting, serving};
 use crate::args::{Common, ServeArgs};
 use crate::failure::{Exit, Failure};
@@ -15,7 +14,7 @@ use signal_hook::iterator::Signals;
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use zerobuffer::ChannelName;
+use zerobuffer::{ChannelName, Servers};
 
 /// Serves until a signal, or the end of standard input if that was asked for.
 pub(crate) fn run(args: &ServeArgs, common: &Common, report: &Report) -> Result<Exit, Failure> {
@@ -37,7 +36,8 @@ pub(crate) fn run(args: &ServeArgs, common: &Common, report: &Report) -> Result<
         reason
     };
     if args.service.remove_directory {
-        runtime::remove_directory_of(&args.name);
+        // It is not empty while another server listens.
+        let _ = Servers::of(&args.name).and_then(|servers| servers.clean());
     }
     let event = tally.stopped(&args.name, reason);
     report.result(&event, || farewell(&event))?;

@@ -1,7 +1,6 @@
 //! What serving is about, in this process or in others: the kind, the frames' way through the filters, what is
 //! counted, and what is said.
 
-use super::runtime;
 use crate::args::ServeArgs;
 use crate::filters::Chain;
 use crate::report::count;
@@ -10,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use zerobuffer::{ChannelName, Error, v1};
+use zerobuffer::{ChannelName, Error, Servers, v1};
 
 /// Between two checks whether the server had to stop for a reason of its own.
 pub(super) const CHECK: Duration = Duration::from_millis(250);
@@ -89,7 +88,10 @@ pub(super) fn serving(args: &ServeArgs, name: &ChannelName, server_pids: Vec<u32
             Kind::Channel => Some(format!("/dev/shm{}", name.segment())),
             Kind::TwoBuffers => Some(request_path(name)),
         },
-        directory: (kind == Kind::Service).then(|| runtime::directory_of(&args.name)),
+        directory: match kind {
+            Kind::Service => Servers::of(&args.name).ok().map(|servers| servers.path().into()),
+            Kind::Channel | Kind::TwoBuffers => None,
+        },
         server_pids,
     }
 }

@@ -11,7 +11,8 @@ use std::collections::HashSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-const COMMANDS: [&str; 7] = ["demo", "serve", "call", "writer", "reader", "relay", "completions"];
+const COMMANDS: [&str; 9] =
+    ["demo", "serve", "call", "status", "clean", "writer", "reader", "relay", "completions"];
 const CHANNELS: [&str; 9] =
     ["thumbs", "cameras", "secret", "legacy", "echo", "images", "camera", "screen", "end"];
 
@@ -132,7 +133,12 @@ fn run_example(stage: &Stage, example: &str) {
         "demo" => stage.run(
             &line.replace("demo", "demo --size 64x36 --frames 8").replace("--size 3840x2160", ""),
         ),
-        "completions" => stage.run(&line),
+        "completions" | "clean" => stage.run(&line),
+        "status" => {
+            let server = Served::start(name, &["--filter", "echo"]);
+            stage.run(&line);
+            server.stop();
+        }
         "serve" => serve(stage, &line),
         "call" => {
             let filter = if example.contains("cameras") { "redact" } else { "echo" };

@@ -9,6 +9,7 @@ mod raw;
 #[path = "../../src/filters/reference.rs"]
 mod reference;
 mod serve;
+mod servers;
 mod stream;
 mod support;
 mod two_buffers;

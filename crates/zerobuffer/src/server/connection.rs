@@ -1,7 +1,7 @@
 //! One client's connection, as its requests know it: however the client came, and whatever thread took them.
 
 use super::identity::ClientIdentity;
-use crate::atomics::{AtomicBool, Ordering};
+use crate::atomics::{AtomicBool, AtomicU64, Ordering};
 use crate::error::Result;
 use crate::failpoint::failpoint;
 use crate::link::ToClient;
@@ -20,6 +20,8 @@ pub(super) struct Connection {
     client_metadata: OnceLock<Vec<u8>>,
     /// The client is told that its server has ended: no response is delivered from now on.
     is_over: AtomicBool,
+    /// Responses that were failures.
+    failed: AtomicU64,
     /// Who the client is, as far as a socket tells.
     client: Option<Arc<ClientIdentity>>,
 }
@@ -33,7 +35,8 @@ impl Connection {
             ring.set_concurrent();
         }
         let (client_metadata, is_over) = (OnceLock::new(), AtomicBool::new(false));
-        Self { segment, ring, link, client_metadata, is_over, client: None }
+        let (failed, client) = (AtomicU64::new(0), None);
+        Self { segment, ring, link, client_metadata, is_over, failed, client }
     }
 
     /// The same, of a client that is known.
@@ -83,6 +86,16 @@ impl Connection {
         self.ring.answer(taken, len, status);
         failpoint!("answer.before_post");
         self.link.wake_receiver();
+    }
+
+    /// The response that is about to be published is a failure.
+    pub(super) fn count_failure(&self) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Failures so far.
+    pub(super) fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
     }
 
     /// From now on no response is delivered; to be called before the client is told that its server has ended.

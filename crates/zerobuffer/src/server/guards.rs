@@ -222,6 +222,7 @@ fn publish_failure(connection: &Connection, mut taken: Taken, status: u16, messa
         let message = shortened(message, taken.capacity() as usize);
         let len = message.len() as u64;
         taken.data_mut(&connection.segment.payload, len).copy_from_slice(message.as_bytes());
+        connection.count_failure();
         connection.answer(&taken, len, status);
     }
 }

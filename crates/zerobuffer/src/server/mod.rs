@@ -11,7 +11,7 @@ mod worker;
 
 pub use guards::{Frame, OwnedRequest, Request};
 pub use identity::ClientIdentity;
-pub use service::{Service, ServiceConfig};
+pub use service::{Servers, Service, ServiceConfig};
 
 use crate::closer::{Close, Closer};
 use crate::config::ServerConfig;

@@ -106,6 +106,11 @@ impl Errno {
         matches!(self.0, libc::EEXIST | libc::EADDRINUSE)
     }
 
+    /// A directory has entries.
+    pub(crate) fn is_not_empty(self) -> bool {
+        self.0 == libc::ENOTEMPTY
+    }
+
     /// A name stands for something else than a directory.
     pub(crate) fn is_no_folder(self) -> bool {
         matches!(self.0, libc::ENOTDIR | libc::ELOOP)

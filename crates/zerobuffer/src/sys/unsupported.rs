@@ -38,6 +38,15 @@ impl ShmFile {
     pub(crate) fn is_size_sealed(&self) -> bool {
         match self.0 {}
     }
+    pub(crate) fn of_text(_: &str, _: &[u8]) -> Result<Self, Errno> {
+        Err(UNSUPPORTED)
+    }
+    pub(crate) fn is_sealed(&self) -> bool {
+        match self.0 {}
+    }
+    pub(crate) fn read(&self, _: usize) -> Result<Vec<u8>, Errno> {
+        match self.0 {}
+    }
     pub(crate) fn check_room(&self, _: u64) -> Result<(), Errno> {
         match self.0 {}
     }
@@ -288,6 +297,9 @@ impl Folder {
         match self.0 {}
     }
     pub(crate) fn unlink(&self, _: &str) -> Result<(), Errno> {
+        match self.0 {}
+    }
+    pub(crate) fn remove(&self) -> Result<(), Errno> {
         match self.0 {}
     }
 }

@@ -17,6 +17,7 @@ mod limits;
 mod namespaces;
 mod pool;
 mod restart;
+mod status;
 #[cfg(feature = "failpoints")]
 mod steps;
 

@@ -90,6 +90,15 @@ impl Raw {
 
     /// The next message; empty at the end of the connection. A descriptor that comes with it is mapped.
     pub(crate) fn receive(&mut self) -> Vec<u8> {
+        let (bytes, file) = self.receive_file();
+        if let Some(file) = file {
+            self.map(&file);
+        }
+        bytes
+    }
+
+    /// The same; a descriptor that comes with it is handed out.
+    pub(crate) fn receive_file(&self) -> (Vec<u8>, Option<OwnedFd>) {
         let mut bytes = [0_u8; 512];
         let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
         let mut control = [0_u64; 8];
@@ -101,24 +110,23 @@ impl Raw {
             header.msg_control = control.as_mut_ptr().cast();
             header.msg_controllen = size_of_val(&control) as _;
             let len = libc::recvmsg(self.socket.as_raw_fd(), &mut header, libc::MSG_CMSG_CLOEXEC);
-            let Ok(len) = usize::try_from(len) else { return Vec::new() };
+            let Ok(len) = usize::try_from(len) else { return (Vec::new(), None) };
             let first = libc::CMSG_FIRSTHDR(&header);
-            if !first.is_null() {
-                let fd: i32 = libc::CMSG_DATA(first).cast::<i32>().read_unaligned();
-                self.map(fd);
-            }
-            bytes[..len].to_vec()
+            let file = (!first.is_null()).then(|| {
+                OwnedFd::from_raw_fd(libc::CMSG_DATA(first).cast::<i32>().read_unaligned())
+            });
+            (bytes[..len].to_vec(), file)
         }
     }
 
-    fn map(&mut self, fd: i32) {
+    fn map(&mut self, file: &OwnedFd) {
+        let fd = file.as_raw_fd();
         // SAFETY: a new mapping of the segment's own size, at no address in particular.
         unsafe {
             let size = usize::try_from(libc::lseek(fd, 0, libc::SEEK_END)).expect("a size");
             let access = libc::PROT_READ | libc::PROT_WRITE;
             let start = libc::mmap(std::ptr::null_mut(), size, access, libc::MAP_SHARED, fd, 0);
             assert_ne!(start, libc::MAP_FAILED);
-            libc::close(fd);
             self.segment = Some((start.cast(), size));
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::peer;
 use std::sync::atomic::{AtomicU32, Ordering};
-use zerobuffer::{Client, ClientConfig, Service, ServiceConfig};
+use zerobuffer::{Client, ClientConfig, Servers, Service, ServiceConfig};
 pub(crate) use zerobuffer_test_support::{LONG, Peer, eventually};
 
 /// The service of every test, each in a directory of its own.
@@ -40,6 +40,11 @@ impl Scene {
     /// A client in this process.
     pub(crate) fn client(&self) -> Client {
         Client::connect_with(NAME, LONG, self.client_config()).expect("a client attaches")
+    }
+
+    /// The servers as a monitor sees them.
+    pub(crate) fn servers(&self) -> Servers {
+        Servers::of(NAME).expect("a name").directory(&self.directory)
     }
 
     /// A child process of this role and these properties, ready.

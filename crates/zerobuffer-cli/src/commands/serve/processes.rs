@@ -2,13 +2,12 @@
 
 use crate::args::{Common, ServeArgs, ServiceOptions};
 use crate::commands::child::ServerProcess;
-use crate::commands::runtime;
 use crate::commands::serving::{CHECK, Event, Kind, Tally, greeting, serving};
 use crate::failure::Failure;
 use crate::filters::{Filter, ImageOptions};
 use crate::report::Report;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use zerobuffer::ChannelName;
+use zerobuffer::{ChannelName, Servers};
 
 /// Serves until there is a reason to stop, which is returned. A process that ends earlier is replaced; if
 /// its replacement cannot serve, all stop, and that is the failure.
@@ -42,7 +41,7 @@ pub(super) fn serve(
     // All of them first, so that they stop at the same time.
     servers.iter_mut().for_each(ServerProcess::begin_to_stop);
     servers.into_iter().for_each(|server| tally.add(server.stop()));
-    runtime::sweep(&args.name);
+    Servers::of(&args.name)?.sweep()?;
     Ok(reason)
 }
 

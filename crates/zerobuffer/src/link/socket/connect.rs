@@ -106,7 +106,7 @@ fn await_worker(watch: FolderWatch, wanted: &Wanted<'_>, left: Duration) {
     }
 }
 
-fn after(time: Duration) -> u64 {
+pub(super) fn after(time: Duration) -> u64 {
     sys::monotonic_ns().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
 
@@ -214,7 +214,7 @@ fn hello(wanted: &Wanted<'_>, ask: Ask) -> Hello {
     Hello { ask, ring: wanted.ring, metadata, flags: 0, label: wanted.label.to_owned() }
 }
 
-fn receive(socket: &Socket) -> std::result::Result<(Packet, Buffer), Errno> {
+pub(super) fn receive(socket: &Socket) -> std::result::Result<(Packet, Buffer), Errno> {
     let mut buffer = EMPTY_BUFFER;
     let packet = socket.receive_file(&mut buffer)?;
     Ok((packet, buffer))
@@ -243,7 +243,7 @@ fn attach(
     };
     let socket = worker.connect().map_err(failed)?;
     failpoint!("connect.connected");
-    judge(wanted, &socket)?;
+    judge(wanted.service, wanted.place, &socket).map_err(Refused::Final)?;
     let sent = socket.send(&hello(wanted, Ask::Attach).encode());
     if let Err(errno) = sent
         && !errno.is_end()
@@ -276,18 +276,17 @@ fn attach(
     entered.map(|connected| Connected { seat, ..connected }).map_err(Refused::Final)
 }
 
-/// Whether the worker is one to be trusted with requests.
-fn judge(wanted: &Wanted<'_>, socket: &Socket) -> std::result::Result<(), Refused> {
-    let name = wanted.service.as_str();
-    let peer =
-        socket.peer().map_err(|errno| Refused::Final(errno.on("identify the server of", name)))?;
-    let trusted = [Some(0), Some(sys::effective_uid()), wanted.place.owner];
+/// Whether the worker is one to be trusted with requests, and to be believed.
+pub(super) fn judge(service: &ChannelName, place: &Place, socket: &Socket) -> Result<()> {
+    let name = service.as_str();
+    let peer = socket.peer().map_err(|errno| errno.on("identify the server of", name))?;
+    let trusted = [Some(0), Some(sys::effective_uid()), place.owner];
     if trusted.contains(&Some(peer.uid)) && !(peer.uid != 0 && peer.uid == sys::overflow_uid()) {
         return Ok(());
     }
     let reason = "its server runs as another user than this one, root, or the one expected";
     let object = format!("service {name:?}");
-    Err(Refused::Final(Error::ForeignObject { object, uid: peer.uid, reason }))
+    Err(Error::ForeignObject { object, uid: peer.uid, reason })
 }
 
 /// The worker's message; as if it had ended if there is none within the time that one has for it.

@@ -145,6 +145,58 @@ impl Place {
         Ok(visible.map(address).collect())
     }
 
+    /// The directory in which a worker of this process has its socket.
+    pub(crate) fn path_for_worker(&self, service: &ChannelName) -> String {
+        format!("{}/{service}", self.for_worker())
+    }
+
+    /// Removes the sockets that dead workers of the service have left in this user's directories.
+    ///
+    /// # Errors
+    /// `ForeignObject`, `PermissionDenied`, `System`; the other places are swept all the same.
+    pub(crate) fn sweep(&self, service: &ChannelName) -> Result<()> {
+        self.each_own(service, |folder| {
+            remove_dead(folder);
+            Ok(true)
+        })
+        .map(|_| ())
+    }
+
+    /// As [`Place::sweep`], and removes the directories that are empty then; whether nothing is left.
+    pub(crate) fn clean(&self, service: &ChannelName) -> Result<bool> {
+        self.each_own(service, |folder| {
+            remove_dead(folder);
+            match folder.remove() {
+                Ok(()) => Ok(true),
+                Err(errno) if errno.is_not_empty() => Ok(false),
+                Err(errno) => Err(errno.on("remove", folder.path())),
+            }
+        })
+    }
+
+    /// Does something with each directory of the service that is this user's; whether all of it succeeded.
+    fn each_own(
+        &self,
+        service: &ChannelName,
+        work: impl Fn(&Folder) -> Result<bool>,
+    ) -> Result<bool> {
+        let own = |root: &str| -> Result<bool> {
+            if self.open(root)?.is_none() {
+                return Ok(true);
+            }
+            let path = format!("{root}/{service}");
+            let Some(folder) = self.open(&path)? else { return Ok(true) };
+            let stat = folder.stat().map_err(|errno| errno.on("look at", &path))?;
+            // Another user's is one to look into, and no more.
+            let is_own = stat.uid == sys::effective_uid() || self.directory.is_some();
+            if is_own { work(&folder) } else { Ok(true) }
+        };
+        // All of them, before the first that failed is told.
+        let done: Vec<Result<bool>> =
+            self.for_client().into_iter().map(|root| own(&root)).collect();
+        done.into_iter().try_fold(true, |all, one| one.map(|one| all && one))
+    }
+
     /// The directories in which a worker of the service would appear, the upper ones first.
     pub(crate) fn watched(&self, service: &ChannelName) -> Vec<String> {
         let places = self.for_client().into_iter();
@@ -332,6 +384,28 @@ mod tests {
         let mut left: Vec<_> = left.map(|entry| entry.file_name().into_string().unwrap()).collect();
         left.sort();
         assert_eq!(left, [".0123456789abcdef.new", "activated.sock", "fedcba9876543210.sock"]);
+    }
+
+    #[test]
+    fn a_clean_removes_dead_sockets_and_an_empty_directory_and_nothing_else() {
+        let root = Root::new("clean");
+        let place = root.place();
+        let path = |name: &str| format!("{}/images/{name}", root.0);
+        assert!(place.clean(&service()).unwrap(), "there is nothing");
+        let (live, _listening) = Published::new(&place, &service()).unwrap();
+        drop(UnixListener::bind(path("0123456789abcdef.sock")).unwrap());
+        assert!(!place.clean(&service()).unwrap(), "a server listens");
+        assert_eq!(std::fs::read_dir(path("")).unwrap().count(), 1);
+        place.find(&service()).unwrap()[0].connect().unwrap();
+        live.remove();
+        std::fs::write(path("fedcba9876543210.sock"), "a file").unwrap();
+        assert!(!place.clean(&service()).unwrap(), "a file is not a server's");
+        std::fs::remove_file(path("fedcba9876543210.sock")).unwrap();
+        drop(UnixListener::bind(path("0123456789abcdef.sock")).unwrap());
+        assert!(place.clean(&service()).unwrap());
+        assert!(!std::path::Path::new(&path("")).exists());
+        let (again, _listening) = Published::new(&place, &service()).unwrap();
+        again.remove();
     }
 
     #[test]

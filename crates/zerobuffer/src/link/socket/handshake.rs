@@ -19,6 +19,8 @@ const MINOR: u16 = 0;
 pub(crate) enum Ask {
     /// A segment.
     Attach,
+    /// What the worker and its clients do: a file with text for monitors.
+    Status,
     /// How many clients there are: a reply without a segment.
     Load,
 }
@@ -63,7 +65,7 @@ pub(crate) enum Refusal {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Reply {
     pub(crate) refusal: Option<Refusal>,
-    /// The size of the segment's file; or the limit on account of which it refuses.
+    /// The size of the file that comes along; or the limit on account of which it refuses.
     pub(crate) size: u64,
     /// The connection's number on this worker.
     pub(crate) number: u64,
@@ -78,6 +80,7 @@ impl Hello {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = head(match self.ask {
             Ask::Attach => 1,
+            Ask::Status => 2,
             Ask::Load => 3,
         });
         bytes.extend(self.ring.to_le_bytes());
@@ -95,6 +98,7 @@ impl Hello {
         }
         let ask = match u32_at(bytes, 12) {
             1 => Ask::Attach,
+            2 => Ask::Status,
             3 => Ask::Load,
             _ => return Err(BadHello::Incompatible),
         };
@@ -287,7 +291,7 @@ mod tests {
 
     #[test]
     fn messages_come_back_as_they_were() {
-        for ask in [Ask::Attach, Ask::Load] {
+        for ask in [Ask::Attach, Ask::Status, Ask::Load] {
             let sent = Hello { ask, flags: LOCAL_ONLY, ..hello() };
             let (buffer, len) = buffer(&sent.encode());
             assert_eq!(Hello::decode(&buffer, len), Ok(sent));

@@ -8,6 +8,7 @@ mod estate;
 mod handshake;
 mod segment;
 mod sleepers;
+mod status;
 
 pub(crate) use bell::{Bell, Side};
 pub(crate) use connect::{Connected, NO_SOCKET, Wanted, connect};
@@ -16,6 +17,7 @@ pub(crate) use estate::{Estate, Remains, Undertaker};
 pub(crate) use handshake::{Ask, BadHello, EMPTY_BUFFER, Hello, Refusal, Reply};
 pub(crate) use segment::{Growing, file_size, geometry};
 pub(crate) use sleepers::Sleepers;
+pub(crate) use status::ask_status;
 
 /// Bytes of a segment of these sizes; `None` if there is none.
 pub(crate) fn segment_size(

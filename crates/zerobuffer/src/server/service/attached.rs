@@ -6,6 +6,7 @@ use crate::failpoint::failpoint;
 use crate::link::socket::Bell;
 use crate::server::connection::Connection;
 use crate::server::identity::ClientIdentity;
+use crate::sys;
 use crate::v2::layout::{REQUEST, RESPONSE, oieb};
 use crate::v2::ring::{Take, Taken};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +20,7 @@ pub(super) struct Attached {
     bell: Arc<Bell>,
     pub(super) connection: Arc<Connection>,
     identity: Arc<ClientIdentity>,
+    since_ns: u64,
     /// Held by the thread that takes, and to forbid it for ever.
     is_over: Mutex<bool>,
     /// It is not in the queue, and its bell brings it there.
@@ -33,7 +35,8 @@ impl Attached {
         identity: Arc<ClientIdentity>,
     ) -> Self {
         let (is_over, is_armed) = (Mutex::new(false), AtomicBool::new(true));
-        Self { bell, connection: Arc::new(connection), identity, is_over, is_armed }
+        let (connection, since_ns) = (Arc::new(connection), sys::monotonic_ns());
+        Self { bell, connection, identity, since_ns, is_over, is_armed }
     }
 
     pub(super) fn number(&self) -> u64 {
@@ -42,6 +45,11 @@ impl Attached {
 
     pub(super) fn identity(&self) -> &ClientIdentity {
         &self.identity
+    }
+
+    /// When it came.
+    pub(super) fn since_ns(&self) -> u64 {
+        self.since_ns
     }
 
     pub(super) fn bell(&self) -> &Bell {

@@ -219,9 +219,16 @@ impl ServiceConfig {
 
     /// How many clients of a user there may be.
     pub(super) fn clients_of(&self, uid: u32) -> usize {
-        let is_own = uid == sys::effective_uid();
-        let usual = if is_own { self.max_clients } else { self.max_clients.div_ceil(2) };
-        self.max_clients_per_user.unwrap_or(usual)
+        if uid == sys::effective_uid() {
+            self.max_clients_per_user.unwrap_or(self.max_clients)
+        } else {
+            self.clients_of_others()
+        }
+    }
+
+    /// The same for each user but this server's own.
+    pub(super) fn clients_of_others(&self) -> usize {
+        self.max_clients_per_user.unwrap_or(self.max_clients.div_ceil(2))
     }
 
     /// Bytes that all segments may have together, as things are now.

@@ -2,9 +2,8 @@
 //! for it, holds up those that are served.
 
 use super::attached::Attached;
-use super::config::ServiceConfig;
-use super::hub::Hub;
-use crate::atomics::{AtomicBool, AtomicU64, Ordering};
+use super::status::About;
+use crate::atomics::{AtomicBool, Ordering};
 use crate::error::Result;
 use crate::failpoint::failpoint;
 use crate::link::ToClient;
@@ -12,10 +11,9 @@ use crate::link::socket::{
     Ask, BadHello, Bell, EMPTY_BUFFER, Estate, Growing, Hello, Published, Refusal, Remains, Reply,
     Side, geometry, segment_size,
 };
-use crate::name::ChannelName;
 use crate::server::connection::Connection;
 use crate::server::identity::ClientIdentity;
-use crate::sys::{self, Epoll, Errno, PeerProcess, Readiness, Socket, WakeFd};
+use crate::sys::{self, Epoll, Errno, PeerProcess, Readiness, ShmFile, Socket, WakeFd};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -57,9 +55,7 @@ struct Visitor {
 /// See the top of this file.
 #[derive(Debug)]
 pub(super) struct Door {
-    name: ChannelName,
-    config: Arc<ServiceConfig>,
-    hub: Arc<Hub>,
+    about: Arc<About>,
     handle: Arc<Handle>,
     listener: Socket,
     /// `None` with a listener that was given.
@@ -68,9 +64,6 @@ pub(super) struct Door {
     epoll: Epoll,
     visitors: BTreeMap<u64, Visitor>,
     next_number: u64,
-    worker: u64,
-    max_bytes: u64,
-    used: Arc<AtomicU64>,
     heir: Sender<Remains>,
     /// A descriptor to close, so that a client can be told that there are no more.
     spare: Option<WakeFd>,
@@ -80,19 +73,12 @@ pub(super) struct Door {
 
 impl Door {
     /// Makes the socket, under a name that clients find unless one was given.
-    pub(super) fn open(
-        name: ChannelName,
-        config: Arc<ServiceConfig>,
-        hub: Arc<Hub>,
-        used: Arc<AtomicU64>,
-        heir: Sender<Remains>,
-    ) -> Result<Self> {
+    pub(super) fn open(about: Arc<About>, heir: Sender<Remains>) -> Result<Self> {
+        let About { name, config, .. } = &*about;
         let failed = |errno: Errno| errno.on("make the socket of service", name.as_str());
         let wake = WakeFd::new().map_err(failed)?;
         let epoll = Epoll::new().map_err(failed)?;
         epoll.add_wake(&wake, WAKE).map_err(failed)?;
-        let worker = sys::random().map_err(failed)?;
-        let max_bytes = config.bytes_in_all();
         let (published, listener) = match config.listener {
             Some(fd) => {
                 let adopted = Socket::adopt(fd);
@@ -103,7 +89,7 @@ impl Door {
                 )
             }
             None => {
-                let (published, listener) = Published::new(&config.place, &name)?;
+                let (published, listener) = Published::new(&config.place, name)?;
                 (Some(published), listener)
             }
         };
@@ -120,15 +106,10 @@ impl Door {
             next_number: 1,
             paused_until_ns: 0,
             name_checked_ns: sys::monotonic_ns(),
-            name,
-            config,
-            hub,
+            about,
             listener,
             published,
             epoll,
-            worker,
-            max_bytes,
-            used,
             heir,
         })
     }
@@ -258,13 +239,13 @@ impl Door {
             socket.shut_down();
             socket.close();
             if let Some((_, _, size)) = wish {
-                self.used.fetch_sub(size, Ordering::Relaxed);
+                self.about.used.fetch_sub(size, Ordering::Relaxed);
             }
         }
     }
 
     fn refuse(&mut self, number: u64, refusal: Refusal, limit: u64, text: &str) {
-        crate::trace::event!(service = %self.name, ?refusal, text, "refused");
+        crate::trace::event!(service = %self.about.name, ?refusal, text, "refused");
         let reply = self.reply(Some(refusal), limit, 0, text).encode();
         if let Some(visitor) = self.visitors.get(&number) {
             let _ = visitor.socket.send(&reply);
@@ -273,14 +254,14 @@ impl Door {
     }
 
     fn reply(&self, refusal: Option<Refusal>, size: u64, number: u64, text: &str) -> Reply {
-        let (attached, _) = self.hub.count(0);
+        let (attached, _) = self.about.hub.count(0);
         Reply {
             refusal,
             size,
             number,
             attached: attached as u32,
-            allowed: self.config.max_clients as u32,
-            worker: self.worker,
+            allowed: self.about.config.max_clients as u32,
+            worker: self.about.worker,
             text: text.to_owned(),
         }
     }
@@ -339,6 +320,7 @@ impl Door {
                 }
                 self.send_away(number);
             }
+            Ask::Status => self.tell_status(number),
             Ask::Attach => match self.plan(&hello, peer) {
                 Ok((growing, size)) => {
                     if let Some(visitor) = self.visitors.get_mut(&number) {
@@ -350,9 +332,23 @@ impl Door {
         }
     }
 
+    /// Hands a visitor the service's state as text.
+    fn tell_status(&mut self, number: u64) {
+        let text = self.about.text();
+        let sent = ShmFile::of_text("zerobuffer-status", text.as_bytes()).and_then(|file| {
+            let reply = self.reply(None, text.len() as u64, 0, "").encode();
+            let visitor = self.visitors.get(&number);
+            visitor.map_or(Ok(()), |visitor| visitor.socket.send_with(&reply, &file))
+        });
+        match sent {
+            Ok(()) => self.send_away(number),
+            Err(_) => self.refuse(number, Refusal::NoMemory, 0, "it has no memory for its status"),
+        }
+    }
+
     fn is_allowed(&self, number: u64, peer: PeerProcess) -> bool {
         let own = [0, sys::effective_uid()];
-        let users = || own.iter().chain(&self.config.users).any(|uid| *uid == peer.uid);
+        let users = || own.iter().chain(&self.about.config.users).any(|uid| *uid == peer.uid);
         let in_group = |gid: &u32| {
             let visitor = self.visitors.get(&number);
             *gid == peer.gid
@@ -360,7 +356,7 @@ impl Door {
         };
         // Whom this namespace does not know could be anybody.
         let is_known = peer.uid == 0 || peer.uid != sys::overflow_uid();
-        is_known && (users() || self.config.groups.iter().any(in_group))
+        is_known && (users() || self.about.config.groups.iter().any(in_group))
     }
 
     /// Begins a client's segment, or says why it gets none.
@@ -369,9 +365,9 @@ impl Door {
         hello: &Hello,
         peer: PeerProcess,
     ) -> std::result::Result<(Growing, u64), (Refusal, u64, String)> {
-        let config = &self.config;
+        let config = &self.about.config;
         self.make_room(peer.uid);
-        let (count, of_user) = self.hub.count(peer.uid);
+        let (count, of_user) = self.about.hub.count(peer.uid);
         let wishes = self.visitors.values().filter(|visitor| visitor.wish.is_some());
         let wishes_of_user = wishes.clone().filter(|visitor| visitor.peer.uid == peer.uid).count();
         if count + wishes.count() >= config.max_clients {
@@ -396,18 +392,18 @@ impl Door {
         let Some((geometry, size)) = planned else {
             return Err((Refusal::TooLarge, max, "there is no segment of that size".to_owned()));
         };
-        let used = self.used.load(Ordering::Relaxed);
-        if size > self.max_bytes.saturating_sub(used) {
+        let used = self.about.used.load(Ordering::Relaxed);
+        if size > self.about.max_bytes.saturating_sub(used) {
             // What those that have ended release is there at the client's next try.
-            self.hub.sweep();
-            let max = self.max_bytes;
+            self.about.hub.sweep();
+            let max = self.about.max_bytes;
             let text =
                 format!("its clients have {used} of the {max} bytes that they may have together");
             return Err((Refusal::NoMemory, max, text));
         }
-        match Growing::begin(&self.name, geometry) {
+        match Growing::begin(&self.about.name, geometry) {
             Ok(growing) => {
-                self.used.fetch_add(size, Ordering::Relaxed);
+                self.about.used.fetch_add(size, Ordering::Relaxed);
                 Ok((growing, size))
             }
             Err(error) => Err((Refusal::NoMemory, size, error.to_string())),
@@ -416,9 +412,9 @@ impl Door {
 
     /// Where a limit is reached, clients that have ended and that no thread has looked at make room.
     fn make_room(&self, uid: u32) {
-        let (count, of_user) = self.hub.count(uid);
-        if count >= self.config.max_clients || of_user >= self.config.clients_of(uid) {
-            self.hub.sweep();
+        let (count, of_user) = self.about.hub.count(uid);
+        if count >= self.about.config.max_clients || of_user >= self.about.config.clients_of(uid) {
+            self.about.hub.sweep();
         }
     }
 
@@ -431,7 +427,7 @@ impl Door {
         for number in growing {
             let Some(visitor) = self.visitors.get_mut(&number) else { continue };
             let Some((_, growing, size)) = &mut visitor.wish else { continue };
-            match growing.step(&self.name) {
+            match growing.step(&self.about.name) {
                 Ok(false) => {}
                 Ok(true) => self.let_in(number),
                 Err(error) => {
@@ -449,31 +445,33 @@ impl Door {
         let Visitor { socket, peer, wish: Some((hello, growing, size)), .. } = visitor else {
             return;
         };
-        let (segment, flags, file) = match growing.finish(&self.name, &self.config.metadata) {
-            Ok(made) => made,
-            Err(error) => {
-                self.used.fetch_sub(size, Ordering::Relaxed);
-                let reply = self.reply(Some(Refusal::NoMemory), size, 0, &error.to_string());
-                let _ = socket.send(&reply.encode());
-                return;
-            }
-        };
+        let (segment, flags, file) =
+            match growing.finish(&self.about.name, &self.about.config.metadata) {
+                Ok(made) => made,
+                Err(error) => {
+                    self.about.used.fetch_sub(size, Ordering::Relaxed);
+                    let reply = self.reply(Some(Refusal::NoMemory), size, 0, &error.to_string());
+                    let _ = socket.send(&reply.encode());
+                    return;
+                }
+            };
         let bell = Arc::new(Bell::new(socket, flags, Side::Server, self.refuses_descriptors));
         let estate =
             Estate::new(Arc::clone(&bell), segment.payload.clone(), size, self.heir.clone());
         let identity = Arc::new(ClientIdentity::new(number, peer, hello.label));
-        let connection = Connection::new(segment, ToClient::Socket(estate), self.hub.is_shared())
-            .of_client(Arc::clone(&identity));
+        let connection =
+            Connection::new(segment, ToClient::Socket(estate), self.about.hub.is_shared())
+                .of_client(Arc::clone(&identity));
         let client = Arc::new(Attached::new(connection, bell, identity));
         // Before it is told: from its reply on it is one of those that are counted and served.
-        if self.hub.enter(&client).is_err() {
+        if self.about.hub.enter(&client).is_err() {
             let text = "this server cannot watch another connection";
             let reply = self.reply(Some(Refusal::NoMemory), 0, 0, text).encode();
             let _ = client.bell().socket().send(&reply);
             return client.end();
         }
         failpoint!("door.entered");
-        crate::trace::event!(service = %self.name, number, uid = peer.uid, "client attached");
+        crate::trace::event!(service = %self.about.name, number, uid = peer.uid, "client attached");
         let reply = self.reply(None, size, number, "").encode();
         if let Err(errno) = client.bell().socket().send_with(&reply, &file) {
             if errno.is_shortage() {
@@ -481,7 +479,7 @@ impl Door {
                 let reply = self.reply(Some(Refusal::NoMemory), 0, 0, text).encode();
                 let _ = client.bell().socket().send(&reply);
             }
-            self.hub.end(&client);
+            self.about.hub.end(&client);
         }
         failpoint!("door.replied");
     }
@@ -500,7 +498,9 @@ impl Door {
             return;
         }
         // It is tried again at the next check if it fails.
-        if let Ok((published, listener)) = Published::new(&self.config.place, &self.name) {
+        if let Ok((published, listener)) =
+            Published::new(&self.about.config.place, &self.about.name)
+        {
             if self.epoll.add_listener(&listener, LISTENER).is_err() {
                 return published.remove();
             }

@@ -5,6 +5,7 @@
 //! nothing in the queue for a while arms all that is in there, and sleeps until one of their bells rings.
 
 use super::attached::Attached;
+use super::status::Ended;
 use crate::atomics::{AtomicBool, AtomicU32, Ordering, fence};
 use crate::closer::Close;
 use crate::error::{Error, Result};
@@ -32,6 +33,8 @@ pub(super) struct Hub {
     wake: WakeFd,
     queue: Mutex<Queue>,
     clients: Mutex<HashMap<u64, Arc<Attached>>>,
+    /// What clients that have left have had done.
+    left: Mutex<Ended>,
     /// Threads that sleep, or are about to.
     sleepers: AtomicU32,
     /// Several threads take requests.
@@ -61,6 +64,7 @@ impl Hub {
             wake,
             queue: Mutex::default(),
             clients: Mutex::default(),
+            left: Mutex::default(),
             sleepers: AtomicU32::new(0),
             is_shared: workers > 1,
             is_stopping: AtomicBool::new(false),
@@ -74,6 +78,10 @@ impl Hub {
 
     fn clients(&self) -> MutexGuard<'_, HashMap<u64, Arc<Attached>>> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn left(&self) -> MutexGuard<'_, Ended> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn is_shared(&self) -> bool {
@@ -115,6 +123,14 @@ impl Hub {
         (clients.len(), own)
     }
 
+    /// The clients in the order of their numbers, and what those that have left have had done.
+    pub(super) fn survey(&self) -> (Ended, Vec<Arc<Attached>>) {
+        let clients = self.clients();
+        let mut all: Vec<_> = clients.values().cloned().collect();
+        all.sort_by_key(|client| client.number());
+        (*self.left(), all)
+    }
+
     /// Ends the connections of clients that have ended theirs, should all threads be busy.
     pub(super) fn sweep(&self) {
         let clients: Vec<_> = self.clients().values().cloned().collect();
@@ -129,7 +145,10 @@ impl Hub {
 
     fn forget(&self, client: &Attached) {
         self.epoll.remove(client.bell().socket());
-        self.clients().remove(&client.number());
+        let mut clients = self.clients();
+        if clients.remove(&client.number()).is_some() {
+            self.left().add(Ended::of(client));
+        }
     }
 
     /// Ends all connections, in the order that tells clients what happened to their requests.

@@ -4,13 +4,16 @@ mod attached;
 mod config;
 mod door;
 mod hub;
+mod servers;
+mod status;
 
 pub use config::ServiceConfig;
+pub use servers::Servers;
 
 use super::connection::Connection;
 use super::guards::{Frame, OwnedRequest, Request};
 use super::{tasks, worker};
-use crate::atomics::{AtomicU64, Ordering};
+use crate::atomics::Ordering;
 use crate::closer::Closer;
 use crate::debug::debug_line;
 use crate::error::{Error, Medium, Result};
@@ -25,6 +28,7 @@ use crate::v2::ring::Taken;
 use crate::wait::Deadline;
 use door::{Door, Handle};
 use hub::{Cursor, Hub};
+use status::About;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -56,14 +60,13 @@ use std::time::Duration;
 ///     assert_eq!(client.call(b"hello", Duration::from_secs(5))?.data(), b"HELLO");
 /// }
 /// # drop(service);
-/// # for root in ["/run".to_owned(), std::env::var("XDG_RUNTIME_DIR").unwrap_or_default()] {
-/// #     let _ = std::fs::remove_dir(format!("{root}/zerobuffer/{name}"));
-/// # }
+/// # zerobuffer::Servers::of(&name)?.clean()?;
 /// # Ok::<(), zerobuffer::Error>(())
 /// ```
 pub struct Service {
     config: Arc<ServiceConfig>,
     hub: Arc<Hub>,
+    about: Arc<About>,
     door: Arc<Handle>,
     door_thread: Option<JoinHandle<()>>,
     undertaker: Option<Undertaker>,
@@ -91,9 +94,10 @@ impl Service {
             return Err(taken_by_channel(&name));
         }
         let hub = Arc::new(Hub::new(config.workers, config.max_concurrent)?);
-        let used = Arc::new(AtomicU64::new(0));
-        let undertaker = Undertaker::start(&used)?;
-        let (heir, config_of_door) = (undertaker.heir(), Arc::clone(&config));
+        let worker = sys::random().map_err(|errno| errno.on("name a server of", name.as_str()))?;
+        let about =
+            Arc::new(About::new(name.clone(), Arc::clone(&config), Arc::clone(&hub), worker));
+        let undertaker = Undertaker::start(&about.used)?;
         // Before there is a socket: afterwards nothing can fail.
         let (order, ordered) = channel::<Door>();
         let door_thread = sys::spawn(&format!("zb-door-{name}"), move || {
@@ -101,7 +105,7 @@ impl Service {
                 door.run();
             }
         })?;
-        let door = Door::open(name.clone(), config_of_door, Arc::clone(&hub), used, heir)?;
+        let door = Door::open(Arc::clone(&about), undertaker.heir())?;
         let handle = door.handle();
         // Fails only if the thread has ended, which it does after its work and not before.
         let _ = order.send(door);
@@ -109,7 +113,17 @@ impl Service {
         let background = Background::new(name.as_str(), cursor, config.stop_timeout);
         let (latest, undertaker, stopped) = (None, Some(undertaker), false);
         let door_thread = Some(door_thread);
-        Ok(Self { config, hub, door: handle, door_thread, undertaker, background, latest, stopped })
+        Ok(Self {
+            config,
+            hub,
+            about,
+            door: handle,
+            door_thread,
+            undertaker,
+            background,
+            latest,
+            stopped,
+        })
     }
 
     /// The service's name.
@@ -147,6 +161,31 @@ impl Service {
             true => hub.upgrade().map_or(0, |hub| hub.count(0).0),
             false => 0,
         }
+    }
+
+    /// What this server says of itself and its clients to monitors: JSON in one line, the same that
+    /// [`Servers::status`] gets of every server. The keys are in
+    /// [docs/protocol-service.md](https://github.com/zerobuffer/zerobuffer/blob/main/docs/protocol-service.md),
+    /// section 3.6 "Status".
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use zerobuffer::{Client, Service, ServiceConfig};
+    ///
+    /// let name = format!("doc-service-status-{}", std::process::id());
+    /// let service = Service::create(&name, ServiceConfig::new().ring(1 << 16))?;
+    /// let _client = Client::connect(&name, Duration::from_secs(5))?;
+    /// assert!(service.status()?.contains(r#""clients":[{"number":"#));
+    /// # drop(service);
+    /// # zerobuffer::Servers::of(&name)?.clean()?;
+    /// # Ok::<(), zerobuffer::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::WrongProcess`].
+    pub fn status(&self) -> Result<String> {
+        self.background.check_process()?;
+        Ok(self.about.text())
     }
 
     /// Runs `handler` on every request of every client, on background threads (see
@@ -260,9 +299,7 @@ impl Service {
     /// let response = client.receive_response_for(sequence, Duration::from_secs(5))?;
     /// assert_eq!(response.data(), b"pong");
     /// # drop(service);
-    /// # for root in ["/run".to_owned(), std::env::var("XDG_RUNTIME_DIR").unwrap_or_default()] {
-    /// #     let _ = std::fs::remove_dir(format!("{root}/zerobuffer/{name}"));
-    /// # }
+    /// # zerobuffer::Servers::of(&name)?.clean()?;
     /// # Ok::<(), zerobuffer::Error>(())
     /// ```
     ///

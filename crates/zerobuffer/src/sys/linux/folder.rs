@@ -146,6 +146,17 @@ impl Folder {
         });
         if removed == Err(Errno(libc::ENOENT)) { Ok(()) } else { removed }
     }
+
+    /// Removes the directory, if it is empty (ENOTEMPTY) and still has its path; one that does not exist is
+    /// removed already.
+    pub(crate) fn remove(&self) -> Result<(), Errno> {
+        let path = c_name(&self.path)?;
+        let removed = kernel::call("unlink", || {
+            // SAFETY: `path` is NUL-terminated and outlives the call.
+            check(unsafe { libc::rmdir(path.as_ptr()) })
+        });
+        if removed == Err(Errno(libc::ENOENT)) { Ok(()) } else { removed }
+    }
 }
 
 /// Tells that something in some directories has changed.

@@ -29,6 +29,7 @@ const HUGE_PAGE: usize = 2 << 20;
 const MFD_NOEXEC_SEAL: libc::c_uint = 8;
 
 const SIZE_SEALS: libc::c_int = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+const ALL_SEALS: libc::c_int = SIZE_SEALS | libc::F_SEAL_WRITE;
 
 /// Linux 6.1; not in every release of the libc crate.
 const MADV_COLLAPSE: libc::c_int = 25;
@@ -106,21 +107,75 @@ impl ShmFile {
 
     /// From now on nobody changes the object's length, or what is sealed.
     pub(crate) fn seal_size(&self) -> Result<(), Errno> {
-        kernel::call("fcntl", || {
-            // SAFETY: `fd` is open for the life of `self`; the call takes integers.
-            check(unsafe { libc::fcntl(self.file.fd(), libc::F_ADD_SEALS, SIZE_SEALS) })
-        })
+        self.seal(SIZE_SEALS)
     }
 
     /// Whether [`ShmFile::seal_size`] holds, in whatever process it was called.
     pub(crate) fn is_size_sealed(&self) -> bool {
+        self.has_seals(SIZE_SEALS)
+    }
+
+    /// Makes an object of `text`, which nobody changes from now on, to be handed over.
+    pub(crate) fn of_text(label: &str, text: &[u8]) -> Result<Self, Errno> {
+        let object = Self::create_memory(label)?;
+        object.check_room(text.len() as u64)?;
+        let mut done = 0;
+        while done < text.len() {
+            let rest = &text[done..];
+            done += kernel::call_again("write", || {
+                let (data, len, at) = (rest.as_ptr().cast(), rest.len(), done as libc::off_t);
+                // SAFETY: `rest` can be read.
+                let written = unsafe { libc::pwrite(object.file.fd(), data, len, at) };
+                if written < 0 { Err(last_errno()) } else { Ok(written as usize) }
+            })?;
+        }
+        object.seal(ALL_SEALS)?;
+        Ok(object)
+    }
+
+    /// Whether nobody can change what is in it, as after [`ShmFile::of_text`].
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.has_seals(ALL_SEALS)
+    }
+
+    /// The first `len` bytes, or as many as there are.
+    pub(crate) fn read(&self, len: usize) -> Result<Vec<u8>, Errno> {
+        let mut text = Vec::new();
+        text.try_reserve_exact(len).map_err(|_| Errno(libc::ENOMEM))?;
+        text.resize(len, 0);
+        let mut done = 0;
+        while done < len {
+            let rest = &mut text[done..];
+            let read = kernel::call_again("read", || {
+                let (data, len, at) = (rest.as_mut_ptr().cast(), rest.len(), done as libc::off_t);
+                // SAFETY: `rest` can be written.
+                let read = unsafe { libc::pread(self.file.fd(), data, len, at) };
+                if read < 0 { Err(last_errno()) } else { Ok(read as usize) }
+            })?;
+            if read == 0 {
+                break;
+            }
+            done += read;
+        }
+        text.truncate(done);
+        Ok(text)
+    }
+
+    fn seal(&self, seals: libc::c_int) -> Result<(), Errno> {
+        kernel::call("fcntl", || {
+            // SAFETY: `fd` is open for the life of `self`; the call takes integers.
+            check(unsafe { libc::fcntl(self.file.fd(), libc::F_ADD_SEALS, seals) })
+        })
+    }
+
+    fn has_seals(&self, wanted: libc::c_int) -> bool {
         let seals = kernel::call("fcntl", || {
             // SAFETY: as above.
             let seals = unsafe { libc::fcntl(self.file.fd(), libc::F_GET_SEALS) };
             if seals < 0 { Err(last_errno()) } else { Ok(seals) }
         });
         // What is no memfd has no seals: EINVAL.
-        seals.is_ok_and(|seals| seals & SIZE_SEALS == SIZE_SEALS)
+        seals.is_ok_and(|seals| seals & wanted == wanted)
     }
 
     /// Gives a hidden object its name; fails with EEXIST if the name is taken.

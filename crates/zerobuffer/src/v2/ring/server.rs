@@ -130,10 +130,19 @@ impl ServerRing {
         self.answered.load(Ordering::Relaxed)
     }
 
+    /// Cancelled requests passed over so far.
+    pub(crate) fn skipped(&self) -> u64 {
+        self.skipped.load(Ordering::Relaxed)
+    }
+
+    /// Requests passed so far, cancelled ones included.
+    pub(crate) fn taken(&self) -> u64 {
+        self.expected.load(Ordering::Relaxed) - 1
+    }
+
     /// Requests taken and not answered yet.
     pub(crate) fn in_hand(&self) -> u64 {
-        let answered = self.answered() + self.skipped.load(Ordering::Relaxed);
-        (self.expected.load(Ordering::Relaxed) - 1).saturating_sub(answered)
+        self.taken().saturating_sub(self.answered() + self.skipped())
     }
 
     /// Tells whether a [`ServerRing::take`] would probably find something else than `Nothing`; cheap
