@@ -762,13 +762,18 @@ impl ClientChannel {
 
     /// Whether the server still has its lock.
     pub(super) fn look_at_lock(&self) -> Peer {
-        match self.link.has_server() {
-            false => match self.peer_by_pids() {
-                // It has ended without closing.
-                Peer::Alive => self.ended(Peer::Died),
-                peer => peer,
-            },
-            true => self.peer_by_pids(),
+        if self.link.has_server() {
+            return self.peer_by_pids();
+        }
+        if let Some(violation) = self.link.violation() {
+            // It is this side that has ended the connection; each thread that waits is told why.
+            self.poison(violation);
+            return Peer::Died;
+        }
+        match self.peer_by_pids() {
+            // It has ended without closing.
+            Peer::Alive => self.ended(Peer::Died),
+            peer => peer,
         }
     }
 

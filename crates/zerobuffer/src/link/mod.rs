@@ -6,6 +6,7 @@ pub(crate) mod socket;
 
 use crate::failpoint::failpoint;
 use crate::seats::Seat;
+use crate::v2::ring::Violation;
 use crate::wait::{Deadline, Unready, WaitContext, WaitStrategy, Waiter, post_if_empty, wake};
 use named::{DeathWatch, Role};
 use std::sync::Arc;
@@ -167,6 +168,14 @@ impl ToServer {
         match self {
             Self::Named { death_watch, .. } => death_watch.was_told(),
             Self::Socket { sleepers, .. } => sleepers.bell().has_ended(),
+        }
+    }
+
+    /// What the server has sent beside the ring that no conforming one sends.
+    pub(crate) fn violation(&self) -> Option<Violation> {
+        match self {
+            Self::Named { .. } => None,
+            Self::Socket { sleepers, .. } => sleepers.bell().violation(),
         }
     }
 

@@ -9,6 +9,7 @@ mod peer;
 mod raw;
 mod scene;
 
+mod bells;
 mod calls;
 mod death;
 mod futures;

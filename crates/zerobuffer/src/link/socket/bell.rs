@@ -7,7 +7,7 @@ use crate::failpoint::failpoint;
 use crate::sys::{Foreign, Socket};
 use crate::v2::ring::Violation;
 use crate::wait::bell;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// Bells that are received in a row.
@@ -34,7 +34,9 @@ pub(crate) struct Bell {
     has_ended: AtomicBool,
     /// Bells that may still come. Kept here: the flag is the peer's to write, too.
     expected: AtomicU64,
-    /// What the peer has sent against the rules, to be closed where that holds up nobody.
+    /// The first thing that the peer has sent against the rules.
+    violation: OnceLock<Violation>,
+    /// Descriptors that it has sent, to be closed where that holds up nobody.
     foreign: Mutex<Vec<Foreign>>,
 }
 
@@ -43,8 +45,8 @@ impl Bell {
     pub(crate) fn new(socket: Socket, flags: Flags, side: Side, refuses_descriptors: bool) -> Self {
         let expected = AtomicU64::new(u64::from(side == Side::Server));
         let has_ended = AtomicBool::new(false);
-        let foreign = Mutex::default();
-        Self { socket, flags, side, refuses_descriptors, has_ended, expected, foreign }
+        let (violation, foreign) = (OnceLock::new(), Mutex::default());
+        Self { socket, flags, side, refuses_descriptors, has_ended, expected, violation, foreign }
     }
 
     fn own_flag(&self) -> &AtomicU32 {
@@ -86,12 +88,29 @@ impl Bell {
         self.end();
     }
 
-    /// Receives the bells that are there. The end of the connection is remembered.
-    ///
-    /// # Errors
-    /// `Violation` for more bells than this side was armed for, a message that is no bell, or a
-    /// descriptor.
-    pub(crate) fn hear(&self) -> Result<(), Violation> {
+    /// Receives the bells that are there. The end of the connection is remembered. More bells than this side
+    /// was armed for, a message that is no bell, and a descriptor end it, see [`Bell::violation`].
+    pub(crate) fn hear(&self) {
+        if let Err(violation) = self.receive_bells() {
+            crate::trace::event!(
+                field = violation.field,
+                observed = violation.observed,
+                "bad bell"
+            );
+            let _ = self.violation.set(violation);
+            self.shut_down();
+        }
+        // What the ringer has stored before is checked after this. The kernel's own locks order it as
+        // well, but no manual promises that.
+        fence(Ordering::SeqCst);
+    }
+
+    /// What the peer has sent that no conforming one sends; it has ended the connection.
+    pub(crate) fn violation(&self) -> Option<Violation> {
+        self.violation.get().copied()
+    }
+
+    fn receive_bells(&self) -> Result<(), Violation> {
         for _ in 0..MAX_BELLS {
             let mut byte = [0; 1];
             let heard = match self.refuses_descriptors {
@@ -123,9 +142,6 @@ impl Bell {
                 }
             }
         }
-        // What the ringer has stored before is checked after this. The kernel's own locks order it as
-        // well, but no manual promises that.
-        fence(Ordering::SeqCst);
         Ok(())
     }
 
@@ -194,4 +210,57 @@ impl Bell {
 
 fn violation<T>(field: &'static str, observed: u64, allowed: u64) -> Result<T, Violation> {
     Err(Violation { field, observed, allowed })
+}
+
+#[cfg(all(test, not(zerobuffer_unsupported)))]
+mod tests {
+    use super::*;
+    use crate::link::socket::segment::{Growing, geometry};
+    use crate::name::ChannelName;
+    use crate::sys::{Folder, ShmFile};
+
+    /// A side's bell, which never keeps descriptors out, and the peer's socket.
+    fn bell(side: Side) -> (Bell, Socket) {
+        let path = format!("/tmp/zb-bell-{}-{side:?}", std::process::id());
+        std::fs::create_dir_all(&path).unwrap();
+        let folder = Folder::open(&path).unwrap();
+        let (listener, peer) = (Socket::new().unwrap(), Socket::new().unwrap());
+        listener.bind(&folder.address("s")).unwrap();
+        listener.listen().unwrap();
+        peer.connect(&folder.address("s")).unwrap();
+        let own = listener.accept().unwrap();
+        std::fs::remove_dir_all(&path).unwrap();
+        let name = ChannelName::new("unit").unwrap();
+        let mut growing = Growing::begin(&name, geometry(0, 0, 64).unwrap()).unwrap();
+        while !growing.step(&name).unwrap() {}
+        let (_segment, flags, _file) = growing.finish(&name, b"").unwrap();
+        (Bell::new(own, flags, side, false), peer)
+    }
+
+    fn heard(bell: &Bell) -> Option<&'static str> {
+        bell.hear();
+        bell.violation().map(|violation| violation.field)
+    }
+
+    #[test]
+    fn a_bell_for_each_arming_is_right_and_one_more_is_none() {
+        let (bell, peer) = bell(Side::Client);
+        bell.arm();
+        peer.send(&[1]).unwrap();
+        assert_eq!(heard(&bell), None);
+        peer.send(&[1]).unwrap();
+        assert_eq!(heard(&bell), Some("bells received"));
+        assert!(bell.has_ended() && peer.has_ended());
+    }
+
+    #[test]
+    fn a_descriptor_and_another_length_are_none_and_the_first_of_them_is_told() {
+        let (bell, peer) = bell(Side::Server);
+        let file = ShmFile::create_memory("unit").unwrap();
+        peer.send_with(&[1], &file).unwrap();
+        peer.send(&[1, 1]).unwrap();
+        assert_eq!(heard(&bell), Some("descriptors of a bell"));
+        assert_eq!(heard(&bell), Some("descriptors of a bell"));
+        bell.close();
+    }
 }
