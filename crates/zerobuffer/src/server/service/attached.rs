@@ -124,3 +124,24 @@ impl Attached {
         failpoint!("goodbye.shut_down");
     }
 }
+
+/// Requests that have ended, by how.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ended {
+    pub(super) done: u64,
+    pub(super) failed: u64,
+    pub(super) cancelled: u64,
+}
+
+impl Ended {
+    pub(super) fn of(client: &Attached) -> Self {
+        let (ring, failed) = (&client.connection.ring, client.connection.failed());
+        Self { done: ring.answered().saturating_sub(failed), failed, cancelled: ring.skipped() }
+    }
+
+    pub(super) fn add(&mut self, other: Self) {
+        self.done += other.done;
+        self.failed += other.failed;
+        self.cancelled += other.cancelled;
+    }
+}

@@ -4,8 +4,7 @@
 //! again and again), or in the hands of the one thread that has taken it out of the queue. A thread that finds
 //! nothing in the queue for a while arms all that is in there, and sleeps until one of their bells rings.
 
-use super::attached::Attached;
-use super::status::Ended;
+use super::attached::{Attached, Ended};
 use crate::atomics::{AtomicBool, AtomicU32, Ordering, fence};
 use crate::closer::Close;
 use crate::error::{Error, Result};

@@ -1,7 +1,7 @@
 //! What a service says of itself and its clients to monitors: text in JSON, whose keys are in
 //! docs/protocol-service.md, section 3.6 "Status".
 
-use super::attached::Attached;
+use super::attached::{Attached, Ended};
 use super::config::ServiceConfig;
 use super::hub::Hub;
 use crate::atomics::{AtomicU64, Ordering};
@@ -25,33 +25,6 @@ pub(super) struct About {
     pub(super) used: Arc<AtomicU64>,
     started_ns: u64,
     started: SystemTime,
-}
-
-/// Requests that have ended, by how.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Ended {
-    done: u64,
-    failed: u64,
-    cancelled: u64,
-}
-
-impl Ended {
-    pub(super) fn of(client: &Attached) -> Self {
-        let (ring, failed) = (&client.connection.ring, client.connection.failed());
-        Self { done: ring.answered().saturating_sub(failed), failed, cancelled: ring.skipped() }
-    }
-
-    pub(super) fn add(&mut self, other: Self) {
-        self.done += other.done;
-        self.failed += other.failed;
-        self.cancelled += other.cancelled;
-    }
-
-    fn write(self, json: &mut Object<'_>) {
-        json.number("done", self.done);
-        json.number("failed", self.failed);
-        json.number("cancelled", self.cancelled);
-    }
 }
 
 impl About {
@@ -80,7 +53,7 @@ impl About {
         json.number("pid", sys::process_id());
         json.number("started_unix_seconds", started.as_secs());
         json.number("seconds", seconds(now, self.started_ns));
-        ended.write(&mut json);
+        write_ended(ended, &mut json);
         json.number("segment_bytes", self.used.load(Ordering::Relaxed));
         json.object("limits", |json| self.write_limits(json));
         json.objects("clients", &clients, |json, client| write_client(json, client, now));
@@ -97,6 +70,12 @@ impl About {
         json.number("segment_bytes", self.max_bytes);
         json.number("handlers", config.workers);
     }
+}
+
+fn write_ended(ended: Ended, json: &mut Object<'_>) {
+    json.number("done", ended.done);
+    json.number("failed", ended.failed);
+    json.number("cancelled", ended.cancelled);
 }
 
 /// What a client writes into its own segment can be anything, and is bounded here: no program that reads the
@@ -121,7 +100,7 @@ fn write_client(json: &mut Object<'_>, client: &Attached, now: u64) {
     json.number("waiting", committed.saturating_sub(taken).min(frames));
     json.number("in_hand", in_hand.min(frames));
     json.number("unreleased", answered.saturating_sub(released).min(frames));
-    Ended::of(client).write(json);
+    write_ended(Ended::of(client), json);
 }
 
 fn seconds(now: u64, since: u64) -> f64 {
