@@ -33,7 +33,7 @@ pub(crate) fn duplex(py: Python<'_>) -> impl Fn(Error) -> PyErr {
 /// The exception for an error of a client that sends, whose program holds so many responses.
 pub(crate) fn sending(py: Python<'_>, error: &Error, held: usize) -> PyErr {
     let raised = exception(py, error, Side::Duplex);
-    if let Error::Full { needed, free, in_flight } = error {
+    if let Error::Full { .. } = error {
         let holders = match held {
             0 => "they are unanswered, or nobody has received their responses: do that, or wait longer \
                   (send_timeout)"
@@ -43,10 +43,10 @@ pub(crate) fn sending(py: Python<'_>, error: &Error, held: usize) -> PyErr {
                  `with ... as response` does, since places become free in their order"
             ),
         };
-        let text = format!(
-            "the ring is full: {needed} bytes needed, {free} free, {in_flight} requests in flight; \
-             {holders}, or make the payload larger (BufferConfig.for_frames)"
-        );
+        let text = error
+            .to_string()
+            .replace("read and release them", &holders)
+            .replace("the payload larger", "the payload larger (BufferConfig.for_frames)");
         let value = raised.value(py);
         // Of an exception of this package, which has attributes.
         let _ = value.setattr("args", (text,));

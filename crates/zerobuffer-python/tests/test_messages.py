@@ -41,14 +41,14 @@ def test_a_full_ring_says_who_has_its_places(name):
     with Server(name, BufferConfig.for_frames(1000, 4)) as server:
         with Client(name, LONG, send_timeout=0.02) as client:
             sent = [client.send_request(bytes(1000)) for _ in range(4)]
-            with pytest.raises(zerobuffer.Full, match="4 requests in flight.*unanswered") as full:
+            with pytest.raises(zerobuffer.Full, match="4 frames in flight.*unanswered.*cancelled") as full:
                 client.send_request(bytes(1000))
             assert (full.value.in_flight, full.value.held) == (4, 0)
             server.start(nothing)
             held = [client.receive_response_for(sequence, LONG) for sequence in sent]
             view = np.asarray(held[0])
             held[0].release()
-            message = "4 requests in flight.*4 responses.*this program holds.*release"
+            message = "4 frames in flight.*4 responses.*this program holds.*release.*cancelled keeps its place"
             ways = (
                 client.send_request,
                 lambda data: client.call(data, 0.02),
