@@ -249,14 +249,17 @@ fn rust_offer() -> Result<Offer> {
     Ok(offer)
 }
 
-/// Methods and properties of the classes in a stub.
+/// Methods and properties of the classes in a stub, with those of the class that they are built on.
 fn python_offer(stub: &str) -> Result<Offer> {
-    let class = Regex::new(r"^class (\w+)")?;
+    let class = Regex::new(r"^class (\w+)(?:\((\w+)\))?")?;
     let method = Regex::new(r"^    (?:async )?def (\w+)")?;
     let (mut offer, mut of) = (Offer::new(), String::new());
     for line in stub.lines() {
         if let Some(found) = class.captures(line) {
             of = found[1].to_owned();
+            let base = found.get(2).and_then(|base| offer.get(base.as_str()));
+            let inherited = base.cloned().unwrap_or_default();
+            offer.entry(of.clone()).or_default().extend(inherited);
         } else if let Some(found) = method.captures(line) {
             offer.entry(of.clone()).or_default().insert(found[1].to_owned());
         }

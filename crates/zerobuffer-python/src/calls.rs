@@ -7,6 +7,7 @@ use crate::buffer::{is_large, with_bytes};
 use crate::errors;
 use crate::guards::{HeldResponses, Response};
 use crate::process::Process;
+use crate::sliced::UntilClosed;
 use crate::waiting;
 use parking_lot::Mutex;
 use pyo3::exceptions::PyOSError;
@@ -16,12 +17,12 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use zerobuffer::{Error, OwnedResponse, SharedClient};
+use zerobuffer::{Error, OwnedResponse};
 
 /// Calls of one client, for one event loop.
 #[pyclass(frozen, module = "zerobuffer")]
 pub(crate) struct Calls {
-    client: SharedClient,
+    client: Arc<UntilClosed>,
     /// Responses of the client that the program holds.
     held: HeldResponses,
     outcomes: Arc<Outcomes>,
@@ -74,10 +75,10 @@ impl Outcomes {
 }
 
 impl Calls {
-    pub(crate) fn new(client: &SharedClient, held: &HeldResponses) -> PyResult<Self> {
+    pub(crate) fn new(client: &Arc<UntilClosed>, held: &HeldResponses) -> PyResult<Self> {
         let outcomes = Outcomes::new().map_err(|error| PyOSError::new_err(error.to_string()))?;
         Ok(Self {
-            client: client.clone(),
+            client: Arc::clone(client),
             held: held.clone(),
             outcomes: Arc::new(outcomes),
             process: Process::default(),
@@ -97,9 +98,10 @@ impl Calls {
         timeout: Option<f64>,
     ) -> PyResult<u64> {
         let timeout = waiting::timeout(timeout)?;
+        let client = self.client.get().map_err(errors::duplex(py))?;
         let start = |bytes: &[u8]| {
             let outcomes = Arc::clone(&self.outcomes);
-            self.client.start_call(bytes, timeout, move |outcome| outcomes.add((key, outcome)))
+            client.start_call(bytes, timeout, move |outcome| outcomes.add((key, outcome)))
         };
         let call = with_bytes(data, |bytes| {
             Ok(if is_large(bytes.len()) { py.detach(|| start(bytes)) } else { start(bytes) })
@@ -109,7 +111,7 @@ impl Calls {
 
     /// Cancels a call: no outcome of it comes. False if it is done already.
     fn cancel(&self, call: u64) -> bool {
-        self.client.cancel_call(call)
+        self.client.get().is_ok_and(|client| client.cancel_call(call))
     }
 
     /// Readable while there are outcomes.

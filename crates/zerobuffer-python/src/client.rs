@@ -1,16 +1,18 @@
 //! The client of an in-place channel.
 
-use crate::buffer::with_bytes;
+use crate::buffer::{support, with_bytes};
 use crate::calls::Calls;
 use crate::errors::{self, duplex};
 use crate::guards::{HeldResponses, RequestBuffer, Response};
+use crate::service;
 use crate::sliced::SlicedClient;
 use crate::waiting::{self, not_there};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
+use std::path::PathBuf;
 use zerobuffer::{ChannelKind, ClientConfig, Error, OwnedResponse, RequestLayout};
 
-/// A client of an in-place channel. Any thread may use it; several can call at the same time.
+/// A client of a service or an in-place channel. Any thread may use it; several can call at the same time.
 ///
 /// Timeouts are in seconds; None waits for ever, 0 checks once. Closing it (`close()`, or leaving a
 /// `with` block) lets the server serve the next client.
@@ -24,25 +26,32 @@ pub(crate) struct Client {
 
 #[pymethods]
 impl Client {
-    /// Attaches to the server of channel `name`, waiting up to `timeout` for it.
+    /// Attaches to the service or the server of channel `name`, waiting up to `timeout` for it. A service is
+    /// found first; "service:NAME" and "channel:NAME" say which it must be.
     ///
     /// metadata: what the handler finds in every request of this client.
     /// wait: "default", "park" (least CPU time) or "spin" (least latency).
     /// send_timeout: how long sending waits for room.
     /// max_in_flight: the most requests in flight, held responses included.
-    /// owner: the user id that must own the channel; default this process's user.
+    /// owner: the user id that must own the channel or service; default this process's user, and root for
+    /// services.
     /// resend_not_started: whether `call` sends a request again that the server's end left untouched.
     /// strict_views: whether a request buffer is not sent, with a BufferError, while an array or another view
     /// of it is alive.
+    /// ring: of a service, the bytes of this client's ring; by default what the service gives.
+    /// label: of a service, what it calls this client; by default the name of the program.
+    /// directory: of a service, the runtime directory; by default $ZEROBUFFER_DIR, else all places where this
+    /// user's services, or root's, may be.
     ///
     /// Raises NotRunning, Busy, BadName, BadConfig, TooLarge, PermissionDenied, ForeignObject or
     /// Incompatible.
     #[new]
     #[pyo3(signature = (name, timeout=Some(5.0), *, metadata=None, wait="default",
         send_timeout=Some(5.0), max_in_flight=4096, owner=None, resend_not_started=false,
-        strict_views=false),
+        strict_views=false, ring=0, label=None, directory=None),
         text_signature = "(name, timeout=5.0, *, metadata=None, wait='default', send_timeout=5.0, \
-            max_in_flight=4096, owner=None, resend_not_started=False, strict_views=False)")]
+            max_in_flight=4096, owner=None, resend_not_started=False, strict_views=False, ring=0, \
+            label=None, directory=None)")]
     #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
         py: Python<'_>,
@@ -55,12 +64,20 @@ impl Client {
         owner: Option<u32>,
         resend_not_started: bool,
         strict_views: bool,
+        ring: usize,
+        label: Option<String>,
+        directory: Option<PathBuf>,
     ) -> PyResult<Self> {
         let mut config = ClientConfig::new()
             .channel(ChannelKind::InPlace)
             .wait(waiting::strategy(wait)?)
             .max_in_flight(max_in_flight)
-            .resend_not_started(resend_not_started);
+            .resend_not_started(resend_not_started)
+            .ring(ring)
+            .label(label.map_or_else(|| program(py), Ok)?);
+        if let Some(path) = directory {
+            config = config.directory(service::directory(path)?);
+        }
         if let Some(metadata) = metadata {
             config = with_bytes(metadata, |bytes| Ok(config.metadata(bytes)))?;
         }
@@ -78,13 +95,13 @@ impl Client {
     /// The channel's name.
     #[getter]
     fn name(&self) -> &str {
-        self.client.shared.name()
+        self.client.name()
     }
 
     /// What the server has published about itself; b"" if nothing.
     #[getter]
-    fn server_metadata<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.client.shared.server_metadata())
+    fn server_metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.client.open(py)?.shared.server_metadata()))
     }
 
     /// Whether the server is there at this moment.
@@ -97,13 +114,13 @@ impl Client {
     /// still counted.
     #[getter]
     fn in_flight(&self) -> usize {
-        self.client.shared.in_flight()
+        self.client.in_flight()
     }
 
     /// The most bytes that a request can have.
     #[getter]
-    fn max_request_size(&self) -> usize {
-        self.client.shared.max_request_size()
+    fn max_request_size(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.client.open(py)?.shared.max_request_size())
     }
 
     /// Copies `data` (bytes, or anything with the buffer protocol) into the ring and sends it. Returns
@@ -112,8 +129,8 @@ impl Client {
     /// Raises Full if there is no room within the send timeout, TooLarge if there never is, ClaimOpen
     /// while this thread has a request buffer open, PeerDied or PeerClosed.
     fn send_request(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<u64> {
-        self.client.check_open(py)?;
-        let send = |bytes: &[u8]| self.client.send(py, bytes, self.client.send_timeout);
+        let client = self.client.open(py)?;
+        let send = |bytes: &[u8]| client.send(py, bytes, client.send_timeout);
         with_bytes(data, |bytes| send(bytes)?.map_err(self.raised(py)))
     }
 
@@ -134,9 +151,9 @@ impl Client {
         capacity: usize,
         alignment: usize,
     ) -> PyResult<RequestBuffer> {
-        self.client.check_open(py)?;
+        let client = self.client.open(py)?;
         let layout = RequestLayout::new().capacity(capacity).alignment(alignment);
-        let buffer = self.client.acquire(py, size, layout)?.map_err(self.raised(py))?;
+        let buffer = client.acquire(py, size, layout)?.map_err(self.raised(py))?;
         Ok(RequestBuffer::new(buffer, self.strict_views))
     }
 
@@ -150,8 +167,8 @@ impl Client {
     /// in their `sequence`.
     #[pyo3(signature = (timeout=Some(5.0)), text_signature = "($self, timeout=5.0)")]
     fn receive_response(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Response> {
-        self.client.check_open(py)?;
-        let response = self.client.receive_any(py, waiting::timeout(timeout)?)?;
+        let client = self.client.open(py)?;
+        let response = client.receive_any(py, waiting::timeout(timeout)?)?;
         self.hand_out(py, response)
     }
 
@@ -167,8 +184,8 @@ impl Client {
         sequence: u64,
         timeout: Option<f64>,
     ) -> PyResult<Response> {
-        self.client.check_open(py)?;
-        let response = self.client.receive(py, sequence, waiting::timeout(timeout)?)?;
+        let client = self.client.open(py)?;
+        let response = client.receive(py, sequence, waiting::timeout(timeout)?)?;
         self.hand_out(py, response)
     }
 
@@ -184,22 +201,22 @@ impl Client {
         data: &Bound<'_, PyAny>,
         timeout: Option<f64>,
     ) -> PyResult<Response> {
-        self.client.check_open(py)?;
+        let client = self.client.open(py)?;
         let timeout = waiting::timeout(timeout)?;
-        let answer = with_bytes(data, |bytes| self.client.call(py, bytes, timeout));
+        let answer = with_bytes(data, |bytes| client.call(py, bytes, timeout));
         self.hand_out(py, answer?)
     }
 
     /// Cancels a request: no response to it will be delivered. True if it was cancelled; False if its
     /// response is there already, or if no such request is waiting.
     fn cancel(&self, sequence: u64) -> bool {
-        self.client.shared.cancel(sequence)
+        self.client.cancel(sequence)
     }
 
     /// For AsyncClient: calls whose outcomes come to an event loop.
     fn calls(&self, py: Python<'_>) -> PyResult<Calls> {
-        self.client.check_open(py)?;
-        Calls::new(&self.client.shared, &self.held)
+        self.client.open(py)?;
+        Calls::new(self.client.until_closed(), &self.held)
     }
 
     /// Attaches to the channel's present server after the previous one has ended; a connection that works
@@ -214,8 +231,8 @@ impl Client {
         py: Python<'py>,
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyList>> {
-        self.client.check_open(py)?;
-        let reconnected = self.client.reconnect(py, waiting::timeout(timeout)?)?;
+        let client = self.client.open(py)?;
+        let reconnected = client.reconnect(py, waiting::timeout(timeout)?)?;
         let reconnected = reconnected.map_err(duplex(py))?;
         let lost = reconnected.lost.into_iter().map(|lost| errors::lost_request(py, lost));
         PyList::new(py, lost.collect::<PyResult<Vec<_>>>()?)
@@ -244,6 +261,11 @@ impl Client {
     fn __repr__(&self) -> String {
         format!("Client({:?})", self.name())
     }
+}
+
+/// What a client calls itself: the name of the program that Python runs.
+fn program(py: Python<'_>) -> PyResult<String> {
+    support(py)?.call_method0("program")?.extract()
 }
 
 impl Client {

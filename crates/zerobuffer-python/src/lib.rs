@@ -22,6 +22,8 @@ mod process;
 mod reader;
 mod request;
 mod server;
+mod service;
+mod serving;
 mod sliced;
 mod two_buffers;
 mod waiting;
@@ -39,7 +41,9 @@ fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<calls::Calls>()?;
     module.add_class::<guards::RequestBuffer>()?;
     module.add_class::<guards::Response>()?;
+    module.add_class::<server::BaseServer>()?;
     module.add_class::<server::Server>()?;
+    module.add_class::<service::Service>()?;
     module.add_class::<request::Request>()?;
     module.add_class::<reader::Reader>()?;
     module.add_class::<reader::Frame>()?;

@@ -2,6 +2,7 @@
 
 use crate::buffer::{self, Exports, support};
 use crate::errors::duplex;
+use crate::service;
 use parking_lot::Mutex;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -201,6 +202,19 @@ impl Request {
             Origin::Viewed(_) | Origin::Done => Err(DONE),
         };
         metadata.map_err(duplex(py))
+    }
+
+    /// Who sent it: a ClientIdentity, with number, pid, uid, gid and label. None on a channel, which has one
+    /// client.
+    #[getter]
+    fn client<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let client = match &self.state.lock().origin {
+            Origin::InPlace(request) => Ok(request.client().cloned()),
+            Origin::Copy(_) => Ok(None),
+            Origin::Viewed(_) | Origin::Done => Err(DONE),
+        };
+        let client = client.map_err(duplex(py))?;
+        client.map(|client| service::identity(py, &client)).transpose()
     }
 
     /// Whether nobody gets the response any more: the client has cancelled the request, has closed or died. A

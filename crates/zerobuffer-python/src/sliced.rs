@@ -4,9 +4,10 @@
 use crate::buffer::is_large;
 use crate::errors::duplex;
 use crate::waiting::{self, not_reconnected, not_yet};
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use zerobuffer::{
     Error, OwnedRequestBuffer, OwnedResponse, Reconnected, RequestLayout, RequestState,
@@ -15,10 +16,27 @@ use zerobuffer::{
 
 /// A client whose waits let other threads of Python run, and end with Ctrl-C.
 pub(crate) struct SlicedClient {
+    name: String,
+    shared: Arc<UntilClosed>,
+    send_timeout: Duration,
+    resend_not_started: bool,
+}
+
+/// The library's client until it is closed. It is let go of then: a service has its client for as long as this
+/// lives. The lock is taken with the interpreter lock held, so in no forked child somebody else has it.
+pub(crate) struct UntilClosed(Mutex<Option<SharedClient>>);
+
+impl UntilClosed {
+    pub(crate) fn get(&self) -> Result<SharedClient, Error> {
+        self.0.lock().clone().ok_or(Error::Closed)
+    }
+}
+
+/// The client for a call of Python's.
+pub(crate) struct OpenClient {
     pub(crate) shared: SharedClient,
     pub(crate) send_timeout: Duration,
     resend_not_started: bool,
-    closed: AtomicBool,
 }
 
 /// `Err`: a signal's handler has raised.
@@ -31,22 +49,50 @@ impl SlicedClient {
         send_timeout: Duration,
         resend_not_started: bool,
     ) -> Self {
-        let (shared, closed) = (client.into_shared(), AtomicBool::new(false));
-        Self { shared, send_timeout, resend_not_started, closed }
+        let name = client.name().to_owned();
+        let shared = Arc::new(UntilClosed(Mutex::new(Some(client.into_shared()))));
+        Self { name, shared, send_timeout, resend_not_started }
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// # Errors
+    /// `Closed`.
     #[inline]
-    pub(crate) fn check_open(&self, py: Python<'_>) -> PyResult<()> {
-        match self.closed.load(Ordering::Relaxed) {
-            false => Ok(()),
-            true => Err(duplex(py)(Error::Closed)),
-        }
+    pub(crate) fn open(&self, py: Python<'_>) -> PyResult<OpenClient> {
+        let shared = self.shared.get().map_err(duplex(py))?;
+        let (send_timeout, resend_not_started) = (self.send_timeout, self.resend_not_started);
+        Ok(OpenClient { shared, send_timeout, resend_not_started })
+    }
+
+    pub(crate) fn until_closed(&self) -> &Arc<UntilClosed> {
+        &self.shared
     }
 
     pub(crate) fn is_server_connected(&self) -> bool {
-        !self.closed.load(Ordering::Relaxed) && self.shared.is_server_connected()
+        self.shared.get().is_ok_and(|shared| shared.is_server_connected())
     }
 
+    pub(crate) fn in_flight(&self) -> usize {
+        self.shared.get().map_or(0, |shared| shared.in_flight())
+    }
+
+    pub(crate) fn cancel(&self, sequence: u64) -> bool {
+        self.shared.get().is_ok_and(|shared| shared.cancel(sequence))
+    }
+
+    /// Closes it for good. In a forked child it does nothing to the channel.
+    pub(crate) fn close(&self, py: Python<'_>) {
+        let shared = self.shared.0.lock().take();
+        if let Some(shared) = shared {
+            py.detach(move || shared.closer().close());
+        }
+    }
+}
+
+impl OpenClient {
     pub(crate) fn send(&self, py: Python<'_>, data: &[u8], timeout: Duration) -> Outcome<u64> {
         let step = |slice| self.shared.send_request_within(data, slice);
         match is_large(data.len()) {
@@ -169,13 +215,6 @@ impl SlicedClient {
 
     pub(crate) fn reconnect(&self, py: Python<'_>, timeout: Duration) -> Outcome<Reconnected> {
         waiting::wait(py, timeout, not_reconnected, |slice| self.shared.reconnect(slice))
-    }
-
-    /// Closes it for good. In a forked child it does nothing to the channel.
-    pub(crate) fn close(&self, py: Python<'_>) {
-        if !self.closed.swap(true, Ordering::Relaxed) {
-            py.detach(|| self.shared.closer().close());
-        }
     }
 }
 

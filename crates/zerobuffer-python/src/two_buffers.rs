@@ -68,7 +68,7 @@ impl TwoBufferClient {
 
     #[getter]
     fn name(&self) -> &str {
-        self.client.shared.name()
+        self.client.name()
     }
 
     /// Whether the server reads requests and is attached to the responses.
@@ -79,24 +79,24 @@ impl TwoBufferClient {
 
     #[getter]
     fn in_flight(&self) -> usize {
-        self.client.shared.in_flight()
+        self.client.in_flight()
     }
 
     #[getter]
-    fn max_request_size(&self) -> usize {
-        self.client.shared.max_request_size()
+    fn max_request_size(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.client.open(py)?.shared.max_request_size())
     }
 
     fn send_request(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<u64> {
-        self.client.check_open(py)?;
-        let send = |bytes: &[u8]| self.client.send(py, bytes, self.client.send_timeout);
+        let client = self.client.open(py)?;
+        let send = |bytes: &[u8]| client.send(py, bytes, client.send_timeout);
         with_bytes(data, |bytes| send(bytes)?.map_err(sending(py)))
     }
 
     /// Memory for a request of `size` bytes, once there is room for it in the ring.
     fn acquire_request_buffer(&self, py: Python<'_>, size: usize) -> PyResult<PrivateRequest> {
-        self.client.check_open(py)?;
-        let acquired = self.client.acquire(py, size, RequestLayout::new())?;
+        let client = self.client.open(py)?;
+        let acquired = client.acquire(py, size, RequestLayout::new())?;
         let place = acquired.map_err(sending(py))?;
         let (sequence, bytes) = (place.sequence(), private::zeros(py, size)?.unbind());
         Ok(PrivateRequest { place: Mutex::new(Some(place)), sequence, bytes })
@@ -104,8 +104,8 @@ impl TwoBufferClient {
 
     #[pyo3(signature = (timeout=Some(5.0)), text_signature = "($self, timeout=5.0)")]
     fn receive_response(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Frame> {
-        self.client.check_open(py)?;
-        let response = self.client.receive_any(py, waiting::timeout(timeout)?)?;
+        let client = self.client.open(py)?;
+        let response = client.receive_any(py, waiting::timeout(timeout)?)?;
         Frame::response(py, response.map_err(receiving(py))?)
     }
 
@@ -117,8 +117,8 @@ impl TwoBufferClient {
         sequence: u64,
         timeout: Option<f64>,
     ) -> PyResult<Frame> {
-        self.client.check_open(py)?;
-        let response = self.client.receive(py, sequence, waiting::timeout(timeout)?)?;
+        let client = self.client.open(py)?;
+        let response = client.receive(py, sequence, waiting::timeout(timeout)?)?;
         Frame::response(py, response.map_err(receiving(py))?)
     }
 
@@ -135,7 +135,7 @@ impl TwoBufferClient {
     }
 
     fn cancel(&self, sequence: u64) -> bool {
-        self.client.shared.cancel(sequence)
+        self.client.cancel(sequence)
     }
 
     /// Closes both buffers. Responses that are held stay readable. In a forked child it does nothing.

@@ -18,6 +18,15 @@ WATCHDOG = 100.0
 _numbers = itertools.count()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def runtime(tmp_path_factory):
+    """Services of the tests, and of the programs that they start, have a runtime directory of their own."""
+    directory = tmp_path_factory.mktemp("run")
+    directory.chmod(0o700)
+    os.environ["ZEROBUFFER_DIR"] = str(directory)
+    return directory
+
+
 @pytest.fixture
 def name(request):
     """A channel name; of its objects nothing may be left at the end of the test."""
@@ -32,6 +41,8 @@ def name(request):
 
 def _left(channel, threads):
     objects = [path.name for path in Path("/dev/shm").iterdir() if channel in path.name]
+    # A service leaves an empty directory.
+    objects += [path.name for path in Path(os.environ["ZEROBUFFER_DIR"]).glob(f"*{channel}*/*")]
     # Threads that Python did not make have a dummy that stays for ever.
     made = [t for t in threading.enumerate() if not isinstance(t, threading._DummyThread)]
     return objects + [thread for thread in made if thread not in threads]

@@ -28,10 +28,12 @@ from ._native import (
     RequestBuffer,
     Response,
     Server,
+    Service,
     Writer,
     __version__,
 )
-from .aio import AsyncClient, AsyncServer
+from ._serve import serve
+from .aio import AsyncClient, AsyncServer, AsyncService
 from .duplex import (
     DuplexChannelFactory,
     DuplexClient,
@@ -91,22 +93,26 @@ from .exceptions import (
     ZeroBufferException,
 )
 from .reader import Reader
-from .types import OIEB, BufferConfig, FrameHeader
+from .types import OIEB, BufferConfig, ClientIdentity, FrameHeader
 
 _level = _os.environ.get("ZEROBUFFER_LOG_LEVEL", "").upper()
 if _level in _logging.getLevelNamesMapping():
     _logging.getLogger(__name__).setLevel(_level)
 
 __all__ = [
-    # The in-place channel
+    # Services and in-place channels
     "AsyncClient",
     "AsyncServer",
+    "AsyncService",
     "BufferConfig",
     "Client",
+    "ClientIdentity",
     "Request",
     "RequestBuffer",
     "Response",
     "Server",
+    "Service",
+    "serve",
     # Version 1
     "ErrorEventArgs",
     "Frame",

@@ -1,4 +1,5 @@
 from datetime import timedelta
+from os import PathLike
 from types import TracebackType
 from typing import (
     Any,
@@ -16,8 +17,10 @@ from typing import (
 from typing_extensions import Buffer, Self, disjoint_base
 
 from .exceptions import LostRequest, ZeroBufferException
+from .types import ClientIdentity
 
 __all__ = [
+    "BaseServer",
     "Calls",
     "Client",
     "Frame",
@@ -26,6 +29,7 @@ __all__ = [
     "RequestBuffer",
     "Response",
     "Server",
+    "Service",
     "PrivateRequest",
     "TwoBufferClient",
     "TwoBufferServer",
@@ -58,6 +62,9 @@ class Client:
         owner: Optional[int] = None,
         resend_not_started: bool = False,
         strict_views: bool = False,
+        ring: int = 0,
+        label: Optional[str] = None,
+        directory: Union[str, PathLike[str], None] = None,
     ) -> Self: ...
     @property
     def name(self) -> str: ...
@@ -131,20 +138,8 @@ class Response:
         _traceback: Optional[TracebackType],
     ) -> None: ...
 
-@final
-class Server:
-    def __new__(
-        cls,
-        name: str,
-        config: Optional[_Sizes] = None,
-        *,
-        workers: int = 1,
-        metadata: Optional[Buffer] = None,
-        wait: str = "default",
-        mode: int = 0o600,
-        stop_timeout: float = 2.0,
-        replace: bool = False,
-    ) -> Self: ...
+@disjoint_base
+class BaseServer:
     @property
     def name(self) -> str: ...
     @property
@@ -169,6 +164,45 @@ class Server:
     ) -> None: ...
 
 @final
+class Server(BaseServer):
+    def __new__(
+        cls,
+        name: str,
+        config: Optional[_Sizes] = None,
+        *,
+        workers: int = 1,
+        metadata: Optional[Buffer] = None,
+        wait: str = "default",
+        mode: int = 0o600,
+        stop_timeout: float = 2.0,
+        replace: bool = False,
+    ) -> Self: ...
+
+@final
+class Service(BaseServer):
+    def __new__(
+        cls,
+        name: str,
+        config: Optional[_Sizes] = None,
+        *,
+        max_ring: Optional[int] = None,
+        max_clients: int = 64,
+        max_clients_per_user: Optional[int] = None,
+        max_bytes: Optional[int] = None,
+        workers: int = 1,
+        metadata: Optional[Buffer] = None,
+        wait: str = "default",
+        stop_timeout: float = 2.0,
+        users: Sequence[int] = (),
+        groups: Sequence[int] = (),
+        directory: Union[str, PathLike[str], None] = None,
+        listener: Optional[int] = None,
+        replace: bool = False,
+    ) -> Self: ...
+    @property
+    def clients(self) -> int: ...
+
+@final
 class Calls:
     def start(self, key: int, data: Buffer, timeout: Optional[float]) -> int: ...
     def cancel(self, call: int) -> bool: ...
@@ -181,6 +215,8 @@ class Request:
     def sequence(self) -> int: ...
     @property
     def metadata(self) -> bytes: ...
+    @property
+    def client(self) -> Optional[ClientIdentity]: ...
     @property
     def cancelled(self) -> bool: ...
     @property

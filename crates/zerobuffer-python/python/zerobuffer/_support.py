@@ -3,6 +3,8 @@
 import atexit
 import inspect
 import logging
+import os
+import sys
 import traceback
 import warnings
 import weakref
@@ -96,6 +98,14 @@ def clear_frames(error: Optional[BaseException]) -> None:
 def log_failure(channel: str, error: BaseException) -> None:
     """Logs a handler's exception that nobody else has asked for."""
     _log.error("the handler of channel %r failed", channel, exc_info=error)
+
+
+def program() -> str:
+    """What a client calls itself: the name of the program."""
+    given = getattr(sys, "argv", None) or [""]
+    name = os.path.basename(given[0]) or os.path.basename(sys.executable)
+    # A service takes no more.
+    return name.encode(errors="replace")[:192].decode(errors="ignore")
 
 
 def stop_at_exit(channel: str, stop: Callable[[], None]) -> Callable[[], None]:

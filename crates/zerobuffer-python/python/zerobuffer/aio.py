@@ -1,14 +1,27 @@
-"""The in-place channel for asyncio. The loop never waits, and a client needs no thread of Python: the library
-completes its calls."""
+"""Services and in-place channels for asyncio. The loop never waits, and a client needs no thread of Python: the
+library completes its calls."""
 
 import asyncio
 import inspect
 import threading
 import weakref
 from types import TracebackType
-from typing import Any, AsyncIterator, Awaitable, Callable, Dict, Optional, Set, Tuple, Type
+from typing import (
+    Any,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    ClassVar,
+    Dict,
+    Optional,
+    Self,
+    Set,
+    Tuple,
+    Type,
+    cast,
+)
 
-from ._native import Calls, Client, Request, Response, Server
+from ._native import BaseServer, Calls, Client, Request, Response, Server, Service
 from ._support import log_failure
 from .exceptions import Closed, ProtocolViolation, Timeout
 
@@ -40,7 +53,7 @@ def _forget(loop: asyncio.AbstractEventLoop, client: Client, calls: Calls) -> No
 
 def _take(
     reference: "weakref.ref[AsyncServer]",
-    native: Server,
+    native: BaseServer,
     loop: asyncio.AbstractEventLoop,
     requests: Any,
     asked: threading.Semaphore,
@@ -66,7 +79,7 @@ def _take(
 
 
 class AsyncClient:
-    """A client of an in-place channel for one event loop; many calls can be under way at once::
+    """A client of a service or an in-place channel for one event loop; many calls can be under way at once::
 
         async with await AsyncClient.connect("image-proc") as client:
             with await client.call(image) as response:
@@ -92,7 +105,7 @@ class AsyncClient:
     async def connect(
         cls, name: str, timeout: Optional[float] = 5.0, **options: Any
     ) -> "AsyncClient":
-        """Attaches to the server of channel ``name``. ``options``, and what is raised: those of
+        """Attaches to the service or the server of channel ``name``. ``options``, and what is raised: those of
         :class:`zerobuffer.Client`, but there is no ``send_timeout``: a call has one for all of it."""
         if "send_timeout" in options:
             raise TypeError("there is no send_timeout here: the timeout of a call is for all of it")
@@ -206,10 +219,12 @@ class AsyncServer:
     Requests may be answered in any order, by ``respond()`` or ``fail()``, also by other tasks and threads.
     """
 
+    _server_type: ClassVar[Any] = Server
+
     def __init__(self, name: str, config: Any = None, **options: Any) -> None:
         """Creates the channel ``name``. ``options``, and what is raised: those of
         :class:`zerobuffer.Server`; there are no workers."""
-        self._server = Server(name, config, **options)
+        self._server: BaseServer = self._server_type(name, config, **options)
         self._requests: Optional["asyncio.Queue[Tuple[Optional[Request], Any]]"] = None
         self._thread: Optional[threading.Thread] = None
         # One for each request that the thread is to take.
@@ -219,7 +234,7 @@ class AsyncServer:
 
     @property
     def name(self) -> str:
-        """The channel's name."""
+        """The name of the channel or service."""
         return self._server.name
 
     @property
@@ -324,7 +339,7 @@ class AsyncServer:
                 requests.put_nowait((None, error))
                 return
 
-    async def __aenter__(self) -> "AsyncServer":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -334,6 +349,23 @@ class AsyncServer:
         exc_tb: Optional[TracebackType],
     ) -> None:
         await self.stop()
+
+
+class AsyncService(AsyncServer):
+    """A server of a service whose requests are taken by a coroutine, as :class:`AsyncServer` is of a channel::
+
+        async with AsyncService("tiles") as service:
+            await service.serve(handle, concurrency=100)
+
+    Creating it takes the options of :class:`zerobuffer.Service` and raises what that does; there are no workers.
+    """
+
+    _server_type = Service
+
+    @property
+    def clients(self) -> int:
+        """How many clients are attached to this server at this moment."""
+        return cast(Service, self._server).clients
 
 
 async def _handle(

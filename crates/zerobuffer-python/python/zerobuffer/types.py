@@ -1,6 +1,7 @@
 """What channels and buffers are made of."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ._layout import OIEB, BLOCK_ALIGNMENT, FrameHeader, ProtocolVersion, align_to_boundary
 from ._native import Frame, payload_size_for_frames
@@ -8,6 +9,7 @@ from ._native import Frame, payload_size_for_frames
 __all__ = [
     "BLOCK_ALIGNMENT",
     "BufferConfig",
+    "ClientIdentity",
     "Frame",
     "FrameHeader",
     "OIEB",
@@ -48,3 +50,18 @@ class BufferConfig:
         time: requests under way and responses that are held, together. With an alignment, frames of several
         sizes, or two buffers, ask for a frame more."""
         return cls(metadata_size, payload_size_for_frames(frame_size, in_flight))
+
+
+class ClientIdentity(NamedTuple):
+    """Who a client of a service is, by the system's word and by its own: ``request.client``."""
+
+    number: int
+    """Of its connection on this server, from 1; never used again."""
+    pid: int
+    """The process that connected; 0 if it is not visible from here."""
+    uid: int
+    """Its effective user when it connected."""
+    gid: int
+    """Its effective group when it connected."""
+    label: str
+    """What it says of itself."""
