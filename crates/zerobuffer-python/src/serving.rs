@@ -1,5 +1,5 @@
 //! What servers of channels and of services have in common: Python's threads take their requests in turn, and
-//! whoever stops them is not held up for ever.
+//! the thread that stops them is not held up for ever.
 
 use crate::buffer::support;
 use crate::errors::{Side, closed, duplex, exception};
@@ -246,7 +246,7 @@ impl Serving {
     fn begin_stop(&self, py: Python<'_>) {
         self.stopping.store(true, Ordering::Relaxed);
         py.detach(|| {
-            // Whoever has the source lets go of it.
+            // The thread that has the source lets go of it.
             self.closer.close();
             let source = self.source.lock().take();
             let Some(mut source) = source else { return };

@@ -121,7 +121,7 @@ def test_the_rules_of_servers_hold(name, caplog):
         assert "line" in caplog.text and "in handler" in caplog.text
 
 
-def test_a_client_is_gone_once_it_is_closed_and_has_released_its_responses(name):
+def test_a_client_has_ended_once_it_is_closed_and_has_released_its_responses(name):
     with Service(name, SMALL) as service:
         service.start(nothing)
         client = Client(name, LONG)
