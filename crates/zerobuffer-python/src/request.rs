@@ -2,18 +2,23 @@
 
 use crate::buffer::{self, Exports, support};
 use crate::errors::duplex;
-use crate::service;
 use parking_lot::Mutex;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyMemoryView};
+use pyo3::types::{PyBytes, PyMemoryView, PyModule};
 use std::ffi::c_int;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use zerobuffer::memory::{HeapMemory, MemoryProvider, SharedMemoryView};
-use zerobuffer::{Error, OwnedRequest};
+use zerobuffer::{ClientIdentity, Error, OwnedRequest};
 
 const DONE: Error = Error::InvalidState { reason: "the request was answered" };
+
+/// The `zerobuffer.ClientIdentity`.
+fn identity<'py>(py: Python<'py>, client: &ClientIdentity) -> PyResult<Bound<'py, PyAny>> {
+    let facts = (client.number(), client.pid(), client.uid(), client.gid(), client.label());
+    PyModule::import(py, "zerobuffer.types")?.getattr("ClientIdentity")?.call1(facts)
+}
 
 /// A request in the server's hands: its bytes, to be edited. It has the buffer protocol, so
 /// `np.asarray(request)` is an array on the shared bytes, and changing that changes the response.
@@ -214,7 +219,7 @@ impl Request {
             Origin::Viewed(_) | Origin::Done => Err(DONE),
         };
         let client = client.map_err(duplex(py))?;
-        client.map(|client| service::identity(py, &client)).transpose()
+        client.map(|client| identity(py, &client)).transpose()
     }
 
     /// Whether nobody gets the response any more: the client has cancelled the request, has closed or died. A

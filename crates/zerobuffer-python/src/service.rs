@@ -7,10 +7,9 @@ use crate::serving::{Serving, Source};
 use crate::waiting;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyModule;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
-use zerobuffer::{ClientIdentity, Error, ServiceConfig};
+use zerobuffer::{Error, ServiceConfig};
 
 /// A directory by its path, which may be a `pathlib.Path`.
 ///
@@ -20,15 +19,6 @@ pub(crate) fn directory(path: PathBuf) -> PyResult<String> {
     path.into_os_string().into_string().map_err(|path| {
         PyValueError::new_err(format!("directory is {}; its path must be UTF-8", path.display()))
     })
-}
-
-/// The `zerobuffer.ClientIdentity`.
-pub(crate) fn identity<'py>(
-    py: Python<'py>,
-    client: &ClientIdentity,
-) -> PyResult<Bound<'py, PyAny>> {
-    let facts = (client.number(), client.pid(), client.uid(), client.gid(), client.label());
-    PyModule::import(py, "zerobuffer.types")?.getattr("ClientIdentity")?.call1(facts)
 }
 
 /// A server of any number of clients, each with memory of its own, under a name that any number of servers
