@@ -49,7 +49,7 @@ impl Service {
     /// users, groups: the numbers of users and groups whose programs may attach, besides this server's own
     /// user and root; the last group gets the directory and the socket.
     /// directory: the runtime directory; by default $ZEROBUFFER_DIR, else /run/zerobuffer for root, else
-    /// $XDG_RUNTIME_DIR/zerobuffer, else /tmp/zerobuffer-<uid>.
+    /// $XDG_RUNTIME_DIR/zerobuffer, else /tmp/zerobuffer-UID.
     /// listener: the descriptor of a listening socket that this process was given, by systemd for instance.
     /// replace: stop the server of this name first that this process has, if it has one: for a cell of a
     /// notebook that is run again.
