@@ -5,13 +5,12 @@ internal static class Example
 {
     private static void Main()
     {
-        IDuplexChannelFactory factory = DuplexChannelFactory.Instance;
-        using (var server = factory.CreateInPlaceDuplexServer("csharp-example", new BufferConfig(4096, 1 << 20)))
+        using (var server = InPlaceDuplexServer.Create("csharp-example", new BufferConfig(4096, 1 << 20)))
         {
             // This may be another process.
             server.Start(frame => frame.Data.Reverse());
 
-            using (var client = factory.CreateClient("csharp-example"))
+            using (var client = DuplexClient.Connect("csharp-example"))
             using (var response = client.Call(new byte[] { 1, 2, 3 }, TimeSpan.FromSeconds(5)))
             {
                 Console.WriteLine(response.Data[0]); // 3, read where the server has edited it

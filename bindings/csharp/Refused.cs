@@ -5,7 +5,7 @@ using ZeroBuffer;
 /// <summary>Handlers that do not do what they seem to. The lines that end in "refused" must not compile.</summary>
 internal static class Refused
 {
-    private static void InPlace(IInPlaceDuplexServer server)
+    private static void InPlace(InPlaceDuplexServer server)
     {
         server.Start(async frame => await Task.Delay(10)); // refused
         server.Start(async frame => { await Task.Yield(); throw new Exception(); }); // refused
@@ -17,7 +17,7 @@ internal static class Refused
         server.Start(Now);
     }
 
-    private static void Mutable(IMutableDuplexServer server)
+    private static void Mutable(MutableDuplexServer server)
     {
         server.Start(async frame => await Task.Delay(10)); // refused
         server.Start(frame => frame.Data.ToArray()); // refused
@@ -25,7 +25,7 @@ internal static class Refused
         server.Start(Now);
     }
 
-    private static void Immutable(IImmutableDuplexServer server)
+    private static void Immutable(ImmutableDuplexServer server)
     {
         server.Start(async frame => await Task.Delay(10)); // refused
         server.Start(async frame => { await Task.Yield(); return new byte[1]; }); // refused

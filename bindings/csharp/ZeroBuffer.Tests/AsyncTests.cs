@@ -10,22 +10,22 @@ namespace ZeroBuffer.Tests
     internal static class AsyncTests
     {
         /// <summary>Each on a channel in place and on two buffers.</summary>
-        private static void WithEach(Action<Frame> handler, Action<IDuplexClient> test)
+        private static void WithEach(Action<Frame> handler, Action<DuplexClient> test)
         {
             string name = Channel.New();
-            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
+            using (InPlaceDuplexServer server = InPlaceDuplexServer.Create(name, Scene.Sizes))
             {
                 server.Start(handler);
-                using (IDuplexClient client = Scene.Client(name))
+                using (DuplexClient client = Scene.Client(name))
                 {
                     test(client);
                 }
             }
             string two = Channel.New();
-            using (IMutableDuplexServer server = Scene.Factory.CreateMutableServer(two, Scene.Sizes))
+            using (MutableDuplexServer server = MutableDuplexServer.Create(two, Scene.Sizes))
             {
                 server.Start(handler);
-                using (IDuplexClient client = Scene.Client(two))
+                using (DuplexClient client = Scene.Client(two))
                 {
                     test(client);
                 }
@@ -54,7 +54,7 @@ namespace ZeroBuffer.Tests
             });
         }
 
-        private static async Task<int> AddUp(IDuplexClient client)
+        private static async Task<int> AddUp(DuplexClient client)
         {
             int sum = 0;
             for (int round = 0; round < 3; round++)
@@ -117,11 +117,11 @@ namespace ZeroBuffer.Tests
         {
             string name = Channel.New();
             using (var release = new ManualResetEventSlim())
-            using (IInPlaceDuplexServer server =
-                Scene.Factory.CreateInPlaceDuplexServer(name, new ServerConfig(Scene.Sizes) { Workers = 2 }))
+            using (InPlaceDuplexServer server =
+                InPlaceDuplexServer.Create(name, new ServerConfig(Scene.Sizes) { Workers = 2 }))
             {
                 server.Start(frame => { if (frame.Length == 2) { release.Wait(); } });
-                using (IDuplexClient client = Scene.Client(name))
+                using (DuplexClient client = Scene.Client(name))
                 {
                     Task<Response> slow = client.CallAsync(new byte[2], Scene.Patience);
                     Thread.Sleep(10);
@@ -138,7 +138,7 @@ namespace ZeroBuffer.Tests
             }
         }
 
-        private static void CancelOnceAnswered(IDuplexClient client)
+        private static void CancelOnceAnswered(DuplexClient client)
         {
             using (var source = new CancellationTokenSource())
             {
@@ -186,8 +186,8 @@ namespace ZeroBuffer.Tests
         private static void failures_come_through_the_task()
         {
             string name = Channel.New();
-            using (IInPlaceDuplexServer server = Scene.Inverter(name))
-            using (IDuplexClient client = Scene.Client(name))
+            using (InPlaceDuplexServer server = Scene.Inverter(name))
+            using (DuplexClient client = Scene.Client(name))
             {
                 Check.Throws<HandlerFailedException>(() => Result(client.CallAsync(new byte[0], Scene.Patience)));
                 Check.Throws<TooLargeException>(() => Result(client.CallAsync(new byte[1 << 20], Scene.Patience)));
@@ -200,9 +200,9 @@ namespace ZeroBuffer.Tests
         private static void calls_under_way_end_with_their_client()
         {
             string name = Channel.New();
-            using (Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
+            using (InPlaceDuplexServer.Create(name, Scene.Sizes))
             {
-                IDuplexClient client = Scene.Client(name);
+                DuplexClient client = Scene.Client(name);
                 Task<Response> call = client.CallAsync(new byte[1], Timeout.InfiniteTimeSpan);
                 client.Dispose();
                 Check.Throws<ObjectDisposedException>(() => Result(call));
@@ -214,8 +214,8 @@ namespace ZeroBuffer.Tests
         {
             string name = Channel.New();
             var config = new ServerConfig(Scene.Sizes) { StopTimeout = TimeSpan.FromMilliseconds(50) };
-            IInPlaceDuplexServer former = Scene.Factory.CreateInPlaceDuplexServer(name, config);
-            using (IDuplexClient client = Scene.Client(name, new ClientConfig { ResendNotStarted = true }))
+            InPlaceDuplexServer former = InPlaceDuplexServer.Create(name, config);
+            using (DuplexClient client = Scene.Client(name, new ClientConfig { ResendNotStarted = true }))
             {
                 Task<Response> call = client.CallAsync(new byte[] { 1 }, Timeout.InfiniteTimeSpan);
                 ulong sent = client.SendRequest(new byte[1]);
@@ -237,14 +237,14 @@ namespace ZeroBuffer.Tests
         {
             string name = Channel.New();
             using (var letGo = new ManualResetEvent(false))
-            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
+            using (InPlaceDuplexServer server = InPlaceDuplexServer.Create(name, Scene.Sizes))
             {
                 server.Start(frame =>
                 {
                     letGo.WaitOne(Scene.Patience);
                     Scene.Invert(frame);
                 });
-                using (IDuplexClient client = Scene.Client(name))
+                using (DuplexClient client = Scene.Client(name))
                 {
                     Task<Response>[] calls = new byte[] { 1, 2 }
                         .Select(value => client.CallAsync(new[] { value }, Scene.Patience)).ToArray();
@@ -267,8 +267,8 @@ namespace ZeroBuffer.Tests
         {
             string name = Channel.New();
             var config = new ServerConfig(Scene.Sizes) { StopTimeout = TimeSpan.FromMilliseconds(50) };
-            IInPlaceDuplexServer former = Scene.Factory.CreateInPlaceDuplexServer(name, config);
-            using (IDuplexClient client = Scene.Client(name))
+            InPlaceDuplexServer former = InPlaceDuplexServer.Create(name, config);
+            using (DuplexClient client = Scene.Client(name))
             {
                 Task<Response>[] calls = Enumerable.Range(0, 2)
                     .Select(_ => client.CallAsync(new byte[1], Timeout.InfiniteTimeSpan)).ToArray();
@@ -290,9 +290,9 @@ namespace ZeroBuffer.Tests
         {
             string name = Channel.New();
             var config = new ServerConfig(Scene.Sizes) { StopTimeout = TimeSpan.FromMilliseconds(50) };
-            IInPlaceDuplexServer former = Scene.Factory.CreateInPlaceDuplexServer(name, config);
+            InPlaceDuplexServer former = InPlaceDuplexServer.Create(name, config);
             var many = new ClientConfig { SendTimeout = TimeSpan.FromMilliseconds(50) };
-            using (IDuplexClient client = Scene.Client(name, many))
+            using (DuplexClient client = Scene.Client(name, many))
             using (var begun = new ManualResetEventSlim())
             using (var source = new CancellationTokenSource())
             {
@@ -323,7 +323,7 @@ namespace ZeroBuffer.Tests
         {
             string name = Channel.New();
             using (Scene.Inverter(name))
-            using (IDuplexClient client = Scene.Client(name))
+            using (DuplexClient client = Scene.Client(name))
             {
                 CallWhile(client, () =>
                 {
@@ -337,7 +337,7 @@ namespace ZeroBuffer.Tests
         }
 
         /// <summary>Calls on two other threads, all the time that <paramref name="action"/> takes.</summary>
-        private static void CallWhile(IDuplexClient client, Action action)
+        private static void CallWhile(DuplexClient client, Action action)
         {
             bool done = false;
             Task[] callers = Enumerable.Range(0, 2).Select(caller => Task.Factory.StartNew(() =>
@@ -358,7 +358,7 @@ namespace ZeroBuffer.Tests
             Check.That(Task.WaitAll(callers, Scene.Patience), "a call does not end");
         }
 
-        private static void CallUnlessReconnected(IDuplexClient client, byte[] data)
+        private static void CallUnlessReconnected(DuplexClient client, byte[] data)
         {
             try
             {

@@ -13,8 +13,8 @@ namespace ZeroBuffer.Tests
         {
             string name = Channel.New();
             IntPtr inHandler = IntPtr.Zero;
-            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
-            using (IDuplexClient client = Scene.Client(name))
+            using (InPlaceDuplexServer server = InPlaceDuplexServer.Create(name, Scene.Sizes))
+            using (DuplexClient client = Scene.Client(name))
             {
                 server.Start(frame =>
                 {
@@ -43,7 +43,7 @@ namespace ZeroBuffer.Tests
         {
             string name = Channel.New();
             using (Scene.Inverter(name, new BufferConfig(0, 1 << 20)))
-            using (IDuplexClient client = Scene.Client(name))
+            using (DuplexClient client = Scene.Client(name))
             {
                 foreach (int size in new[] { 1, 31, 32, 33, 4096, 100000, (int)client.MaxRequestSize })
                 {
@@ -61,8 +61,8 @@ namespace ZeroBuffer.Tests
         private static void what_the_state_of_a_client_says_is_so()
         {
             string name = Channel.New();
-            using (IInPlaceDuplexServer server = Scene.Inverter(name))
-            using (IDuplexClient client = Scene.Client(name))
+            using (InPlaceDuplexServer server = Scene.Inverter(name))
+            using (DuplexClient client = Scene.Client(name))
             {
                 Check.Equal(name, client.Name);
                 Check.Equal(name, server.Name);
@@ -88,8 +88,8 @@ namespace ZeroBuffer.Tests
             string name = Channel.New();
             var serverConfig = new ServerConfig(Scene.Sizes) { Metadata = Encoding.UTF8.GetBytes("größer als ASCII") };
             var clientConfig = new ClientConfig { Metadata = new byte[] { 0, 1, 255 } };
-            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, serverConfig))
-            using (IDuplexClient client = Scene.Client(name, clientConfig))
+            using (InPlaceDuplexServer server = InPlaceDuplexServer.Create(name, serverConfig))
+            using (DuplexClient client = Scene.Client(name, clientConfig))
             {
                 server.Start(frame =>
                 {
@@ -110,7 +110,7 @@ namespace ZeroBuffer.Tests
         {
             foreach (bool include in new[] { true, false })
             {
-                DuplexChannelFactory.IncludeInCoreDumps(include);
+                CoreDumps.Include(include);
                 string name = Channel.New();
                 using (Scene.Inverter(name))
                 {
@@ -129,8 +129,8 @@ namespace ZeroBuffer.Tests
         {
             string name = Channel.New();
             int found = -1;
-            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, new BufferConfig(0, 4096)))
-            using (IDuplexClient client = Scene.Client(name))
+            using (InPlaceDuplexServer server = InPlaceDuplexServer.Create(name, new BufferConfig(0, 4096)))
+            using (DuplexClient client = Scene.Client(name))
             {
                 server.Start(frame => { found = frame.Metadata.Length; });
                 client.Call(new byte[1], Scene.Patience).Dispose();
@@ -143,8 +143,8 @@ namespace ZeroBuffer.Tests
         private static void an_answer_may_be_longer_if_the_request_asks_for_room()
         {
             string name = Channel.New();
-            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
-            using (IDuplexClient client = Scene.Client(name))
+            using (InPlaceDuplexServer server = InPlaceDuplexServer.Create(name, Scene.Sizes))
+            using (DuplexClient client = Scene.Client(name))
             {
                 server.Start(frame =>
                 {
@@ -172,8 +172,8 @@ namespace ZeroBuffer.Tests
         private static void a_ring_made_for_so_many_frames_holds_as_many_and_no_more()
         {
             string name = Channel.New();
-            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, BufferConfig.ForFrames(1000, 3)))
-            using (IDuplexClient client = Scene.Client(name, new ClientConfig { SendTimeout = TimeSpan.Zero }))
+            using (InPlaceDuplexServer server = InPlaceDuplexServer.Create(name, BufferConfig.ForFrames(1000, 3)))
+            using (DuplexClient client = Scene.Client(name, new ClientConfig { SendTimeout = TimeSpan.Zero }))
             {
                 for (int frame = 0; frame < 3; frame++)
                 {
@@ -188,15 +188,15 @@ namespace ZeroBuffer.Tests
             Check.Throws<ArgumentOutOfRangeException>(() => BufferConfig.ForFrames(-1, 1));
             Check.Throws<ArgumentOutOfRangeException>(() => BufferConfig.ForFrames(1, -1));
             Check.Throws<ZeroBufferException>(
-                () => Scene.Factory.CreateInPlaceDuplexServer(name, BufferConfig.ForFrames(long.MaxValue, long.MaxValue)));
+                () => InPlaceDuplexServer.Create(name, BufferConfig.ForFrames(long.MaxValue, long.MaxValue)));
         }
 
         [Test]
         private static void answers_overtake_each_other_with_two_workers()
         {
             string name = Channel.New();
-            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, new ServerConfig(Scene.Sizes) { Workers = 2 }))
-            using (IDuplexClient client = Scene.Client(name))
+            using (InPlaceDuplexServer server = InPlaceDuplexServer.Create(name, new ServerConfig(Scene.Sizes) { Workers = 2 }))
+            using (DuplexClient client = Scene.Client(name))
             using (var release = new ManualResetEventSlim())
             {
                 server.Start(frame =>
@@ -225,7 +225,7 @@ namespace ZeroBuffer.Tests
         {
             string name = Channel.New();
             using (Scene.Inverter(name))
-            using (IDuplexClient client = Scene.Client(name))
+            using (DuplexClient client = Scene.Client(name))
             {
                 RequestBuffer abandoned = client.AcquireRequestBuffer(1);
                 abandoned.Dispose();
@@ -252,13 +252,13 @@ namespace ZeroBuffer.Tests
         {
             string name = Channel.New();
             using (Scene.Inverter(name))
-            using (IDuplexClient client = Scene.Client(name))
+            using (DuplexClient client = Scene.Client(name))
             {
                 CallFromManyThreads(client);
             }
         }
 
-        private static void CallFromManyThreads(IDuplexClient client)
+        private static void CallFromManyThreads(DuplexClient client)
         {
             Exception error = null;
             Thread[] threads = Enumerable.Range(0, 4).Select(number => new Thread(() =>
@@ -295,7 +295,7 @@ namespace ZeroBuffer.Tests
         {
             string name = Channel.New();
             using (Scene.Inverter(name, new BufferConfig(0, 4096)))
-            using (IDuplexClient client = Scene.Client(name, new ClientConfig { SendTimeout = Scene.Patience }))
+            using (DuplexClient client = Scene.Client(name, new ClientConfig { SendTimeout = Scene.Patience }))
             {
                 var waits = new Action[]
                 {
@@ -331,8 +331,8 @@ namespace ZeroBuffer.Tests
         private static void requests_are_pulled_answered_failed_and_detached()
         {
             string name = Channel.New();
-            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
-            using (IDuplexClient client = Scene.Client(name))
+            using (InPlaceDuplexServer server = InPlaceDuplexServer.Create(name, Scene.Sizes))
+            using (DuplexClient client = Scene.Client(name))
             {
                 ulong[] sequences = { client.SendRequest(new byte[] { 1 }), client.SendRequest(new byte[] { 2 }), client.SendRequest(new byte[] { 3 }) };
                 Request first = server.Receive(Scene.Patience);
@@ -368,10 +368,10 @@ namespace ZeroBuffer.Tests
         private static void two_buffers_with_a_mutable_server()
         {
             string name = Channel.New();
-            using (IMutableDuplexServer server = Scene.Factory.CreateMutableServer(name, Scene.Sizes))
+            using (MutableDuplexServer server = MutableDuplexServer.Create(name, Scene.Sizes))
             {
                 server.Start(Scene.Invert);
-                using (IDuplexClient client = Scene.Client(name, new ClientConfig { ResponseBuffer = new BufferConfig(0, 1 << 16) }))
+                using (DuplexClient client = Scene.Client(name, new ClientConfig { ResponseBuffer = new BufferConfig(0, 1 << 16) }))
                 using (Response response = client.Call(new byte[] { 1, 2 }, Scene.Patience))
                 {
                     Check.That(!client.IsInPlace && !client.IsDesynchronised, "two buffers");
@@ -392,7 +392,7 @@ namespace ZeroBuffer.Tests
             foreach (bool reply in new[] { false, true })
             {
                 string name = Channel.New();
-                using (IImmutableDuplexServer server = Scene.Factory.CreateImmutableServer(name, Scene.Sizes))
+                using (ImmutableDuplexServer server = ImmutableDuplexServer.Create(name, Scene.Sizes))
                 {
                     if (reply)
                     {
@@ -402,7 +402,7 @@ namespace ZeroBuffer.Tests
                     {
                         server.Start(frame => frame.Data.ToArray().Reverse().ToArray());
                     }
-                    using (IDuplexClient client = Scene.Client(name))
+                    using (DuplexClient client = Scene.Client(name))
                     using (Response response = client.Call(new byte[] { 1, 2, 3 }, Scene.Patience))
                     {
                         Check.Bytes(reply ? new byte[] { 1, 2, 3 } : new byte[] { 3, 2, 1 }, response.Data);
@@ -415,9 +415,9 @@ namespace ZeroBuffer.Tests
         private static void a_client_reconnects_and_is_told_what_was_lost()
         {
             string name = Channel.New();
-            IInPlaceDuplexServer former = Scene.Factory.CreateInPlaceDuplexServer(
+            InPlaceDuplexServer former = InPlaceDuplexServer.Create(
                 name, new ServerConfig(Scene.Sizes) { StopTimeout = TimeSpan.FromMilliseconds(50) });
-            using (IDuplexClient client = Scene.Client(name))
+            using (DuplexClient client = Scene.Client(name))
             {
                 ulong sent = client.SendRequest(new byte[] { 1 });
                 former.Dispose();

@@ -60,8 +60,8 @@ namespace ZeroBuffer.Tests
         private static void responses_timeouts_and_cancellations_need_no_thread_of_the_pool()
         {
             string name = Channel.New();
-            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
-            using (IDuplexClient client = Scene.Client(name))
+            using (InPlaceDuplexServer server = InPlaceDuplexServer.Create(name, Scene.Sizes))
+            using (DuplexClient client = Scene.Client(name))
             using (var source = new CancellationTokenSource())
             {
                 WithBusyPool(() =>
@@ -86,8 +86,8 @@ namespace ZeroBuffer.Tests
         private static void a_thousand_calls_are_under_way_in_a_ring_with_room_for_fewer()
         {
             string name = Channel.New();
-            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, new BufferConfig(0, 1 << 14)))
-            using (IDuplexClient client = Scene.Client(name, new ClientConfig { SendTimeout = Forever }))
+            using (InPlaceDuplexServer server = InPlaceDuplexServer.Create(name, new BufferConfig(0, 1 << 14)))
+            using (DuplexClient client = Scene.Client(name, new ClientConfig { SendTimeout = Forever }))
             {
                 // If one waited for room, it would wait for ever: nobody answers.
                 Task<int>[] calls = Enumerable.Range(0, 1000).Select(number => Inverted(client, number)).ToArray();
@@ -98,7 +98,7 @@ namespace ZeroBuffer.Tests
             }
         }
 
-        private static async Task<int> Inverted(IDuplexClient client, int number)
+        private static async Task<int> Inverted(DuplexClient client, int number)
         {
             using (Response response = await client.CallAsync(BitConverter.GetBytes(number), Forever))
             {
@@ -110,9 +110,9 @@ namespace ZeroBuffer.Tests
         private static void a_thousand_calls_end_with_their_client()
         {
             string name = Channel.New();
-            using (Scene.Factory.CreateInPlaceDuplexServer(name, new BufferConfig(0, 1 << 14)))
+            using (InPlaceDuplexServer.Create(name, new BufferConfig(0, 1 << 14)))
             {
-                IDuplexClient client = Scene.Client(name);
+                DuplexClient client = Scene.Client(name);
                 Task<Response>[] calls =
                     Enumerable.Range(0, 1000).Select(_ => client.CallAsync(new byte[1], Forever)).ToArray();
                 client.Dispose();
@@ -138,7 +138,7 @@ namespace ZeroBuffer.Tests
             {
                 try
                 {
-                    using (IDuplexClient client = Scene.Client(name))
+                    using (DuplexClient client = Scene.Client(name))
                     {
                         Task<Response> sent = client.CallAsync(new byte[60000], Forever);
                         Task<Response> queued = client.CallAsync(new byte[60000], Forever);
@@ -161,8 +161,8 @@ namespace ZeroBuffer.Tests
         private static void a_call_keeps_no_context_of_its_caller()
         {
             string name = Channel.New();
-            using (Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
-            using (IDuplexClient client = Scene.Client(name))
+            using (InPlaceDuplexServer.Create(name, Scene.Sizes))
+            using (DuplexClient client = Scene.Client(name))
             using (var source = new CancellationTokenSource())
             {
                 Task<Response> call = null;
@@ -187,8 +187,8 @@ namespace ZeroBuffer.Tests
         private static void a_handler_can_ask_whether_its_request_is_still_wanted()
         {
             string name = Channel.New();
-            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
-            using (IDuplexClient client = Scene.Client(name))
+            using (InPlaceDuplexServer server = InPlaceDuplexServer.Create(name, Scene.Sizes))
+            using (DuplexClient client = Scene.Client(name))
             using (var source = new CancellationTokenSource())
             {
                 bool before = true;

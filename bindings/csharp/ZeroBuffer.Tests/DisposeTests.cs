@@ -38,11 +38,11 @@ namespace ZeroBuffer.Tests
             Check.That(error is ObjectDisposedException, "found " + error);
         }
 
-        private static void WithEachClient(Action<IDuplexClient> test, ClientConfig config, BufferConfig sizes)
+        private static void WithEachClient(Action<DuplexClient> test, ClientConfig config, BufferConfig sizes)
         {
             string name = Channel.New();
             var ofServer = new ServerConfig(sizes) { StopTimeout = TimeSpan.FromMilliseconds(50) };
-            using (Scene.Factory.CreateInPlaceDuplexServer(name, ofServer))
+            using (InPlaceDuplexServer.Create(name, ofServer))
             {
                 test(Scene.Client(name, config));
             }
@@ -51,13 +51,13 @@ namespace ZeroBuffer.Tests
         [Test]
         private static void disposing_of_a_client_ends_the_wait_for_an_answer()
         {
-            Action<IDuplexClient>[] waits =
+            Action<DuplexClient>[] waits =
             {
                 client => client.Call(new byte[1], Forever),
                 client => client.ReceiveResponse(Forever),
                 client => client.ReceiveResponseFor(client.SendRequest(new byte[1]), Forever),
             };
-            foreach (Action<IDuplexClient> wait in waits)
+            foreach (Action<DuplexClient> wait in waits)
             {
                 WithEachClient(client => EndsWait(client, () => wait(client)), new ClientConfig(), Scene.Sizes);
             }
@@ -66,15 +66,15 @@ namespace ZeroBuffer.Tests
         [Test]
         private static void disposing_of_a_client_ends_the_wait_for_room()
         {
-            Action<IDuplexClient>[] waits =
+            Action<DuplexClient>[] waits =
             {
                 client => client.Call(new byte[3000], Forever),
                 client => client.SendRequest(new byte[3000]),
                 client => client.AcquireRequestBuffer(3000),
             };
-            foreach (Action<IDuplexClient> wait in waits)
+            foreach (Action<DuplexClient> wait in waits)
             {
-                Action<IDuplexClient> test = client =>
+                Action<DuplexClient> test = client =>
                 {
                     client.SendRequest(new byte[3000]);
                     EndsWait(client, () => wait(client));
@@ -87,8 +87,8 @@ namespace ZeroBuffer.Tests
         private static void disposing_of_a_client_ends_its_reconnection()
         {
             string name = Channel.New();
-            IInPlaceDuplexServer server = Scene.Inverter(name);
-            IDuplexClient client = Scene.Client(name);
+            InPlaceDuplexServer server = Scene.Inverter(name);
+            DuplexClient client = Scene.Client(name);
             server.Dispose();
             EndsWait(client, () => client.Reconnect(Forever));
         }
@@ -115,10 +115,10 @@ namespace ZeroBuffer.Tests
             string name = Channel.New();
             var config = new ServerConfig(Scene.Sizes) { StopTimeout = TimeSpan.FromMilliseconds(50) };
             using (var release = new ManualResetEventSlim())
-            using (IMutableDuplexServer server = Scene.Factory.CreateMutableServer(name, config))
+            using (MutableDuplexServer server = MutableDuplexServer.Create(name, config))
             {
                 server.Start(frame => { release.Wait(Scene.Patience); });
-                IDuplexClient client = Scene.Client(name);
+                DuplexClient client = Scene.Client(name);
                 EndsWait(client, () => client.Call(new byte[1], Forever));
                 release.Set();
             }
@@ -128,7 +128,7 @@ namespace ZeroBuffer.Tests
         private static void disposing_of_a_server_ends_the_wait_for_a_request()
         {
             string name = Channel.New();
-            IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes);
+            InPlaceDuplexServer server = InPlaceDuplexServer.Create(name, Scene.Sizes);
             EndsWait(server, () => server.Receive(Forever));
             // When that has returned, the name is free.
             Scene.Inverter(name).Dispose();
@@ -138,7 +138,7 @@ namespace ZeroBuffer.Tests
         private static void a_server_says_how_it_is_while_another_thread_receives()
         {
             string name = Channel.New();
-            IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes);
+            InPlaceDuplexServer server = InPlaceDuplexServer.Create(name, Scene.Sizes);
             bool connected = false;
             bool running = true;
             var asking = new Thread(() =>
@@ -162,7 +162,7 @@ namespace ZeroBuffer.Tests
         private static void stopping_a_server_waits_for_nobody_who_receives()
         {
             string name = Channel.New();
-            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
+            using (InPlaceDuplexServer server = InPlaceDuplexServer.Create(name, Scene.Sizes))
             {
                 Exception error = null;
                 var receiver = new Thread(() => error = Check.Throws<ZeroBufferException>(() => server.Receive(Forever)));
@@ -181,7 +181,7 @@ namespace ZeroBuffer.Tests
         {
             string name = Channel.New();
             var reader = new Reader(name, Scene.Sizes);
-            using (new Writer(name, Scene.Patience))
+            using (Writer.Connect(name, Scene.Patience))
             {
                 EndsWait(reader, () => reader.ReadFrame(Forever));
             }
@@ -194,10 +194,10 @@ namespace ZeroBuffer.Tests
             string name = Channel.New();
             using (new Reader(name, new BufferConfig(0, 4096)))
             {
-                var writer = new Writer(name, Scene.Patience, new WriterConfig { WriteTimeout = Forever });
+                var writer = Writer.Connect(name, Scene.Patience, new WriterConfig { WriteTimeout = Forever });
                 writer.WriteFrame(new byte[3000]);
                 EndsWait(writer, () => writer.WriteFrame(new byte[3000]));
-                new Writer(name, TimeSpan.Zero).Dispose();
+                Writer.Connect(name, TimeSpan.Zero).Dispose();
             }
         }
     }

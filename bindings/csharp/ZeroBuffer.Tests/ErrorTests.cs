@@ -12,8 +12,8 @@ namespace ZeroBuffer.Tests
         private static void a_handlers_exception_reaches_the_client()
         {
             string name = Channel.New();
-            using (IInPlaceDuplexServer server = Scene.Inverter(name))
-            using (IDuplexClient client = Scene.Client(name))
+            using (InPlaceDuplexServer server = Scene.Inverter(name))
+            using (DuplexClient client = Scene.Client(name))
             {
                 var error = Check.Throws<HandlerFailedException>(() => client.Call(new byte[0], Scene.Patience));
                 Check.Equal("empty", error.HandlerMessage);
@@ -30,8 +30,8 @@ namespace ZeroBuffer.Tests
         private static void a_failing_check_in_a_handler_is_not_the_end_of_the_process()
         {
             string name = Channel.New();
-            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
-            using (IDuplexClient client = Scene.Client(name))
+            using (InPlaceDuplexServer server = InPlaceDuplexServer.Create(name, Scene.Sizes))
+            using (DuplexClient client = Scene.Client(name))
             {
                 server.Start(frame =>
                 {
@@ -48,9 +48,9 @@ namespace ZeroBuffer.Tests
         {
             Action<Frame> handler = async frame => await System.Threading.Tasks.Task.Yield();
             string name = Channel.New();
-            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
-            using (IMutableDuplexServer mutable = Scene.Factory.CreateMutableServer(name + "m", Scene.Sizes))
-            using (IImmutableDuplexServer immutable = Scene.Factory.CreateImmutableServer(name + "i", Scene.Sizes))
+            using (InPlaceDuplexServer server = InPlaceDuplexServer.Create(name, Scene.Sizes))
+            using (MutableDuplexServer mutable = MutableDuplexServer.Create(name + "m", Scene.Sizes))
+            using (ImmutableDuplexServer immutable = ImmutableDuplexServer.Create(name + "i", Scene.Sizes))
             {
                 Check.Throws<ArgumentException>(() => server.Start(handler));
                 Check.Throws<ArgumentException>(() => server.Start(Scene.Invert + handler));
@@ -65,10 +65,10 @@ namespace ZeroBuffer.Tests
         private static void with_two_buffers_a_handlers_exception_ends_the_connection()
         {
             string name = Channel.New();
-            using (IMutableDuplexServer server = Scene.Factory.CreateMutableServer(name, Scene.Sizes))
+            using (MutableDuplexServer server = MutableDuplexServer.Create(name, Scene.Sizes))
             {
                 server.Start(frame => { throw new InvalidOperationException("no"); });
-                using (IDuplexClient client = Scene.Client(name))
+                using (DuplexClient client = Scene.Client(name))
                 {
                     var error = Check.Throws<PeerClosedException>(() => client.Call(new byte[1], Scene.Patience));
                     Check.Equal(RequestState.InDoubt, error.Request.State);
@@ -81,25 +81,25 @@ namespace ZeroBuffer.Tests
         {
             foreach (string bad in new[] { "", "a/b", "..", "a\0b", new string('x', 300), "ä" })
             {
-                var error = Check.Throws<BadNameException>(() => Scene.Factory.CreateClient(bad, TimeSpan.Zero));
+                var error = Check.Throws<BadNameException>(() => DuplexClient.Connect(bad, TimeSpan.Zero));
                 Check.Equal(ErrorKind.BadName, error.Kind);
                 Check.That(error.Reason.Length > 0 && bad.StartsWith(error.Name), error.Name + ": " + error.Reason);
             }
-            Check.Throws<ArgumentNullException>(() => Scene.Factory.CreateClient(null));
+            Check.Throws<ArgumentNullException>(() => DuplexClient.Connect(null));
         }
 
         [Test]
         private static void the_facts_are_those_of_the_error()
         {
             string name = Channel.New();
-            var nobody = Check.Throws<NotRunningException>(() => Scene.Factory.CreateClient(name, TimeSpan.Zero));
+            var nobody = Check.Throws<NotRunningException>(() => DuplexClient.Connect(name, TimeSpan.Zero));
             Check.Equal(name, nobody.Name);
             Check.That(nobody.Message.Contains(name) && nobody.Found.Length > 0, nobody.Message);
             using (Scene.Inverter(name))
-            using (IDuplexClient client = Scene.Client(name))
+            using (DuplexClient client = Scene.Client(name))
             {
-                Check.Equal(name, Check.Throws<BusyException>(() => Scene.Factory.CreateClient(name, TimeSpan.Zero)).Name);
-                var second = Check.Throws<AlreadyRunningException>(() => Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes));
+                Check.Equal(name, Check.Throws<BusyException>(() => DuplexClient.Connect(name, TimeSpan.Zero)).Name);
+                var second = Check.Throws<AlreadyRunningException>(() => InPlaceDuplexServer.Create(name, Scene.Sizes));
                 Check.Equal(name, second.Name);
                 var large = Check.Throws<TooLargeException>(() => client.SendRequest(new byte[1 << 17]));
                 Check.Equal(1ul << 17, large.Asked);
@@ -116,8 +116,8 @@ namespace ZeroBuffer.Tests
         private static void a_ring_that_is_full_says_how_full()
         {
             string name = Channel.New();
-            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, new BufferConfig(0, 1024)))
-            using (IDuplexClient client = Scene.Client(name, new ClientConfig { SendTimeout = TimeSpan.Zero }))
+            using (InPlaceDuplexServer server = InPlaceDuplexServer.Create(name, new BufferConfig(0, 1024)))
+            using (DuplexClient client = Scene.Client(name, new ClientConfig { SendTimeout = TimeSpan.Zero }))
             {
                 client.SendRequest(new byte[900]);
                 var full = Check.Throws<FullException>(() => client.SendRequest(new byte[900]));
@@ -133,17 +133,17 @@ namespace ZeroBuffer.Tests
             string name = Channel.New();
             Check.Throws<ArgumentOutOfRangeException>(() => new BufferConfig(-1, 0));
             Check.Throws<ArgumentNullException>(() => new ServerConfig(null));
-            Check.Throws<ArgumentNullException>(() => Scene.Factory.CreateMutableServer(name, null));
-            Check.Throws<BadConfigException>(() => Scene.Factory.CreateInPlaceDuplexServer(name, new ServerConfig(Scene.Sizes) { Workers = 100000 }));
-            Check.Throws<ArgumentOutOfRangeException>(() => Scene.Factory.CreateInPlaceDuplexServer(name, new ServerConfig(Scene.Sizes) { Workers = 0 }));
+            Check.Throws<ArgumentNullException>(() => MutableDuplexServer.Create(name, null));
+            Check.Throws<BadConfigException>(() => InPlaceDuplexServer.Create(name, new ServerConfig(Scene.Sizes) { Workers = 100000 }));
+            Check.Throws<ArgumentOutOfRangeException>(() => InPlaceDuplexServer.Create(name, new ServerConfig(Scene.Sizes) { Workers = 0 }));
             var wait = Check.Throws<BadConfigException>(
-                () => Scene.Factory.CreateInPlaceDuplexServer(name, new ServerConfig(Scene.Sizes) { Wait = (WaitStrategy)9 }));
+                () => InPlaceDuplexServer.Create(name, new ServerConfig(Scene.Sizes) { Wait = (WaitStrategy)9 }));
             Check.Equal("wait", wait.What);
             Check.Equal(9ul, wait.Asked);
             var metadata = new ServerConfig(new BufferConfig(64, 4096)) { Metadata = new byte[100] };
-            Check.Throws<TooLargeException>(() => Scene.Factory.CreateInPlaceDuplexServer(name, metadata));
+            Check.Throws<TooLargeException>(() => InPlaceDuplexServer.Create(name, metadata));
             using (Scene.Inverter(name))
-            using (IDuplexClient client = Scene.Client(name))
+            using (DuplexClient client = Scene.Client(name))
             {
                 Check.Throws<ArgumentOutOfRangeException>(() => client.Call(new byte[1], TimeSpan.FromSeconds(-3)));
                 Check.Throws<ArgumentOutOfRangeException>(() => client.AcquireRequestBuffer(-1));
@@ -158,8 +158,8 @@ namespace ZeroBuffer.Tests
         {
             string name = Channel.New();
             var config = new ServerConfig(Scene.Sizes) { StopTimeout = TimeSpan.FromMilliseconds(50) };
-            IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, config);
-            using (IDuplexClient client = Scene.Client(name))
+            InPlaceDuplexServer server = InPlaceDuplexServer.Create(name, config);
+            using (DuplexClient client = Scene.Client(name))
             {
                 ulong sequence = client.SendRequest(new byte[1]);
                 server.Dispose();
@@ -180,7 +180,7 @@ namespace ZeroBuffer.Tests
                 string start = kind == ErrorKind.Timeout ? "ChannelTimeout" : kind == ErrorKind.System ? "SystemCall" : kind.ToString();
                 Type type = types.SingleOrDefault(one => one.Name == start + "Exception" && one.IsPublic);
                 Check.That(type != null, "no exception for " + kind);
-                Check.That(type.IsSubclassOf(typeof(ZeroBufferException)) && type.IsSealed, type + " stands elsewhere");
+                Check.That(type.IsSubclassOf(typeof(ZeroBufferException)), type + " stands elsewhere");
             }
         }
     }

@@ -54,7 +54,7 @@ namespace ZeroBuffer.Tests
                 {
                     Scene.Elsewhere(() =>
                     {
-                        IDuplexClient client = Scene.Client(name);
+                        DuplexClient client = Scene.Client(name);
                         for (int call = 0; call < 10; call++)
                         {
                             GC.KeepAlive(new Owner(client.Call(new byte[9], Scene.Patience)));
@@ -95,8 +95,8 @@ namespace ZeroBuffer.Tests
         {
             string name = Channel.New();
             var config = new ServerConfig(new BufferConfig(0, 4096)) { StopTimeout = TimeSpan.FromMilliseconds(1) };
-            IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, config);
-            IDuplexClient client = Scene.Client(name);
+            InPlaceDuplexServer server = InPlaceDuplexServer.Create(name, config);
+            DuplexClient client = Scene.Client(name);
             client.SendRequest(new byte[1]);
             Request request = server.Receive(Scene.Patience);
             if (detached)
@@ -111,10 +111,10 @@ namespace ZeroBuffer.Tests
         {
             string name = Channel.New();
             var config = new ServerConfig(Scene.Sizes) { StopTimeout = TimeSpan.FromMinutes(10) };
-            IDuplexClient client = null;
+            DuplexClient client = null;
             Scene.Elsewhere(() =>
             {
-                IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, config);
+                InPlaceDuplexServer server = InPlaceDuplexServer.Create(name, config);
                 client = Scene.Client(name);
                 client.SendRequest(new byte[1]);
                 // It waits for the client to read this.
@@ -138,7 +138,7 @@ namespace ZeroBuffer.Tests
         {
             string name = Channel.New();
             using (Scene.Inverter(name))
-            using (IDuplexClient client = Scene.Client(name, new ClientConfig { SendTimeout = TimeSpan.FromMilliseconds(5) }))
+            using (DuplexClient client = Scene.Client(name, new ClientConfig { SendTimeout = TimeSpan.FromMilliseconds(5) }))
             {
                 Scene.Elsewhere(() => GC.KeepAlive(client.AcquireRequestBuffer(10)));
                 Check.Throws<FullException>(() => client.AcquireRequestBuffer(10));
@@ -152,8 +152,8 @@ namespace ZeroBuffer.Tests
         {
             string name = Channel.New();
             using (var release = new ManualResetEventSlim())
-            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
-            using (IDuplexClient client = Scene.Client(name))
+            using (InPlaceDuplexServer server = InPlaceDuplexServer.Create(name, Scene.Sizes))
+            using (DuplexClient client = Scene.Client(name))
             using (var calling = new ManualResetEventSlim())
             {
                 server.Start(frame =>

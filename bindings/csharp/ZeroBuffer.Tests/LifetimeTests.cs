@@ -15,7 +15,7 @@ namespace ZeroBuffer.Tests
             string name = Channel.New();
             using (Scene.Inverter(name))
             {
-                IDuplexClient client = Scene.Client(name);
+                DuplexClient client = Scene.Client(name);
                 client.Dispose();
                 client.Dispose();
                 Check.Throws<ObjectDisposedException>(() => client.Call(new byte[1], Scene.Patience));
@@ -41,7 +41,7 @@ namespace ZeroBuffer.Tests
         private static void a_disposed_server_is_of_no_more_use()
         {
             string name = Channel.New();
-            IInPlaceDuplexServer server = Scene.Inverter(name);
+            InPlaceDuplexServer server = Scene.Inverter(name);
             Check.Throws<InvalidStateException>(() => server.Start(Scene.Invert));
             Check.Throws<InvalidStateException>(() => server.Receive(TimeSpan.Zero));
             server.Dispose();
@@ -57,7 +57,7 @@ namespace ZeroBuffer.Tests
         {
             string name = Channel.New();
             using (Scene.Inverter(name))
-            using (IDuplexClient client = Scene.Client(name))
+            using (DuplexClient client = Scene.Client(name))
             {
                 Response response = client.Call(new byte[] { 1 }, Scene.Patience);
                 response.Dispose();
@@ -80,7 +80,7 @@ namespace ZeroBuffer.Tests
             string name = Channel.New();
             using (Scene.Inverter(name))
             {
-                IDuplexClient client = Scene.Client(name);
+                DuplexClient client = Scene.Client(name);
                 Response[] held = Enumerable.Range(0, 4).Select(number => client.Call(new[] { (byte)number }, Scene.Patience)).ToArray();
                 held[1].Dispose();
                 held[3].Dispose();
@@ -102,7 +102,7 @@ namespace ZeroBuffer.Tests
                 string name = Channel.New();
                 using (Scene.Inverter(name))
                 {
-                    IDuplexClient client = Scene.Client(name);
+                    DuplexClient client = Scene.Client(name);
                     using (Response response = client.Call(new byte[5], Scene.Patience))
                     {
                         ReadWhile(response, client.Dispose);
@@ -136,8 +136,8 @@ namespace ZeroBuffer.Tests
         {
             string name = Channel.New();
             var config = new ServerConfig(Scene.Sizes) { StopTimeout = TimeSpan.FromMilliseconds(50) };
-            IInPlaceDuplexServer former = Scene.Inverter(name, config);
-            using (IDuplexClient client = Scene.Client(name))
+            InPlaceDuplexServer former = Scene.Inverter(name, config);
+            using (DuplexClient client = Scene.Client(name))
             {
                 Response held = client.Call(new byte[] { 1 }, Scene.Patience);
                 former.Dispose();
@@ -160,7 +160,7 @@ namespace ZeroBuffer.Tests
             string name = Channel.New();
             using (Scene.Inverter(name))
             {
-                IDuplexClient client = Scene.Client(name);
+                DuplexClient client = Scene.Client(name);
                 RequestBuffer buffer = client.AcquireRequestBuffer(10);
                 Check.Throws<ClaimOpenException>(() => client.AcquireRequestBuffer(10));
                 Check.Throws<TooLargeException>(() => buffer.Resize(1 << 20));
@@ -176,7 +176,7 @@ namespace ZeroBuffer.Tests
         {
             string name = Channel.New();
             using (Scene.Inverter(name))
-            using (IDuplexClient client = Scene.Client(name))
+            using (DuplexClient client = Scene.Client(name))
             {
                 RequestBuffer abandoned = client.AcquireRequestBuffer(10);
                 abandoned.Dispose();
@@ -196,8 +196,8 @@ namespace ZeroBuffer.Tests
         {
             string name = Channel.New();
             Frame kept = null;
-            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
-            using (IDuplexClient client = Scene.Client(name))
+            using (InPlaceDuplexServer server = InPlaceDuplexServer.Create(name, Scene.Sizes))
+            using (DuplexClient client = Scene.Client(name))
             {
                 server.Start(frame => { kept = frame; });
                 client.Call(new byte[1], Scene.Patience).Dispose();
@@ -226,8 +226,8 @@ namespace ZeroBuffer.Tests
         {
             string name = Channel.New();
             var config = new ServerConfig(Scene.Sizes) { StopTimeout = TimeSpan.FromMilliseconds(50) };
-            IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, config);
-            using (IDuplexClient client = Scene.Client(name))
+            InPlaceDuplexServer server = InPlaceDuplexServer.Create(name, config);
+            using (DuplexClient client = Scene.Client(name))
             {
                 ulong first = client.SendRequest(new byte[] { 1 });
                 ulong second = client.SendRequest(new byte[] { 2 });
@@ -245,7 +245,7 @@ namespace ZeroBuffer.Tests
             }
         }
 
-        private static bool HasRoom(IDuplexClient client)
+        private static bool HasRoom(DuplexClient client)
         {
             try
             {
@@ -263,7 +263,7 @@ namespace ZeroBuffer.Tests
         {
             string name = Channel.New();
             using (Scene.Inverter(name, new BufferConfig(0, 4096)))
-            using (IDuplexClient client = Scene.Client(name, new ClientConfig { SendTimeout = TimeSpan.Zero }))
+            using (DuplexClient client = Scene.Client(name, new ClientConfig { SendTimeout = TimeSpan.Zero }))
             {
                 for (int round = 0; round < 20; round++)
                 {
@@ -287,7 +287,7 @@ namespace ZeroBuffer.Tests
                 Scene.Elsewhere(() => response = Scene.Client(name).Call(new byte[1], Scene.Patience));
                 Scene.Collect();
                 // That one was closed.
-                using (IDuplexClient client = Scene.Client(name))
+                using (DuplexClient client = Scene.Client(name))
                 {
                     client.Call(new byte[] { 2 }, Scene.Patience).Dispose();
                     Check.Bytes(new byte[] { 255 }, response.Data);
@@ -302,8 +302,8 @@ namespace ZeroBuffer.Tests
             string name = Channel.New();
             Scene.Elsewhere(() =>
             {
-                IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes);
-                IDuplexClient client = Scene.Client(name);
+                InPlaceDuplexServer server = InPlaceDuplexServer.Create(name, Scene.Sizes);
+                DuplexClient client = Scene.Client(name);
                 client.SendRequest(new byte[1]);
                 server.Receive(Scene.Patience).Detach();
                 Use(client.AcquireRequestBuffer(1));
@@ -323,7 +323,7 @@ namespace ZeroBuffer.Tests
             Scene.Elsewhere(() => server = new WeakReference(Scene.Inverter(name)));
             Scene.Collect();
             Check.That(server.Target != null, "the server was collected");
-            using (IDuplexClient client = Scene.Client(name))
+            using (DuplexClient client = Scene.Client(name))
             {
                 for (int round = 0; round < 100; round++)
                 {
@@ -340,8 +340,8 @@ namespace ZeroBuffer.Tests
             {
                 string name = Channel.New();
                 using (var started = new ManualResetEventSlim())
-                using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
-                using (IDuplexClient client = Scene.Client(name))
+                using (InPlaceDuplexServer server = InPlaceDuplexServer.Create(name, Scene.Sizes))
+                using (DuplexClient client = Scene.Client(name))
                 {
                     string seen = null;
                     server.Start(frame =>
@@ -388,9 +388,9 @@ namespace ZeroBuffer.Tests
         private static void a_client_may_be_disposed_while_another_thread_waits_in_it()
         {
             string name = Channel.New();
-            using (Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
+            using (InPlaceDuplexServer.Create(name, Scene.Sizes))
             {
-                IDuplexClient client = Scene.Client(name);
+                DuplexClient client = Scene.Client(name);
                 Exception error = null;
                 var thread = new Thread(() =>
                 {
@@ -431,7 +431,7 @@ namespace ZeroBuffer.Tests
         {
             string name = Channel.New();
             using (Scene.Inverter(name))
-            using (IDuplexClient client = Scene.Client(name))
+            using (DuplexClient client = Scene.Client(name))
             {
                 client.Call(new byte[1], Scene.Patience).Dispose();
             }

@@ -118,8 +118,8 @@ namespace ZeroBuffer.Tests
         private static void a_request_that_is_dropped_fails_at_once_although_another_thread_looks_at_its_server()
         {
             string name = Channel.New();
-            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
-            using (IDuplexClient client = Scene.Client(name))
+            using (InPlaceDuplexServer server = InPlaceDuplexServer.Create(name, Scene.Sizes))
+            using (DuplexClient client = Scene.Client(name))
             {
                 bool done = false;
                 var looking = new Thread(() =>
@@ -151,8 +151,8 @@ namespace ZeroBuffer.Tests
         private static void RaceForRequest(Action<Request, Pair> race)
         {
             string name = Channel.New();
-            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
-            using (IDuplexClient client = Scene.Client(name))
+            using (InPlaceDuplexServer server = InPlaceDuplexServer.Create(name, Scene.Sizes))
+            using (DuplexClient client = Scene.Client(name))
             using (var pair = new Pair())
             {
                 for (int round = 0; round < Rounds; round++)
@@ -204,7 +204,7 @@ namespace ZeroBuffer.Tests
         {
             string name = Channel.New();
             using (Scene.Inverter(name))
-            using (IDuplexClient client = Scene.Client(name))
+            using (DuplexClient client = Scene.Client(name))
             using (var pair = new Pair())
             {
                 for (int round = 0; round < Rounds; round++)
@@ -228,7 +228,7 @@ namespace ZeroBuffer.Tests
         {
             string name = Channel.New();
             using (var reader = new Reader(name, Scene.Sizes))
-            using (var writer = new Writer(name, Scene.Patience))
+            using (var writer = Writer.Connect(name, Scene.Patience))
             using (var pair = new Pair())
             {
                 for (int round = 0; round < Rounds; round++)
@@ -238,7 +238,7 @@ namespace ZeroBuffer.Tests
                     pair.Race(() => sequence = buffer.Commit(), buffer.Dispose);
                     if (sequence > 0)
                     {
-                        FrameView frame = reader.ReadFrame(Scene.Patience);
+                        Frame frame = reader.ReadFrame(Scene.Patience);
                         Check.Equal(sequence, frame.Sequence);
                         pair.Race(frame.Dispose, () => frame.ToArray());
                     }
@@ -250,8 +250,8 @@ namespace ZeroBuffer.Tests
         private static void a_frame_may_be_in_use_on_another_thread_when_its_handler_ends()
         {
             string name = Channel.New();
-            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
-            using (IDuplexClient client = Scene.Client(name))
+            using (InPlaceDuplexServer server = InPlaceDuplexServer.Create(name, Scene.Sizes))
+            using (DuplexClient client = Scene.Client(name))
             {
                 server.Start(frame =>
                 {
@@ -298,10 +298,10 @@ namespace ZeroBuffer.Tests
                 for (int round = 0; round < 40; round++)
                 {
                     string name = Channel.New();
-                    using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, new BufferConfig(0, 2 * Size)))
+                    using (InPlaceDuplexServer server = InPlaceDuplexServer.Create(name, new BufferConfig(0, 2 * Size)))
                     {
                         server.Start(frame => frame.Data.Fill(7));
-                        IDuplexClient client = Scene.Client(name);
+                        DuplexClient client = Scene.Client(name);
                         Response response = client.Call(new byte[Size], Scene.Patience);
                         byte[] copy = null;
                         pair.Race(() => copy = response.ToArray(), () =>

@@ -38,7 +38,7 @@ namespace ZeroBuffer.Tests
             }
             if (filters.Length == 2 && filters[0] == ServeForever)
             {
-                using (var server = Scene.Factory.CreateInPlaceDuplexServer(filters[1], Scene.Sizes))
+                using (var server = InPlaceDuplexServer.Create(filters[1], Scene.Sizes))
                 using (server.Receive(Timeout.InfiniteTimeSpan))
                 {
                     Thread.Sleep(Timeout.Infinite);
@@ -190,13 +190,12 @@ namespace ZeroBuffer.Tests
     {
         /// <summary>For what succeeds at once on an idle machine.</summary>
         internal static readonly TimeSpan Patience = TimeSpan.FromSeconds(20);
-        internal static readonly IDuplexChannelFactory Factory = DuplexChannelFactory.Instance;
         internal static readonly BufferConfig Sizes = new BufferConfig(256, 1 << 16);
 
         /// <summary>A server that inverts every byte; it fails with "empty" if there are none.</summary>
-        internal static IInPlaceDuplexServer Inverter(string name, ServerConfig config = null)
+        internal static InPlaceDuplexServer Inverter(string name, ServerConfig config = null)
         {
-            IInPlaceDuplexServer server = Factory.CreateInPlaceDuplexServer(name, config ?? Sizes);
+            InPlaceDuplexServer server = InPlaceDuplexServer.Create(name, config ?? Sizes);
             server.Start(Invert);
             return server;
         }
@@ -214,9 +213,9 @@ namespace ZeroBuffer.Tests
             }
         }
 
-        internal static IDuplexClient Client(string name, ClientConfig config = null)
+        internal static DuplexClient Client(string name, ClientConfig config = null)
         {
-            return Factory.CreateClient(name, Patience, config);
+            return DuplexClient.Connect(name, Patience, config);
         }
 
         /// <summary>Collects what nothing refers to, and waits until its finalizers have run.</summary>

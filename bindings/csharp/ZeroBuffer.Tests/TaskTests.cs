@@ -9,14 +9,14 @@ namespace ZeroBuffer.Tests
     {
         private static readonly TimeSpan Forever = Timeout.InfiniteTimeSpan;
 
-        private static void With(Func<Frame, CancellationToken, Task> handler, Action<IInPlaceDuplexServer, IDuplexClient> test)
+        private static void With(Func<Frame, CancellationToken, Task> handler, Action<InPlaceDuplexServer, DuplexClient> test)
         {
             string name = Channel.New();
-            using (IInPlaceDuplexServer server = Scene.Factory.CreateInPlaceDuplexServer(name, Scene.Sizes))
+            using (InPlaceDuplexServer server = InPlaceDuplexServer.Create(name, Scene.Sizes))
             {
                 server.Start(handler);
                 Check.That(server.IsRunning, "it runs");
-                using (IDuplexClient client = Scene.Client(name))
+                using (DuplexClient client = Scene.Client(name))
                 {
                     test(server, client);
                 }

@@ -1,3 +1,4 @@
+using Microsoft.Extensions.Logging;
 using System;
 
 namespace ZeroBuffer
@@ -42,12 +43,12 @@ namespace ZeroBuffer
     }
 
     /// <summary>The sizes of a channel's blocks.</summary>
-    public sealed class BufferConfig
+    public class BufferConfig
     {
-        private const long DefaultMetadata = 1024;
+        private const int DefaultMetadata = 1024;
 
-        /// <summary>1 KiB of metadata, 1 MiB of payload.</summary>
-        public BufferConfig() : this(DefaultMetadata, 1024 * 1024) { }
+        private int _metadataSize;
+        private long _payloadSize;
 
         /// <summary>
         /// <paramref name="metadataSize"/> bytes of metadata for each direction (a message needs 8 more than its
@@ -58,12 +59,15 @@ namespace ZeroBuffer
         /// frames in flight, and the responses that are held, at the same time.
         /// </remarks>
         /// <exception cref="ArgumentOutOfRangeException">A size is negative.</exception>
-        public BufferConfig(long metadataSize, long payloadSize)
+        public BufferConfig(int metadataSize = DefaultMetadata, int payloadSize = 1024 * 1024)
+            : this(metadataSize, (long)payloadSize) { }
+
+        /// <summary>The same for a ring of 2 GiB or more.</summary>
+        /// <exception cref="ArgumentOutOfRangeException">A size is negative.</exception>
+        public BufferConfig(int metadataSize, long payloadSize)
         {
-            Interop.Size(metadataSize, "metadataSize");
-            Interop.Size(payloadSize, "payloadSize");
             MetadataSize = metadataSize;
-            PayloadSize = payloadSize;
+            LongPayloadSize = payloadSize;
         }
 
         /// <summary>
@@ -87,10 +91,37 @@ namespace ZeroBuffer
         }
 
         /// <summary>Bytes of metadata for each direction.</summary>
-        public long MetadataSize { get; private set; }
+        /// <exception cref="ArgumentOutOfRangeException">It is set to less than 0.</exception>
+        public int MetadataSize
+        {
+            get => _metadataSize;
+            set
+            {
+                Interop.Size(value, "metadataSize");
+                _metadataSize = value;
+            }
+        }
 
         /// <summary>Bytes of the ring.</summary>
-        public long PayloadSize { get; private set; }
+        /// <exception cref="ArgumentOutOfRangeException">It is set to less than 0.</exception>
+        /// <exception cref="OverflowException">There are 2 GiB or more; see <see cref="LongPayloadSize"/>.</exception>
+        public int PayloadSize
+        {
+            get => checked((int)_payloadSize);
+            set => LongPayloadSize = value;
+        }
+
+        /// <summary>Bytes of the ring, of which there may be 2 GiB and more.</summary>
+        /// <exception cref="ArgumentOutOfRangeException">It is set to less than 0.</exception>
+        public long LongPayloadSize
+        {
+            get => _payloadSize;
+            set
+            {
+                Interop.Size(value, "payloadSize");
+                _payloadSize = value;
+            }
+        }
     }
 
     /// <summary>What a server is made of. <c>null</c> in a property means its default.</summary>
@@ -122,11 +153,14 @@ namespace ZeroBuffer
         /// <summary>In place: the server's metadata, which each client can read. Default none.</summary>
         public byte[] Metadata { get; set; }
 
-        /// <summary>How long <see cref="IDuplexServer.Stop"/> waits for running handlers, and then for the client to read its answers. Default 2 s.</summary>
+        /// <summary>How long <see cref="DuplexServer.Stop"/> waits for running handlers, and then for the client to read its answers. Default 2 s.</summary>
         public TimeSpan? StopTimeout { get; set; }
 
         /// <summary>Two buffers: how the server finds out that a client has ended.</summary>
         public Liveness Liveness { get; set; }
+
+        /// <summary>What is told of handlers that fail. Default: nobody.</summary>
+        public ILogger Logger { get; set; }
 
         /// <summary>The defaults with these sizes.</summary>
         public static implicit operator ServerConfig(BufferConfig buffer) => new ServerConfig(buffer);
@@ -151,7 +185,7 @@ namespace ZeroBuffer
         public byte[] Metadata { get; set; }
 
         /// <summary>
-        /// In place: whether <see cref="IDuplexClient.Call"/> and <see cref="IDuplexClient.CallAsync"/> connect again and
+        /// In place: whether <see cref="DuplexClient.Call"/> and <see cref="DuplexClient.CallAsync"/> connect again and
         /// send requests again that a server's end left not started.
         /// </summary>
         public bool ResendNotStarted { get; set; }

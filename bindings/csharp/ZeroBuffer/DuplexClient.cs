@@ -6,10 +6,17 @@ using System.Threading.Tasks;
 
 namespace ZeroBuffer
 {
-    /// <summary>The client of both kinds of channel.</summary>
-    internal sealed unsafe class DuplexClient : IDuplexClient
+    /// <summary>A client of a channel of either kind. Disposing it closes the channel cleanly; responses that are held stay readable.</summary>
+    /// <remarks>
+    /// It may be used on any number of threads at once. Timeouts are not negative, or <see cref="Timeout.InfiniteTimeSpan"/>. Calls throw
+    /// <see cref="PeerDiedException"/> and <see cref="PeerClosedException"/> once the server has ended,
+    /// <see cref="ProtocolViolationException"/> if it breaks the protocol, and <see cref="ObjectDisposedException"/>.
+    /// Disposing it ends the waits of all other threads in it, which get that last one.
+    /// </remarks>
+    public sealed unsafe class DuplexClient : IDisposable
     {
         private const uint ManyThreads = 1;
+        private static readonly TimeSpan Patience = TimeSpan.FromSeconds(5);
 
         private readonly ClientHandle _handle;
         private readonly string _name;
@@ -22,8 +29,20 @@ namespace ZeroBuffer
             _isInPlace = Inspect().IsInPlace != 0;
         }
 
-        internal static DuplexClient Connect(string name, ClientConfig config, TimeSpan timeout)
+        /// <summary>A client with the defaults, which waits up to 5 s for a server of any kind.</summary>
+        /// <exception cref="ZeroBufferException">As <see cref="Connect(string, TimeSpan, ClientConfig)"/>.</exception>
+        public static DuplexClient Connect(string name) => Connect(name, Patience);
+
+        /// <summary>
+        /// A client, waiting for its server until the timeout has passed; zero tries once. <paramref name="config"/> may
+        /// be null for the defaults.
+        /// </summary>
+        /// <exception cref="NotRunningException">There is no server.</exception>
+        /// <exception cref="BusyException">The server has another client.</exception>
+        /// <exception cref="BadNameException">The name breaks the rules.</exception>
+        public static DuplexClient Connect(string name, TimeSpan timeout, ClientConfig config = null)
         {
+            config = config ?? new ClientConfig();
             byte[] zeroTerminated = Interop.Name(name);
             long nanoseconds = Interop.Nanoseconds(timeout);
             var handle = new ClientHandle();
@@ -58,14 +77,17 @@ namespace ZeroBuffer
                 Mode = Interop.Positive(config.Mode, "Mode"),
                 Liveness = (uint)config.Liveness,
                 ResponseMetadataSize = (UIntPtr)(ulong)(responses == null ? 0 : responses.MetadataSize),
-                ResponsePayloadSize = (UIntPtr)(ulong)(responses == null ? 0 : responses.PayloadSize),
+                ResponsePayloadSize = (UIntPtr)(ulong)(responses == null ? 0 : responses.LongPayloadSize),
             };
         }
 
+        /// <summary>The channel's name.</summary>
         public string Name => _name;
 
+        /// <summary>Whether the answer lies where the request was.</summary>
         public bool IsInPlace => _isInPlace;
 
+        /// <summary>Whether the server is there at this moment. Asks the operating system.</summary>
         public bool IsServerConnected
         {
             get
@@ -77,12 +99,16 @@ namespace ZeroBuffer
             }
         }
 
+        /// <summary>Two buffers: whether responses may not match, because a request that was cancelled has no response yet.</summary>
         public bool IsDesynchronised => Inspect().IsDesynchronised != 0;
 
+        /// <summary>Requests sent whose answers were not released when the latest one was sent; with two buffers, whose answers have not come.</summary>
         public long InFlight => Interop.Long(Inspect().InFlight);
 
+        /// <summary>The most bytes that a request can have.</summary>
         public long MaxRequestSize => Interop.Long(Inspect().MaxRequestSize);
 
+        /// <summary>What the server has published about itself; no bytes if nothing.</summary>
         public byte[] ServerMetadata
         {
             get
@@ -100,6 +126,14 @@ namespace ZeroBuffer
             }
         }
 
+        /// <summary>
+        /// Sends a copy of <paramref name="data"/> and waits for the answer, both within the timeout. A request that
+        /// has no response by then is cancelled.
+        /// </summary>
+        /// <exception cref="HandlerFailedException">The server's handler threw.</exception>
+        /// <exception cref="ChannelTimeoutException">There was no answer in time.</exception>
+        /// <exception cref="FullException">There was no room in time.</exception>
+        /// <exception cref="TooLargeException">There never is.</exception>
         public Response Call(ReadOnlySpan<byte> data, TimeSpan timeout)
         {
             long nanoseconds = Interop.Nanoseconds(timeout);
@@ -120,22 +154,36 @@ namespace ZeroBuffer
             }
         }
 
-        public Task<Response> CallAsync(ReadOnlyMemory<byte> data, TimeSpan timeout, CancellationToken cancellation)
+        /// <summary>
+        /// As <see cref="Call"/>, but never blocks: <paramref name="data"/> is copied before this returns, and a request for
+        /// which there is no room waits for its turn in the background, in order, within the timeout.
+        /// </summary>
+        /// <remarks>
+        /// Any number may be under way. In place no thread waits, and responses, timeouts and cancellations need none of
+        /// the thread pool; the continuation runs where the caller's context or the pool lets it. Over two buffers each call
+        /// has a thread of its own.
+        /// </remarks>
+        /// <exception cref="OperationCanceledException">Through the task: it was cancelled, and in place the request with it. The server may work on it all the same.</exception>
+        /// <exception cref="ObjectDisposedException">The client was disposed of; through the task if that happens later.</exception>
+        public Task<Response> CallAsync(ReadOnlyMemory<byte> data, TimeSpan timeout, CancellationToken cancellationToken = default)
         {
             long nanoseconds = Interop.Nanoseconds(timeout);
-            if (cancellation.IsCancellationRequested)
+            if (cancellationToken.IsCancellationRequested)
             {
-                return Task.FromCanceled<Response>(cancellation);
+                return Task.FromCanceled<Response>(cancellationToken);
             }
             if (_isInPlace)
             {
-                return AsyncCall.InPlace(_handle, data.Span, nanoseconds, cancellation);
+                return AsyncCall.InPlace(_handle, data.Span, nanoseconds, cancellationToken);
             }
             _handle.ThrowIfEnded();
             byte[] copy = data.ToArray();
-            return AsyncCall.OnThread(() => Call(copy, timeout), cancellation);
+            return AsyncCall.OnThread(() => Call(copy, timeout), cancellationToken);
         }
 
+        /// <summary>Sends a copy of <paramref name="data"/>, and returns its sequence number.</summary>
+        /// <exception cref="FullException">There was no room within <see cref="ClientConfig.SendTimeout"/>.</exception>
+        /// <exception cref="TooLargeException">There never is.</exception>
         public ulong SendRequest(ReadOnlySpan<byte> data)
         {
             IntPtr client = _handle.Enter();
@@ -154,8 +202,17 @@ namespace ZeroBuffer
             }
         }
 
+        /// <summary>A request of <paramref name="size"/> bytes to be filled where the server will read it.</summary>
+        /// <exception cref="ClaimOpenException">This thread has another buffer open.</exception>
+        /// <exception cref="FullException">There was no room within <see cref="ClientConfig.SendTimeout"/>, or another thread's buffer stayed open.</exception>
         public RequestBuffer AcquireRequestBuffer(long size) => AcquireRequestBuffer(size, 0, 0);
 
+        /// <summary>
+        /// As <see cref="AcquireRequestBuffer(long)"/>, in place with room for an answer of
+        /// <paramref name="capacity"/> bytes if that is more, at a multiple of <paramref name="alignment"/> (a power
+        /// of two up to 4096; 0 for any) from a page boundary.
+        /// </summary>
+        /// <exception cref="BadConfigException">The alignment is not possible.</exception>
         public RequestBuffer AcquireRequestBuffer(long size, long capacity, int alignment)
         {
             UIntPtr bytes = Interop.Size(size, "size");
@@ -174,8 +231,14 @@ namespace ZeroBuffer
             }
         }
 
+        /// <summary>The oldest answer that is there, waiting for one until the timeout has passed, which changes nothing.</summary>
         public Response ReceiveResponse(TimeSpan timeout) => Receive(0, timeout);
 
+        /// <summary>
+        /// The answer to request <paramref name="sequence"/>, waiting for it until the timeout has passed: then the
+        /// request is cancelled, unless the timeout is zero.
+        /// </summary>
+        /// <exception cref="UnknownSequenceException">No such request is waiting for an answer.</exception>
         public Response ReceiveResponseFor(ulong sequence, TimeSpan timeout)
         {
             if (sequence == 0)
@@ -202,6 +265,10 @@ namespace ZeroBuffer
             }
         }
 
+        /// <summary>
+        /// Cancels a request: no response to it will be delivered. True if it was cancelled; false if its response is there
+        /// already, or if no such request is waiting.
+        /// </summary>
         public bool Cancel(ulong sequence)
         {
             IntPtr client = _handle.Enter();
@@ -210,6 +277,12 @@ namespace ZeroBuffer
             return cancelled;
         }
 
+        /// <summary>
+        /// Attaches to the channel's present server, after the previous one has exited. A connection that works is left as it
+        /// is. Sequence numbers go on. Requests that were in flight are not sent again, but reported as lost; calls under way
+        /// fail, or send theirs again with <see cref="ClientConfig.ResendNotStarted"/>. Responses that are held stay.
+        /// </summary>
+        /// <exception cref="InvalidStateException">A request buffer is open; dispose it first.</exception>
         public Reconnected Reconnect(TimeSpan timeout)
         {
             long nanoseconds = Interop.Nanoseconds(timeout);
@@ -253,6 +326,7 @@ namespace ZeroBuffer
             return state;
         }
 
+        /// <summary>Closes the channel cleanly, at once. Does nothing the second time.</summary>
         public void Dispose()
         {
             if (_handle.End())

@@ -1,23 +1,29 @@
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
 using System;
-using System.Runtime.CompilerServices;
-using System.Runtime.InteropServices;
 using System.Threading;
 using System.Threading.Tasks;
 
 namespace ZeroBuffer
 {
-    /// <summary>The server of each kind of channel.</summary>
-    internal sealed unsafe class DuplexServer : IInPlaceDuplexServer, IMutableDuplexServer, IImmutableDuplexServer
+    /// <summary>A server of a channel of any kind, for one client after the other.</summary>
+    /// <remarks>
+    /// A server that was started serves until it is stopped or disposed, whether or not anything refers to it; when the
+    /// process exits in order it is stopped. Handlers run on threads of the native library. What a handler throws
+    /// ends neither the thread nor the server. Stopping it, and disposing of it, end the wait of a thread that receives.
+    /// </remarks>
+    public abstract unsafe class DuplexServer : IDisposable
     {
-        internal const uint InPlace = 0;
-        internal const uint Mutable = 1;
-        internal const uint Immutable = 2;
+        private protected const uint InPlace = 0;
+        private protected const uint Mutable = 1;
+        private protected const uint Immutable = 2;
 
         /// <summary>If the configuration has none.</summary>
         private static readonly TimeSpan StopTimeout = TimeSpan.FromSeconds(2);
 
-        private readonly ServerHandle _handle;
+        private readonly ServerHandle _handle = new ServerHandle();
         private readonly string _name;
+        private readonly ILogger _logger;
 
         private volatile bool _wasStarted;
 
@@ -28,21 +34,16 @@ namespace ZeroBuffer
         private RequestTasks _tasks;
         private readonly TimeSpan _stopTimeout;
 
-        private DuplexServer(string name, ServerHandle handle, TimeSpan? stopTimeout)
-        {
-            _name = name;
-            _handle = handle;
-            _stopTimeout = stopTimeout ?? StopTimeout;
-        }
-
-        internal static DuplexServer Create(string name, ServerConfig config, uint kind)
+        private protected DuplexServer(string name, ServerConfig config, uint kind)
         {
             byte[] zeroTerminated = Interop.Name(name);
             if (config == null)
             {
                 throw new ArgumentNullException("config");
             }
-            var handle = new ServerHandle();
+            _name = name;
+            _logger = config.Logger ?? NullLogger.Instance;
+            _stopTimeout = config.StopTimeout ?? StopTimeout;
             fixed (byte* text = zeroTerminated)
             fixed (byte* metadata = config.Metadata)
             {
@@ -52,7 +53,7 @@ namespace ZeroBuffer
                     Kind = kind,
                     Mode = Interop.Positive(config.Mode, "Mode"),
                     MetadataSize = (UIntPtr)(ulong)config.Buffer.MetadataSize,
-                    PayloadSize = (UIntPtr)(ulong)config.Buffer.PayloadSize,
+                    PayloadSize = (UIntPtr)(ulong)config.Buffer.LongPayloadSize,
                     Wait = (uint)config.Wait,
                     Workers = Interop.Positive(config.Workers, "Workers"),
                     Metadata = metadata,
@@ -61,15 +62,24 @@ namespace ZeroBuffer
                     Liveness = (uint)config.Liveness,
                 };
                 IntPtr made;
-                int status = Native.zb_server_create(text, &native, &made);
-                ZeroBufferException.ThrowIfFailed(status);
-                handle.Take(made);
+                ZeroBufferException.ThrowIfFailed(Native.zb_server_create(text, &native, &made));
+                _handle.Take(made);
             }
-            return new DuplexServer(name, handle, config.StopTimeout);
         }
 
+        /// <summary>
+        /// What a handler has thrown. It is raised on the handler's thread, after which the server goes on; what is thrown
+        /// here is logged.
+        /// </summary>
+        public event EventHandler<ErrorEventArgs> OnError;
+
+        /// <summary>The channel's name.</summary>
         public string Name => _name;
 
+        /// <summary>
+        /// Whether threads are serving: false before <c>Start</c>, after <see cref="Stop"/>, and if the server had to stop
+        /// for a reason of its own.
+        /// </summary>
         public bool IsRunning
         {
             get
@@ -106,6 +116,7 @@ namespace ZeroBuffer
             return true;
         }
 
+        /// <summary>Whether a client is attached at this moment.</summary>
         public bool IsClientConnected
         {
             get
@@ -121,18 +132,13 @@ namespace ZeroBuffer
             }
         }
 
-        public void Start(Action<Frame> handler)
+        private protected void Serve(Action<Frame> handler)
         {
-            if (handler == null)
-            {
-                throw new ArgumentNullException("handler");
-            }
-            HandlerThunk.RefuseAsync(handler);
             ThrowIfServing();
             IntPtr server = _handle.Enter();
             try
             {
-                HandlerThunk.Start(server, handler);
+                HandlerThunk.Start(server, handler, Report);
                 _wasStarted = true;
                 // Until it is stopped, somebody refers to it.
                 AppDomain.CurrentDomain.ProcessExit += StopAtExit;
@@ -143,18 +149,18 @@ namespace ZeroBuffer
             }
         }
 
-        public void Start(Func<Frame, CancellationToken, Task> handler)
+        private protected void Serve(Func<Frame, CancellationToken, Task> handler)
         {
-            if (handler == null)
-            {
-                throw new ArgumentNullException("handler");
-            }
             ThrowIfServing();
             // A server that cannot receive says so here.
             Request first = TryReceive(TimeSpan.Zero);
-            _tasks = new RequestTasks(TryReceive, handler, first);
+            _tasks = new RequestTasks(TryReceive, handler, Report, first);
             AppDomain.CurrentDomain.ProcessExit += StopAtExit;
         }
+
+        /// <summary>What a handler has thrown, on its thread.</summary>
+        private void Report(Exception error) =>
+            ErrorReport.Tell(this, OnError, _logger, error, "The handler of channel {ChannelName} failed", _name);
 
         private void ThrowIfServing()
         {
@@ -175,27 +181,7 @@ namespace ZeroBuffer
             }
         }
 
-        public void Start(Func<Frame, byte[]> handler)
-        {
-            if (handler == null)
-            {
-                throw new ArgumentNullException("handler");
-            }
-            Start(delegate(Frame frame)
-            {
-                byte[] answer = handler(frame);
-                if (answer == null)
-                {
-                    throw new InvalidOperationException("the handler returned null");
-                }
-                answer.CopyTo(frame.Reply(answer.Length));
-            });
-        }
-
-        [Obsolete(HandlerThunk.ReturnsNothing, true)]
-        public void Start<T>(Func<Frame, T> handler) => throw new ArgumentException(HandlerThunk.ReturnsNothing, "handler");
-
-        public Request Receive(TimeSpan timeout)
+        private protected Request Take(TimeSpan timeout)
         {
             if (_tasks != null)
             {
@@ -226,6 +212,11 @@ namespace ZeroBuffer
             }
         }
 
+        /// <summary>
+        /// Stops cleanly: takes nothing more, lets running handlers finish, tells the client, lets it read its responses,
+        /// and removes the channel's names. Called again it does nothing.
+        /// </summary>
+        /// <exception cref="ZeroBufferException">What made the server stop before, if anything did.</exception>
         public void Stop()
         {
             EndTasks();
@@ -250,6 +241,7 @@ namespace ZeroBuffer
             }
         }
 
+        /// <summary>Stops it as <see cref="Stop"/> does, and throws nothing.</summary>
         public void Dispose()
         {
             AppDomain.CurrentDomain.ProcessExit -= StopAtExit;
@@ -274,80 +266,5 @@ namespace ZeroBuffer
         }
 
         private void StopAtExit(object sender, EventArgs arguments) => Close();
-    }
-
-    /// <summary>A handler as the native library calls it.</summary>
-    internal sealed unsafe class HandlerThunk
-    {
-        internal const string ReturnsNothing =
-            "a handler edits the frame and returns nothing; one that is async would not have finished when it returns";
-        internal const string ReturnsBytes =
-            "a handler returns a byte[], or nothing and calls Reply; one that is async would not have finished when it returns";
-
-        /// <summary>For as long as the program runs, since it may be called on the way out.</summary>
-        private static readonly Native.Release Released = Release;
-        private static readonly IntPtr ReleasedPointer = Marshal.GetFunctionPointerForDelegate(Released);
-
-        private readonly Action<Frame> _handler;
-        private readonly Native.Handler _callback;
-
-        private HandlerThunk(Action<Frame> handler)
-        {
-            _handler = handler;
-            _callback = Run;
-        }
-
-        /// <summary>Of a method that is async and returns nothing the compiler lets nobody know.</summary>
-        internal static void RefuseAsync(Delegate handler)
-        {
-            foreach (Delegate one in handler.GetInvocationList())
-            {
-                if (one.Method.IsDefined(typeof(AsyncStateMachineAttribute), false))
-                {
-                    throw new ArgumentException(ReturnsNothing, "handler");
-                }
-            }
-        }
-
-        internal static void Start(IntPtr server, Action<Frame> handler)
-        {
-            var thunk = new HandlerThunk(handler);
-            // Alive until the native library says that nobody calls it any more.
-            IntPtr user = GCHandle.ToIntPtr(GCHandle.Alloc(thunk));
-            IntPtr callback = Marshal.GetFunctionPointerForDelegate(thunk._callback);
-            ZeroBufferException.ThrowIfFailed(Native.zb_server_start(server, callback, user, ReleasedPointer));
-        }
-
-        private static void Release(IntPtr user) => GCHandle.FromIntPtr(user).Free();
-
-        /// <summary>Throws nothing: an exception must not leave managed code.</summary>
-        private int Run(Native.Frame* native, IntPtr user)
-        {
-            var frame = new HandlerFrame(native);
-            Exception error = null;
-            try
-            {
-                _handler(frame);
-            }
-            catch (Exception failure)
-            {
-                error = failure;
-            }
-            frame.End();
-            return error == null ? 0 : Explain(native, error);
-        }
-
-        private static int Explain(Native.Frame* native, Exception error)
-        {
-            try
-            {
-                Interop.Fail(native, error.Message);
-            }
-            catch (Exception)
-            {
-                // Then the client gets the native library's own words for what is returned.
-            }
-            return 1;
-        }
     }
 }

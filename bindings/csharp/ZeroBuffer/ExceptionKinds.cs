@@ -45,8 +45,10 @@ namespace ZeroBuffer
     }
 
     /// <summary>No server serves the channel; version 1: no reader has the buffer.</summary>
-    public sealed class NotRunningException : ZeroBufferException
+    public class NotRunningException : ZeroBufferException
     {
+        private protected NotRunningException(string message) : base(ErrorKind.NotRunning, message) { }
+
         internal NotRunningException(Facts facts) : base(ErrorKind.NotRunning, facts.Message)
         {
             Name = facts.Subject;
@@ -61,8 +63,10 @@ namespace ZeroBuffer
     }
 
     /// <summary>Another client has the channel; version 1: another writer the buffer.</summary>
-    public sealed class BusyException : ZeroBufferException
+    public class BusyException : ZeroBufferException
     {
+        private protected BusyException(string message) : base(ErrorKind.Busy, message) { }
+
         internal BusyException(Facts facts) : base(ErrorKind.Busy, facts.Message)
         {
             Name = facts.Subject;
@@ -73,8 +77,10 @@ namespace ZeroBuffer
     }
 
     /// <summary>Another server serves the channel; version 1: another reader has the buffer.</summary>
-    public sealed class AlreadyRunningException : ZeroBufferException
+    public class AlreadyRunningException : ZeroBufferException
     {
+        private protected AlreadyRunningException(string message) : base(ErrorKind.AlreadyRunning, message) { }
+
         internal AlreadyRunningException(Facts facts) : base(ErrorKind.AlreadyRunning, facts.Message)
         {
             Name = facts.Subject;
@@ -184,8 +190,10 @@ namespace ZeroBuffer
     }
 
     /// <summary>The ring had no room until the deadline: responses are being held, or requests unanswered.</summary>
-    public sealed class FullException : ZeroBufferException
+    public class FullException : ZeroBufferException
     {
+        private protected FullException(string message) : base(ErrorKind.Full, message) { }
+
         internal FullException(Facts facts) : base(ErrorKind.Full, facts.Message)
         {
             Needed = facts.Asked;
@@ -204,8 +212,10 @@ namespace ZeroBuffer
     }
 
     /// <summary>A request that can never fit this ring, or a length beyond the buffer.</summary>
-    public sealed class TooLargeException : ZeroBufferException
+    public class TooLargeException : ZeroBufferException
     {
+        private protected TooLargeException(string message) : base(ErrorKind.TooLarge, message) { }
+
         internal TooLargeException(Facts facts) : base(ErrorKind.TooLarge, facts.Message)
         {
             Asked = facts.Asked;

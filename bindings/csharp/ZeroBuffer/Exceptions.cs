@@ -75,12 +75,18 @@ namespace ZeroBuffer
     /// </summary>
     public class ZeroBufferException : Exception
     {
-        internal ZeroBufferException(ErrorKind kind, string message) : base(message)
+        internal ZeroBufferException(ErrorKind kind, string message, Exception inner = null) : base(message, inner)
         {
             Kind = kind;
         }
 
-        /// <summary>The kind. One that this assembly does not know has a number without a name.</summary>
+        /// <summary>One of a program's own, whose <see cref="Kind"/> is 0.</summary>
+        public ZeroBufferException(string message) : base(message) { }
+
+        /// <summary>One of a program's own, whose <see cref="Kind"/> is 0, and what caused it.</summary>
+        public ZeroBufferException(string message, Exception innerException) : base(message, innerException) { }
+
+        /// <summary>The kind, the same in all languages. One that this assembly does not know has a number without a name.</summary>
         public ErrorKind Kind { get; private set; }
 
         internal static void ThrowIfFailed(int status)
@@ -92,9 +98,10 @@ namespace ZeroBuffer
         }
 
         /// <summary>The error of the latest native call that failed on this thread.</summary>
-        internal static ZeroBufferException Last()
+        internal static ZeroBufferException Last() => Of(new Facts());
+
+        internal static ZeroBufferException Of(Facts facts)
         {
-            var facts = new Facts();
             var kind = (ErrorKind)facts.Status;
             switch (kind)
             {
@@ -160,9 +167,14 @@ namespace ZeroBuffer
         public RequestState State { get; private set; }
     }
 
-    /// <summary>The peer has ended: <see cref="PeerDiedException"/> or <see cref="PeerClosedException"/>.</summary>
+    /// <summary>
+    /// The peer has ended: <see cref="PeerDiedException"/> or <see cref="PeerClosedException"/>; in version 1
+    /// <see cref="WriterDeadException"/> or <see cref="ReaderDeadException"/>, caused by one of these.
+    /// </summary>
     public abstract class PeerGoneException : ZeroBufferException
     {
+        private protected PeerGoneException(ErrorKind kind, string message, Exception inner) : base(kind, message, inner) { }
+
         internal PeerGoneException(ErrorKind kind, Facts facts) : base(kind, facts.Message)
         {
             Request = facts.RequestState == 0 ? null : new LostRequest(facts.Sequence, facts.RequestState);

@@ -4,29 +4,71 @@ using System.Text;
 namespace ZeroBuffer
 {
     /// <summary>
-    /// A request in a server's hands: bytes in shared memory, to be edited where they lie. What they are when the handler
-    /// returns is the answer.
+    /// Bytes in shared memory: a request in a server's hands, to be edited where it lies, or what a
+    /// <see cref="Reader"/> has read. What a request's bytes are when the handler returns is the response.
     /// </summary>
     /// <remarks>
-    /// It may be used on any thread. In a handler it is valid until the handler returns; a span that was taken from it must
-    /// not be used after that.
+    /// It may be used on any thread. In a handler it is valid until the handler returns, otherwise until it is disposed of; a
+    /// span that was taken from it must not be used after that.
     /// </remarks>
-    public abstract unsafe class Frame
+    public abstract unsafe class Frame : IDisposable
     {
         private readonly byte* _data;
         private readonly long _capacity;
         private long _length;
 
-        internal Frame(Native.Frame* frame)
+        private protected Frame(byte* data, UIntPtr length, UIntPtr capacity, ulong sequence)
         {
-            _data = frame->Data;
-            _capacity = Interop.Long(frame->Capacity);
-            _length = Interop.Long(frame->Length);
-            Sequence = frame->Sequence;
+            _data = data;
+            _capacity = Interop.Long(capacity);
+            _length = Interop.Long(length);
+            Sequence = sequence;
         }
 
+        private protected Frame(Native.Frame* frame) : this(frame->Data, frame->Length, frame->Capacity, frame->Sequence) { }
+
+        /// <summary>What a wait that was in vain returns: no bytes, and <see cref="IsValid"/> is false.</summary>
+        public static Frame Invalid { get; } = new InvalidFrame();
+
+        /// <summary>Whether there are bytes. False for what a wait returns that was in vain.</summary>
+        public bool IsValid => _data != null && _length > 0;
+
+        /// <summary>How many bytes there are. It may be asked after the end, too.</summary>
+        /// <exception cref="OverflowException">There are more than 2 GiB; see <see cref="Length"/>.</exception>
+        public int Size => checked((int)_length);
+
+        /// <summary>The bytes, to be read.</summary>
+        /// <exception cref="ObjectDisposedException">It was answered or disposed of.</exception>
+        public ReadOnlySpan<byte> Span => Data;
+
+        /// <summary>The address of the first byte; null if there are none.</summary>
+        /// <exception cref="ObjectDisposedException">It was answered or disposed of.</exception>
+        public byte* Pointer => (byte*)Address;
+
+        /// <summary>The same as <see cref="Data"/>.</summary>
+        /// <exception cref="ObjectDisposedException">It was answered or disposed of.</exception>
+        public Span<byte> GetMutableSpan() => Data;
+
+        /// <summary>A copy of the bytes. What ends meanwhile on another thread stays until the copy is made.</summary>
+        /// <exception cref="ObjectDisposedException">It was answered or disposed of.</exception>
+        public byte[] ToArray()
+        {
+            EnterBytes();
+            try
+            {
+                return new ReadOnlySpan<byte>(_data, checked((int)_length)).ToArray();
+            }
+            finally
+            {
+                LeaveBytes();
+            }
+        }
+
+        /// <summary>Releases what was read. A frame in a handler ends when the handler returns, and this does nothing.</summary>
+        public abstract void Dispose();
+
         /// <summary>The bytes. In the handler of an immutable server they are to be read only.</summary>
-        /// <exception cref="ObjectDisposedException">It was answered.</exception>
+        /// <exception cref="ObjectDisposedException">It was answered or disposed of.</exception>
         /// <exception cref="OverflowException">A span cannot be that long; see <see cref="Address"/>.</exception>
         public Span<byte> Data
         {
@@ -157,6 +199,55 @@ namespace ZeroBuffer
         internal abstract void Leave();
 
         internal abstract void ThrowIfEnded();
+
+        /// <summary>Keeps the bytes there until <see cref="LeaveBytes"/>.</summary>
+        private protected virtual void EnterBytes() => Enter();
+
+        private protected virtual void LeaveBytes() => Leave();
+    }
+
+    /// <summary>What was read: it has bytes and a number, and nothing else of a request.</summary>
+    internal abstract unsafe class ReadFrame : Frame
+    {
+        private protected ReadFrame(byte* data, UIntPtr length, ulong sequence) : base(data, length, length, sequence) { }
+
+        internal sealed override Native.Frame* Enter() =>
+            throw new UnsupportedException("a frame that was read is no request that can be answered");
+
+        internal sealed override void Leave() { }
+    }
+
+    /// <summary>A frame of a <see cref="Reader"/>, which it may outlive.</summary>
+    internal sealed unsafe class ViewFrame : ReadFrame
+    {
+        private readonly ViewHandle _handle;
+
+        internal ViewFrame(Native.View* view) : base(view->Data, view->Length, view->Sequence)
+        {
+            _handle = new ViewHandle(view, "Frame");
+        }
+
+        public override void Dispose() => _handle.End();
+
+        internal override void ThrowIfEnded() => _handle.ThrowIfEnded();
+
+        private protected override void EnterBytes() => _handle.Enter();
+
+        private protected override void LeaveBytes() => _handle.Leave();
+    }
+
+    /// <summary>No frame.</summary>
+    internal sealed unsafe class InvalidFrame : ReadFrame
+    {
+        internal InvalidFrame() : base(null, UIntPtr.Zero, 0) { }
+
+        public override void Dispose() { }
+
+        internal override void ThrowIfEnded() { }
+
+        private protected override void EnterBytes() { }
+
+        private protected override void LeaveBytes() { }
     }
 
     /// <summary>A request while a handler runs on it. The native frame lies on the stack of the handler's thread.</summary>
@@ -189,6 +280,8 @@ namespace ZeroBuffer
             }
         }
 
+        public override void Dispose() { }
+
         /// <summary>The handler has returned: other threads finish what they are doing to the frame.</summary>
         internal void End()
         {
@@ -201,11 +294,11 @@ namespace ZeroBuffer
     }
 
     /// <summary>
-    /// A request that was taken with <see cref="IInPlaceDuplexServer.Receive"/>: edit its bytes, then
+    /// A request that was taken with <see cref="InPlaceDuplexServer.Receive"/>: edit its bytes, then
     /// <see cref="Respond"/> or <see cref="Fail"/>. Disposed unanswered, the client's call fails.
     /// </summary>
     /// <remarks>It may be used on any thread; of two threads that answer it, one gets the exception.</remarks>
-    public sealed unsafe class Request : Frame, IDisposable
+    public sealed unsafe class Request : Frame
     {
         private readonly RequestHandle _handle;
 
@@ -238,7 +331,7 @@ namespace ZeroBuffer
         public void Detach() => _handle.Detach();
 
         /// <summary>Fails at the client, with the status 3, unless it was answered.</summary>
-        public void Dispose() => _handle.End();
+        public override void Dispose() => _handle.End();
 
         internal void Answer(string failure) => _handle.Answer(failure);
 

@@ -1,3 +1,5 @@
+using System;
+
 namespace ZeroBuffer
 {
     internal sealed class ServerHandle : OwnerHandle
@@ -27,6 +29,8 @@ namespace ZeroBuffer
         protected override void Shutdown() => Native.zb_reader_shutdown(handle);
 
         protected override void CloseNative() => Native.zb_reader_close(handle);
+
+        protected override Exception Error(Facts facts) => VersionOneErrors.OfReader(facts);
     }
 
     internal sealed class WriterHandle : OwnerHandle
@@ -36,5 +40,7 @@ namespace ZeroBuffer
         protected override void Shutdown() => Native.zb_writer_shutdown(handle);
 
         protected override void CloseNative() => Native.zb_writer_close(handle);
+
+        protected override Exception Error(Facts facts) => VersionOneErrors.OfWriter(facts);
     }
 }

@@ -53,6 +53,17 @@ namespace ZeroBuffer
             return (uint)value.GetValueOrDefault();
         }
 
+        /// <summary>The name of a buffer of version 1, of which others ask nothing more.</summary>
+        internal static void RefuseEmpty(string name)
+        {
+            if (string.IsNullOrEmpty(name))
+            {
+                throw name == null
+                    ? new ArgumentNullException("name")
+                    : new ArgumentException("a name has at least one character", "name");
+            }
+        }
+
         /// <summary>A name in UTF-8, with a zero at its end and none before.</summary>
         internal static byte[] Name(string name)
         {

@@ -277,6 +277,8 @@ namespace ZeroBuffer
         [DllImport(Library)] internal static extern int zb_writer_write(IntPtr writer, byte* data, UIntPtr length, ulong* sequence);
         [DllImport(Library)] internal static extern int zb_writer_acquire(IntPtr writer, UIntPtr size, Buffer* buffer);
         [DllImport(Library)] internal static extern int zb_writer_set_metadata(IntPtr writer, byte* data, UIntPtr length);
+        [DllImport(Library)] internal static extern int zb_writer_set_write_timeout(IntPtr writer, long timeout);
+        [DllImport(Library)] internal static extern ulong zb_writer_next_sequence(IntPtr writer);
         [DllImport(Library)] internal static extern byte zb_writer_is_reader_connected(IntPtr writer);
     }
 }

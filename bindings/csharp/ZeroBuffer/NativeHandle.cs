@@ -109,7 +109,10 @@ namespace ZeroBuffer
         }
 
         /// <summary>Why the latest native call of this thread, which is inside, has failed.</summary>
-        internal Exception Failure() => HasEnded ? Ended() : (Exception)ZeroBufferException.Last();
+        internal Exception Failure() => HasEnded ? Ended() : Error(new Facts());
+
+        /// <summary>What is thrown for these facts.</summary>
+        protected virtual Exception Error(Facts facts) => ZeroBufferException.Of(facts);
 
         private ObjectDisposedException Ended() => new ObjectDisposedException(_what);
 

@@ -1,4 +1,9 @@
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
 using System;
+using System.Diagnostics;
+using System.IO;
+using System.Threading;
 
 namespace ZeroBuffer
 {
@@ -38,87 +43,118 @@ namespace ZeroBuffer
     /// </summary>
     public sealed unsafe class Reader : IDisposable
     {
-        private readonly ReaderHandle _handle;
+        /// <summary>How long reading waits if it is not told.</summary>
+        private static readonly TimeSpan DefaultTimeout = TimeSpan.FromSeconds(5);
+        private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(20);
+
+        private readonly ReaderHandle _handle = new ReaderHandle();
+        private readonly ILogger _logger;
 
         /// <summary>Creates the buffer; writers can attach as soon as this returns.</summary>
-        /// <exception cref="AlreadyRunningException">A reader of that name lives.</exception>
+        /// <exception cref="ReaderAlreadyConnectedException">A reader of that name lives.</exception>
         /// <exception cref="NoSpaceException">/dev/shm does not have the memory.</exception>
         /// <exception cref="BadNameException">The name breaks the rules.</exception>
-        public Reader(string name, ReaderConfig config)
+        /// <exception cref="ArgumentException">The name is null or empty, or there is no configuration.</exception>
+        public Reader(string name, BufferConfig config) : this(name, config, NullLogger<Reader>.Instance) { }
+
+        /// <summary>As <see cref="Reader(string, BufferConfig)"/>; it says to the logger what happens.</summary>
+        /// <exception cref="ZeroBufferException">As <see cref="Reader(string, BufferConfig)"/>.</exception>
+        public Reader(string name, BufferConfig config, ILogger<Reader> logger)
+            : this(name, new ReaderConfig(config ?? throw new ArgumentNullException("config")), (ILogger)logger) { }
+
+        private Reader(string name, ReaderConfig config, ILogger logger)
         {
-            byte[] zeroTerminated = Interop.Name(name);
-            if (config == null)
-            {
-                throw new ArgumentNullException("config");
-            }
+            Interop.RefuseEmpty(name);
+            Name = name;
+            _logger = logger ?? throw new ArgumentNullException("logger");
             var native = new Native.ReaderConfig
             {
                 Size = (UIntPtr)sizeof(Native.ReaderConfig),
                 MetadataSize = (UIntPtr)(ulong)config.Buffer.MetadataSize,
-                PayloadSize = (UIntPtr)(ulong)config.Buffer.PayloadSize,
+                PayloadSize = (UIntPtr)(ulong)config.Buffer.LongPayloadSize,
                 Mode = Interop.Positive(config.Mode, "Mode"),
                 Wait = (uint)config.Wait,
                 Liveness = (uint)config.Liveness,
             };
-            _handle = new ReaderHandle();
-            fixed (byte* text = zeroTerminated)
+            fixed (byte* text = Interop.Name(name))
             {
                 IntPtr made;
-                ZeroBufferException.ThrowIfFailed(Native.zb_reader_create(text, &native, &made));
+                _handle.ThrowIfFailed(Native.zb_reader_create(text, &native, &made));
                 _handle.Take(made);
             }
-            Name = name;
+            _logger.LogDebug("Buffer {Name} created with {PayloadSize} bytes", name, config.Buffer.LongPayloadSize);
+        }
+
+        /// <summary>As <see cref="Reader(string, BufferConfig)"/>, with all that can be chosen.</summary>
+        /// <exception cref="ZeroBufferException">As <see cref="Reader(string, BufferConfig)"/>.</exception>
+        public static Reader Create(string name, ReaderConfig config, ILogger logger = null) =>
+            new Reader(name, config ?? throw new ArgumentNullException("config"), logger ?? NullLogger.Instance);
+
+        /// <summary>
+        /// Whether the buffer is there and has a reader, waiting for the buffer until the timeout has passed. A buffer whose
+        /// reader has left is not waited for.
+        /// </summary>
+        /// <exception cref="ArgumentException">The name is null or empty.</exception>
+        public static bool WaitExists(string name, TimeSpan timeout, ILogger logger = null)
+        {
+            Interop.RefuseEmpty(name);
+            var since = Stopwatch.StartNew();
+            while (true)
+            {
+                bool? hasReader = Segment.HasReader(name);
+                if (hasReader.HasValue)
+                {
+                    logger?.LogDebug("Buffer {Name} exists; has a reader: {HasReader}", name, hasReader.Value);
+                    return hasReader.Value;
+                }
+                if (timeout != Timeout.InfiniteTimeSpan && since.Elapsed >= timeout)
+                {
+                    logger?.LogDebug("Buffer {Name} did not come within {Timeout}", name, timeout);
+                    return false;
+                }
+                Thread.Sleep(Pause);
+            }
         }
 
         /// <summary>The buffer's name.</summary>
         public string Name { get; private set; }
 
-        /// <summary>Whether a live writer is attached at this moment.</summary>
-        /// <exception cref="ObjectDisposedException">The reader was disposed.</exception>
-        public bool IsWriterConnected
+        /// <summary>Whether a live writer is attached at this moment; false after the end.</summary>
+        public bool IsWriterConnected()
         {
-            get
+            if (!_handle.TryEnter())
             {
-                IntPtr reader = _handle.Enter();
-                bool connected = Native.zb_reader_is_writer_connected(reader) != 0;
-                _handle.Leave();
-                return connected;
+                return false;
             }
+            bool connected = Native.zb_reader_is_writer_connected(_handle.Inside) != 0;
+            _handle.Leave();
+            return connected;
         }
 
-        /// <summary>The writer's metadata; no bytes if it has set none. Look after the first frame.</summary>
-        /// <exception cref="ObjectDisposedException">The reader was disposed.</exception>
-        public byte[] Metadata
+        /// <summary>Whether a writer is attached, waiting for one for so many milliseconds.</summary>
+        public bool IsWriterConnected(int timeoutMs)
         {
-            get
+            var since = Stopwatch.StartNew();
+            while (!IsWriterConnected())
             {
-                IntPtr reader = _handle.Enter();
-                try
+                if (since.ElapsedMilliseconds >= timeoutMs || _handle.HasEnded)
                 {
-                    return Interop.Bytes(
-                        (buffer, capacity, length) => Native.zb_reader_metadata(reader, buffer, capacity, length));
+                    return false;
                 }
-                finally
-                {
-                    _handle.Leave();
-                }
+                Thread.Sleep(Pause);
             }
+            return true;
         }
 
-        /// <summary>The next frame, waiting for it until the timeout has passed; zero looks once.</summary>
-        /// <exception cref="ChannelTimeoutException">There was none.</exception>
-        /// <exception cref="NotConnectedYetException">No writer has attached yet.</exception>
-        /// <exception cref="PeerGoneException">The writer has ended, and everything that it had written was read.</exception>
+        /// <summary>A copy of the writer's metadata; no bytes if it has set none. Look after the first frame.</summary>
         /// <exception cref="ObjectDisposedException">The reader was disposed.</exception>
-        public FrameView ReadFrame(TimeSpan timeout)
+        public ReadOnlySpan<byte> GetMetadata()
         {
-            long nanoseconds = Interop.Nanoseconds(timeout);
             IntPtr reader = _handle.Enter();
             try
             {
-                Native.View frame;
-                _handle.ThrowIfFailed(Native.zb_reader_read(reader, nanoseconds, &frame));
-                return new FrameView(&frame);
+                return Interop.Bytes(
+                    (buffer, capacity, length) => Native.zb_reader_metadata(reader, buffer, capacity, length));
             }
             finally
             {
@@ -126,12 +162,90 @@ namespace ZeroBuffer
             }
         }
 
+        /// <summary>
+        /// The next frame, waiting for it until the timeout has passed, or for 5 s; zero looks once. If there is none in time,
+        /// it is <see cref="Frame.Invalid"/>. Dispose of it to give its bytes back to the ring.
+        /// </summary>
+        /// <exception cref="WriterDeadException">
+        /// The writer has ended, and everything that it had written was read; or none has come in time.
+        /// </exception>
+        /// <exception cref="ObjectDisposedException">The reader was disposed.</exception>
+        public Frame ReadFrame(TimeSpan? timeout = null)
+        {
+            long nanoseconds = Interop.Nanoseconds(timeout ?? DefaultTimeout);
+            IntPtr reader = _handle.Enter();
+            try
+            {
+                Native.View frame;
+                int status = Native.zb_reader_read(reader, nanoseconds, &frame);
+                if (status == 0)
+                {
+                    return new ViewFrame(&frame);
+                }
+                if (status == (int)ErrorKind.Timeout && !_handle.HasEnded)
+                {
+                    return Frame.Invalid;
+                }
+                throw Logged(_handle.Failure());
+            }
+            finally
+            {
+                _handle.Leave();
+            }
+        }
+
+        private Exception Logged(Exception error)
+        {
+            if (error is WriterDeadException)
+            {
+                _logger.LogWarning("Buffer {Name}: {Reason}", Name, error.Message);
+            }
+            else if (!_handle.HasEnded)
+            {
+                _logger.LogError(error, "Buffer {Name} cannot be read", Name);
+            }
+            return error;
+        }
+
+        /// <summary>Ends the waits of other threads, for good; any thread may call it.</summary>
+        internal void EndWaits() => _handle.ShutDown();
+
         /// <summary>Removes the buffer. Frames that are held stay.</summary>
         public void Dispose()
         {
             if (_handle.End())
             {
                 _handle.AwaitFreed();
+            }
+        }
+    }
+
+    /// <summary>What can be seen of a buffer of version 1 without attaching to it.</summary>
+    internal static class Segment
+    {
+        /// <summary>Where the reader's process id stands (protocol-v1.md).</summary>
+        private const int ReaderPid = 88;
+
+        /// <summary>Null if there is no buffer, or not all of it.</summary>
+        internal static bool? HasReader(string name)
+        {
+            const string Folder = "/dev/shm/";
+            if (!File.Exists(Folder + "sem.sem-w-" + name) || !File.Exists(Folder + "sem.sem-r-" + name))
+            {
+                return null;
+            }
+            try
+            {
+                using (FileStream file = File.Open(Folder + name, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete))
+                {
+                    var pid = new byte[sizeof(ulong)];
+                    file.Position = ReaderPid;
+                    return file.Read(pid, 0, pid.Length) == pid.Length ? BitConverter.ToUInt64(pid, 0) != 0 : (bool?)null;
+                }
+            }
+            catch (Exception error) when (error is IOException || error is UnauthorizedAccessException)
+            {
+                return null;
             }
         }
     }

@@ -14,15 +14,21 @@ namespace ZeroBuffer
 
         private readonly Func<TimeSpan, Request> _receive;
         private readonly Func<Frame, CancellationToken, Task> _handler;
+        private readonly Action<Exception> _report;
         private readonly ConcurrentDictionary<Request, (Task Task, CancellationTokenSource Source)> _running =
             new ConcurrentDictionary<Request, (Task, CancellationTokenSource)>();
         private readonly Thread _thread;
 
-        /// <summary><paramref name="receive"/> returns null if there was no request in time, and throws at the end.</summary>
-        internal RequestTasks(Func<TimeSpan, Request> receive, Func<Frame, CancellationToken, Task> handler, Request first)
+        /// <summary>
+        /// <paramref name="receive"/> returns null if there was no request in time, and throws at the end. What a handler
+        /// throws, <paramref name="report"/> is told.
+        /// </summary>
+        internal RequestTasks(
+            Func<TimeSpan, Request> receive, Func<Frame, CancellationToken, Task> handler, Action<Exception> report, Request first)
         {
             _receive = receive;
             _handler = handler;
+            _report = report;
             _thread = new Thread(() => Serve(first)) { IsBackground = true, Name = "zerobuffer-tasks" };
             _thread.Start();
         }
@@ -82,6 +88,10 @@ namespace ZeroBuffer
             catch (Exception error)
             {
                 failure = error.Message;
+                if (!(error is OperationCanceledException && source.IsCancellationRequested))
+                {
+                    _report(error);
+                }
             }
             try
             {

@@ -1397,6 +1397,18 @@ zb_status zb_writer_acquire(const struct zb_writer *writer, size_t size, struct 
 zb_status zb_writer_set_metadata(const struct zb_writer *writer, const uint8_t *data, size_t len);
 
 /**
+ * How long writing waits for room from now on, instead of what the configuration said. Fails with
+ * `ZB_CLAIM_OPEN` while a buffer is open.
+ */
+zb_status zb_writer_set_write_timeout(const struct zb_writer *writer, int64_t timeout_ns);
+
+/**
+ * The number that the next frame gets: 1, or the one after a previous writer's last. 0 while a buffer is
+ * open.
+ */
+uint64_t zb_writer_next_sequence(const struct zb_writer *writer);
+
+/**
  * Whether the reader is there at this moment, and the buffer's name still its own. False while a
  * buffer is open.
  */

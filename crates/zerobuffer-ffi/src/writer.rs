@@ -121,6 +121,26 @@ pub unsafe extern "C" fn zb_writer_set_metadata(
     })
 }
 
+/// How long writing waits for room from now on, instead of what the configuration said. Fails with
+/// `ZB_CLAIM_OPEN` while a buffer is open.
+#[unsafe(no_mangle)]
+pub extern "C" fn zb_writer_set_write_timeout(
+    writer: Option<&zb_writer>,
+    timeout_ns: i64,
+) -> zb_status {
+    run(|| {
+        given(writer, "writer")?.free()?.set_write_timeout(duration(timeout_ns));
+        Ok(())
+    })
+}
+
+/// The number that the next frame gets: 1, or the one after a previous writer's last. 0 while a buffer is
+/// open.
+#[unsafe(no_mangle)]
+pub extern "C" fn zb_writer_next_sequence(writer: Option<&zb_writer>) -> u64 {
+    run_or(0, || writer.map_or(0, |writer| writer.free().map_or(0, |free| free.next_sequence())))
+}
+
 /// Whether the reader is there at this moment, and the buffer's name still its own. False while a
 /// buffer is open.
 #[unsafe(no_mangle)]

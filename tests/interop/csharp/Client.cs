@@ -15,7 +15,7 @@ internal sealed class Client
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(100);
 
     private readonly Options _options;
-    private IDuplexClient _client;
+    private DuplexClient _client;
 
     private Client(Options options)
     {
@@ -45,7 +45,7 @@ internal sealed class Client
             Metadata = Encoding.UTF8.GetBytes(_options["--client-metadata"] ?? ""),
             ResponseBuffer = new BufferConfig(4096, 16 << 20),
         };
-        _client = DuplexChannelFactory.Instance.CreateClient(_options.Channel, ConnectTimeout, config);
+        _client = DuplexClient.Connect(_options.Channel, ConnectTimeout, config);
     }
 
     private void RunCase()

@@ -8,14 +8,13 @@ internal static class Server
 {
     internal static void Serve(Options options)
     {
-        var buffer = new BufferConfig(long.Parse(options["--metadata"]), long.Parse(options["--payload"]));
+        var buffer = new BufferConfig(int.Parse(options["--metadata"]), long.Parse(options["--payload"]));
         var config = new ServerConfig(buffer) { Wait = options.Wait };
-        IDuplexChannelFactory factory = DuplexChannelFactory.Instance;
         if (options.IsInPlace)
         {
             config.Workers = int.Parse(options["--workers"] ?? "1");
             config.Metadata = Encoding.UTF8.GetBytes(options["--server-metadata"] ?? "");
-            using (IInPlaceDuplexServer server = factory.CreateInPlaceDuplexServer(options.Channel, config))
+            using (InPlaceDuplexServer server = InPlaceDuplexServer.Create(options.Channel, config))
             {
                 server.Start(HandleInPlace);
                 UntilTold(server);
@@ -23,7 +22,7 @@ internal static class Server
         }
         else
         {
-            using (IMutableDuplexServer server = factory.CreateMutableServer(options.Channel, config))
+            using (MutableDuplexServer server = MutableDuplexServer.Create(options.Channel, config))
             {
                 server.Start(Handle);
                 UntilTold(server);
@@ -32,7 +31,7 @@ internal static class Server
     }
 
     /// <summary>Says ready, and stops when standard input ends.</summary>
-    private static void UntilTold(IDuplexServer server)
+    private static void UntilTold(DuplexServer server)
     {
         Console.WriteLine("ready");
         Console.In.ReadToEnd();

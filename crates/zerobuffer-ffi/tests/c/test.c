@@ -338,9 +338,13 @@ static void reader_and_writer(void) {
   uint64_t sequence;
   OK(zb_writer_write(writer, BYTES("one"), &sequence));
   CHECK(sequence == 1);
+  CHECK(zb_writer_next_sequence(writer) == 2 && zb_writer_next_sequence(NULL) == 0);
   zb_buffer buffer;
+  OK(zb_writer_set_write_timeout(writer, 0));
   OK(zb_writer_acquire(writer, 3, &buffer));
   FAILS(ZB_CLAIM_OPEN, zb_writer_write(writer, BYTES("x"), NULL));
+  FAILS(ZB_CLAIM_OPEN, zb_writer_set_write_timeout(writer, 0));
+  CHECK(zb_writer_next_sequence(writer) == 0);
   memcpy(buffer.data, "two", 3);
   OK(zb_buffer_commit(&buffer, NULL));
   OK(zb_writer_acquire(writer, 3, &buffer));

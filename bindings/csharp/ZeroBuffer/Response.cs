@@ -3,22 +3,22 @@ using System;
 namespace ZeroBuffer
 {
     /// <summary>
-    /// Bytes in shared memory that are the holder's to read, until it is disposed: a frame of version 1, or a
-    /// <see cref="Response"/>.
+    /// A response, read in shared memory: the bytes are the holder's until it is disposed of, which gives them back to the
+    /// ring.
     /// </summary>
     /// <remarks>
-    /// It may be used and disposed on any thread, and outlive its client or reader. A span that was taken from it must not
-    /// be used after <see cref="Dispose"/>, nor when nothing refers to the frame any more: hold it in a <c>using</c>.
+    /// It may be used and disposed on any thread, and outlive its client. A span that was taken from it must not
+    /// be used after <see cref="Dispose"/>, nor when nothing refers to the response any more: hold it in a <c>using</c>.
     /// </remarks>
-    public unsafe class FrameView : IDisposable
+    public sealed unsafe class Response : IDisposable
     {
         private readonly ViewHandle _handle;
         private readonly byte* _data;
         private readonly UIntPtr _length;
 
-        internal FrameView(Native.View* view)
+        internal Response(Native.View* view)
         {
-            _handle = new ViewHandle(view, GetType().Name);
+            _handle = new ViewHandle(view, "Response");
             _data = view->Data;
             _length = view->Length;
             Sequence = view->Sequence;
@@ -36,7 +36,7 @@ namespace ZeroBuffer
             }
         }
 
-        /// <summary>The number of the request that this answers; of a version 1 frame, as its writer counts.</summary>
+        /// <summary>The number of the request that this answers.</summary>
         public ulong Sequence { get; private set; }
 
         /// <summary>How many bytes there are.</summary>
@@ -78,11 +78,5 @@ namespace ZeroBuffer
 
         /// <summary>Gives the bytes back. Does nothing the second time.</summary>
         public void Dispose() => _handle.End();
-    }
-
-    /// <summary>An answer, read in shared memory. Dispose it to give its bytes back to the ring.</summary>
-    public sealed unsafe class Response : FrameView
-    {
-        internal Response(Native.View* view) : base(view) { }
     }
 }
