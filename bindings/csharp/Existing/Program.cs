@@ -101,7 +101,7 @@ internal static unsafe class Program
             {
                 Thread.Sleep(10);
             }
-            Check("the server ends when its client has gone", !server.IsRunning);
+            Check("the server ends when its client has ended", !server.IsRunning);
             Check("every request reached the handler", requests == Requests);
             Check("the handler was told the metadata first, and once", described.SequenceEqual(new[] { Metadata }));
             lock (errors)
@@ -224,11 +224,11 @@ internal static unsafe class Program
         Fails<InvalidOperationException>("metadata is set once", () => writer.SetMetadata(new byte[3]));
         writer.Dispose();
         Check("what was written can still be read", reader.ReadFrame().Size == 5000);
-        Fails<WriterDeadException>("the writer has gone", () => reader.ReadFrame());
+        Fails<WriterDeadException>("the writer has ended", () => reader.ReadFrame());
         using (var next = new Writer(name))
         {
             reader.Dispose();
-            Fails<ReaderDeadException>("the reader has gone", () => next.WriteFrame(new byte[1]));
+            Fails<ReaderDeadException>("the reader has ended", () => next.WriteFrame(new byte[1]));
         }
         Fails<ObjectDisposedException>("it was disposed of", () => reader.ReadFrame());
         Check("what was disposed of is not connected", !reader.IsWriterConnected() && !writer.IsReaderConnected());

@@ -174,7 +174,7 @@ namespace ZeroBuffer.Tests
             string[] errors = log.At(LogLevel.Error);
             Check.That(errors[0].Contains(name) && errors[0].EndsWith("FormatException", StringComparison.Ordinal), errors[0]);
             Check.That(errors[1].EndsWith("CheckFailed", StringComparison.Ordinal), errors[1]);
-            Check.That(log.At(LogLevel.Information).Single().EndsWith("WriterDeadException", StringComparison.Ordinal), "the client has gone");
+            Check.That(log.At(LogLevel.Information).Single().EndsWith("WriterDeadException", StringComparison.Ordinal), "the client has ended");
         }
 
         [Test]

@@ -3,7 +3,7 @@ using System;
 namespace ZeroBuffer
 {
     /// <summary>
-    /// A response, read in shared memory: the bytes are the holder's until it is disposed of, which gives them back to the
+    /// A response, read in shared memory: the bytes are the holder's until it is disposed of, which releases them to the
     /// ring.
     /// </summary>
     /// <remarks>

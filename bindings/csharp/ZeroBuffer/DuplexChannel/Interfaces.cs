@@ -30,7 +30,7 @@ namespace ZeroBuffer.DuplexChannel
         /// <summary>What a handler has thrown, after which the server goes on; and why the server has ended by itself.</summary>
         event EventHandler<ErrorEventArgs> OnError;
 
-        /// <summary>Whether it serves: false before it is started, and once it is stopped or its client has gone.</summary>
+        /// <summary>Whether it serves: false before it is started, and once it is stopped or its client has ended.</summary>
         bool IsRunning { get; }
     }
 
@@ -38,7 +38,7 @@ namespace ZeroBuffer.DuplexChannel
     public interface IImmutableDuplexServer : IDuplexServer
     {
         /// <summary>
-        /// Makes the buffer for requests, waits for a client on a thread of its own, and serves it until it has gone.
+        /// Makes the buffer for requests, waits for a client on a thread of its own, and serves it until it has ended.
         /// <paramref name="onInit"/> is told the client's metadata before the first request.
         /// </summary>
         /// <exception cref="InvalidOperationException">It runs.</exception>

@@ -174,7 +174,7 @@ namespace ZeroBuffer.DuplexChannel
                 }
                 catch (PeerGoneException error)
                 {
-                    _server.Tell(error, "The client of channel {ChannelName} has gone");
+                    _server.Tell(error, "The client of channel {ChannelName} has ended");
                     return false;
                 }
                 catch (Exception error) when (!_isStopping)
