@@ -16,6 +16,7 @@
 //! | `peer` | the other process |
 //! | `plan` | what a plan of measurements consists of |
 //! | `timing` | batches and histograms |
+//! | `latest` | one measurement for several figures |
 //! | `work` | what client and handler do with a frame |
 //! | `shared` | memory that both processes map, for the limits |
 //! | `machine`, `usage`, `names`, `stats` | the machine, a process's memory and CPU time, names of objects, arithmetic |
@@ -24,6 +25,7 @@
 mod cli;
 mod figures;
 mod harness;
+mod latest;
 mod limits;
 mod machine;
 mod names;

@@ -4,7 +4,7 @@ use crate::limits;
 use crate::peer::Assignment;
 #[cfg(feature = "iceoryx2")]
 use crate::systems::iceoryx;
-use crate::systems::{buffer, growth, in_place, streams, two_buffers, zeromq};
+use crate::systems::{buffer, growth, in_place, service, streams, two_buffers, zeromq};
 use anyhow::{Result, bail};
 
 /// The peer's own main function.
@@ -14,6 +14,7 @@ pub(crate) fn run(assignment: &str) -> Result<()> {
         limits::LINE => limits::serve_line(told.spec()?, told.cpu),
         limits::SEMAPHORES => limits::serve_semaphores(told.spec()?, told.cpu),
         in_place::ROLE => in_place::serve(&told.spec()?, told.cpu),
+        service::ROLE => service::serve(&told.spec()?, told.cpu),
         two_buffers::ROLE => two_buffers::serve(&told.spec()?, told.cpu),
         #[cfg(feature = "iceoryx2")]
         iceoryx::ROLE => iceoryx::serve(&told.spec()?, told.cpu),
@@ -21,7 +22,7 @@ pub(crate) fn run(assignment: &str) -> Result<()> {
         streams::PIPES => streams::serve_pipes(told.spec()?, told.cpu),
         buffer::ROLE => buffer::serve(&told.spec()?, told.cpu),
         zeromq::ROLE => zeromq::serve(&told.spec()?, told.cpu),
-        growth::ROLE => growth::serve(&told.spec()?),
+        growth::ROLE => growth::serve(&told.spec()?, told.cpu),
         other => bail!("no peer has the role {other}"),
     }
 }

@@ -1,21 +1,24 @@
 //! Many channels.
 
+use crate::latest::Latest;
 use crate::plan::{Chart, Conditions, Figure, Round, Series, Subject, plain};
-use crate::systems::growth::{Cost, Growth, PAYLOAD};
+use crate::systems::growth::{self, Cost, PAYLOAD};
 use std::rc::Rc;
 
 /// P11: what one of a thousand channels costs, against what one of a hundred does.
 pub(super) fn figures() -> Vec<Figure> {
     const MANY: usize = 1000;
     const SOME: usize = 100;
-    let growth = Rc::new(Growth::default());
+    let latest = Rc::new(Latest::default());
     let each = |who, count: usize, what: fn(Cost) -> f64| {
-        let growth = growth.clone();
-        move |round: &Round| Ok(what(growth.of(who, round, count)?) / count as f64)
+        let latest = Rc::clone(&latest);
+        move |round: &Round| {
+            Ok(what(latest.of(who, count, || growth::measure(round, count))?) / count as f64)
+        }
     };
     let share = |who, what: fn(Cost) -> f64| {
-        let growth = growth.clone();
-        move |round: &Round| Ok(what(growth.of(who, round, MANY)?))
+        let latest = Rc::clone(&latest);
+        move |round: &Round| Ok(what(latest.of(who, MANY, || growth::measure(round, MANY))?))
     };
     vec![
         plain(
@@ -60,11 +63,16 @@ pub(super) fn figures() -> Vec<Figure> {
 
 pub(super) fn charts() -> Vec<Chart> {
     const COUNTS: [usize; 4] = [1, 10, 100, 1000];
-    let growth = Rc::new(Growth::default());
+    let latest = Rc::new(Latest::default());
     let chart = |id, name, unit, what: fn(Cost) -> f64| {
         let point = |count: usize| -> (f64, Subject) {
-            let growth = growth.clone();
-            (count as f64, Box::new(move |round| Ok(what(growth.of(id, round, count)?))))
+            let latest = Rc::clone(&latest);
+            (
+                count as f64,
+                Box::new(move |round| {
+                    Ok(what(latest.of(id, count, || growth::measure(round, count))?))
+                }),
+            )
         };
         let series = Series { name: "in place".to_owned(), points: COUNTS.map(point).into() };
         Chart { id, name, x: Some("channels"), unit, series: vec![series] }

@@ -6,6 +6,7 @@ mod growth;
 mod languages;
 mod limits;
 mod others;
+mod services;
 
 use crate::plan::{Plan, SharedPoint};
 use anyhow::Result;
@@ -17,6 +18,7 @@ pub(crate) fn plan(only: &[String]) -> Result<Plan> {
         channel::targets(),
         channel::shared(),
         others::figures(),
+        services::figures(),
         growth::figures(),
         buffers::figures(),
         languages::figures(),
@@ -25,6 +27,7 @@ pub(crate) fn plan(only: &[String]) -> Result<Plan> {
     let mut charts = others::charts();
     charts.push(languages::chart());
     charts.extend(growth::charts());
+    charts.extend(services::charts());
     let figures = figures.into_iter().flatten().collect();
     Plan { figures, latencies: others::latencies(), charts, shared: shared() }.only(only)
 }

@@ -59,6 +59,14 @@ pub(super) fn all(report: &Report) -> Result<Vec<Picture>> {
             &growth,
         )?);
     }
+    if let Some(chart) = chart("S1") {
+        let title = "Several clients at the same time: calls of 8 bytes, all together";
+        pictures.push(lines("clients", title.to_owned(), "clients", chart)?);
+    }
+    if let Some(chart) = chart("S2") {
+        let title = "Several clients at the same time: the slowest one's part of its fair share";
+        pictures.push(lines("fairness", title.to_owned(), "clients", chart)?);
+    }
     Ok(pictures)
 }
 
@@ -91,8 +99,10 @@ fn flight_title(chart: &Chart) -> String {
 /// The colour of a system is the same in all pictures, and distinguishable for the colour-blind.
 fn colour(name: &str) -> RGBColor {
     match name {
-        "in place" | "in place, spinning" => RGBColor(213, 94, 0),
-        "in place, sleeping" => RGBColor(230, 159, 0),
+        "in place" | "in place, spinning" | "service" => RGBColor(213, 94, 0),
+        "in place, sleeping" | "service, sleeping" => RGBColor(230, 159, 0),
+        "a channel each" => RGBColor(0, 114, 178),
+        "a channel each, sleeping" => RGBColor(120, 170, 220),
         "two buffers" => RGBColor(0, 114, 178),
         "iceoryx2" => RGBColor(0, 158, 115),
         "iceoryx2, nothing copied" => RGBColor(100, 200, 170),
@@ -290,7 +300,8 @@ fn plot(
     // The first one on top.
     for curve in curves.iter().rev() {
         let colour = colour(&curve.name);
-        let width = if curve.name.starts_with("in place") { 3 } else { 2 };
+        let is_ours = ["in place", "service"].iter().any(|name| curve.name.starts_with(name));
+        let width = if is_ours { 3 } else { 2 };
         for point in curve.points.iter().filter(|point| point.min < point.max) {
             let x = scale.at_x(point.x);
             let spread = vec![(x, scale.at_y(point.min)), (x, scale.at_y(point.max))];

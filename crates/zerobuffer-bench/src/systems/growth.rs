@@ -1,17 +1,20 @@
 //! Many channels between two processes: what each one costs while nothing is sent.
 
-use super::in_place::TIMEOUT;
+use super::clients::{self, Rates};
+use super::exchange::Load;
+use super::in_place::{Channel, TIMEOUT, Wait};
+use crate::machine::Pinned;
 use crate::names::unique_name;
 use crate::peer::{Peer, ready_until_told};
 use crate::plan::Round;
 use crate::usage::Usage;
+use crate::work::Work;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
-use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use zerobuffer::{BufferConfig, Client, Frame, Server, ServerConfig};
+use zerobuffer::{BufferConfig, Client, ClientConfig, Frame, Server, ServerConfig};
 
 /// The peer's role: it serves many channels, wherever the system has its threads run.
 pub(crate) const ROLE: &str = "channels";
@@ -23,23 +26,33 @@ pub(crate) const PAYLOAD: usize = 64 << 10;
 pub(crate) struct ServerSpec {
     prefix: String,
     count: usize,
+    wait: Wait,
+    /// Whether the threads stay on the peer's CPU.
+    pinned: bool,
 }
 
 impl ServerSpec {
+    fn new(count: usize, wait: Wait, pinned: bool) -> Self {
+        Self { prefix: unique_name("channels"), count, wait, pinned }
+    }
+
     fn name(&self, index: usize) -> String {
         format!("{}-{index}", self.prefix)
     }
 }
 
 /// The servers' process.
-pub(crate) fn serve(spec: &ServerSpec) -> Result<()> {
+pub(crate) fn serve(spec: &ServerSpec, cpu: usize) -> Result<()> {
     let serve = |index| -> Result<Server> {
-        let config = ServerConfig::new(BufferConfig::new(0, PAYLOAD));
-        let mut server = Server::create(&spec.name(index), config)?;
-        server.start(|_: &mut Frame<'_>| {})?;
-        Ok(server)
+        let config = ServerConfig::new(BufferConfig::new(0, PAYLOAD)).wait(spec.wait.strategy());
+        Ok(Server::create(&spec.name(index), config)?)
     };
-    let servers: Vec<_> = (0..spec.count).map(serve).collect::<Result<_>>()?;
+    // Before pinning: the library asks how many CPUs it may use.
+    let mut servers: Vec<_> = (0..spec.count).map(serve).collect::<Result<_>>()?;
+    let _pinned = spec.pinned.then(|| Pinned::to(cpu)).transpose()?;
+    for server in &mut servers {
+        server.start(|frame: &mut Frame<'_>| Work::Increment.on(frame.data_mut()))?;
+    }
     ready_until_told()?;
     servers.into_iter().try_for_each(|mut server| Ok(server.stop()?))
 }
@@ -56,28 +69,20 @@ pub(crate) struct Cost {
     pub(crate) objects: f64,
 }
 
-/// Costs of the latest turn, so that several charts can use one measurement. The one that asks for the
-/// second time gets a new one.
-#[derive(Default)]
-pub(crate) struct Growth {
-    latest: RefCell<HashMap<usize, (Cost, HashSet<&'static str>)>>,
+/// A client of each of so many channels, whose servers are threads of one process.
+pub(crate) fn rates(round: &Round, wait: Wait, count: usize) -> Result<Rates> {
+    let (seats, load) = (round.seats()?, Load::echo(8));
+    let spec = ServerSpec::new(count, wait, true);
+    let peer = Arc::new(Peer::start(ROLE, &spec, seats.server)?);
+    clients::rates(round, seats, load, count, |index| {
+        let config = ClientConfig::new().wait(wait.strategy());
+        let client = Client::connect_with(&spec.name(index), TIMEOUT, config)?;
+        Ok(Channel::over(client, Arc::clone(&peer), load.len))
+    })
 }
 
-impl Growth {
-    pub(crate) fn of(&self, who: &'static str, round: &Round, count: usize) -> Result<Cost> {
-        if let Some((cost, seen)) = self.latest.borrow_mut().get_mut(&count)
-            && seen.insert(who)
-        {
-            return Ok(*cost);
-        }
-        let cost = measure(round, count)?;
-        self.latest.borrow_mut().insert(count, (cost, HashSet::from([who])));
-        Ok(cost)
-    }
-}
-
-fn measure(round: &Round, count: usize) -> Result<Cost> {
-    let spec = ServerSpec { prefix: unique_name("channels"), count };
+pub(crate) fn measure(round: &Round, count: usize) -> Result<Cost> {
+    let spec = ServerSpec::new(count, Wait::Default, false);
     let before = Usage::of_this_process()?;
     let peer = Peer::start(ROLE, &spec, 0)?;
     let connect = |index| -> Result<Client> {

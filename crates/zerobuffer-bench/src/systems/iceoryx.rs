@@ -13,6 +13,7 @@ use iceoryx2::prelude::{Config, FileName, LogLevel, NodeBuilder, SemanticString,
 use iceoryx2::service::port_factory::request_response::PortFactory;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 type Bytes = [u8];
@@ -37,25 +38,49 @@ pub(crate) struct ServerSpec {
     name: String,
     load: Load,
     answer: Answer,
+    clients: usize,
+}
+
+/// A server process, for the clients that `spec` says.
+pub(super) struct Host {
+    peer: Peer,
+    spec: ServerSpec,
+    /// The last to go: iceoryx2 leaves an object for the next service under the same prefix.
+    _leftovers: Leftovers,
+}
+
+impl Host {
+    pub(super) fn start(
+        seats: Seats,
+        load: Load,
+        answer: Answer,
+        clients: usize,
+    ) -> Result<Arc<Self>> {
+        let spec = ServerSpec { name: unique_name("iceoryx2"), load, answer, clients };
+        let _leftovers = Leftovers(spec.prefix());
+        let peer = Peer::start(ROLE, &spec, seats.server)?;
+        Ok(Arc::new(Self { peer, spec, _leftovers }))
+    }
 }
 
 /// A client with its server process.
 pub(crate) struct Service {
     client: Client<ipc::Service, Bytes, (), Bytes, ()>,
-    peer: Peer,
+    host: Arc<Host>,
     len: usize,
     sent: VecDeque<Pending>,
-    /// The last to go: iceoryx2 leaves an object for the next service under the same prefix.
-    _leftovers: Leftovers,
 }
 
 impl Service {
     pub(crate) fn open(seats: Seats, load: Load, answer: Answer) -> Result<Self> {
-        let spec = ServerSpec { name: unique_name("iceoryx2"), load, answer };
-        let _leftovers = Leftovers(spec.prefix());
-        let peer = Peer::start(ROLE, &spec, seats.server)?;
-        let client = spec.service()?.client_builder().initial_max_slice_len(load.len).create()?;
-        Ok(Self { client, peer, len: load.len, sent: VecDeque::new(), _leftovers })
+        Self::connect(&Host::start(seats, load, answer, 1)?)
+    }
+
+    /// To be used on the thread that calls this: iceoryx2's handles stay there.
+    pub(super) fn connect(host: &Arc<Host>) -> Result<Self> {
+        let (service, len) = (host.spec.service()?, host.spec.load.len);
+        let client = service.client_builder().initial_max_slice_len(len).create()?;
+        Ok(Self { client, host: Arc::clone(host), len, sent: VecDeque::new() })
     }
 
     #[inline]
@@ -92,7 +117,7 @@ impl Exchange for Service {
     }
 
     fn server(&self) -> &Peer {
-        &self.peer
+        &self.host.peer
     }
 }
 
@@ -124,8 +149,10 @@ impl ServerSpec {
             .service_builder(&self.name.as_str().try_into()?)
             .request_response::<Bytes, Bytes>()
             .max_active_requests_per_client(self.load.in_flight)
-            .max_clients(1)
+            .max_clients(self.clients)
             .max_servers(1)
+            // One for each client, and the server's.
+            .max_nodes(self.clients + 1)
             .open_or_create()?;
         Ok(service)
     }

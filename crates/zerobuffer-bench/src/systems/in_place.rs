@@ -11,6 +11,7 @@ use crate::work::{FRAME, Work};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use zerobuffer::{
@@ -69,7 +70,7 @@ impl PageChoice {
 }
 
 /// As `WaitStrategy`, to be written as JSON.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Wait {
     Spin,
     Park,
@@ -107,7 +108,7 @@ impl ServerSpec {
 
     /// A ring of one slot would have the client give a frame back in the very line that the server
     /// polls for the next one, so there is one more; but none for pictures, where memory counts.
-    fn for_load(load: Load, wait: Wait) -> Self {
+    pub(super) fn for_load(load: Load, wait: Wait) -> Self {
         let payload = match load.work {
             Work::Invert | Work::Redact => load.in_flight * slot(load.len),
             Work::Nothing | Work::Increment => {
@@ -115,6 +116,11 @@ impl ServerSpec {
             }
         };
         Self::new(payload, wait, load.work)
+    }
+
+    /// Bytes of the ring.
+    pub(super) fn payload(&self) -> usize {
+        self.payload
     }
 
     pub(super) fn create(&self) -> Result<Server> {
@@ -183,7 +189,7 @@ pub(super) fn connect(seats: Seats, spec: &ServerSpec) -> Result<(Client, Peer)>
 /// A client with its server process.
 pub(crate) struct Channel {
     client: Client,
-    peer: Peer,
+    peer: Arc<Peer>,
     len: usize,
     sent: VecDeque<u64>,
 }
@@ -195,7 +201,12 @@ impl Channel {
 
     fn connect(seats: Seats, len: usize, spec: &ServerSpec) -> Result<Self> {
         let (client, peer) = connect(seats, spec)?;
-        Ok(Self { client, peer, len, sent: VecDeque::new() })
+        Ok(Self::over(client, Arc::new(peer), len))
+    }
+
+    /// A client of any kind of server, and that server's process, which others may share.
+    pub(super) fn over(client: Client, peer: Arc<Peer>, len: usize) -> Self {
+        Self { client, peer, len, sent: VecDeque::new() }
     }
 
     /// Nanoseconds of a round trip of bytes that neither side touches.
@@ -294,12 +305,17 @@ pub(crate) fn call_pulled(round: &Round) -> Result<f64> {
 
 fn call_with(round: &Round, spec: &ServerSpec) -> Result<f64> {
     let seats = round.seats()?;
-    let mut channel = Channel::connect(seats, 8, spec)?;
+    let (mut client, _peer) = connect(seats, spec)?;
+    checked_calls(round, seats, &mut client)
+}
+
+/// Nanoseconds of a call of eight bytes whose response is checked.
+pub(super) fn checked_calls(round: &Round, seats: Seats, client: &mut Client) -> Result<f64> {
     let _pinned = Pinned::to(seats.client)?;
     let mut number: u64 = 0;
     per_operation(round.budget, |count| {
         for _ in 0..count {
-            let response = channel.client.call(&number.to_le_bytes(), TIMEOUT)?;
+            let response = client.call(&number.to_le_bytes(), TIMEOUT)?;
             number += 1;
             ensure!(response.data() == number.to_le_bytes(), "a wrong answer to {number}");
         }

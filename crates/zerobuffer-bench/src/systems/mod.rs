@@ -2,12 +2,14 @@
 //! them back. What an edit in place costs nothing for is what the others copy.
 
 pub(crate) mod buffer;
-mod exchange;
+pub(crate) mod clients;
+pub(crate) mod exchange;
 pub(crate) mod growth;
 #[cfg(feature = "iceoryx2")]
 pub(crate) mod iceoryx;
 pub(crate) mod in_place;
 pub(crate) mod programs;
+pub(crate) mod service;
 pub(crate) mod shared_client;
 pub(crate) mod streams;
 mod system;

@@ -12,6 +12,7 @@ use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::sync::Arc;
 
 /// The role of a peer that listens at a Unix socket.
 pub(crate) const SOCKET: &str = "socket";
@@ -24,6 +25,17 @@ pub(crate) struct SocketSpec {
     /// Abstract.
     name: String,
     load: Load,
+}
+
+impl SocketSpec {
+    pub(super) fn new(load: Load) -> Self {
+        // Abstract: there is no file to remove.
+        Self { name: unique_name("socket"), load }
+    }
+
+    pub(super) fn start(&self, seats: Seats) -> Result<Arc<Peer>> {
+        Ok(Arc::new(Peer::start(SOCKET, self, seats.server)?))
+    }
 }
 
 /// What the pipes' server needs to know: the parent's ends of the pipes, by their numbers there.
@@ -39,7 +51,7 @@ pub(crate) struct PipeSpec {
 pub(crate) struct Stream<W, R> {
     requests: W,
     responses: R,
-    peer: Peer,
+    peer: Arc<Peer>,
     buffer: Vec<u8>,
 }
 
@@ -50,13 +62,15 @@ pub(crate) type Pipes = Stream<PipeWriter, PipeReader>;
 
 impl Socket {
     pub(crate) fn open(seats: Seats, load: Load) -> Result<Self> {
-        // Abstract: there is no file to remove.
-        let name = unique_name("socket");
-        let spec = SocketSpec { name: name.clone(), load };
-        let peer = Peer::start(SOCKET, &spec, seats.server)?;
-        let stream = UnixStream::connect_addr(&SocketAddr::from_abstract_name(&name)?)?;
+        let spec = SocketSpec::new(load);
+        let peer = spec.start(seats)?;
+        Self::connect(&spec, peer)
+    }
+
+    pub(super) fn connect(spec: &SocketSpec, peer: Arc<Peer>) -> Result<Self> {
+        let stream = UnixStream::connect_addr(&SocketAddr::from_abstract_name(&spec.name)?)?;
         let requests = stream.try_clone()?;
-        Ok(Self { requests, responses: stream, peer, buffer: vec![0; load.len] })
+        Ok(Self { requests, responses: stream, peer, buffer: vec![0; spec.load.len] })
     }
 }
 
@@ -70,7 +84,7 @@ impl Pipes {
             responses: their_responses.as_raw_fd(),
             load,
         };
-        let peer = Peer::start(PIPES, &spec, seats.server)?;
+        let peer = Arc::new(Peer::start(PIPES, &spec, seats.server)?);
         Ok(Self { requests, responses, peer, buffer: vec![0; load.len] })
     }
 }
@@ -102,13 +116,15 @@ impl<W: Write, R: Read> Pipeline for Stream<W, R> {
     }
 }
 
-/// The socket's server, for one client.
+/// The socket's server, with a thread for each client.
 pub(crate) fn serve_socket(spec: SocketSpec, cpu: usize) -> Result<()> {
     let name = SocketAddr::from_abstract_name(&spec.name)?;
     let listener = UnixListener::bind_addr(&name)?;
     answer_until_told(cpu, move || -> Result<()> {
-        let (stream, _) = listener.accept()?;
-        answer(&stream, &stream, spec.load)
+        loop {
+            let (stream, _) = listener.accept()?;
+            std::thread::spawn(move || answer(&stream, &stream, spec.load));
+        }
     })
 }
 

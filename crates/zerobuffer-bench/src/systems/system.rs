@@ -1,19 +1,23 @@
 //! The systems by name, and what is measured with any of them.
 
+use super::clients::{self, Rates};
 use super::exchange::{self, Load};
+use super::growth;
 #[cfg(feature = "iceoryx2")]
 use super::iceoryx;
 use super::in_place::{self, Wait};
-use super::{streams, two_buffers, zeromq};
+use super::{service, streams, two_buffers, zeromq};
 use crate::plan::{Round, Unavailable};
 use crate::work::Work;
 use anyhow::Result;
 use hdrhistogram::Histogram;
+use std::sync::Arc;
 
 /// A way to exchange messages with another process on this machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum System {
     InPlace(Wait),
+    Service(Wait),
     TwoBuffers,
     /// The answer is a copy of the request, edited.
     Iceoryx,
@@ -30,6 +34,10 @@ macro_rules! with_open {
         match $system {
             System::InPlace(wait) => {
                 let $open = |seats, load| in_place::Channel::open(seats, load, wait);
+                $body
+            }
+            System::Service(wait) => {
+                let $open = |seats, load| service::open(seats, load, wait);
                 $body
             }
             System::TwoBuffers => {
@@ -78,6 +86,9 @@ impl System {
             Self::InPlace(Wait::Spin) => "in place, spinning",
             Self::InPlace(Wait::Park) => "in place, sleeping",
             Self::InPlace(Wait::Default) => "in place",
+            Self::Service(Wait::Spin) => "service, spinning",
+            Self::Service(Wait::Park) => "service, sleeping",
+            Self::Service(Wait::Default) => "service",
             Self::TwoBuffers => "two buffers",
             Self::Iceoryx => "iceoryx2",
             Self::IceoryxUntouched => "iceoryx2, nothing copied",
@@ -111,6 +122,30 @@ impl System {
     /// Bytes of memory that both processes together use for exchanging pictures.
     pub(crate) fn memory(self, round: &Round) -> Result<f64> {
         with_open!(self, open => exchange::memory(round, open))
+    }
+
+    /// Calls of eight bytes in a second, of so many clients at the same time.
+    pub(crate) fn rates(self, round: &Round, count: usize) -> Result<Rates> {
+        let load = Load::echo(8);
+        match self {
+            Self::InPlace(wait) => growth::rates(round, wait, count),
+            Self::Service(wait) => service::rates(round, load, wait, count),
+            #[cfg(feature = "iceoryx2")]
+            Self::Iceoryx => {
+                let seats = round.seats()?;
+                let host = iceoryx::Host::start(seats, load, iceoryx::Answer::Copy, count)?;
+                clients::rates(round, seats, load, count, |_| iceoryx::Service::connect(&host))
+            }
+            Self::UnixSocket => {
+                let seats = round.seats()?;
+                let spec = streams::SocketSpec::new(load);
+                let peer = spec.start(seats)?;
+                clients::rates(round, seats, load, count, |_| {
+                    streams::Socket::connect(&spec, Arc::clone(&peer))
+                })
+            }
+            _ => Err(Unavailable("not measured with several clients").into()),
+        }
     }
 
     /// Messages of 64 bytes in a second with `in_flight` under way.

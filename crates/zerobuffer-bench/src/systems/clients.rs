@@ -1,0 +1,114 @@
+//! Several clients of one server at the same time, each on a thread of its own, all on the client's CPU.
+
+use super::exchange::{self, Exchange, Load};
+use crate::machine::{Pinned, Seats};
+use crate::plan::Round;
+use crate::work::{Work, number, put_number};
+use anyhow::{Context, Result, ensure};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+/// Calls in a second.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rates {
+    /// Of all clients.
+    pub(crate) total: f64,
+    /// Of the slowest client.
+    pub(crate) least: f64,
+    /// What each would have if all had the same.
+    pub(crate) fair: f64,
+}
+
+/// Runs `count` clients, which `open` makes on their threads.
+pub(crate) fn rates<E: Exchange>(
+    round: &Round,
+    seats: Seats,
+    load: Load,
+    count: usize,
+    open: impl Fn(usize) -> Result<E> + Sync,
+) -> Result<Rates> {
+    let calls: Vec<Calls> = (0..count).map(|_| Calls::default()).collect();
+    let stop = AtomicBool::new(false);
+    let (ready, all_ready) = channel();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (calls.iter().enumerate())
+            .map(|(index, calls)| {
+                let (ready, stop, open) = (ready.clone(), &stop, &open);
+                scope.spawn(move || -> Result<()> {
+                    let system = open(index)?;
+                    let _pinned = Pinned::to(seats.client)?;
+                    client(system, load, calls, &ready, stop)
+                })
+            })
+            .collect();
+        // What the threads have is what is left.
+        drop(ready);
+        let measured = measure(round.budget, &calls, &all_ready);
+        stop.store(true, Ordering::Relaxed);
+        for thread in threads {
+            thread.join().expect("a client's thread does not panic")?;
+        }
+        measured
+    })
+}
+
+/// A client's calls so far, in a cache line of its own.
+#[derive(Default)]
+#[repr(align(128))]
+struct Calls(AtomicU64);
+
+impl Calls {
+    fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+fn client<E: Exchange>(
+    mut system: E,
+    load: Load,
+    calls: &Calls,
+    ready: &Sender<()>,
+    stop: &AtomicBool,
+) -> Result<()> {
+    // Each page was touched before the others are waited for.
+    call(&mut system, load, 0)?;
+    ready.send(()).context("the measuring thread")?;
+    for seed in 1.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        call(&mut system, load, seed)?;
+        calls.0.store(seed, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+#[inline]
+fn call<E: Exchange>(system: &mut E, load: Load, seed: u64) -> Result<()> {
+    if let Work::Increment = load.work {
+        let response = system.exchange(|bytes| put_number(bytes, seed), number)?;
+        ensure!(response == Some(seed + 1), "{seed} was answered by {response:?}");
+    } else {
+        std::hint::black_box(exchange::frame(system, seed)?);
+    }
+    Ok(())
+}
+
+fn measure(budget: Duration, calls: &[Calls], ready: &Receiver<()>) -> Result<Rates> {
+    for _ in calls {
+        // The client that could not start says why.
+        ready.recv_timeout(super::in_place::TIMEOUT).context("a client did not start")?;
+    }
+    std::thread::sleep(budget / 5);
+    let counts = || -> Vec<u64> { calls.iter().map(Calls::count).collect() };
+    let (before, start) = (counts(), Instant::now());
+    // Threads that spin take turns of milliseconds on their CPU: time for some turns of each.
+    std::thread::sleep(budget.max(Duration::from_millis(calls.len() as u64 * 12)));
+    let (after, seconds) = (counts(), start.elapsed().as_secs_f64());
+    let each =
+        || after.iter().zip(&before).map(|(after, before)| (after - before) as f64 / seconds);
+    let total: f64 = each().sum();
+    let least = each().fold(f64::INFINITY, f64::min);
+    Ok(Rates { total, least, fair: total / calls.len() as f64 })
+}
