@@ -58,6 +58,11 @@ impl Peer {
         Ok(peer)
     }
 
+    /// Kills it, so that nothing of it is put away.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        Ok(self.child.kill()?)
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }

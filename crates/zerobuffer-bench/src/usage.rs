@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 
-/// Memory, descriptors and CPU time of one process.
+/// Memory, descriptors, CPU time and context switches of a process.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Usage {
     /// Bytes; of pages that others map too, only this process's share.
@@ -12,6 +12,22 @@ pub(crate) struct Usage {
     pub(crate) private: u64,
     pub(crate) descriptors: u64,
     pub(crate) cpu_ns: u64,
+    /// How often its threads went to sleep or were put aside.
+    pub(crate) switches: u64,
+}
+
+impl std::ops::Add for Usage {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            memory: self.memory + other.memory,
+            private: self.private + other.private,
+            descriptors: self.descriptors + other.descriptors,
+            cpu_ns: self.cpu_ns + other.cpu_ns,
+            switches: self.switches + other.switches,
+        }
+    }
 }
 
 impl Usage {
@@ -29,6 +45,12 @@ impl Usage {
             let text = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
             text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0)
         };
+        let switches = |task: &std::fs::DirEntry| -> u64 {
+            let text = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
+            let count =
+                |line: &str| line.split_once("ctxt_switches:")?.1.trim().parse::<u64>().ok();
+            text.lines().filter_map(count).sum()
+        };
         let memory = kib(&rollup, "Pss:").context("no Pss in smaps_rollup")? << 10;
         Ok(Self {
             memory,
@@ -36,6 +58,7 @@ impl Usage {
             private: memory - (kib(&rollup, "Pss_Shmem:").unwrap_or(0) << 10).min(memory),
             descriptors: directory.join("fd").read_dir()?.count() as u64,
             cpu_ns: tasks.iter().map(cpu).sum(),
+            switches: tasks.iter().map(switches).sum(),
         })
     }
 }

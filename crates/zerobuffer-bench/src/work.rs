@@ -20,6 +20,8 @@ pub(crate) enum Work {
     Invert,
     /// Blackens a twentieth of the bytes.
     Redact,
+    /// Never ends.
+    Hang,
 }
 
 impl Work {
@@ -34,6 +36,9 @@ impl Work {
             }
             Self::Invert => invert(bytes),
             Self::Redact => redact(bytes),
+            Self::Hang => loop {
+                std::thread::park();
+            },
         }
     }
 }

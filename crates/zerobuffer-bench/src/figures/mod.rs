@@ -29,7 +29,8 @@ pub(crate) fn plan(only: &[String]) -> Result<Plan> {
     charts.extend(growth::charts());
     charts.extend(services::charts());
     let figures = figures.into_iter().flatten().collect();
-    Plan { figures, latencies: others::latencies(), charts, shared: shared() }.only(only)
+    let latencies = [others::latencies(), services::latencies()].into_iter().flatten().collect();
+    Plan { figures, latencies, charts, shared: shared() }.only(only)
 }
 
 /// Points of charts that are figures as well.

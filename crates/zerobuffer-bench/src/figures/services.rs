@@ -1,18 +1,21 @@
 //! Services, against the named channel and against what people would use instead.
 
 use crate::latest::Latest;
-use crate::plan::{Chart, Conditions, Figure, Round, Series, Subject, plain};
+use crate::plan::{Chart, Conditions, Figure, Latency, Round, Series, Subject, plain};
 use crate::systems::clients::Rates;
 use crate::systems::exchange::Load;
+use crate::systems::idle::{self, Idle};
 use crate::systems::in_place::{self, Wait};
-use crate::systems::{System, service};
+use crate::systems::{System, death, service};
 use crate::work::Work;
 use anyhow::Result;
+use hdrhistogram::Histogram;
 use std::rc::Rc;
 
-/// P15 and P17: what a service costs more than a named channel, and what several clients get of it.
+/// P15 to P17: what a service costs more than a named channel, what idle clients cost, and what several
+/// clients get of it.
 pub(super) fn figures() -> Vec<Figure> {
-    [against_channel(), clients(), pictures()].into_iter().flatten().collect()
+    [against_channel(), idle_clients(), clients()].into_iter().flatten().collect()
 }
 
 fn against_channel() -> Vec<Figure> {
@@ -38,130 +41,92 @@ fn against_channel() -> Vec<Figure> {
     ]
 }
 
+fn idle_clients() -> Vec<Figure> {
+    const MANY: usize = 1000;
+    let latest = Rc::new(Latest::default());
+    let cost = |who, what: fn(Idle) -> f64| {
+        let latest = Rc::clone(&latest);
+        move |round: &Round| Ok(what(latest.of(who, (), || idle::measure(round, MANY))?))
+    };
+    let row = |id, name, unit, what: fn(Idle) -> f64| {
+        plain(id, name, unit, cost(id, what)).when(Conditions::Idle).on_one_cpu()
+    };
+    vec![
+        row("P16", "CPU time of 1,000 idle clients of a service, of one CPU", "%", |idle| idle.cpu)
+            .over("one percent", |_| Ok(1.0))
+            .at_most(0.1),
+        row("P16-descriptors", "descriptors of each connection, on each side", "", |idle| {
+            idle.descriptors
+        })
+        .over("one", |_| Ok(1.0))
+        .at_most(1.0),
+        row("P16-switches", "context switches in a second of 1,000 idle clients", "", |idle| {
+            idle.switches
+        }),
+        row(
+            "P16-memory",
+            "memory of each connection besides its segment, both sides",
+            "bytes",
+            |idle| idle.private,
+        ),
+    ]
+}
+
+/// From the kill of a server until its client, which sleeps, returns from its wait.
+pub(super) fn latencies() -> Vec<Latency> {
+    let latency = |id, name: &str, subject: fn(&Round) -> Result<Histogram<u64>>| Latency {
+        id,
+        name: name.to_owned(),
+        subject: Box::new(subject),
+    };
+    vec![
+        latency("K1", "killed server noticed by its client, service", death::of_service),
+        latency("K2", "killed server noticed by its client, named channel", death::of_channel),
+    ]
+}
+
 /// What the clients of one figure have, measured once for its total and for its slowest client.
 type Clients = Rc<Latest<(System, usize), Rates>>;
 
 fn clients() -> Vec<Figure> {
     let latest = Clients::default();
-    let rate = |who, system: System, count, what: fn(Rates) -> f64| {
+    let rate = |who, count, what: fn(Rates) -> f64| {
         let latest = Rc::clone(&latest);
+        let system = System::Service(Wait::Park);
         move |round: &Round| {
             Ok(what(latest.of(who, (system, count), || system.rates(round, count))?))
         }
     };
-    let total = |id, name, one: &'static str, system, conditions, count| {
-        plain(id, name, "requests/s", rate(id, system, count, |rates| rates.total))
-            .when(conditions)
-            .over(one, rate(id, system, 1, |rates| rates.total))
-            .at_least(1.0)
+    let row = |id, name, count, what: fn(Rates) -> f64| {
+        plain(id, name, "requests/s", rate(id, count, what)).when(Conditions::Sleeping)
     };
-    // What is measured for the slowest client is of the same turn as its total.
-    let least = |id, fair_id, name, fair: &'static str, system, conditions, count| {
-        plain(id, name, "requests/s", rate(id, system, count, |rates| rates.least))
-            .when(conditions)
-            .over(fair, rate(fair_id, system, count, |rates| rates.fair))
-            .at_least(0.5)
-    };
-    let (sleeping, usual) = (System::Service(Wait::Park), System::Service(Wait::Default));
-    let (sleep, spin) = (Conditions::Sleeping, Conditions::Usual);
-    vec![
-        total(
-            "P17-8",
-            "8 clients of a service, 8 bytes, all together, sleeping",
-            "1 client, sleeping",
-            sleeping,
-            sleep,
-            8,
-        ),
-        least(
-            "P17-8-least",
-            "P17-8-fair",
-            "the slowest of these 8 clients, sleeping",
-            "its fair share of 8, sleeping",
-            sleeping,
-            sleep,
-            8,
-        ),
-        total(
-            "P17-64",
-            "64 clients of a service, 8 bytes, all together, sleeping",
-            "1 client, which sleeps",
-            sleeping,
-            sleep,
-            64,
-        ),
-        least(
-            "P17-64-least",
-            "P17-64-fair",
-            "the slowest of these 64 clients, sleeping",
-            "its fair share of 64, sleeping",
-            sleeping,
-            sleep,
-            64,
-        ),
-        total(
-            "P17-8-usual",
-            "8 clients of a service, 8 bytes, all together, usual waiting",
-            "1 client, usual waiting",
-            usual,
-            spin,
-            8,
-        ),
-        least(
-            "P17-8-usual-least",
-            "P17-8-usual-fair",
-            "the slowest of these 8 clients, usual waiting",
-            "its fair share of 8, usual waiting",
-            usual,
-            spin,
-            8,
-        ),
-        total(
-            "P17-64-usual",
-            "64 clients of a service, 8 bytes, all together, usual waiting",
-            "1 client, which waits as usual",
-            usual,
-            spin,
-            64,
-        ),
-        least(
-            "P17-64-usual-least",
-            "P17-64-usual-fair",
-            "the slowest of these 64 clients, usual waiting",
-            "its fair share of 64, usual waiting",
-            usual,
-            spin,
-            64,
-        ),
-    ]
-}
-
-/// Clients that exchange pictures.
-fn pictures() -> Vec<Figure> {
-    let total = |count| {
+    let pictures = |count| {
         move |round: &Round| {
             let load = Load::picture(Work::Invert);
             Ok(service::rates(round, load, Wait::Default, count)?.total)
         }
     };
     vec![
+        row("P17-8", "8 clients of a service, 8 bytes, all together", 8, |rates| rates.total)
+            .over("1 client", rate("P17-8", 1, |rates| rates.total))
+            .at_least(1.0),
+        row("P17-8-least", "the slowest of 8 clients of a service", 8, |rates| rates.least)
+            .over("an eighth of all together", rate("P17-8-fair", 8, |rates| rates.fair))
+            .at_least(0.5),
+        row("P17-64", "64 clients of a service, 8 bytes, all together", 64, |rates| rates.total)
+            .over("1 client, which sleeps", rate("P17-64", 1, |rates| rates.total))
+            .at_least(1.0),
+        row("P17-64-least", "the slowest of 64 clients of a service", 64, |rates| rates.least)
+            .over("a 64th of all together", rate("P17-64-fair", 64, |rates| rates.fair))
+            .at_least(0.5),
         plain(
-            "P17-8-1080p",
-            "8 clients of a service, 1080p RGB pictures inverted",
+            "P17-1080p",
+            "8 clients of a service, 1080p RGB pictures inverted, all together",
             "frames/s",
-            total(8),
+            pictures(8),
         )
         .when(Conditions::Usual)
-        .over("1 client, pictures", total(1))
-        .at_least(1.0),
-        plain(
-            "P17-64-1080p",
-            "64 clients of a service, 1080p RGB pictures inverted",
-            "frames/s",
-            total(64),
-        )
-        .when(Conditions::Usual)
-        .over("1 client, the same pictures", total(1))
+        .over("1 client, usual waiting", pictures(1))
         .at_least(1.0),
     ]
 }

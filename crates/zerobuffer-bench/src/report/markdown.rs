@@ -1,6 +1,6 @@
 //! The table of the targets, for a document in Markdown.
 
-use super::data::{Figure, Report, Row};
+use super::data::{Distribution, Figure, Report, Row};
 use super::quantity::quantity;
 use crate::stats::Summary;
 use anyhow::{Context, Result};
@@ -37,6 +37,7 @@ impl Report {
         for figure in self.figures.iter().filter(wanted) {
             figure.rows().iter().try_for_each(|line| writeln!(text, "{}", row(line)))?;
         }
+        text.push_str(&self.latency_table(ids)?);
         let left = self
             .not_measured
             .iter()
@@ -47,6 +48,27 @@ impl Report {
         }
         Ok(text)
     }
+
+    /// What single operations take, with the clock's two readings in it.
+    fn latency_table(&self, ids: &[&str]) -> Result<String> {
+        let wanted = |one: &&Distribution| ids.is_empty() || ids.contains(&one.id.as_str());
+        let mut text = String::new();
+        for one in self.latencies.iter().filter(wanted) {
+            if text.is_empty() {
+                text.push_str("\n| | how long it took, clock included | half | 90 % | 99 % | longest | of so many |\n");
+                text.push_str("|---|---|---|---|---|---|---|\n");
+            }
+            writeln!(text, "{}", latency_row(one))?;
+        }
+        Ok(text)
+    }
+}
+
+fn latency_row(one: &Distribution) -> String {
+    let ns = |value: u64| quantity(value as f64, "ns");
+    let Distribution { id, name, p50, p90, p99, max, count, .. } = one;
+    let [p50, p90, p99, max] = [*p50, *p90, *p99, *max].map(ns);
+    format!("| {id} | {name} | {p50} | {p90} | {p99} | {max} | {count} |")
 }
 
 fn spaced(ids: &[&str]) -> String {
@@ -84,6 +106,12 @@ mod tests {
         assert!(updated.ends_with("<!-- end -->\nafter\n") && !updated.contains("old"));
         assert!(updated.contains("| P1 |") && updated.contains("2.00 (2.00 … 2.00)"));
         assert_eq!(report.updated(&updated).unwrap(), updated);
+    }
+
+    #[test]
+    fn a_table_of_everything_has_the_latencies() {
+        let updated = report(&[100.0], &[50.0]).updated("<!-- measured --><!-- end -->").unwrap();
+        assert!(updated.contains("| D1 | a latency | 500 ns | 900 ns | 990 ns |"), "{updated}");
     }
 
     #[test]

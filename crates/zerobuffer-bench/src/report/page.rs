@@ -84,6 +84,7 @@ impl Report {
             figure.rows().iter().for_each(|line| page.push_str(&row(line)));
         }
         page.push_str("</table>\n");
+        page.push_str(&self.latency_rows());
         if !self.not_measured.is_empty() {
             page.push_str("<h2>Not measured</h2>\n<ul>\n");
             for left in &self.not_measured {
@@ -94,6 +95,31 @@ impl Report {
         writeln!(page, "<h2>Where others are the better choice</h2>\n<ul>{BETTER}</ul>")?;
         page.push_str("</body></html>\n");
         Ok(page)
+    }
+
+    fn latency_rows(&self) -> String {
+        if self.latencies.is_empty() {
+            return String::new();
+        }
+        let columns = ["half", "90 %", "99 %", "longest", "of so many"];
+        let heads = columns.map(|column| format!("<th class=\"number\">{column}</th>")).concat();
+        let rows = self.latencies.iter().map(|one| {
+            let ns = [one.p50, one.p90, one.p99, one.max].map(|ns| quantity(ns as f64, "ns"));
+            let values = ns.into_iter().chain([one.count.to_string()]).zip(columns);
+            let cell =
+                |(value, name)| format!("<td class=\"number\" data-name=\"{name}\">{value}</td>");
+            let values: String = values.map(cell).collect();
+            format!(
+                "<tr><td>{}</td><td>{}</td>{values}</tr>\n",
+                escaped(&one.id),
+                escaped(&one.name)
+            )
+        });
+        let rows: String = rows.collect();
+        format!(
+            "<h2>How long single operations take, clock included</h2>\n\
+             <table><tr><th></th><th></th>{heads}</tr>\n{rows}</table>\n"
+        )
     }
 
     fn summary(&self) -> String {

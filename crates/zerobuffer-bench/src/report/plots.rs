@@ -33,8 +33,11 @@ pub(super) fn all(report: &Report) -> Result<Vec<Picture>> {
     if let Some(chart) = chart("C1") {
         pictures.push(lines("round-trip", size_title(chart), "size of the message", chart)?);
     }
-    if !report.latencies.is_empty() {
-        pictures.push(latencies(&report.latencies)?);
+    // Those of deaths are another thing, of few values.
+    let is_round_trip = |one: &&Distribution| one.id.starts_with('D');
+    let round_trips: Vec<_> = report.latencies.iter().filter(is_round_trip).collect();
+    if !round_trips.is_empty() {
+        pictures.push(latencies(&round_trips)?);
     }
     if let Some(chart) = chart("C2") {
         let title = "A 1080p picture is filled here, inverted by another process, and read here";
@@ -158,8 +161,8 @@ fn lines(file: &'static str, title: String, x_name: &str, chart: &Chart) -> Resu
     Ok(Picture { file, title, svg })
 }
 
-fn latencies(distributions: &[Distribution]) -> Result<Picture> {
-    let curve = |one: &Distribution| Curve {
+fn latencies(distributions: &[&Distribution]) -> Result<Picture> {
+    let curve = |one: &&Distribution| Curve {
         name: one.name.clone(),
         points: one
             .quantiles

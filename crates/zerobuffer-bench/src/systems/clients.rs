@@ -1,6 +1,7 @@
 //! Several clients of one server at the same time, each on a thread of its own, all on the client's CPU.
 
 use super::exchange::{self, Exchange, Load};
+use super::in_place::TIMEOUT;
 use crate::machine::{Pinned, Seats};
 use crate::plan::Round;
 use crate::work::{Work, number, put_number};
@@ -98,17 +99,25 @@ fn call<E: Exchange>(system: &mut E, load: Load, seed: u64) -> Result<()> {
 fn measure(budget: Duration, calls: &[Calls], ready: &Receiver<()>) -> Result<Rates> {
     for _ in calls {
         // The client that could not start says why.
-        ready.recv_timeout(super::in_place::TIMEOUT).context("a client did not start")?;
+        ready.recv_timeout(TIMEOUT).context("a client did not start")?;
     }
     std::thread::sleep(budget / 5);
     let counts = || -> Vec<u64> { calls.iter().map(Calls::count).collect() };
     let (before, start) = (counts(), Instant::now());
     // Threads that spin take turns of milliseconds on their CPU: time for some turns of each.
-    std::thread::sleep(budget.max(Duration::from_millis(calls.len() as u64 * 12)));
-    let (after, seconds) = (counts(), start.elapsed().as_secs_f64());
-    let each =
-        || after.iter().zip(&before).map(|(after, before)| (after - before) as f64 / seconds);
-    let total: f64 = each().sum();
-    let least = each().fold(f64::INFINITY, f64::min);
+    let window = budget.max(budget * calls.len() as u32 / 12);
+    let called = loop {
+        std::thread::sleep(window);
+        let called: Vec<u64> = counts().iter().zip(&before).map(|(now, then)| now - then).collect();
+        // On a busy machine nobody may have had a turn yet.
+        if called.iter().any(|calls| *calls > 0) {
+            break called;
+        }
+        ensure!(start.elapsed() < TIMEOUT, "no client has made a call");
+    };
+    let seconds = start.elapsed().as_secs_f64();
+    let per_second = |calls: u64| calls as f64 / seconds;
+    let total = per_second(called.iter().sum());
+    let least = per_second(called.iter().copied().min().unwrap_or_default());
     Ok(Rates { total, least, fair: total / calls.len() as f64 })
 }

@@ -111,7 +111,7 @@ impl ServerSpec {
     pub(super) fn for_load(load: Load, wait: Wait) -> Self {
         let payload = match load.work {
             Work::Invert | Work::Redact => load.in_flight * slot(load.len),
-            Work::Nothing | Work::Increment => {
+            Work::Nothing | Work::Increment | Work::Hang => {
                 SMALL_RING.max((load.in_flight + 1) * slot(load.len))
             }
         };
@@ -161,6 +161,7 @@ fn start(server: &mut Server, work: Work) -> Result<()> {
         }
         Work::Invert => server.start(|frame: &mut Frame<'_>| Work::Invert.on(frame.data_mut()))?,
         Work::Redact => server.start(|frame: &mut Frame<'_>| Work::Redact.on(frame.data_mut()))?,
+        Work::Hang => server.start(|frame: &mut Frame<'_>| Work::Hang.on(frame.data_mut()))?,
     }
     Ok(())
 }

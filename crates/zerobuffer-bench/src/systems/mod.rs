@@ -3,10 +3,12 @@
 
 pub(crate) mod buffer;
 pub(crate) mod clients;
+pub(crate) mod death;
 pub(crate) mod exchange;
 pub(crate) mod growth;
 #[cfg(feature = "iceoryx2")]
 pub(crate) mod iceoryx;
+pub(crate) mod idle;
 pub(crate) mod in_place;
 pub(crate) mod programs;
 pub(crate) mod service;

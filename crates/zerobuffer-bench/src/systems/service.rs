@@ -28,12 +28,14 @@ pub(crate) struct ServiceSpec {
     ring: usize,
     wait: Wait,
     work: Work,
+    pinned: bool,
 }
 
 impl ServiceSpec {
     pub(super) fn new(ring: usize, wait: Wait, work: Work) -> Self {
         let directory = std::env::temp_dir().join(unique_name("service"));
-        Self { directory: directory.to_string_lossy().into_owned(), ring, wait, work }
+        let directory = directory.to_string_lossy().into_owned();
+        Self { directory, ring, wait, work, pinned: true }
     }
 
     /// Starts the server on `cpu`.
@@ -41,9 +43,19 @@ impl ServiceSpec {
         Peer::start(ROLE, self, cpu)
     }
 
+    /// Starts it wherever the system has its threads run.
+    pub(super) fn start_unpinned(&self) -> Result<Peer> {
+        Peer::start(ROLE, &Self { pinned: false, ..self.clone() }, 0)
+    }
+
     pub(super) fn client(&self) -> Result<Client> {
         let config = ClientConfig::new().directory(&self.directory).wait(self.wait.strategy());
         Ok(Client::connect_with(&format!("service:{NAME}"), TIMEOUT, config)?)
+    }
+
+    /// Removes what a killed server has left.
+    pub(super) fn remove_all(&self) {
+        let _ = std::fs::remove_dir_all(&self.directory);
     }
 
     /// Removes what nobody has a socket in.
@@ -63,7 +75,7 @@ pub(crate) fn serve(spec: &ServiceSpec, cpu: usize) -> Result<()> {
         .wait(spec.wait.strategy());
     // Before pinning: the library asks how many CPUs it may use.
     let mut service = Service::create(NAME, config)?;
-    let _pinned = Pinned::to(cpu)?;
+    let _pinned = spec.pinned.then(|| Pinned::to(cpu)).transpose()?;
     start(&mut service, spec.work)?;
     ready_until_told()?;
     service.stop()?;
@@ -80,6 +92,7 @@ fn start(service: &mut Service, work: Work) -> Result<()> {
         }
         Work::Invert => service.start(|frame: &mut Frame<'_>| Work::Invert.on(frame.data_mut()))?,
         Work::Redact => service.start(|frame: &mut Frame<'_>| Work::Redact.on(frame.data_mut()))?,
+        Work::Hang => service.start(|frame: &mut Frame<'_>| Work::Hang.on(frame.data_mut()))?,
     }
     Ok(())
 }
