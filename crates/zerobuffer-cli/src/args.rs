@@ -182,6 +182,9 @@ pub(crate) struct ServiceOptions {
     /// Serve although a channel in place of that name has a server, whose clients then come here
     #[arg(long, conflicts_with = "one_client")]
     pub(crate) beside_channel: bool,
+    /// Serve this listening socket, a descriptor that was inherited [default: systemd's, if it hands one over]
+    #[arg(long, value_name = "FD", value_parser = clap::value_parser!(i32).range(0..), conflicts_with = "one_client")]
+    pub(crate) listener: Option<i32>,
     /// Remove the service's directory at the end, unless another server has a socket in it
     #[arg(long, conflicts_with = "one_client")]
     pub(crate) remove_directory: bool,

@@ -22,16 +22,16 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     log_to_stderr(cli.common.verbose);
     let report = Report::new(cli.common.json);
-    let outcome = match &cli.command {
-        Command::Demo(args) => commands::demo::run(args, &cli.common, &report),
+    let outcome = match cli.command {
+        Command::Demo(args) => commands::demo::run(&args, &cli.common, &report),
         Command::Serve(args) => commands::serve::run(args, &cli.common, &report),
-        Command::Call(args) => commands::call::run(args, &report),
-        Command::Status(args) => commands::status::run(args, &report),
-        Command::Clean(args) => commands::clean::run(args, &report),
-        Command::Writer(args) => commands::stream::writer::run(args, &report),
-        Command::Reader(args) => commands::stream::reader::run(args, &report),
-        Command::Relay(args) => commands::stream::relay::run(args, &report),
-        Command::Completions(args) => commands::completions::run(args),
+        Command::Call(args) => commands::call::run(&args, &report),
+        Command::Status(args) => commands::status::run(&args, &report),
+        Command::Clean(args) => commands::clean::run(&args, &report),
+        Command::Writer(args) => commands::stream::writer::run(&args, &report),
+        Command::Reader(args) => commands::stream::reader::run(&args, &report),
+        Command::Relay(args) => commands::stream::relay::run(&args, &report),
+        Command::Completions(args) => commands::completions::run(&args),
     };
     match outcome {
         Ok(exit) => exit.into(),

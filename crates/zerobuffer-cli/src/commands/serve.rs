@@ -1,9 +1,10 @@
 //! `zerobuffer serve`: a filter as a service or on a channel, until it is told to stop.
 
+mod activation;
 mod kinds;
 mod processes;
 
-use super::serving::{CHECK, Editor, Tally, farewell, greeting, serving};
+use super::serving::{self, CHECK, Editor, Tally, farewell, greeting};
 use crate::args::{Common, ServeArgs};
 use crate::failure::{Exit, Failure};
 use crate::filters::Chain;
@@ -17,7 +18,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use zerobuffer::{ChannelName, Servers};
 
 /// Serves until a signal, or the end of standard input if that was asked for.
-pub(crate) fn run(args: &ServeArgs, common: &Common, report: &Report) -> Result<Exit, Failure> {
+pub(crate) fn run(mut args: ServeArgs, common: &Common, report: &Report) -> Result<Exit, Failure> {
+    args.service.listener = activation::listener(&args)?;
+    let args = &args;
     let name = ChannelName::new(&args.name)?;
     let chain =
         Chain::new(&args.filter, args.key.as_ref(), &args.image_options).map_err(Failure::usage)?;
@@ -30,7 +33,7 @@ pub(crate) fn run(args: &ServeArgs, common: &Common, report: &Report) -> Result<
     } else {
         let editor = Editor { chain, tally: Arc::clone(&tally), spoil: args.spoil };
         let mut server = Running::start(args, &name, editor).map_err(about)?;
-        report.result(&serving(args, &name, vec![std::process::id()]), || greeting(args))?;
+        report.result(&serving::event(args, &name, vec![std::process::id()]), || greeting(args))?;
         let reason = wait(&server, &reasons);
         server.stop().map_err(about)?;
         reason

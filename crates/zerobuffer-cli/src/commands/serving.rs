@@ -33,7 +33,7 @@ pub(super) enum Event {
         /// Of a channel.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         segment: Option<String>,
-        /// Of a service: where its sockets are.
+        /// Of a service that makes its sockets: where they are.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         directory: Option<PathBuf>,
         /// The processes that serve.
@@ -72,7 +72,8 @@ pub(super) struct Tally {
     bytes: AtomicU64,
 }
 
-pub(super) fn serving(args: &ServeArgs, name: &ChannelName, server_pids: Vec<u32>) -> Event {
+/// What is said once clients can attach.
+pub(super) fn event(args: &ServeArgs, name: &ChannelName, server_pids: Vec<u32>) -> Event {
     let kind = Kind::of(args);
     Event::Serving {
         name: args.name.clone(),
@@ -88,9 +89,11 @@ pub(super) fn serving(args: &ServeArgs, name: &ChannelName, server_pids: Vec<u32
             Kind::Channel => Some(format!("/dev/shm{}", name.segment())),
             Kind::TwoBuffers => Some(request_path(name)),
         },
-        directory: match kind {
-            Kind::Service => Servers::of(&args.name).ok().map(|servers| servers.path().into()),
-            Kind::Channel | Kind::TwoBuffers => None,
+        directory: match (kind, args.service.listener) {
+            (Kind::Service, None) => {
+                Servers::of(&args.name).ok().map(|servers| servers.path().into())
+            }
+            _ => None,
         },
         server_pids,
     }

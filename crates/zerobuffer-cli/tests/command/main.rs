@@ -3,6 +3,7 @@
 mod call;
 mod demo;
 mod documents;
+mod operation;
 mod options;
 mod pictures;
 mod raw;

@@ -1,7 +1,8 @@
 //! The life of a server, and what its end means to clients.
 
 use crate::support::{
-    Folder, Name, Served, directory_of, in_shm, kill, noise, run, sockets, until, wait, zerobuffer,
+    Folder, Name, Served, check_call, directory_of, in_shm, kill, noise, run, sockets, until, wait,
+    zerobuffer,
 };
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
@@ -212,15 +213,6 @@ fn people_get_sentences() {
     );
     assert!(text.contains("(SIGTERM): 1 frames, 1 of them refused, 0 bytes"), "{text}");
     assert!(ended.stderr.contains("attached"), "{}", ended.stderr);
-}
-
-/// Sends a few bytes, and checks what comes back.
-fn check_call(name: &str, more: &[&str]) {
-    let folder = Folder::new();
-    let (input, output) = (folder.write("in", b"a request"), folder.path("out"));
-    let args = ["call", name, "--raw", &input, "--out", &output, "--wait", "10"];
-    run(&[&args[..], more].concat()).ok();
-    assert_eq!(std::fs::read(output).unwrap(), b"a request");
 }
 
 #[test]

@@ -132,6 +132,15 @@ pub(crate) fn run_with_input(args: &[&str], input: &[u8]) -> Ended {
     })
 }
 
+/// Sends a few bytes, and checks what comes back.
+pub(crate) fn check_call(name: &str, more: &[&str]) {
+    let folder = Folder::new();
+    let (input, output) = (folder.write("in", b"a request"), folder.path("out"));
+    let args = ["call", name, "--raw", &input, "--out", &output, "--wait", "10"];
+    run(&[&args[..], more].concat()).ok();
+    assert_eq!(std::fs::read(output).unwrap(), b"a request");
+}
+
 /// A running `serve --json`.
 pub(crate) struct Served {
     pub(crate) child: Child,
@@ -142,7 +151,12 @@ pub(crate) struct Served {
 impl Served {
     pub(crate) fn start(name: &str, args: &[&str]) -> Self {
         let all = [&["serve", name, "--json"], args].concat();
-        let mut child = zerobuffer(&all).stdin(Stdio::piped()).spawn().unwrap();
+        Self::of(zerobuffer(&all).stdin(Stdio::piped()))
+    }
+
+    /// The same, started in another way.
+    pub(crate) fn of(command: &mut Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         lines.read_line(&mut line).unwrap();

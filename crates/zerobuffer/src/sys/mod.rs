@@ -115,6 +115,11 @@ impl Errno {
     pub(crate) fn is_no_folder(self) -> bool {
         matches!(self.0, libc::ENOTDIR | libc::ELOOP)
     }
+
+    /// A descriptor is of something else than a listening socket of the kind that is needed.
+    pub(crate) fn is_no_listener(self) -> bool {
+        matches!(self.0, libc::ENOTSOCK | libc::EINVAL)
+    }
 }
 
 /// No number of the system's: what is missing is /proc.

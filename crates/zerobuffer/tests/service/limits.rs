@@ -1,6 +1,7 @@
 //! Whom a server refuses, and why.
 
 use crate::scene::{LONG, NAME, Scene, eventually};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 use zerobuffer::{Client, ErrorKind, Service, ServiceConfig};
 
@@ -47,6 +48,9 @@ fn the_bytes_of_all_segments_are_bounded_and_come_back() {
 #[test]
 fn impossible_configurations_are_refused() {
     let config = ServiceConfig::new;
+    // A socket that does not listen, and a file.
+    let (socket, _) = std::os::unix::net::UnixStream::pair().unwrap();
+    let file = std::fs::File::open("/proc/self/stat").unwrap();
     for (config, kind) in [
         (config().workers(0), ErrorKind::BadConfig),
         (config().ring(0), ErrorKind::BadConfig),
@@ -55,6 +59,8 @@ fn impossible_configurations_are_refused() {
         (config().max_clients(0), ErrorKind::BadConfig),
         (config().metadata_size(64).metadata([0; 57]), ErrorKind::TooLarge),
         (config().listener(1 << 20), ErrorKind::System),
+        (config().listener(socket.as_raw_fd()), ErrorKind::BadConfig),
+        (config().listener(file.as_raw_fd()), ErrorKind::BadConfig),
     ] {
         assert_eq!(Service::create(NAME, config).unwrap_err().kind(), kind);
     }
@@ -62,7 +68,6 @@ fn impossible_configurations_are_refused() {
 
 #[test]
 fn a_given_listener_is_served_and_left_alone() {
-    use std::os::fd::AsRawFd;
     let scene = Scene::new();
     let (listener, path) = crate::raw::listener(&scene);
     for _ in 0..2 {

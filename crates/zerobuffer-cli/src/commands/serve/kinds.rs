@@ -68,6 +68,9 @@ fn start_service(args: &ServeArgs, name: &ChannelName, editor: Editor) -> Result
     if let Some(gid) = options.group {
         config = config.group(gid);
     }
+    if let Some(descriptor) = options.listener {
+        config = config.listener(descriptor);
+    }
     let mut service = Service::create(name.as_str(), config).map_err(create_failure)?;
     service.start(move |frame: &mut Frame<'_>| edit(&editor, frame))?;
     Ok(Running::Service(Box::new(service)))

@@ -2,7 +2,7 @@
 
 use crate::args::{Common, ServeArgs, ServiceOptions};
 use crate::commands::child::ServerProcess;
-use crate::commands::serving::{CHECK, Event, Kind, Tally, greeting, serving};
+use crate::commands::serving::{self, CHECK, Event, Kind, Tally, greeting};
 use crate::failure::Failure;
 use crate::filters::{Filter, ImageOptions};
 use crate::report::Report;
@@ -24,7 +24,7 @@ pub(super) fn serve(
         (0..args.service.processes).map(|_| start()).collect::<Result<Vec<_>, Failure>>()?;
     let pids = servers.iter().map(ServerProcess::pid).collect();
     let name = ChannelName::new(&args.name)?;
-    report.result(&serving(args, &name, pids), || greeting(args))?;
+    report.result(&serving::event(args, &name, pids), || greeting(args))?;
     let reason = loop {
         match reasons.recv_timeout(CHECK) {
             Ok(reason) => break reason,
@@ -68,8 +68,16 @@ fn options(args: &ServeArgs, common: &Common) -> Vec<String> {
     let ServeArgs {
         filter, payload, metadata, workers, service, key, image_options, spoil, ..
     } = args;
-    let ServiceOptions { max_clients, max_ring, max_bytes, user, group, beside_channel, .. } =
-        service;
+    let ServiceOptions {
+        max_clients,
+        max_ring,
+        max_bytes,
+        user,
+        group,
+        beside_channel,
+        listener,
+        ..
+    } = service;
     let ImageOptions { radius, area } = image_options;
     let filters: Vec<String> = filter.iter().map(Filter::to_string).collect();
     let mut options = vec![
@@ -83,6 +91,8 @@ fn options(args: &ServeArgs, common: &Common) -> Vec<String> {
     options.extend(max_bytes.map(|bytes| format!("--max-bytes={bytes}")));
     options.extend(user.iter().map(|uid| format!("--user={uid}")));
     options.extend(beside_channel.then(|| "--beside-channel".to_owned()));
+    // The processes inherit the descriptor.
+    options.extend(listener.map(|descriptor| format!("--listener={descriptor}")));
     options.extend(group.map(|gid| format!("--group={gid}")));
     options.extend(key.as_ref().map(|key| format!("--key={key}")));
     options.extend(radius.map(|radius| format!("--radius={radius}")));

@@ -4,17 +4,19 @@
 use super::attached::Attached;
 use super::status::About;
 use crate::atomics::{AtomicBool, Ordering};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
 use crate::link::ToClient;
 use crate::link::socket::{
     Ask, BadHello, Bell, EMPTY_BUFFER, Estate, Growing, Hello, Published, Refusal, Remains, Reply,
     Side, geometry, segment_size,
 };
+use crate::name::ChannelName;
 use crate::server::connection::Connection;
 use crate::server::identity::ClientIdentity;
 use crate::sys::{self, Epoll, Errno, PeerProcess, Readiness, ShmFile, Socket, WakeFd};
 use std::collections::BTreeMap;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -81,12 +83,8 @@ impl Door {
         epoll.add_wake(&wake, WAKE).map_err(failed)?;
         let (published, listener) = match config.listener {
             Some(fd) => {
-                let adopted = Socket::adopt(fd);
-                (
-                    None,
-                    adopted
-                        .map_err(|errno| errno.on("use the given listener of", name.as_str()))?,
-                )
+                let adopted = Socket::adopt(fd).map_err(|errno| refused(errno, fd, &name))?;
+                (None, adopted)
             }
             None => {
                 let (published, listener) = Published::new(&config.place, name)?;
@@ -534,6 +532,18 @@ impl Door {
         let late: Vec<u64> = self.visitors.keys().copied().collect();
         late.into_iter().for_each(|number| self.send_away(number));
     }
+}
+
+/// Why a given descriptor cannot be used.
+fn refused(errno: Errno, fd: RawFd, name: &ChannelName) -> Error {
+    if errno.is_no_listener() {
+        return Error::BadConfig {
+            what: "the listener's descriptor",
+            asked: u64::try_from(fd).unwrap_or(u64::MAX),
+            allowed: "one of a listening Unix socket of type SOCK_SEQPACKET",
+        };
+    }
+    errno.on("use the given listener of", name.as_str())
 }
 
 fn later(now: u64, after: Duration) -> u64 {
