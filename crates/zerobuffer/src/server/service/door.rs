@@ -83,7 +83,7 @@ impl Door {
         epoll.add_wake(&wake, WAKE).map_err(failed)?;
         let (published, listener) = match config.listener {
             Some(fd) => {
-                let adopted = Socket::adopt(fd).map_err(|errno| refused(errno, fd, &name))?;
+                let adopted = Socket::adopt(fd).map_err(|errno| refused(errno, fd, name))?;
                 (None, adopted)
             }
             None => {
