@@ -57,7 +57,13 @@ const SLICE: Duration = Duration::from_millis(10);
 #[derive(Clone)]
 pub struct SharedClient {
     pub(super) inner: Arc<Inner>,
+    /// `None` for the completer, which uses the client and does not keep it.
+    _owner: Option<Arc<Owner>>,
 }
+
+/// What the user's handles share: the last of them ends the client, whatever the completer is doing.
+#[derive(Debug)]
+struct Owner(Arc<Inner>);
 
 debug_line!(SharedClient, "SharedClient", |client| name: client.name());
 
@@ -87,12 +93,13 @@ impl Inner {
     }
 }
 
-impl Drop for Inner {
+impl Drop for Owner {
     /// An open request buffer keeps the connection, and is not to keep the channel.
     fn drop(&mut self) {
-        if self.fork_generation == sys::fork_generation() {
-            self.connection.get().end();
-            self.completions.end();
+        let Self(inner) = self;
+        if inner.fork_generation == sys::fork_generation() {
+            inner.connection.get().end();
+            inner.completions.end();
         }
     }
 }
@@ -269,11 +276,14 @@ impl SharedClient {
             completions,
             fork_generation: sys::fork_generation(),
         };
-        Self { inner: Arc::new(inner) }
+        let inner = Arc::new(inner);
+        let owner = Arc::new(Owner(Arc::clone(&inner)));
+        Self { inner, _owner: Some(owner) }
     }
 
+    /// For the completer.
     pub(super) fn of(inner: Arc<Inner>) -> Self {
-        Self { inner }
+        Self { inner, _owner: None }
     }
 
     /// The present connection, if it is one in place.

@@ -46,3 +46,32 @@ fn a_call_in_hand_is_still_due() {
     state.expects(500);
     assert_eq!(state.soonest, 500);
 }
+
+/// The completer uses the client while it fills a request: that must not keep the client open.
+#[test]
+fn once_the_last_handle_is_dropped_every_callback_has_run() {
+    let name = format!("last-drop-{}", std::process::id());
+    let mut server = Server::create(&name, BufferConfig::new(0, 256)).unwrap();
+    let client = Client::connect(&name, LONG).unwrap().into_shared();
+    let (filling, is_filling) = channel();
+    let (go_on, is_to_go_on) = channel::<()>();
+    let first = start(&client, 150);
+    let fill = move |_: &mut [u8]| {
+        filling.send(()).unwrap();
+        // Until the main thread is about to drop the client, and a little longer.
+        let _ = is_to_go_on.recv();
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let (done, outcome) = channel();
+    let on_done = move |response: Result<_>| done.send(response.map(drop)).unwrap();
+    // There is no room for it until the first one has its response.
+    let layout = crate::RequestLayout::new();
+    client.start_call_with(150, layout, fill, Duration::MAX, on_done).unwrap();
+    server.receive(LONG).unwrap().respond();
+    drop(first.recv_timeout(LONG).unwrap());
+    is_filling.recv_timeout(LONG).unwrap();
+    drop(go_on);
+    drop(client);
+    let ended = outcome.try_recv().expect("its callback has run");
+    assert_eq!(ended.unwrap_err().kind(), ErrorKind::Closed);
+}
