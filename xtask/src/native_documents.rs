@@ -123,7 +123,12 @@ impl Snippet {
         // Without LD_LIBRARY_PATH: what pkg-config says is enough.
         match text.contains("usage: program serve | program call") {
             true => two_processes(&self.place(), &program),
-            false => step(&self.place(), Command::new(&program)),
+            false => {
+                let mut run = Command::new(&program);
+                // What a service leaves, an empty directory, is left here.
+                run.env("ZEROBUFFER_DIR", folder("documents/runtime")?);
+                step(&self.place(), run)
+            }
         }
     }
 

@@ -523,9 +523,13 @@ typedef struct zb_client_config {
    */
   uint32_t liveness;
   /**
-   * Zero.
+   * Not zero: the client mends itself, for programs that run for long. It has up to so many connections to different
+   * servers of a service, or one to a channel; sends each call on the one with the fewest under way, again elsewhere
+   * if a server's end left it not started, and connects to new servers as servers come and go. It is for any number
+   * of threads, whatever `threads` says, and for `zb_client_call`, `zb_client_call_async` and
+   * `zb_client_call_async_with`. Default: one connection, whose end is the caller's to see.
    */
-  uint32_t reserved;
+  uint32_t connections;
   /**
    * Two buffers: metadata bytes of the response buffer, which the client makes; 0 with
    * `response_payload_size` 0: 4 KiB.
@@ -681,7 +685,7 @@ typedef struct zb_client_state {
    */
   size_t in_flight;
   /**
-   * 1 if the response lies where the request was, 0 for two buffers.
+   * 1 if the response lies where the request was, 0 for two buffers, and where there are several connections.
    */
   uint32_t is_in_place;
   /**
@@ -1243,7 +1247,7 @@ zb_status zb_client_server_metadata(const struct zb_client *client,
 
 /**
  * Sends a copy of `len` bytes, and calls `done` with the response to it: never blocks, and no thread waits. For
- * clients with `ZB_THREADS_MANY` of channels in place.
+ * clients with `ZB_THREADS_MANY` or `connections`, of channels in place and services.
  *
  * What cannot be sent at once, because the ring is full or another request is before it, is sent by the library's
  * thread, in order. Waiting for room and for the response together are bounded by the timeout. Every call that was

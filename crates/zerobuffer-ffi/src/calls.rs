@@ -1,6 +1,6 @@
 //! Calls that no thread waits for.
 
-use crate::client::zb_client;
+use crate::client::{Caller, zb_client};
 use crate::config::duration;
 use crate::error::{ZB_OK, run, run_or, store, store_cancelled, zb_status};
 use crate::pointers::{bytes, given};
@@ -104,7 +104,7 @@ fn start(
 }
 
 /// Sends a copy of `len` bytes, and calls `done` with the response to it: never blocks, and no thread waits. For
-/// clients with `ZB_THREADS_MANY` of channels in place.
+/// clients with `ZB_THREADS_MANY` or `connections`, of channels in place and services.
 ///
 /// What cannot be sent at once, because the ring is full or another request is before it, is sent by the library's
 /// thread, in order. Waiting for room and for the response together are bounded by the timeout. Every call that was
@@ -126,9 +126,14 @@ pub unsafe extern "C" fn zb_client_call_async(
     run(|| {
         // SAFETY: the rule **Pointers**.
         let data = unsafe { bytes(data, len, "data")? };
-        let client = given(client, "client")?.for_many_threads()?;
+        let client = given(client, "client")?.caller()?;
+        let timeout = duration(timeout_ns);
         start(done, context, call, |done| {
-            client.start_call(data, duration(timeout_ns), |outcome| done.finish(outcome))
+            let done = |outcome| done.finish(outcome);
+            match client {
+                Caller::Shared(client) => client.start_call(data, timeout, done),
+                Caller::Pool(pool) => pool.start_call(data, timeout, done),
+            }
         })
     })
 }
@@ -149,7 +154,7 @@ pub unsafe extern "C" fn zb_client_call_async_with(
     call: Option<&mut MaybeUninit<u64>>,
 ) -> zb_status {
     run(|| {
-        let client = given(client, "client")?.for_many_threads()?;
+        let client = given(client, "client")?.caller()?;
         let layout = RequestLayout::new().capacity(capacity).alignment(alignment.max(1));
         let (fill, used) = (given(fill, "fill")?, Context(context));
         let fill = move |data: &mut [u8]| {
@@ -158,8 +163,11 @@ pub unsafe extern "C" fn zb_client_call_async_with(
             unsafe { fill(data.as_mut_ptr(), data.len(), context) };
         };
         start(done, context, call, |done| {
-            let timeout = duration(timeout_ns);
-            client.start_call_with(size, layout, fill, timeout, |outcome| done.finish(outcome))
+            let (timeout, done) = (duration(timeout_ns), |outcome| done.finish(outcome));
+            match client {
+                Caller::Shared(client) => client.start_call_with(size, layout, fill, timeout, done),
+                Caller::Pool(pool) => pool.start_call_with(size, layout, fill, timeout, done),
+            }
         })
     })
 }
@@ -169,8 +177,9 @@ pub unsafe extern "C" fn zb_client_call_async_with(
 /// with something else, or was. The server may be working on the request all the same.
 #[unsafe(no_mangle)]
 pub extern "C" fn zb_client_cancel_call(client: Option<&zb_client>, call: u64) -> bool {
-    run_or(false, || {
-        let client = client.and_then(|client| client.for_many_threads().ok());
-        client.is_some_and(|client| client.cancel_call(call))
+    run_or(false, || match client.and_then(|client| client.caller().ok()) {
+        Some(Caller::Shared(client)) => client.cancel_call(call),
+        Some(Caller::Pool(pool)) => pool.cancel_call(call),
+        None => false,
     })
 }

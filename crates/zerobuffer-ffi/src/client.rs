@@ -13,7 +13,7 @@ use std::ptr::null;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use zerobuffer::{
-    Client, Closer, Error, Reconnected, RequestLayout, Response, Result, SharedClient,
+    Client, Closer, Error, Pool, Reconnected, RequestLayout, Response, Result, SharedClient,
 };
 
 /// A client of one channel.
@@ -29,26 +29,45 @@ pub struct zb_client {
 
 enum Kind {
     One(Rc<LocalClient>),
-    Many { client: SharedClient, send_timeout: Duration },
+    Many {
+        client: SharedClient,
+        send_timeout: Duration,
+    },
+    /// One that mends itself.
+    Pool(Pool),
 }
 
-/// The same of either client.
+/// The same of either client; `$otherwise` of one that mends itself.
 macro_rules! either {
-    ($client:expr, |$either:ident| $use_it:expr) => {
+    ($client:expr, |$either:ident| $use_it:expr, |$pool:ident| $otherwise:expr) => {
         match &$client.kind {
             Kind::One(local) => {
                 let $either = shared(local);
                 $use_it
             }
             Kind::Many { client: $either, .. } => $use_it,
+            Kind::Pool($pool) => $otherwise,
         }
     };
 }
 
+/// What is said of one connection, where there are several or none.
+const ONLY_CALLS: Error = Error::Unsupported {
+    what: "this function, with a client that mends itself (`connections`); it has zb_client_call, \
+           zb_client_call_async and zb_client_call_async_with",
+};
+
+/// A client whose calls need no thread that waits.
+pub(crate) enum Caller<'c> {
+    Shared(&'c SharedClient),
+    Pool(&'c Pool),
+}
+
 impl zb_client {
-    pub(crate) fn for_many_threads(&self) -> Result<&SharedClient> {
+    pub(crate) fn caller(&self) -> Result<Caller<'_>> {
         match &self.kind {
-            Kind::Many { client, .. } => Ok(client),
+            Kind::Many { client, .. } => Ok(Caller::Shared(client)),
+            Kind::Pool(pool) => Ok(Caller::Pool(pool)),
             Kind::One(_) => Err(Error::Unsupported {
                 what: "a call that no thread waits for, with a client for one thread; connect it with ZB_THREADS_MANY",
             }),
@@ -109,7 +128,7 @@ pub struct zb_client_state {
     /// Requests sent whose bytes are not back in the ring yet; with two buffers, whose responses
     /// have not come.
     pub in_flight: usize,
-    /// 1 if the response lies where the request was, 0 for two buffers.
+    /// 1 if the response lies where the request was, 0 for two buffers, and where there are several connections.
     pub is_in_place: u32,
     /// Two buffers: 1 if answers may not match, because a request that was cancelled has no response
     /// yet.
@@ -224,7 +243,12 @@ unsafe fn connect(
         return Ok(zb_client { closer: client.closer(), kind: Kind::One(Lender::new(client)) });
     };
     // SAFETY: the caller's.
-    let client = Client::connect_with(name, timeout, unsafe { config.client()? })?;
+    let made = unsafe { config.client()? };
+    if config.connections != 0 {
+        let pool = Pool::connect_with(name, config.connections as usize, timeout, made)?;
+        return Ok(zb_client { closer: pool.closer(), kind: Kind::Pool(pool) });
+    }
+    let client = Client::connect_with(name, timeout, made)?;
     let closer = client.closer();
     let kind = match config.threads {
         ZB_THREADS_ONE => Kind::One(Lender::new(client)),
@@ -280,6 +304,7 @@ pub unsafe extern "C" fn zb_client_call(
                 zb_view::put(out, LocalResponse::new(response, local))
             }
             Kind::Many { client, .. } => zb_view::put(out, client.call(data, timeout)?),
+            Kind::Pool(pool) => zb_view::put(out, pool.call(data, timeout)?),
         }
         Ok(())
     })
@@ -298,7 +323,8 @@ pub unsafe extern "C" fn zb_client_send(
         // SAFETY: the rule **Pointers**.
         let data = unsafe { bytes(data, len, "data")? };
         let client = given(client, "client")?;
-        sequence.write(either!(client, |client| client.send_request(data))?);
+        sequence
+            .write(either!(client, |client| client.send_request(data), |_pool| Err(ONLY_CALLS))?);
         Ok(())
     })
 }
@@ -324,6 +350,7 @@ pub extern "C" fn zb_client_acquire(
             Kind::Many { client: shared, send_timeout } => {
                 zb_buffer::boxed(shared.acquire_request_buffer(size, layout, *send_timeout)?)
             }
+            Kind::Pool(_) => return Err(ONLY_CALLS),
         };
         Ok(())
     })
@@ -356,6 +383,7 @@ pub extern "C" fn zb_client_receive(
                     _ => client.receive_response_for(sequence, timeout)?,
                 },
             ),
+            Kind::Pool(_) => return Err(ONLY_CALLS),
         }
         Ok(())
     })
@@ -365,7 +393,10 @@ pub extern "C" fn zb_client_receive(
 /// response is there already, or if no such request is waiting.
 #[unsafe(no_mangle)]
 pub extern "C" fn zb_client_cancel(client: Option<&zb_client>, sequence: u64) -> bool {
-    run_or(false, || client.is_some_and(|client| either!(client, |client| client.cancel(sequence))))
+    run_or(false, || {
+        client
+            .is_some_and(|client| either!(client, |client| client.cancel(sequence), |_pool| false))
+    })
 }
 
 /// Attaches to the channel's present server: after the previous one has ended, or to start over. `report`, if
@@ -389,6 +420,7 @@ pub extern "C" fn zb_client_reconnect(
         let reconnected = match &given(client, "client")?.kind {
             Kind::One(local) => exclusive(local).ok_or(HELD)?.reconnect(timeout)?,
             Kind::Many { client, .. } => client.reconnect(timeout)?,
+            Kind::Pool(_) => return Err(ONLY_CALLS),
         };
         if let Some(report) = report {
             *report = zb_reconnected::of(&reconnected);
@@ -401,7 +433,10 @@ pub extern "C" fn zb_client_reconnect(
 #[unsafe(no_mangle)]
 pub extern "C" fn zb_client_is_server_connected(client: Option<&zb_client>) -> bool {
     run_or(false, || {
-        client.is_some_and(|client| either!(client, |client| client.is_server_connected()))
+        client.is_some_and(|client| {
+            either!(client, |client| client.is_server_connected(), |pool| pool
+                .is_server_connected())
+        })
     })
 }
 
@@ -416,13 +451,23 @@ pub unsafe extern "C" fn zb_client_inspect(
         // SAFETY: the rule **Pointers**, for `size` bytes.
         unsafe {
             pointers::fill(state, "state", |size| {
-                either!(client, |client| zb_client_state {
-                    size,
-                    max_request_size: client.max_request_size(),
-                    in_flight: client.in_flight(),
-                    is_in_place: u32::from(client.is_in_place()),
-                    is_desynchronised: u32::from(client.is_desynchronised()),
-                })
+                either!(
+                    client,
+                    |client| zb_client_state {
+                        size,
+                        max_request_size: client.max_request_size(),
+                        in_flight: client.in_flight(),
+                        is_in_place: u32::from(client.is_in_place()),
+                        is_desynchronised: u32::from(client.is_desynchronised()),
+                    },
+                    |pool| zb_client_state {
+                        size,
+                        max_request_size: pool.max_request_size(),
+                        in_flight: pool.in_flight(),
+                        is_in_place: 0,
+                        is_desynchronised: 0,
+                    }
+                )
             })
         }
     })
@@ -440,7 +485,10 @@ pub unsafe extern "C" fn zb_client_server_metadata(
 ) -> zb_status {
     run(|| {
         let client = given(client, "client")?;
-        let metadata = either!(client, |client| client.server_metadata().to_vec());
+        let metadata =
+            either!(client, |client| client.server_metadata().to_vec(), |_pool| return Err(
+                ONLY_CALLS
+            ));
         // SAFETY: the rule **Pointers**.
         unsafe { copy_out(&metadata, buffer, capacity, len) }
     })

@@ -118,8 +118,12 @@ pub struct zb_client_config {
     pub mode: u32,
     /// Two buffers: `ZB_LIVENESS_*`.
     pub liveness: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Not zero: the client mends itself, for programs that run for long. It has up to so many connections to different
+    /// servers of a service, or one to a channel; sends each call on the one with the fewest under way, again elsewhere
+    /// if a server's end left it not started, and connects to new servers as servers come and go. It is for any number
+    /// of threads, whatever `threads` says, and for `zb_client_call`, `zb_client_call_async` and
+    /// `zb_client_call_async_with`. Default: one connection, whose end is the caller's to see.
+    pub connections: u32,
     /// Two buffers: metadata bytes of the response buffer, which the client makes; 0 with
     /// `response_payload_size` 0: 4 KiB.
     pub response_metadata_size: usize,

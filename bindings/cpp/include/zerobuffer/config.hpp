@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace zerobuffer {
 inline namespace abi1 {
@@ -33,6 +34,8 @@ enum class Channel : std::uint32_t {
     InPlace = ZB_CHANNEL_IN_PLACE,
     /// Protocol version 1: the response lies in a buffer of its own.
     TwoBuffers = ZB_CHANNEL_TWO_BUFFERS,
+    /// A service, which has any number of clients.
+    Service = ZB_CHANNEL_SERVICE,
 };
 
 /// Version 1: how one side finds out that the other one has ended without closing.
@@ -79,6 +82,37 @@ struct ServerConfig {
     Liveness liveness = Liveness::Pid;
 };
 
+/// What a server of a service is made of. Where it says so, 0 is the library's default.
+struct ServiceConfig {
+    /// Bytes of the ring of a client that asks for none in particular.
+    std::size_t ring_size = 32 * 1024 * 1024;
+    /// Bytes of each of the two metadata blocks.
+    std::size_t metadata_size = 4096;
+    /// The largest ring that a client can ask for, at most 1 GiB.
+    std::size_t max_ring_size = std::size_t{1} << 30;
+    /// The most bytes of all clients' memory together; 0 for half of what is free when it is created.
+    std::uint64_t max_bytes = 0;
+    /// The most clients at the same time.
+    std::uint32_t max_clients = 64;
+    /// The most clients of one user; 0 for half of all for other users, and all for this server's own.
+    std::uint32_t max_clients_per_user = 0;
+    WaitStrategy wait = WaitStrategy::SpinThenPark;
+    /// Threads that run the handler, for all clients together.
+    std::uint32_t workers = 1;
+    /// What each client can read about this server.
+    std::string metadata = {};
+    /// How long stopping waits for running handlers.
+    std::chrono::nanoseconds stop_timeout = std::chrono::seconds(2);
+    /// Users whose programs may attach, besides this server's own and root.
+    std::vector<std::uint32_t> users = {};
+    /// Groups whose members may attach, the last of which owns the directory and the socket.
+    std::vector<std::uint32_t> groups = {};
+    /// The runtime directory; empty for the user's own.
+    std::string directory = {};
+    /// A listening `SOCK_SEQPACKET` socket that this process was given, instead of one of its own.
+    std::optional<std::int32_t> listener = std::nullopt;
+};
+
 /// What a client is made of.
 struct ClientConfig {
     Channel channel = Channel::Any;
@@ -101,6 +135,17 @@ struct ClientConfig {
     std::uint32_t mode = 0600;
     /// Two buffers only.
     Liveness liveness = Liveness::Pid;
+    /// Not 0: the client mends itself, for programs that run for long. It has up to so many connections to
+    /// different servers of a service, or one to a channel; sends each call on the one with the fewest under way,
+    /// again elsewhere if a server's end left it not started, and connects to new servers as servers come and go.
+    /// It is for any number of threads, and for `call`, `call_async` and `start_call` alone.
+    std::uint32_t connections = 0;
+    /// Services: bytes of the ring; 0 for what the server gives its clients.
+    std::size_t ring_size = 0;
+    /// Services: what the server calls this client; empty for the program's name.
+    std::string label = {};
+    /// Services: the runtime directory; empty for every place of this user's services, or root's.
+    std::string directory = {};
 };
 
 namespace detail {
@@ -112,6 +157,33 @@ inline std::int64_t at_least_1(std::chrono::nanoseconds timeout) {
 
 inline const std::uint8_t *bytes(const std::string &text) {
     return reinterpret_cast<const std::uint8_t *>(text.data());
+}
+
+/// Text for C, which has null for the default.
+inline const char *text(const std::string &text) { return text.empty() ? nullptr : text.c_str(); }
+
+inline zb_service_config to_c(const ServiceConfig &config) {
+    zb_service_config made{};
+    made.size = sizeof made;
+    made.ring_size = config.ring_size;
+    made.metadata_size = config.metadata_size;
+    made.max_ring_size = config.max_ring_size;
+    made.max_bytes = config.max_bytes;
+    made.max_clients = config.max_clients;
+    made.max_clients_per_user = config.max_clients_per_user;
+    made.wait = static_cast<std::uint32_t>(config.wait);
+    made.workers = config.workers;
+    made.metadata = bytes(config.metadata);
+    made.metadata_len = config.metadata.size();
+    made.stop_timeout_ns = at_least_1(config.stop_timeout);
+    made.users = config.users.data();
+    made.users_len = config.users.size();
+    made.groups = config.groups.data();
+    made.groups_len = config.groups.size();
+    made.directory = text(config.directory);
+    made.has_listener = config.listener.has_value();
+    made.listener = config.listener.value_or(0);
+    return made;
 }
 
 inline zb_server_config to_c(const ServerConfig &config, std::uint32_t kind) {
@@ -147,6 +219,10 @@ inline zb_client_config to_c(const ClientConfig &config) {
     made.response_payload_size = config.response_buffer.payload_size;
     made.mode = config.mode;
     made.liveness = static_cast<std::uint32_t>(config.liveness);
+    made.connections = config.connections;
+    made.ring_size = config.ring_size;
+    made.label = text(config.label);
+    made.directory = text(config.directory);
     return made;
 }
 

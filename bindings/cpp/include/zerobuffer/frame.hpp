@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -122,6 +123,16 @@ public:
     void abandon() noexcept { zb_buffer_abandon(&raw_); }
 };
 
+/// Who a client of a service is, by the system's word and, as to its label, by its own.
+struct ClientIdentity {
+    /// Its connection on this server, from 1, never used again.
+    std::uint64_t number;
+    /// What it calls itself; valid as long as the frame is, and its server is not stopped.
+    std::string_view label;
+    /// Its process id, 0 if that is not visible from here; its user and group.
+    std::uint32_t pid, uid, gid;
+};
+
 /// A request in a handler's hands: bytes in shared memory, to be edited where they lie. What they are when
 /// the handler returns is the response.
 class Frame {
@@ -165,6 +176,15 @@ public:
         detail::check(zb_frame_metadata(raw_, &data, &len));
         return {data, len};
     }
+    /// Who has sent it, to a service; nothing on a channel, which has one client.
+    std::optional<ClientIdentity> client() const {
+        zb_client_identity made{};
+        made.size = sizeof made;
+        detail::check(zb_frame_client(raw_, &made));
+        if (made.number == 0) return std::nullopt;
+        const std::string_view label(reinterpret_cast<const char *>(made.label), made.label_len);
+        return ClientIdentity{made.number, label, made.pid, made.uid, made.gid};
+    }
 
 private:
     zb_frame *raw_;
@@ -190,6 +210,8 @@ public:
     bool is_cancelled() const noexcept { return zb_frame_is_cancelled(&raw_); }
     /// As `Frame::metadata`.
     std::span<const std::uint8_t> metadata() { return Frame(raw_).metadata(); }
+    /// As `Frame::client`.
+    std::optional<ClientIdentity> client() { return Frame(raw_).client(); }
 
     /// Answers with the bytes as they are.
     void respond() { detail::check(zb_frame_respond(&raw_)); }

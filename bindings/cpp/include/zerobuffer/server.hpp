@@ -1,4 +1,4 @@
-/// Servers of all three kinds.
+/// Servers of all kinds.
 #pragma once
 
 #include "config.hpp"
@@ -79,6 +79,13 @@ protected:
         check(zb_server_create(name.c_str(), &made, &server));
         server_.reset(server);
     }
+    ServerHandle(const std::string &name, const ServiceConfig &config) {
+        check_abi();
+        const zb_service_config made = to_c(config);
+        zb_server *server = nullptr;
+        check(zb_service_create(name.c_str(), &made, &server));
+        server_.reset(server);
+    }
 
     /// The library frees the handler once nobody calls it any more.
     template <class Handler>
@@ -96,10 +103,37 @@ private:
 
 } // namespace detail
 
-/// A server that edits requests where they lie. Destroying it stops it cleanly.
+namespace detail {
+
+/// What edits requests where they lie.
+class InPlaceHandle : public ServerHandle {
+public:
+    /// Runs `handler(Frame &)` on every request, in the background. What it throws reaches the client as
+    /// `HandlerFailed`. With several workers it runs on several frames at the same time.
+    template <std::invocable<Frame &> Handler>
+    void start(Handler handler) {
+        start_with(std::move(handler), &edit<Handler>);
+    }
+
+    /// Without a handler: waits for the next request until the timeout has passed. Answer or detach it
+    /// before the next one. Call it again and again: it also looks after clients that go.
+    Request receive(std::chrono::nanoseconds timeout) {
+        return filled<zb_server_receive, Request>(raw(), timeout.count());
+    }
+    Result<Request> try_receive(std::chrono::nanoseconds timeout) {
+        return try_filled<zb_server_receive, Request>(raw(), timeout.count());
+    }
+
+protected:
+    using ServerHandle::ServerHandle;
+};
+
+} // namespace detail
+
+/// A server that edits the requests of its one client where they lie. Destroying it stops it cleanly.
 ///
 /// One thread at a time uses it, and any may `close` it; handlers run on threads of the library.
-class Server : public detail::ServerHandle {
+class Server : public detail::InPlaceHandle {
 public:
     /// Creates the channel; clients can attach as soon as this returns.
     static Server create(const std::string &name, const ServerConfig &config) {
@@ -109,25 +143,25 @@ public:
         return create(name, ServerConfig{.buffer = buffer});
     }
 
-    /// Runs `handler(Frame &)` on every request, in the background. What it throws reaches the client as
-    /// `HandlerFailed`. With several workers it runs on several frames at the same time.
-    template <std::invocable<Frame &> Handler>
-    void start(Handler handler) {
-        start_with(std::move(handler), &detail::edit<Handler>);
-    }
-
-    /// Without a handler: waits for the next request until the timeout has passed. Answer or detach it
-    /// before the next one. Call it again and again: it also looks after clients that go.
-    Request receive(std::chrono::nanoseconds timeout) {
-        return detail::filled<zb_server_receive, Request>(raw(), timeout.count());
-    }
-    Result<Request> try_receive(std::chrono::nanoseconds timeout) {
-        return detail::try_filled<zb_server_receive, Request>(raw(), timeout.count());
-    }
-
 private:
     Server(const std::string &name, const ServerConfig &config)
-        : ServerHandle(name, config, ZB_SERVER_IN_PLACE) {}
+        : InPlaceHandle(name, config, ZB_SERVER_IN_PLACE) {}
+};
+
+/// A server of any number of clients, each with memory of its own, under a name that any number of servers
+/// share. It is used as a `Server` is; `Frame::client` says who asks. Clients find it before a channel of the same
+/// name, and nothing is left in the file system but an empty directory.
+class Service : public detail::InPlaceHandle {
+public:
+    static Service create(const std::string &name, const ServiceConfig &config = {}) {
+        return Service(name, config);
+    }
+
+    /// How many clients are attached at this moment. Any thread may ask.
+    std::size_t clients() const noexcept { return zb_server_clients(raw()); }
+
+private:
+    Service(const std::string &name, const ServiceConfig &config) : InPlaceHandle(name, config) {}
 };
 
 /// A server of two buffers whose handler edits a copy of the request, for clients of protocol version 1.
