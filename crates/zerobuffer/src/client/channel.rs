@@ -88,7 +88,8 @@ pub(super) struct ClientChannel {
 }
 
 impl ClientChannel {
-    /// Attaches to a server of `name`: one of a service's if there is one, otherwise a channel's.
+    /// Attaches to a server of `name`: one of a service's if there is one, otherwise a channel's. `once`: if there
+    /// is none of either, it does not wait for one.
     ///
     /// # Errors
     /// As [`named::attach`] and [`socket::connect`]; what the service's servers say counts for more.
@@ -96,22 +97,24 @@ impl ClientChannel {
         name: &ChannelName,
         config: &ClientConfig,
         deadline: &Deadline,
+        once: bool,
         is_cancelled: &dyn Fn() -> bool,
     ) -> Result<Attached> {
         check_table(config)?;
         if config.channel == ChannelKind::Service {
-            return Self::attach_to_service(name, config, deadline, is_cancelled);
+            return Self::attach_to_service(name, config, deadline, once, is_cancelled);
         }
         if config.without_services {
             return Self::attach_to_channel(name, config, deadline, is_cancelled);
         }
         loop {
-            let at_once = Deadline::after(Duration::ZERO);
-            let refused = match Self::attach_to_service(name, config, &at_once, is_cancelled) {
+            let service = Self::attach_to_service(name, config, deadline, true, is_cancelled);
+            let refused = match service {
                 Ok(attached) => return Ok(attached),
                 Err(Error::Closed) => return Err(Error::Closed),
                 Err(error) => error,
             };
+            let at_once = Deadline::after(Duration::ZERO);
             let named = Self::attach_to_channel(name, config, &at_once, is_cancelled);
             let absent = match named {
                 Err(error) if matches!(error.kind(), ErrorKind::NotRunning | ErrorKind::Busy) => {
@@ -130,7 +133,7 @@ impl ClientChannel {
                 refused.kind(),
                 ErrorKind::Incompatible | ErrorKind::TooLarge | ErrorKind::PermissionDenied
             );
-            if deadline.left().is_zero() || is_final {
+            if once || deadline.left().is_zero() || is_final {
                 return Err(if no_service { absent } else { refused });
             }
             crate::sys::sleep(PAUSE.min(deadline.left()));
@@ -154,6 +157,7 @@ impl ClientChannel {
         name: &ChannelName,
         config: &ClientConfig,
         deadline: &Deadline,
+        once: bool,
         is_cancelled: &dyn Fn() -> bool,
     ) -> Result<Attached> {
         let Connected { segment, sleepers, seat } = socket::connect(
@@ -165,6 +169,7 @@ impl ClientChannel {
                 metadata: &config.metadata,
                 pages: config.pages,
                 seats: config.seats.as_ref(),
+                once,
                 is_cancelled,
             },
             deadline,
@@ -946,7 +951,7 @@ mod tests {
         let _server = Server::create(name.as_str(), BufferConfig::new(0, 4096)).unwrap();
         let soon = Deadline::after(Duration::from_secs(20));
         let config = ClientConfig::new();
-        let channel = ClientChannel::attach(&name, &config, &soon, &|| false).unwrap();
+        let channel = ClientChannel::attach(&name, &config, &soon, false, &|| false).unwrap();
         let number = channel.send_at_once(b"request", Demand::anywhere(7)).unwrap();
         // The wait is over, and only then the server writes what no request can have.
         let end: std::result::Result<Looked, Unready> = Err(Unready::Timeout);
@@ -963,7 +968,7 @@ mod tests {
         let _server = Server::create(name.as_str(), BufferConfig::new(0, 4096)).unwrap();
         let soon = Deadline::after(Duration::from_secs(20));
         let config = ClientConfig::new();
-        let channel = ClientChannel::attach(&name, &config, &soon, &|| false).unwrap();
+        let channel = ClientChannel::attach(&name, &config, &soon, false, &|| false).unwrap();
         let number = channel.send_at_once(b"request", Demand::anywhere(7)).unwrap();
         channel.close();
         let error = channel.settle(number, &soon, Err(Unready::Gone(Peer::Closed))).unwrap_err();
@@ -980,7 +985,7 @@ mod tests {
             let _server = Server::create(name.as_str(), BufferConfig::new(0, 4096)).unwrap();
             let soon = Deadline::after(Duration::from_secs(20));
             let config = ClientConfig::new();
-            let channel = ClientChannel::attach(&name, &config, &soon, &|| false).unwrap();
+            let channel = ClientChannel::attach(&name, &config, &soon, false, &|| false).unwrap();
             let number = channel.send_at_once(b"request", Demand::anywhere(7)).unwrap();
             channel.leave();
             let error = channel.settle(number, &soon, looked).unwrap_err();

@@ -70,7 +70,8 @@ impl Connection {
             ChannelKind::Any => find_any(name, config, deadline, is_cancelled),
             ChannelKind::InPlace | ChannelKind::Service => {
                 let name = ChannelName::new(name)?;
-                ClientChannel::attach(&name, config, deadline, is_cancelled).map(Self::InPlace)
+                ClientChannel::attach(&name, config, deadline, false, is_cancelled)
+                    .map(Self::InPlace)
             }
             ChannelKind::TwoBuffers => {
                 let found = TwoBuffers::connect(name, config, deadline, is_cancelled, 1);
@@ -264,7 +265,8 @@ impl Connection {
         match self {
             Self::InPlace(channel) => {
                 let name = &channel.segment.name;
-                ClientChannel::attach(name, config, deadline, is_cancelled).map(Self::InPlace)
+                ClientChannel::attach(name, config, deadline, false, is_cancelled)
+                    .map(Self::InPlace)
             }
             Self::TwoBuffers(channel) => {
                 let (name, next) = (channel.name(), channel.next_number());
@@ -294,10 +296,10 @@ fn find_any(
     deadline: &Deadline,
     is_cancelled: &dyn Fn() -> bool,
 ) -> Result<Connection> {
-    let in_place = ChannelName::new(name)?;
+    let channel_name = ChannelName::new(name)?;
     loop {
-        let now = Deadline::after(Duration::ZERO);
-        let error = match ClientChannel::attach(&in_place, config, &now, is_cancelled) {
+        let in_place = ClientChannel::attach(&channel_name, config, deadline, true, is_cancelled);
+        let error = match in_place {
             Ok(channel) => return Ok(Connection::InPlace(channel)),
             Err(error) if error.may_pass() => error,
             Err(error) => return Err(error),

@@ -94,7 +94,7 @@ impl Client {
         }
         let (life, name) = (&self.life, &previous.segment.name);
         let is_closed = || life.closed_since(begun);
-        let channel = ClientChannel::attach(name, &self.config, deadline, &is_closed)?;
+        let channel = ClientChannel::attach(name, &self.config, deadline, false, &is_closed)?;
         life.renew(begun, &channel)?;
         let sealed = previous.seal();
         channel.count_on(sealed);

@@ -41,6 +41,8 @@ pub(crate) struct Wanted<'w> {
     pub(crate) pages: Pages,
     /// Servers that are left out, if this is a pool's connection.
     pub(crate) seats: Option<&'w Seats>,
+    /// There is one round through all workers, and the deadline bounds how long one that hangs is waited for.
+    pub(crate) once: bool,
     pub(crate) is_cancelled: &'w dyn Fn() -> bool,
 }
 
@@ -73,7 +75,7 @@ pub(crate) fn connect(wanted: &Wanted<'_>, deadline: &Deadline) -> Result<Connec
         }
         // Before it is read: what appears in between is told.
         let watched = || wanted.place.watched(wanted.service);
-        let watch = match deadline.left().is_zero() {
+        let watch = match wanted.once || deadline.left().is_zero() {
             true => None,
             false => FolderWatch::of(watched().iter().map(String::as_str)).ok(),
         };
@@ -85,7 +87,7 @@ pub(crate) fn connect(wanted: &Wanted<'_>, deadline: &Deadline) -> Result<Connec
             Err(Refused::Retry(error)) => error,
         };
         let left = deadline.left();
-        if left.is_zero() {
+        if wanted.once || left.is_zero() {
             return Err(error);
         }
         match watch {
@@ -119,7 +121,7 @@ fn try_all(
     let mut refused = None;
     let mut may_change = workers.is_empty();
     let found = if may_change { NO_SOCKET } else { ALL_TAKEN };
-    for worker in in_order(wanted, workers) {
+    for worker in in_order(wanted, workers, deadline) {
         if (wanted.is_cancelled)() {
             return Err(Refused::Final(Error::Closed));
         }
@@ -146,7 +148,7 @@ fn not_running(wanted: &Wanted<'_>, found: &'static str) -> Error {
 
 /// Two at random, the less loaded one first, and then the others; of a pool's, all that it does not have, the
 /// less loaded ones first.
-fn in_order(wanted: &Wanted<'_>, mut workers: Vec<Address>) -> Vec<Address> {
+fn in_order(wanted: &Wanted<'_>, mut workers: Vec<Address>, deadline: &Deadline) -> Vec<Address> {
     if workers.len() < 2 && wanted.seats.is_none() {
         return workers;
     }
@@ -156,13 +158,13 @@ fn in_order(wanted: &Wanted<'_>, mut workers: Vec<Address>) -> Vec<Address> {
         workers.swap(at, other);
     }
     let Some(seats) = wanted.seats else {
-        let loads = loads(wanted, &workers[..2]);
+        let loads = loads(wanted, &workers[..2], deadline);
         if load(&loads[1]) < load(&loads[0]) {
             workers.swap(0, 1);
         }
         return workers;
     };
-    let replies = loads(wanted, &workers);
+    let replies = loads(wanted, &workers, deadline);
     let mut workers: Vec<_> = replies.into_iter().zip(workers).collect();
     workers.retain(|(reply, _)| reply.as_ref().is_none_or(|reply| !seats.is_taken(reply.worker)));
     workers.sort_by_key(|(reply, _)| load(reply));
@@ -176,7 +178,7 @@ fn load(reply: &Option<Reply>) -> u32 {
 
 /// Asks each worker how many clients it has; `None` from one that does not say. All are asked at once, since
 /// one that hangs costs its whole wait.
-fn loads(wanted: &Wanted<'_>, workers: &[Address]) -> Vec<Option<Reply>> {
+fn loads(wanted: &Wanted<'_>, workers: &[Address], deadline: &Deadline) -> Vec<Option<Reply>> {
     let mut replies = vec![None; workers.len()];
     let mut asked: Vec<(usize, Socket)> = Vec::new();
     for (at, worker) in workers.iter().enumerate() {
@@ -186,7 +188,7 @@ fn loads(wanted: &Wanted<'_>, workers: &[Address]) -> Vec<Option<Reply>> {
             asked.push((at, socket));
         }
     }
-    let end = after(PATIENCE);
+    let end = after(within(PATIENCE, deadline));
     while !asked.is_empty() {
         asked.retain(|(at, socket)| match receive(socket) {
             Err(errno) if errno.is_not_yet() => true,
@@ -204,6 +206,11 @@ fn loads(wanted: &Wanted<'_>, workers: &[Address]) -> Vec<Option<Reply>> {
         let _ = Socket::wait_for_any(&sockets, end);
     }
     replies
+}
+
+/// How long a worker is waited for. A caller with no time at all gets the reply of one that is there.
+fn within(patience: Duration, deadline: &Deadline) -> Duration {
+    if deadline.timeout().is_zero() { PATIENCE } else { patience.min(deadline.left()) }
 }
 
 fn hello(wanted: &Wanted<'_>, ask: Ask) -> Hello {
@@ -297,8 +304,7 @@ fn await_reply(
 ) -> std::result::Result<(Packet, Buffer), Errno> {
     let mebibytes = u32::try_from(wanted.ring >> 20).unwrap_or(u32::MAX).max(32);
     let patience = PATIENCE.saturating_add(PATIENCE_FOR_MIB.saturating_mul(mebibytes));
-    // A caller with no time at all gets the reply of a worker that is there.
-    let end = after(patience.min(deadline.left().max(PATIENCE)));
+    let end = after(within(patience, deadline));
     loop {
         match receive(socket) {
             Err(errno) if errno.is_not_yet() => {}
@@ -334,4 +340,17 @@ fn enter(wanted: &Wanted<'_>, socket: Socket, packet: Packet, reply: &Reply) -> 
     let refuses_descriptors = socket.refuse_descriptors();
     let bell = Bell::new(socket, flags, Side::Client, refuses_descriptors);
     Ok(Connected { segment, sleepers: Sleepers::new(bell), seat: None })
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_hangs_is_not_waited_for_beyond_the_deadline() {
+        let within = |timeout| within(4 * PATIENCE, &Deadline::after(timeout));
+        assert!(within(PATIENCE / 5) <= PATIENCE / 5);
+        assert_eq!(within(Duration::MAX), 4 * PATIENCE);
+        assert_eq!(within(Duration::ZERO), PATIENCE, "to have its reply, if it has one");
+    }
 }
