@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Who runs the examples in this language of this document.
-const RUN_BY: [(&str, &str, &str); 20] = [
+const RUN_BY: [(&str, &str, &str); 23] = [
     ("README.md", "rust", "the library's documentation tests"),
     ("README.md", "cpp", "cargo xtask native"),
     ("README.md", "csharp", "cargo xtask csharp"),
@@ -17,6 +17,9 @@ const RUN_BY: [(&str, &str, &str); 20] = [
     ("docs/c.md", "sh", "cargo xtask native"),
     ("docs/command.md", "sh", "the command's tests"),
     ("docs/command.md", "json", "the command's tests"),
+    ("docs/containers.md", "sh", "the command's tests"),
+    ("docs/containers.md", "yaml", "nobody, as the page says"),
+    ("docs/containers.md", "ini", "nobody, as the page says"),
     ("docs/cpp.md", "cpp", "cargo xtask native"),
     ("docs/cpp.md", "cmake", "cargo xtask native"),
     ("docs/cpp.md", "sh", "cargo xtask native"),

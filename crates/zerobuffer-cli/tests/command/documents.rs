@@ -13,8 +13,9 @@ use std::process::{Child, Command, Stdio};
 
 const COMMANDS: [&str; 9] =
     ["demo", "serve", "call", "status", "clean", "writer", "reader", "relay", "completions"];
-const CHANNELS: [&str; 9] =
-    ["thumbs", "cameras", "secret", "legacy", "echo", "images", "camera", "screen", "end"];
+const CHANNELS: [&str; 10] = [
+    "thumbs", "cameras", "secret", "legacy", "echo", "images", "camera", "screen", "end", "photos",
+];
 
 fn document(path: &str) -> String {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
@@ -216,6 +217,21 @@ fn every_command_line_of_the_reference_and_of_the_help_texts_works() {
     }
     let video = std::fs::read(stage.folder.path("out.mp4")).unwrap();
     assert_eq!(video.len(), 3 * 1920 * 1080 * 3);
+}
+
+#[test]
+fn the_example_of_a_rolling_restart_works_line_by_line() {
+    let blocks = shell_blocks(&document("docs/containers.md"));
+    let [example] = &blocks[..] else { panic!("not one example: {blocks:?}") };
+    let stage = Stage::new();
+    let own: Vec<String> = example.lines().map(|line| stage.own(line)).collect();
+    stage.run(&own.join("\n"));
+    let picture = |file: &str| image::open(stage.folder.path(file)).unwrap().to_rgb8();
+    assert!(picture("before.png") == picture("between.png"));
+    assert!(picture("before.png") == picture("after.png"));
+    let name = stage.name("photos");
+    until("the server to stop", || sockets(&name).is_empty());
+    std::fs::remove_dir(directory_of(&name)).unwrap();
 }
 
 #[test]
