@@ -83,7 +83,7 @@ def test_a_request_says_who_has_sent_it(name):
 
 
 def test_a_service_and_a_channel_of_one_name_are_told_apart(name):
-    with Server(name, SMALL) as server, Service(name, SMALL) as service:
+    with Service(name, SMALL) as service, Server(name, SMALL) as server:
         server.start(nothing)
         service.start(nothing)
         for prefix, found in (("", service), ("service:", service), ("channel:", server)):
