@@ -7,7 +7,7 @@ use super::handshake::{Ask, Buffer, EMPTY_BUFFER, Hello, Refusal, Reply};
 use super::segment;
 use super::sleepers::Sleepers;
 use crate::config::Place;
-use crate::error::{Error, Medium, Result};
+use crate::error::{Error, ErrorKind, Medium, Result};
 use crate::failpoint::failpoint;
 use crate::link::segment::Segment;
 use crate::name::ChannelName;
@@ -18,6 +18,10 @@ use std::time::Duration;
 
 /// A worker that has not replied after this long hangs; more for a large ring, which takes time to make.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// The least that a worker is given, also after the deadline.
+const MOMENT: Duration = Duration::from_millis(50);
+/// What `NotRunning` says of a worker that does not reply in time.
+const NO_REPLY: &str = "its server has ended the connection, or does not reply";
 /// What `NotRunning` says where no server has made a socket: there is no such service.
 pub(crate) const NO_SOCKET: &str = "no server has a socket there";
 /// What it says where each server is taken.
@@ -69,6 +73,7 @@ enum Refused {
 /// `Closed` if it was cancelled; otherwise what the workers said last, or `NotRunning` if there is none.
 pub(crate) fn connect(wanted: &Wanted<'_>, deadline: &Deadline) -> Result<Connected> {
     let mut pause = MIN_PAUSE;
+    let mut refused = None;
     loop {
         if (wanted.is_cancelled)() {
             return Err(Error::Closed);
@@ -86,10 +91,14 @@ pub(crate) fn connect(wanted: &Wanted<'_>, deadline: &Deadline) -> Result<Connec
             Err(Refused::Final(error)) => return Err(error),
             Err(Refused::Retry(error)) => error,
         };
+        let is_silent = matches!(error, Error::NotRunning { found: NO_REPLY, .. });
+        // A refusal says more than that there was no time left for another one.
+        let error = refused.take().filter(|_| is_silent).unwrap_or(error);
         let left = deadline.left();
         if wanted.once || left.is_zero() {
             return Err(error);
         }
+        refused = Some(error).filter(|error| error.kind() != ErrorKind::NotRunning);
         match watch {
             Some(watch) if none => await_worker(watch, wanted, left),
             _ => sys::sleep(pause.min(left)),
@@ -208,9 +217,11 @@ fn loads(wanted: &Wanted<'_>, workers: &[Address], deadline: &Deadline) -> Vec<O
     replies
 }
 
-/// How long a worker is waited for. A caller with no time at all gets the reply of one that is there.
+/// How long a worker is waited for: not beyond the deadline, but a moment that one that lives replies in. A caller
+/// with no time at all gets the reply of one that is there.
 fn within(patience: Duration, deadline: &Deadline) -> Duration {
-    if deadline.timeout().is_zero() { PATIENCE } else { patience.min(deadline.left()) }
+    let left = deadline.left().max(MOMENT);
+    if deadline.timeout().is_zero() { PATIENCE } else { patience.min(left) }
 }
 
 fn hello(wanted: &Wanted<'_>, ask: Ask) -> Hello {
@@ -243,7 +254,7 @@ fn attach(
         } else if errno.is_not_yet() {
             absent("its server accepts no more connections at the moment")
         } else if errno.is_end() {
-            absent("its server has ended the connection, or does not reply")
+            absent(NO_REPLY)
         } else {
             Refused::Final(errno.on("connect to service", &name))
         }
@@ -350,6 +361,7 @@ mod tests {
     fn a_worker_that_hangs_is_not_waited_for_beyond_the_deadline() {
         let within = |timeout| within(4 * PATIENCE, &Deadline::after(timeout));
         assert!(within(PATIENCE / 5) <= PATIENCE / 5);
+        assert_eq!(within(Duration::from_nanos(1)), MOMENT, "one that lives replies in it");
         assert_eq!(within(Duration::MAX), 4 * PATIENCE);
         assert_eq!(within(Duration::ZERO), PATIENCE, "to have its reply, if it has one");
     }
