@@ -68,22 +68,8 @@ impl Client {
         label: Option<String>,
         directory: Option<PathBuf>,
     ) -> PyResult<Self> {
-        let mut config = ClientConfig::new()
-            .channel(ChannelKind::InPlace)
-            .wait(waiting::strategy(wait)?)
-            .max_in_flight(max_in_flight)
-            .resend_not_started(resend_not_started)
-            .ring(ring)
-            .label(label.map_or_else(|| program(py), Ok)?);
-        if let Some(path) = directory {
-            config = config.directory(service::directory(path)?);
-        }
-        if let Some(metadata) = metadata {
-            config = with_bytes(metadata, |bytes| Ok(config.metadata(bytes)))?;
-        }
-        if let Some(uid) = owner {
-            config = config.owner(uid);
-        }
+        let options = Options { metadata, wait, max_in_flight, owner, ring, label, directory };
+        let config = config(py, options)?.resend_not_started(resend_not_started);
         let connect = |slice| zerobuffer::Client::connect_with(name, slice, config.clone());
         let client = waiting::wait(py, waiting::timeout(timeout)?, not_there, connect)?
             .map_err(duplex(py))?;
@@ -261,6 +247,36 @@ impl Client {
     fn __repr__(&self) -> String {
         format!("Client({:?})", self.name())
     }
+}
+
+/// What every client in place is made of.
+pub(crate) struct Options<'p, 'py> {
+    pub(crate) metadata: Option<&'p Bound<'py, PyAny>>,
+    pub(crate) wait: &'p str,
+    pub(crate) max_in_flight: usize,
+    pub(crate) owner: Option<u32>,
+    pub(crate) ring: usize,
+    pub(crate) label: Option<String>,
+    pub(crate) directory: Option<PathBuf>,
+}
+
+pub(crate) fn config(py: Python<'_>, options: Options<'_, '_>) -> PyResult<ClientConfig> {
+    let mut config = ClientConfig::new()
+        .channel(ChannelKind::InPlace)
+        .wait(waiting::strategy(options.wait)?)
+        .max_in_flight(options.max_in_flight)
+        .ring(options.ring)
+        .label(options.label.map_or_else(|| program(py), Ok)?);
+    if let Some(path) = options.directory {
+        config = config.directory(service::directory(path)?);
+    }
+    if let Some(metadata) = options.metadata {
+        config = with_bytes(metadata, |bytes| Ok(config.metadata(bytes)))?;
+    }
+    if let Some(uid) = options.owner {
+        config = config.owner(uid);
+    }
+    Ok(config)
 }
 
 /// What a client calls itself: the name of the program that Python runs.

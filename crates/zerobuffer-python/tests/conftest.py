@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -80,6 +81,8 @@ class Child:
             stderr=stderr,
             # What was read ahead would be lost to `communicate`.
             bufsize=0,
+            # It is ignored in what a shell runs in the background, and this is to be told by it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def line(self):

@@ -13,7 +13,7 @@ from zerobuffer import Client
 ROOT = Path(__file__).parents[3]
 PAGES = ["crates/zerobuffer-python/README.md", "docs/python.md", "README.md"]
 # The channels of the examples; each test has them for itself, by its own name.
-CHANNEL = re.compile(r'(Server|Service|serve|Client|Reader|Writer|connect|create_\w+)\("([\w-]+)"')
+CHANNEL = re.compile(r'(Server|Service|serve|Client|Pool|Reader|Writer|connect|create_\w+)\("([\w-]+)"')
 FILE = re.compile(r"# (\w+\.py)\n")
 
 

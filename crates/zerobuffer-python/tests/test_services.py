@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import zerobuffer
 from conftest import LONG
-from zerobuffer import AsyncClient, AsyncService, BufferConfig, Client, RequestState, Server, Service
+from zerobuffer import AsyncClient, AsyncService, BufferConfig, Client, Pool, RequestState, Server, Service
 from test_forks import REFUSED, Waiting, outcomes_in_a_child
 
 SMALL = BufferConfig(64, 4096)
@@ -339,3 +339,60 @@ def test_coroutines_serve_any_number_of_clients(name):
         await serving
 
     asyncio.run(asyncio.wait_for(main(), 4 * LONG))
+
+
+def test_a_pool_goes_on_over_servers_that_stop_and_says_what_it_is(name):
+    def turn(request):
+        request.write(bytes(request)[::-1])
+
+    def serve():
+        service = Service(name, SMALL)
+        service.start(turn)
+        return service
+
+    first, second = serve(), serve()
+    with Pool(name, 2, LONG, label="a pool") as pool:
+        assert (pool.name, pool.connections) == (name, 2) and pool.is_server_connected
+        assert first.clients + second.clients == 2
+        first.stop()
+        assert bytes(pool.call(b"one is left", LONG)) == b"tfel si eno"
+        second.stop()
+        third = serve()
+        with pool.call(np.arange(4, dtype=np.uint8), LONG) as response:
+            assert bytes(response) == bytes([3, 2, 1, 0])
+        assert pool.max_request_size > 0 and pool.in_flight == 0
+        third.stop()
+        with pytest.raises((zerobuffer.NotRunning, zerobuffer.PeerClosed)):
+            pool.call(b"nobody", 0.01)
+    with pytest.raises(zerobuffer.Closed):
+        pool.call(b"closed", LONG)
+    assert not sockets(name)
+
+
+def test_a_pool_of_one_mends_itself_on_a_channel_for_many_threads(name):
+    def upper(request):
+        request.write(bytes(request).upper())
+
+    def serve():
+        server = Server(name, SMALL, replace=True)
+        server.start(upper)
+        return server
+
+    server = serve()
+    pool = Pool(name, timeout=LONG)
+    answers = []
+
+    def call_again_and_again():
+        for _ in range(50):
+            answers.append(bytes(pool.call(b"abc", LONG)))
+
+    threads = [threading.Thread(target=call_again_and_again) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    server.stop()
+    server = serve()
+    for thread in threads:
+        thread.join()
+    assert answers == [b"ABC"] * 200
+    pool.close()
+    server.stop()

@@ -24,6 +24,7 @@ import os as _os
 from ._native import (
     Client,
     Frame,
+    Pool,
     Request,
     RequestBuffer,
     Response,
@@ -107,6 +108,7 @@ __all__ = [
     "BufferConfig",
     "Client",
     "ClientIdentity",
+    "Pool",
     "Request",
     "RequestBuffer",
     "Response",

@@ -24,6 +24,7 @@ __all__ = [
     "Calls",
     "Client",
     "Frame",
+    "Pool",
     "Reader",
     "Request",
     "RequestBuffer",
@@ -86,6 +87,42 @@ class Client:
     def calls(self) -> Calls: ...
     def cancel(self, sequence: int) -> bool: ...
     def reconnect(self, timeout: Optional[float] = 5.0) -> List[LostRequest]: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        _type: Optional[Type[BaseException]],
+        _value: Optional[BaseException],
+        _traceback: Optional[TracebackType],
+    ) -> None: ...
+
+@final
+class Pool:
+    def __new__(
+        cls,
+        name: str,
+        connections: int = 1,
+        timeout: Optional[float] = 5.0,
+        *,
+        metadata: Optional[Buffer] = None,
+        wait: str = "default",
+        max_in_flight: int = 4096,
+        owner: Optional[int] = None,
+        ring: int = 0,
+        label: Optional[str] = None,
+        directory: Union[str, PathLike[str], None] = None,
+    ) -> Self: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def connections(self) -> int: ...
+    @property
+    def is_server_connected(self) -> bool: ...
+    @property
+    def in_flight(self) -> int: ...
+    @property
+    def max_request_size(self) -> int: ...
+    def call(self, data: Buffer, timeout: Optional[float] = 5.0) -> Response: ...
     def close(self) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(
