@@ -4,7 +4,9 @@ mod table;
 mod text;
 
 pub use table::ErrorKind;
-pub(crate) use text::{OTHER_OWNER, UNEXPECTED_OWNER, shortened};
+pub(crate) use text::{
+    METADATA_OF_SERVICE, OTHER_OWNER, REQUEST_TO_SERVICE, UNEXPECTED_OWNER, shortened,
+};
 
 use std::fmt;
 use std::time::Duration;
@@ -108,7 +110,7 @@ pub enum Error {
     NotRunning {
         /// What the name stands for.
         medium: Medium,
-        /// The channel, or the buffer.
+        /// The service, the channel, or the buffer.
         name: String,
         /// What was found instead of a running server.
         found: &'static str,
@@ -176,12 +178,17 @@ pub enum Error {
     },
     /// The ring had no room until the deadline: responses are being held, or requests unanswered.
     Full {
+        /// What the ring belongs to.
+        medium: Medium,
         /// Ring bytes needed.
         needed: u64,
         /// Ring bytes free.
         free: u64,
         /// Requests that were sent and whose slots are not released yet.
         in_flight: u64,
+        /// Of these, the ones whose responses this program holds; 0 for two buffers, where they take no room
+        /// of the requests.
+        held: u64,
     },
     /// A request that can never fit this ring, or a length beyond the buffer that was acquired.
     TooLarge {
@@ -286,7 +293,7 @@ pub enum Error {
         /// The buffer.
         name: String,
     },
-    /// Version 1: another error, with its cause. Its kind is the other error's.
+    /// Another error, with its cause. Its kind is the other error's.
     Explained {
         /// The error with the facts, see [`Error::facts`].
         error: Box<Error>,

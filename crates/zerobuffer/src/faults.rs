@@ -2,6 +2,7 @@
 //! manual names. Only in builds with the feature `faults`, which no release has.
 
 use std::cell::RefCell;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What a thread's calls meet.
 #[derive(Debug, Default)]
@@ -36,8 +37,46 @@ pub struct Struck {
     pub calls: usize,
 }
 
+impl Plan {
+    const NONE: Self =
+        Self { armed: false, made: 0, at: 0, choice: 0, lasting: false, struck: None };
+
+    fn new(at: usize, choice: usize, lasting: bool) -> Self {
+        Self { armed: true, at, choice, lasting, ..Self::default() }
+    }
+
+    fn strike(&mut self, call: &'static str) -> Option<i32> {
+        if !self.armed {
+            return None;
+        }
+        let number = self.made;
+        self.made += 1;
+        if let Some(fault) = self.struck {
+            let again = self.lasting && LASTING.contains(&fault.errno);
+            let again = again && errors_of(call).contains(&fault.errno);
+            return again.then_some(fault.errno);
+        }
+        let mut errors =
+            errors_of(call).iter().filter(|errno| !self.lasting || LASTING.contains(errno));
+        let errno = (number == self.at).then(|| errors.nth(self.choice)).flatten()?;
+        self.struck = Some(Fault { call, errno: *errno });
+        Some(*errno)
+    }
+
+    fn outcome(self) -> Struck {
+        Struck { fault: self.struck, calls: self.made }
+    }
+}
+
 thread_local! {
     static PLAN: RefCell<Plan> = RefCell::default();
+}
+
+/// What the library's own threads meet whose names begin like this.
+static ELSEWHERE: Mutex<(&str, Plan)> = Mutex::new(("", Plan::NONE));
+
+fn elsewhere() -> MutexGuard<'static, (&'static str, Plan)> {
+    ELSEWHERE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs `body`, in which system call number `at` of this thread fails with error number `choice` of its
@@ -48,30 +87,33 @@ pub fn with_fault<T>(
     lasting: bool,
     body: impl FnOnce() -> T,
 ) -> (T, Struck) {
-    PLAN.set(Plan { armed: true, at, choice, lasting, ..Plan::default() });
+    PLAN.set(Plan::new(at, choice, lasting));
     let value = body();
-    let Plan { made, struck, .. } = PLAN.take();
-    (value, Struck { fault: struck, calls: made })
+    (value, PLAN.take().outcome())
+}
+
+/// The same for a call of a thread of the library's own, whose name begins with `thread`, while `body` runs.
+pub fn with_fault_in<T>(
+    thread: &'static str,
+    at: usize,
+    choice: usize,
+    lasting: bool,
+    body: impl FnOnce() -> T,
+) -> (T, Struck) {
+    *elsewhere() = (thread, Plan::new(at, choice, lasting));
+    let value = body();
+    let (_, plan) = std::mem::replace(&mut *elsewhere(), ("", Plan::NONE));
+    (value, plan.outcome())
 }
 
 /// The error that the call about to be made is to fail with.
 pub(crate) fn strike(call: &'static str) -> Option<i32> {
-    PLAN.with_borrow_mut(|plan| {
-        if !plan.armed {
-            return None;
-        }
-        let number = plan.made;
-        plan.made += 1;
-        if let Some(fault) = plan.struck {
-            let again = plan.lasting && LASTING.contains(&fault.errno);
-            let again = again && errors_of(call).contains(&fault.errno);
-            return again.then_some(fault.errno);
-        }
-        let mut errors =
-            errors_of(call).iter().filter(|errno| !plan.lasting || LASTING.contains(errno));
-        let errno = (number == plan.at).then(|| errors.nth(plan.choice)).flatten()?;
-        plan.struck = Some(Fault { call, errno: *errno });
-        Some(*errno)
+    PLAN.with_borrow_mut(|plan| plan.strike(call)).or_else(|| {
+        let mut elsewhere = elsewhere();
+        let (thread, plan) = &mut *elsewhere;
+        let is_meant = plan.armed
+            && std::thread::current().name().is_some_and(|name| name.starts_with(*thread));
+        is_meant.then(|| plan.strike(call)).flatten()
     })
 }
 
@@ -116,7 +158,8 @@ fn errors_of(call: &str) -> &'static [i32] {
         "listen" => &[EADDRINUSE],
         "connect" => &[EACCES, EPERM, EAGAIN, ECONNREFUSED, EINTR, ENOENT],
         "accept" => &[EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPERM],
-        "send" => &[EAGAIN, ECONNRESET, EINTR, ENOBUFS, ENOMEM, EPIPE],
+        // Without EAGAIN, the answer that there are bells enough: one that lies takes a wake-up away.
+        "send" => &[ECONNRESET, EINTR, ENOBUFS, ENOMEM, EPIPE],
         "sendmsg" => &[EAGAIN, ECONNRESET, EINTR, ENOBUFS, ENOMEM, EPIPE, ETOOMANYREFS],
         "recv" | "recvmsg" => &[EAGAIN, ECONNREFUSED, EINTR, ENOMEM],
         "setsockopt" | "getsockopt" => &[EINVAL, ENOPROTOOPT],

@@ -96,6 +96,7 @@
 //! | any number of clients, or several server processes | [`Service`]; clients find it with [`Client::connect`] |
 //! | many threads of one process | [`SharedClient`], by [`Client::into_shared`] |
 //! | many calls that no thread waits for | [`SharedClient::call_async`], a future for any executor; `examples/tokio_calls.rs` |
+//! | the same without any thread of the library | with tokio `tokio::Client`, which needs the feature `tokio`; in an event loop of your own [`EventLoopClient`] |
 //! | handlers that await | [`Server::start_async`], [`Service::start_async`] |
 //! | a server that is restarted | [`ClientConfig::resend_not_started`] |
 //!
@@ -179,6 +180,10 @@ mod failpoint;
 pub mod faults;
 #[cfg(not(loom))]
 mod handler;
+/// The parts of a service that are modelled.
+#[cfg(loom)]
+#[path = "server/limit.rs"]
+mod limit;
 #[cfg(not(loom))]
 mod link;
 #[cfg(not(loom))]
@@ -187,6 +192,9 @@ pub mod memory;
 mod name;
 #[cfg(not(loom))]
 mod object;
+#[cfg(loom)]
+#[path = "server/service/queue.rs"]
+mod queue;
 #[cfg(not(loom))]
 mod ready_threads;
 #[cfg(not(loom))]
@@ -195,6 +203,8 @@ mod seats;
 mod server;
 mod sys;
 mod tenure;
+#[cfg(all(feature = "tokio", unix, not(loom)))]
+pub mod tokio;
 #[cfg(not(loom))]
 mod trace;
 #[cfg(not(loom))]
@@ -204,8 +214,8 @@ mod wait;
 
 #[cfg(not(loom))]
 pub use client::{
-    CallFuture, CallHandle, Client, OwnedRequestBuffer, OwnedResponse, Pool, Reconnected,
-    RequestBuffer, RequestLayout, Response, SharedClient,
+    CallFuture, CallHandle, Client, EventLoopClient, OwnedRequestBuffer, OwnedResponse, Pool,
+    Reconnected, RequestBuffer, RequestLayout, Response, SharedClient,
 };
 #[cfg(not(loom))]
 pub use closer::Closer;

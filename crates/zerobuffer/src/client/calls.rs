@@ -13,6 +13,7 @@ use crate::sys;
 use crate::v2::layout::Demand;
 use crate::wait::Deadline;
 use std::future::Future;
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -245,6 +246,60 @@ impl SharedClient {
         self.submit_outcome(data.len(), layout, &mut payload, timeout, Box::new(on_done))
     }
 
+    /// As [`start_call`](Self::start_call), for callers to whom a few microseconds are no wait: if no other such call is
+    /// under way, it checks for the response for so long. A response that comes at once needs no other thread, so it
+    /// comes several times sooner.
+    ///
+    /// `Break`: the response, and `on_done` is dropped. `Continue`: as from `start_call`.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use zerobuffer::{BufferConfig, Client, Frame, Server};
+    /// # let name = format!("doc-try-start-call-{}", std::process::id());
+    /// # let mut server = Server::create(&name, BufferConfig::new(0, 1 << 16))?;
+    /// # server.start(|frame: &mut Frame| frame.data_mut().make_ascii_uppercase())?;
+    /// use std::ops::ControlFlow;
+    /// let second = Duration::from_secs(1);
+    /// let client = Client::connect(&name, second)?.into_shared();
+    /// let (done, outcome) = std::sync::mpsc::channel();
+    /// let started = client.try_start_call(b"hello", second, move |response| done.send(response).unwrap())?;
+    /// let response = match started {
+    ///     ControlFlow::Break(response) => response,
+    ///     ControlFlow::Continue(_) => outcome.recv().unwrap()?,
+    /// };
+    /// assert_eq!(response.data(), b"HELLO");
+    /// # Ok::<(), zerobuffer::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`start_call`](Self::start_call).
+    pub fn try_start_call(
+        &self,
+        data: &[u8],
+        timeout: Duration,
+        on_done: impl FnOnce(Result<OwnedResponse>) + Send + 'static,
+    ) -> Result<ControlFlow<OwnedResponse, CallHandle>> {
+        let (size, mut payload) = (data.len(), Payload::Copy(data));
+        let (demand, deadline) = (RequestLayout::new().demand(size)?, Deadline::after(timeout));
+        let sent = self.send_first(size, demand, &mut payload)?;
+        let calls = &self.inner.completions;
+        // With others under way the caller has more to do than to wait for this one.
+        let is_alone = calls.state().is_empty();
+        if let Some((connection, number)) = &sent
+            && is_alone
+        {
+            let held = connection.channel.receive_at_once(*number);
+            calls.came_at_once.store(held.is_some(), Ordering::Relaxed);
+            if let Some(held) = held {
+                let channel = Arc::clone(&connection.channel);
+                return Ok(ControlFlow::Break(OwnedResponse::new(channel, held)));
+            }
+        }
+        let on_done = OnDone::Outcome(Box::new(on_done));
+        let request = || payload.keep(size, demand);
+        self.add(sent, &deadline, on_done, request).map(ControlFlow::Continue)
+    }
+
     /// As [`start_call`](Self::start_call), but `fill` writes the request, as for
     /// [`call_async_with`](Self::call_async_with).
     ///
@@ -301,25 +356,46 @@ impl SharedClient {
         deadline: &Deadline,
         on_done: OnDone,
     ) -> Result<CallHandle> {
+        let sent = self.send_first(size, demand, payload)?;
+        self.add(sent, deadline, on_done, || payload.keep(size, demand))
+    }
+
+    /// Sends a request, if there is room and none is to be sent before it.
+    fn send_first(
+        &self,
+        size: usize,
+        demand: Demand,
+        payload: &mut Payload<'_>,
+    ) -> Result<Option<(InPlace, Number)>> {
         let connection = self.in_place()?;
         connection.channel.check()?;
         let calls = &self.inner.completions;
         calls.ensure_completer(&self.inner)?;
-        let (due, timeout) = (deadline.due_ns(), deadline.timeout());
+        if !calls.state().may_overtake_nothing() {
+            return Ok(None);
+        }
+        match payload.send_at_once(&connection, size, demand) {
+            Ok(sent) => Ok(sent.map(|number| (connection, number))),
+            Err(error) if self.may_go_on(&error, &connection) => Ok(None),
+            Err(error) => Err(error.never_sent()),
+        }
+    }
+
+    /// The completer completes it, and sends it before if that was not done.
+    fn add(
+        &self,
+        sent: Option<(InPlace, Number)>,
+        deadline: &Deadline,
+        on_done: OnDone,
+        request: impl FnOnce() -> Request,
+    ) -> Result<CallHandle> {
+        let calls = &self.inner.completions;
         let id = calls.next_id.fetch_add(1, Ordering::Relaxed);
         let handle = CallHandle::new(calls, id);
-        let mut sent = None;
-        if calls.state().may_overtake_nothing() {
-            match payload.send_at_once(&connection, size, demand) {
-                Ok(number) => sent = number,
-                Err(error) if self.may_go_on(&error, &connection) => {}
-                Err(error) => return Err(error.never_sent()),
-            }
-        }
-        let call = Call::new(id, timeout, due, on_done);
+        let call = Call::new(id, deadline.timeout(), deadline.due_ns(), on_done);
         let is_served = match sent {
-            Some(number) => calls.add_sent(Sent { call, connection, number }),
-            None => calls.add_queued(Queued { call, request: payload.keep(size, demand) }),
+            Some((connection, number)) => calls.add_sent(Sent { call, connection, number }),
+            None => calls.add_queued(Queued { call, request: request() }),
         };
         self.started(handle, is_served)
     }

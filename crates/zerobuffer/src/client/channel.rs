@@ -5,12 +5,15 @@ use super::number::Number;
 use super::seal::Sealed;
 use crate::atomics::{AtomicBool, AtomicU64, Ordering};
 use crate::config::{ChannelKind, ClientConfig};
-use crate::error::{Error, ErrorKind, LostRequest, RequestState, Result, shortened};
+use crate::error::{
+    Error, ErrorKind, LostRequest, Medium, REQUEST_TO_SERVICE, RequestState, Result, shortened,
+};
 use crate::failpoint::failpoint;
 use crate::link::segment::{Block, Segment};
 use crate::link::socket::{self, Connected};
 use crate::link::{Awaited, ToServer, named};
 use crate::name::ChannelName;
+use crate::sys::ReadySet;
 use crate::v2::layout::{Demand, REQUEST, RESPONSE, oieb};
 use crate::v2::ring::{Claim, ClaimStep, ClientRing, Held, Look, Violation};
 use crate::wait::{Deadline, Peer, Unready, WaitContext, Waiter, wake};
@@ -122,19 +125,18 @@ impl ClientChannel {
                 }
                 attached => return attached,
             };
-            let no_service = match &refused {
-                // A server that hangs or has died says more than that there is no channel either.
-                Error::NotRunning { found, .. } => {
-                    *found == socket::NO_SOCKET || absent.kind() == ErrorKind::Busy
-                }
-                _ => false,
-            };
+            // A server that hangs or has died says more than that there is no channel either.
+            let no_socket =
+                matches!(refused.facts(), Error::NotRunning { found: socket::NO_SOCKET, .. });
+            let no_service = no_socket
+                || refused.kind() == ErrorKind::NotRunning && absent.kind() == ErrorKind::Busy;
             let is_final = matches!(
                 refused.kind(),
                 ErrorKind::Incompatible | ErrorKind::TooLarge | ErrorKind::PermissionDenied
             );
             if once || deadline.left().is_zero() || is_final {
-                return Err(if no_service { absent } else { refused });
+                let of_both = |absent| config.place.told_of_both(name, absent);
+                return Err(if no_service { of_both(absent) } else { refused });
             }
             crate::sys::sleep(PAUSE.min(deadline.left()));
         }
@@ -207,6 +209,25 @@ impl ClientChannel {
     /// Whether other connections of this process may reach other servers of the same name.
     pub(super) fn is_to_service(&self) -> bool {
         self.link.is_to_service()
+    }
+
+    /// From now on a program's event loop waits here, and no thread does, on the descriptor that is returned.
+    ///
+    /// # Errors
+    /// `Unsupported` unless it leads to a service.
+    pub(super) fn lead_by_event_loop(&self) -> Result<ReadySet> {
+        self.link.lead_by_event_loop()
+    }
+
+    /// For that event loop, before it looks for responses and for the end.
+    pub(super) fn listen(&self, ready: &ReadySet) {
+        self.link.listen();
+        if self.link.is_end_told() {
+            // It stays ready.
+            self.link.forget_in(ready);
+        }
+        // Which remembers the end.
+        let _ = self.peer();
     }
 
     /// What [`ClientChannel::check`] finds no fault with.
@@ -344,7 +365,7 @@ impl ClientChannel {
                 self.link.wake_server();
                 None
             }
-            Err(error) => Some(Err(error)),
+            Err(error) => Some(Err(self.told(error))),
         };
         let waited = self.link.wait(Awaited::Room, &self.space, deadline, self, step);
         waited.unwrap_or_else(|unready| {
@@ -352,9 +373,27 @@ impl ClientChannel {
             Err(match unready {
                 Unready::Gone(peer) => end_error(peer, None),
                 Unready::Stopped => self.why_stopped(),
-                Unready::Timeout => Error::Full { needed, free, in_flight: self.ring.in_flight() },
+                Unready::Timeout => self.full(needed, free),
             })
         })
+    }
+
+    /// That there is no room, and who has it.
+    pub(super) fn full(&self, needed: u64, free: u64) -> Error {
+        let medium = if self.is_to_service() { Medium::Service } else { Medium::Channel };
+        let (in_flight, held) = (self.ring.in_flight(), self.ring.held());
+        Error::Full { medium, needed, free, in_flight, held }
+    }
+
+    /// The same error, which names what the program can set.
+    #[cold]
+    fn told(&self, error: Error) -> Error {
+        match error {
+            Error::TooLarge { asked, max, .. } if self.is_to_service() => {
+                Error::TooLarge { what: REQUEST_TO_SERVICE, asked, max }
+            }
+            error => error,
+        }
     }
 
     /// Finds room for `demand` if there is some.
@@ -371,18 +410,38 @@ impl ClientChannel {
             }
             // A buffer that its owner had acquired before it shared the client.
             Ok(ClaimStep::Full { .. }) | Err(Error::ClaimOpen) => Ok(None),
-            Err(error) => Err(error),
+            Err(error) => Err(self.told(error)),
         }
     }
 
-    /// From now on [`Self::is_room_wanted`], until a response is released. To be followed by another try.
+    /// From now on the completer is woken when a response is released, or an open claim ends. To be followed by
+    /// another try to send.
     pub(super) fn want_room(&self) {
         self.room_wanted.store(true, Ordering::Relaxed);
         self.ring.order_after_releases();
     }
 
-    pub(super) fn is_room_wanted(&self) -> bool {
-        self.room_wanted.load(Ordering::Relaxed)
+    /// Whether another try to send may find room, after [`Self::want_room`]: this side has made some, or the
+    /// server, which wakes a thread that waits here when it does.
+    pub(super) fn may_have_room(&self) -> bool {
+        !self.room_wanted.load(Ordering::Relaxed) || self.ring.may_reclaim()
+    }
+
+    /// A response was released, or a claim has ended: wakes the completer if that is what it waits for.
+    fn tell_who_wants_room(&self) {
+        if self.room_wanted.load(Ordering::Relaxed) {
+            self.room_wanted.store(false, Ordering::Relaxed);
+            self.link.wake_all_own();
+        }
+    }
+
+    /// After the end of a claim that was open without a turn to send.
+    pub(super) fn claim_ended(&self) {
+        // A forked child does not have the segment.
+        if self.segment.is_this_process() && self.ring.is_concurrent() {
+            self.ring.order_after_releases();
+            self.tell_who_wants_room();
+        }
     }
 
     #[inline(always)]
@@ -607,7 +666,12 @@ impl ClientChannel {
 
     /// Makes the thread that waits for responses check for them.
     pub(super) fn wake_receivers(&self) {
-        self.link.wake_own(Awaited::Response);
+        self.wake(Awaited::Response);
+    }
+
+    /// Makes the thread that waits for this check for it.
+    pub(super) fn wake(&self, awaited: Awaited) {
+        self.link.wake_own(awaited);
     }
 
     /// Waits for the oldest answer that is there.
@@ -660,6 +724,16 @@ impl ClientChannel {
         self.link.wait(Awaited::Response, waiter, deadline, watch, cond)
     }
 
+    /// Waits for room by another waiter than this connection's, for the one whose turn to send it is.
+    pub(super) fn await_room_by<T>(
+        &self,
+        waiter: &Waiter,
+        deadline: &Deadline,
+        cond: impl FnMut() -> Option<T>,
+    ) -> std::result::Result<T, Unready> {
+        self.link.wait(Awaited::Room, waiter, deadline, self, cond)
+    }
+
     /// This connection's own way to wait for responses.
     pub(super) fn waiter(&self) -> &Waiter {
         &self.responses
@@ -707,10 +781,7 @@ impl ClientChannel {
         if self.room_waits.load(Ordering::Relaxed) > 0 {
             self.link.wake_own(Awaited::Room);
         }
-        if self.is_room_wanted() {
-            self.room_wanted.store(false, Ordering::Relaxed);
-            self.link.wake_own(Awaited::Response);
-        }
+        self.tell_who_wants_room();
     }
 
     /// The oldest request that the server's end left behind, if any: the thread that cancels it reports it, so
@@ -818,8 +889,7 @@ impl ClientChannel {
     /// with it. The segment is not touched.
     fn end_as(&self, end: u64) {
         self.ended.fetch_max(end, Ordering::Relaxed);
-        self.link.wake_own(Awaited::Response);
-        self.link.wake_own(Awaited::Room);
+        self.link.wake_all_own();
     }
 
     /// Whether this end was closed.

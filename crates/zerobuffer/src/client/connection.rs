@@ -4,7 +4,7 @@ use super::channel::{Attached, ClientChannel, end_error};
 use super::lifeline::{Connected, Lifeline};
 use super::number::Number;
 use crate::config::{ChannelKind, ClientConfig};
-use crate::error::{Error, LostRequest, Result};
+use crate::error::{Error, LostRequest, Medium, Result};
 use crate::name::ChannelName;
 use crate::v1;
 use crate::wait::{Deadline, Peer, WaitContext};
@@ -224,7 +224,11 @@ impl Connection {
             Self::InPlace(channel) if channel.peer() != Peer::Alive => {
                 end_error(channel.peer(), None)
             }
-            _ => Error::Full { needed: size as u64, free: 0, in_flight: self.in_flight() as u64 },
+            Self::InPlace(channel) => channel.full(size as u64, 0),
+            Self::TwoBuffers(channel) => {
+                let (needed, in_flight) = (size as u64, channel.in_flight() as u64);
+                Error::Full { medium: Medium::Channel, needed, free: 0, in_flight, held: 0 }
+            }
         }
     }
 

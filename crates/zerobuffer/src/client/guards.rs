@@ -31,7 +31,9 @@ struct Slot<C: Borrow<Arc<ClientChannel>>> {
 impl<C: Borrow<Arc<ClientChannel>>> Drop for Slot<C> {
     fn drop(&mut self) {
         if let Some(claim) = self.claim.take() {
-            self.channel.borrow().ring().abandon(claim);
+            let channel = self.channel.borrow();
+            channel.ring().abandon(claim);
+            channel.claim_ended();
         }
     }
 }
@@ -262,7 +264,9 @@ impl OwnedRequestBuffer {
             Filling::InPlace(mut slot) => {
                 slot.channel.segment.check_process()?;
                 let claim = slot.claim.take().ok_or(Error::WrongProcess)?;
-                Ok(slot.channel.commit_unless_sealed(claim, slot.len)?.for_caller())
+                let committed = slot.channel.commit_unless_sealed(claim, slot.len);
+                slot.channel.claim_ended();
+                Ok(committed?.for_caller())
             }
             Filling::TwoBuffers(filling) => filling.commit(false),
         }

@@ -2,9 +2,11 @@
 
 mod calls;
 mod channel;
+mod completer;
 mod completions;
 mod connection;
 mod current;
+mod event_loop;
 mod guards;
 mod lifeline;
 mod number;
@@ -16,6 +18,7 @@ mod shared;
 mod turns;
 
 pub use calls::{CallFuture, CallHandle};
+pub use event_loop::EventLoopClient;
 pub use guards::{OwnedRequestBuffer, OwnedResponse, RequestBuffer, Response};
 pub use pool::Pool;
 pub use shared::SharedClient;
@@ -189,6 +192,12 @@ impl Client {
     /// ```
     pub fn is_in_place(&self) -> bool {
         self.connection.is_in_place()
+    }
+
+    /// Whether it leads to a server of a service, and not to the server of a channel. Then its
+    /// [`into_event_loop`](Self::into_event_loop) has a descriptor to wait for.
+    pub fn is_service(&self) -> bool {
+        self.connection.is_to_service()
     }
 
     /// What closes this client from another thread: a thread that waits in it or in a

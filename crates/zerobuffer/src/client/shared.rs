@@ -291,12 +291,14 @@ impl SharedClient {
     /// # Errors
     /// `Unsupported` if it is not, and as [`Self::connection`].
     pub(super) fn in_place(&self) -> Result<InPlace> {
+        let what = "calls that no thread waits for need a service or a channel in place";
+        self.in_place_or(|| Error::Unsupported { what })
+    }
+
+    /// The same, with an error of the caller's if it is not.
+    pub(super) fn in_place_or(&self, refused: impl FnOnce() -> Error) -> Result<InPlace> {
         let connection = self.connection()?;
-        let Connection::InPlace(channel) = &connection.channel else {
-            return Err(Error::Unsupported {
-                what: "calls that no thread waits for need a channel in place",
-            });
-        };
+        let Connection::InPlace(channel) = &connection.channel else { return Err(refused()) };
         let channel = Arc::clone(channel);
         Ok(InPlace { connection, channel })
     }
@@ -330,6 +332,11 @@ impl SharedClient {
     /// As [`Client::is_in_place`](super::Client::is_in_place); false in a forked child.
     pub fn is_in_place(&self) -> bool {
         self.connection().is_ok_and(|connection| connection.channel.is_in_place())
+    }
+
+    /// As [`Client::is_service`](super::Client::is_service); false in a forked child.
+    pub fn is_service(&self) -> bool {
+        self.connection().is_ok_and(|connection| connection.channel.is_to_service())
     }
 
     /// As [`Client::is_desynchronised`](super::Client::is_desynchronised).

@@ -2,7 +2,7 @@
 //! C# and Python have a constant or a class for each row; `cargo xtask api` compares them with this table.
 
 use super::Error;
-use super::text::{Advice, End, ForeignAdvice, Found, Shown, SystemReason};
+use super::text::{Advice, End, ForeignAdvice, Found, Places, Shown, SystemReason};
 use std::fmt;
 
 /// Makes [`ErrorKind`], [`Error::kind`] and the texts of all errors. A variant of [`Error`] without a row does
@@ -86,10 +86,10 @@ error_kinds! {
     );
 
     /// The ring had no room until the deadline.
-    Full = 11 { needed, free, in_flight } => (
-        "the ring is full: {needed} bytes needed, {free} free, {in_flight} frames in flight; read and \
-         release them, or make the payload larger; what was cancelled keeps its place until \
-         the peer passes it"
+    Full = 11 { medium, needed, free, in_flight, held } => (
+        "the ring is full: {needed} bytes needed, {free} free, {in_flight} frames in flight; {}; what was \
+         cancelled keeps its place until the peer passes it",
+        Places { medium: *medium, held: *held }
     );
 
     /// More bytes than can ever fit.
@@ -110,7 +110,7 @@ error_kinds! {
 
     /// The peer broke the protocol; the channel cannot be used any more.
     ProtocolViolation = 16 { field, observed, allowed } => (
-        "the peer broke the protocol: {field} is {observed}; allowed: {allowed}; this channel cannot be \
+        "the peer broke the protocol: {field} is {observed}; allowed: {allowed}; this connection cannot be \
          used any more, connect again to a peer that you trust"
     );
 

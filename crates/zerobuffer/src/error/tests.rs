@@ -1,5 +1,6 @@
 use super::{
-    Error, ErrorKind, LostRequest, OTHER_OWNER, RequestState, UNEXPECTED_OWNER, shortened,
+    Error, ErrorKind, LostRequest, METADATA_OF_SERVICE, Medium, OTHER_OWNER, RequestState,
+    UNEXPECTED_OWNER, shortened,
 };
 
 fn says(error: &Error, words: &[&str]) {
@@ -60,11 +61,39 @@ fn the_end_of_a_peer_says_what_became_of_the_request() {
 }
 
 #[test]
+fn a_service_s_client_is_told_to_ask_for_a_larger_ring() {
+    let large = |what| Error::TooLarge { what, asked: 100, max: 64 };
+    says(&large(METADATA_OF_SERVICE), &["a larger `metadata_size`"]);
+    let full = Error::Full { medium: Medium::Service, needed: 8, free: 0, in_flight: 4, held: 0 };
+    says(&full, &["make the ring larger (`ring` of the client's configuration)"]);
+    let text = full.to_string();
+    assert!(!text.contains("channel") && !text.contains("BufferConfig"), "{text}");
+    let broken = Error::ProtocolViolation { field: "sequence", observed: 2, allowed: 1 };
+    assert!(!broken.to_string().contains("channel"), "{broken}");
+}
+
+#[test]
+fn a_full_ring_says_who_has_its_places() {
+    let full =
+        |medium, held| Error::Full { medium, needed: 8, free: 0, in_flight: 4, held }.to_string();
+    let text = full(Medium::Channel, 0);
+    let words = ["4 frames in flight", "receive their responses", "`send_timeout`", "`for_frames`"];
+    words.iter().for_each(|word| assert!(text.contains(word), "no {word:?} in: {text}"));
+    let text = full(Medium::Service, 3);
+    let words = ["3 responses among them are held", "release them", "in their order"];
+    words.iter().for_each(|word| assert!(text.contains(word), "no {word:?} in: {text}"));
+    let text = full(Medium::Channel, 1);
+    assert!(text.contains("1 response among them is held"), "{text}");
+    let text = full(Medium::Buffer, 0);
+    assert!(text.contains("the reader has to read and release them"), "{text}");
+}
+
+#[test]
 fn what_a_stuck_server_holds_up_is_said() {
     let waited = std::time::Duration::from_secs(1);
     let response = Error::Timeout { waited, what: "waiting for a response" };
     says(&response, &["keeps its place until the server passes it"]);
-    let full = Error::Full { needed: 8, free: 0, in_flight: 4 };
+    let full = Error::Full { medium: Medium::Channel, needed: 8, free: 0, in_flight: 4, held: 0 };
     says(&full, &["what was cancelled keeps its place until the peer passes it"]);
 }
 

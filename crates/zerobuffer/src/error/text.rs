@@ -1,6 +1,6 @@
 //! Parts of what errors say that depend on the facts.
 
-use super::{LostRequest, RequestState};
+use super::{LostRequest, Medium, RequestState};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -9,6 +9,12 @@ pub(crate) const UNEXPECTED_OWNER: &str = "its owner is not the one expected";
 
 /// A server replaces objects of its own user only.
 pub(crate) const OTHER_OWNER: &str = "another user owns it";
+
+/// What the ring that a client has asked for does not hold.
+pub(crate) const REQUEST_TO_SERVICE: &str = "a request to a service";
+
+/// What a service's own block for metadata does not hold.
+pub(crate) const METADATA_OF_SERVICE: &str = "metadata of a service";
 
 /// What became of a request when its server ended; without one, how to go on.
 pub(super) struct End<'e>(pub(super) &'e Option<LostRequest>);
@@ -89,6 +95,38 @@ impl fmt::Display for ForeignAdvice<'_> {
     }
 }
 
+/// Who has the places of a full ring, and what makes room.
+pub(super) struct Places {
+    pub(super) medium: Medium,
+    pub(super) held: u64,
+}
+
+impl fmt::Display for Places {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let larger = match self.medium {
+            Medium::Buffer => {
+                return f.write_str(
+                    "the reader has to read and release them, or make the payload larger",
+                );
+            }
+            Medium::Channel => {
+                "make the payload larger (`for_frames` of the buffer's configuration)"
+            }
+            Medium::Service => "make the ring larger (`ring` of the client's configuration)",
+        };
+        match self.held {
+            0 => f.write_str("receive their responses, allow more time (`send_timeout`)")?,
+            1 => f.write_str("1 response among them is held by this program: release it")?,
+            held => write!(
+                f,
+                "{held} responses among them are held by this program: release them, since places \
+                 become free in their order"
+            )?,
+        }
+        write!(f, ", or {larger}")
+    }
+}
+
 /// Fixed advice.
 pub(super) struct Advice;
 
@@ -106,10 +144,12 @@ impl Advice {
     /// What to do about `what` that is too large.
     pub(super) fn for_size_of(what: &str) -> &'static str {
         match what {
-            "metadata" => {
-                "write less, or create the other side's buffer with a larger metadata size"
-            }
+            "metadata" => "write less, or create the channel or buffer with a larger metadata size",
+            METADATA_OF_SERVICE => "write less, or configure a larger `metadata_size`",
             "a request" | "a frame" => "send less, or create the buffer with a larger payload size",
+            REQUEST_TO_SERVICE => {
+                "send less, or connect with a larger `ring` in the client's configuration"
+            }
             "a resized request" => "acquire a larger request buffer",
             "a resized response" => {
                 "have the client acquire its request with more response capacity"
@@ -136,13 +176,13 @@ impl fmt::Display for SystemReason<'_> {
 fn what_helps(operation: &str, errno: i32) -> &'static str {
     match errno {
         libc::EMFILE => {
-            "; this process may have no more descriptors (see `ulimit -n`): close channels, or have \
-             the limit raised"
+            "; this process may have no more descriptors (see `ulimit -n`): close some of what it has \
+             open, or have the limit raised"
         }
         libc::ENFILE => "; the system may have no more open files: have fs.file-max raised",
         libc::ENOMEM => {
             "; this process may have no more memory (see `ulimit -v`) or mappings (vm.max_map_count): \
-             close channels, or have the limit raised"
+             close some of what it has open, or have the limit raised"
         }
         libc::EAGAIN if operation == "start the thread" => {
             "; there may be too many threads (see `ulimit -u`): end some, or try again"

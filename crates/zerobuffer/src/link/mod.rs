@@ -4,8 +4,10 @@ pub(crate) mod named;
 pub(crate) mod segment;
 pub(crate) mod socket;
 
+use crate::error::Error;
 use crate::failpoint::failpoint;
 use crate::seats::Seat;
+use crate::sys::ReadySet;
 use crate::v2::ring::Violation;
 use crate::wait::{Deadline, Unready, WaitContext, WaitStrategy, Waiter, post_if_empty, wake};
 use named::{DeathWatch, Role};
@@ -15,6 +17,12 @@ use std::time::Duration;
 /// Between two looks at a channel's server while something is outstanding. A service's client needs them only
 /// where it never sleeps, and so does not hear of the end.
 const SLICE: Duration = Duration::from_millis(10);
+
+/// What a client says that no event loop can wait for.
+pub(crate) const NO_SOCKET: Error = Error::Unsupported {
+    what: "an event loop waits for services only, since channels have no descriptor; use `call_async` of a \
+           `SharedClient`, whose calls a thread of the library completes",
+};
 
 /// A server's way to one client.
 #[derive(Debug)]
@@ -132,6 +140,17 @@ impl ToServer {
         }
     }
 
+    /// All of them, whatever they wait for.
+    pub(crate) fn wake_all_own(&self) {
+        match self {
+            Self::Named { .. } => {
+                self.wake_own(Awaited::Response);
+                self.wake_own(Awaited::Room);
+            }
+            Self::Socket { sleepers, .. } => sleepers.wake_own(),
+        }
+    }
+
     /// WAIT, for something that the server does.
     #[inline]
     pub(crate) fn wait<T>(
@@ -150,6 +169,34 @@ impl ToServer {
                 waiter.wait(&segment.semaphores.space_available, deadline, context, cond)
             }
             (Self::Socket { sleepers, .. }, _) => waiter.wait(sleepers, deadline, context, cond),
+        }
+    }
+
+    /// From now on a program's event loop waits for what the server does, on the descriptor that is returned.
+    ///
+    /// # Errors
+    /// `Unsupported` where there is no socket.
+    pub(crate) fn lead_by_event_loop(&self) -> Result<ReadySet, Error> {
+        match self {
+            Self::Named { .. } => Err(NO_SOCKET),
+            Self::Socket { sleepers, .. } => {
+                let ready = sleepers.lead_by_event_loop();
+                ready.map_err(|errno| errno.on("epoll", "an event loop's descriptor"))
+            }
+        }
+    }
+
+    /// For that event loop, before it looks at the state.
+    pub(crate) fn listen(&self) {
+        if let Self::Socket { sleepers, .. } = self {
+            sleepers.listen();
+        }
+    }
+
+    /// Takes the socket out of what makes the event loop's descriptor readable.
+    pub(crate) fn forget_in(&self, ready: &ReadySet) {
+        if let Self::Socket { sleepers, .. } = self {
+            ready.forget(sleepers.bell().socket());
         }
     }
 
@@ -199,8 +246,7 @@ impl ToServer {
         if let Self::Named { death_watch, .. } = self {
             death_watch.tell();
         }
-        self.wake_own(Awaited::Response);
-        self.wake_own(Awaited::Room);
+        self.wake_all_own();
     }
 
     /// Nothing of the server is waited for any more.

@@ -1,7 +1,8 @@
 //! One client's connection, as its requests know it: however the client came, and whatever thread took them.
 
 use super::identity::ClientIdentity;
-use crate::atomics::{AtomicBool, AtomicU64, Ordering};
+use super::limit::Limit;
+use crate::atomics::{AtomicBool, AtomicU64, Ordering, fence};
 use crate::error::Result;
 use crate::failpoint::failpoint;
 use crate::link::ToClient;
@@ -24,6 +25,8 @@ pub(super) struct Connection {
     failed: AtomicU64,
     /// Who the client is, as far as a socket tells.
     client: Option<Arc<ClientIdentity>>,
+    /// Of its requests in hand.
+    limit: Option<Limit>,
 }
 
 impl Connection {
@@ -35,13 +38,24 @@ impl Connection {
             ring.set_concurrent();
         }
         let (client_metadata, is_over) = (OnceLock::new(), AtomicBool::new(false));
-        let (failed, client) = (AtomicU64::new(0), None);
-        Self { segment, ring, link, client_metadata, is_over, failed, client }
+        let (failed, client, limit) = (AtomicU64::new(0), None, None);
+        Self { segment, ring, link, client_metadata, is_over, failed, client, limit }
     }
 
     /// The same, of a client that is known.
-    pub(super) fn of_client(self, client: Arc<ClientIdentity>) -> Self {
-        Self { client: Some(client), ..self }
+    pub(super) fn of_client(self, client: Arc<ClientIdentity>, limit: Option<Limit>) -> Self {
+        Self { client: Some(client), limit, ..self }
+    }
+
+    /// Whether nothing is to be taken until one of the requests in hand is answered.
+    #[inline(always)]
+    pub(super) fn is_at_limit(&self) -> bool {
+        self.limit.as_ref().is_some_and(|limit| limit.is_reached(self.ring.in_hand()))
+    }
+
+    /// See [`Limit::sets_aside`].
+    pub(super) fn sets_aside(&self) -> bool {
+        self.limit.as_ref().is_some_and(|limit| limit.sets_aside(|| self.ring.in_hand()))
     }
 
     /// Who the client is.
@@ -81,11 +95,15 @@ impl Connection {
     pub(super) fn answer(&self, taken: &Taken, len: u64, status: u16) {
         // Relaxed: a thread that has read this as true in `is_wanted`, or one that it tells, reads it so again.
         if self.is_over.load(Ordering::Relaxed) {
-            return;
+            // That of the WAKE that is left out: see `Away::come_back`.
+            return fence(Ordering::SeqCst);
         }
         self.ring.answer(taken, len, status);
         failpoint!("answer.before_post");
         self.link.wake_receiver();
+        if let Some(limit) = &self.limit {
+            limit.answered();
+        }
     }
 
     /// The response that is about to be published is a failure.

@@ -5,6 +5,7 @@ mod channel;
 mod connection;
 mod guards;
 mod identity;
+mod limit;
 mod service;
 mod tasks;
 mod worker;

@@ -43,10 +43,10 @@ mod imp;
 pub(crate) use imp::signal_self;
 #[cfg(not(loom))]
 pub(crate) use imp::{
-    Epoll, Folder, FolderWatch, Foreign, LockFile, Mapping, Packet, Process, ShmFile, Socket,
-    Subscription, WakeFd, effective_uid, fork_generation, free_memory, include_in_core_dumps,
-    is_this_thread, make_directories, old_empty_files, overflow_uid, process_id, random,
-    stat_object, stat_path, unlink_object, unlink_path,
+    Epoll, Folder, FolderWatch, Foreign, LockFile, Mapping, Packet, Process, ReadySet, ShmFile,
+    Socket, Subscription, WakeFd, effective_uid, fork_generation, free_memory,
+    include_in_core_dumps, is_this_thread, make_directories, old_empty_files, overflow_uid,
+    process_id, random, stat_object, stat_path, unlink_object, unlink_path,
 };
 pub(crate) use imp::{Semaphore, monotonic_ns, uncancelled};
 #[cfg(not(loom))]
@@ -323,6 +323,18 @@ pub(crate) fn spawn_without_signals<T: Send + 'static>(
 ) -> Result<std::thread::JoinHandle<T>, Error> {
     // A new thread inherits the mask.
     imp::without_signals(|| spawn(name, body))
+}
+
+/// The same for work that comes when others want it: it never interrupts the threads that serve.
+#[cfg(not(loom))]
+pub(crate) fn spawn_behind<T: Send + 'static>(
+    name: &str,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> Result<std::thread::JoinHandle<T>, Error> {
+    spawn_without_signals(name, || {
+        imp::stand_back();
+        body()
+    })
 }
 
 /// How many CPUs this process may run on: affinity and cgroup quota considered. 1 when unknown, which

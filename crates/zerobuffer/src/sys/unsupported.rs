@@ -35,13 +35,13 @@ impl ShmFile {
     pub(crate) fn seal_size(&self) -> Result<(), Errno> {
         match self.0 {}
     }
-    pub(crate) fn is_size_sealed(&self) -> bool {
+    pub(crate) fn is_size_sealed(&self) -> Result<bool, Errno> {
         match self.0 {}
     }
     pub(crate) fn of_text(_: &str, _: &[u8]) -> Result<Self, Errno> {
         Err(UNSUPPORTED)
     }
-    pub(crate) fn is_sealed(&self) -> bool {
+    pub(crate) fn is_sealed(&self) -> Result<bool, Errno> {
         match self.0 {}
     }
     pub(crate) fn read(&self, _: usize) -> Result<Vec<u8>, Errno> {
@@ -234,6 +234,9 @@ impl WakeFd {
     pub(crate) fn silence(&self) {
         match self.0 {}
     }
+    pub(crate) fn is_this_process(&self) -> bool {
+        match self.0 {}
+    }
 }
 
 /// Never made here.
@@ -247,6 +250,12 @@ impl Epoll {
     pub(crate) fn add(&self, _: &Socket, _: u64) -> Result<(), Errno> {
         match self.0 {}
     }
+    pub(crate) fn add_end(&self, _: &Socket, _: u64) -> Result<(), Errno> {
+        match self.0 {}
+    }
+    pub(crate) fn add_set(&self, _: &Self, _: u64) -> Result<(), Errno> {
+        match self.0 {}
+    }
     pub(crate) fn add_listener(&self, _: &Socket, _: u64) -> Result<(), Errno> {
         match self.0 {}
     }
@@ -256,7 +265,31 @@ impl Epoll {
     pub(crate) fn remove(&self, _: &Socket) {
         match self.0 {}
     }
+    #[cfg(unix)]
+    pub(crate) fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        match self.0 {}
+    }
     pub(crate) fn wait(&self, _: u64, _: impl FnMut(Readiness)) -> Result<(), Errno> {
+        match self.0 {}
+    }
+}
+
+/// Never made here.
+#[derive(Debug)]
+pub(crate) struct ReadySet(Infallible);
+
+impl ReadySet {
+    pub(crate) fn new(_: &Socket, _: &WakeFd) -> Result<Self, Errno> {
+        Err(UNSUPPORTED)
+    }
+    pub(crate) fn forget(&self, _: &Socket) {
+        match self.0 {}
+    }
+}
+
+#[cfg(unix)]
+impl std::os::fd::AsFd for ReadySet {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         match self.0 {}
     }
 }
@@ -415,6 +448,9 @@ pub(crate) fn old_empty_files(_: &str, _: std::time::Duration) -> Vec<String> {
 pub(crate) fn without_signals<T>(run: impl FnOnce() -> T) -> T {
     run()
 }
+
+/// There are no threads.
+pub(crate) fn stand_back() {}
 
 /// There are no mappings.
 pub(crate) fn include_in_core_dumps(_: bool) {}

@@ -388,9 +388,11 @@ impl Writer {
         let count = |field| self.attached.segment.control.load(field);
         let written = count(oieb::PAYLOAD_WRITTEN_COUNT);
         Error::Full {
+            medium: Medium::Buffer,
             needed: claim.required(),
             free,
             in_flight: written.saturating_sub(count(oieb::PAYLOAD_READ_COUNT)),
+            held: 0,
         }
     }
 

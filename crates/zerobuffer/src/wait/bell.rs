@@ -44,6 +44,15 @@ pub(crate) fn arm(flag: &AtomicU32) -> bool {
     was_down
 }
 
+/// SLEEP up to the second look, for one that sleeps elsewhere: in an event loop, on the socket and on a
+/// descriptor that threads of this process ring. What was published before is to be looked for after this, and
+/// everything else makes one of the two readable.
+pub(crate) fn listen(silence: impl FnOnce(), hear: impl FnOnce(), arm: impl FnOnce()) {
+    silence();
+    hear();
+    arm();
+}
+
 fn raise(flag: &AtomicU32) -> bool {
     // Relaxed: the fence behind it orders it.
     flag.swap(1, Ordering::Relaxed) == 0
@@ -145,6 +154,78 @@ mod models {
             wakers.into_iter().for_each(|waker| waker.join().unwrap());
             rung += line.drain();
             assert!(rung <= armed, "{rung} bells for {armed} armings");
+        });
+    }
+
+    /// A turn of an event loop, beside the peer and another thread of this process, each of which has
+    /// something for it. What it does not see makes one of its descriptors readable.
+    fn one_turn(turn: fn(&Line, &AtomicU64, &dyn Fn())) {
+        loom::model(move || {
+            let (line, own) = (Arc::new(Line::default()), Arc::new(AtomicU64::new(0)));
+            let wake = Arc::new(AtomicU64::new(0));
+            let peer = {
+                let line = Arc::clone(&line);
+                thread::spawn(move || {
+                    line.state.store(1, Ordering::Release);
+                    wake_sleeper(&line.flag, || line.ring());
+                })
+            };
+            let thread = {
+                let (own, wake) = (Arc::clone(&own), Arc::clone(&wake));
+                thread::spawn(move || {
+                    own.store(1, Ordering::Release);
+                    // The kernel keeps the descriptor's changes in order.
+                    wake.swap(1, Ordering::AcqRel);
+                })
+            };
+            let seen = std::cell::Cell::new((false, false));
+            turn(&line, &wake, &|| {
+                let states = [&line.state, &own].map(|state| state.load(Ordering::Acquire) == 1);
+                seen.set(states.into());
+            });
+            peer.join().unwrap();
+            thread.join().unwrap();
+            let (seen, seen_own) = seen.get();
+            assert!(seen || line.drain() > 0, "lost bell");
+            assert!(seen_own || wake.load(Ordering::Acquire) != 0, "lost wake-up");
+        });
+    }
+
+    fn silence(wake: &AtomicU64) {
+        wake.swap(0, Ordering::AcqRel);
+    }
+
+    fn hear(line: &Line) {
+        line.drain();
+    }
+
+    fn sleep_here(line: &Line) {
+        arm(&line.flag);
+    }
+
+    #[test]
+    fn an_event_loop_loses_nothing() {
+        one_turn(|line, wake, look| {
+            listen(|| silence(wake), || hear(line), || sleep_here(line));
+            look();
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "lost bell")]
+    fn control_an_event_loop_that_looks_before_it_arms_loses_a_bell() {
+        one_turn(|line, wake, look| {
+            listen(|| silence(wake), || hear(line), look);
+            sleep_here(line);
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "lost wake-up")]
+    fn control_an_event_loop_that_silences_what_it_has_not_looked_for_loses_a_wake_up() {
+        one_turn(|line, wake, look| {
+            listen(|| hear(line), || sleep_here(line), look);
+            silence(wake);
         });
     }
 

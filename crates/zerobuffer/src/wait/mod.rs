@@ -21,6 +21,7 @@
 //! ARM may do 4 before 3, because glibc takes the token with acquire ordering only. The loom models in
 //! `models.rs` check it, and with each fence removed, as a control, they fail.
 
+pub(crate) mod alarm;
 pub(crate) mod bell;
 
 use crate::atomics::{AtomicU32, AtomicU64, Ordering, fence, load_fence, spin_hint};
@@ -208,7 +209,15 @@ impl Waiter {
     /// The number of usable CPUs does not say whether the peer needs one of them: two processes that are
     /// pinned to a CPU each have one. So `Spin` does not ask, and finds out by losing its CPU.
     fn with_cpus(strategy: WaitStrategy, usable: usize) -> Self {
-        let alone = strategy == WaitStrategy::SpinThenPark && usable < 2;
+        Self::unlearned(strategy, strategy == WaitStrategy::SpinThenPark && usable < 2)
+    }
+
+    /// One more for another thread, with nothing learned yet: how many CPUs are usable is not asked again.
+    pub(crate) fn another(&self) -> Self {
+        Self::unlearned(self.strategy, self.alone)
+    }
+
+    fn unlearned(strategy: WaitStrategy, alone: bool) -> Self {
         let spins = strategy != WaitStrategy::Park && !alone;
         Self {
             strategy,

@@ -83,7 +83,10 @@ fn each_strategy_spins_for_as_long_as_it_says() {
     let bursts = |alone| {
         [WaitStrategy::Park, WaitStrategy::SpinThenPark, WaitStrategy::Spin].map(|strategy| {
             let waiter = waiter(strategy, alone);
-            (waiter.burst(), waiter.spin_until(1000))
+            let spins = |waiter: &Waiter| (waiter.burst(), waiter.spin_until(1000));
+            // However many CPUs there are by now.
+            assert_eq!(spins(&waiter.another()), spins(&waiter));
+            spins(&waiter)
         })
     };
     // A thread that asks to spin may be pinned to this CPU, and the other side to another one.

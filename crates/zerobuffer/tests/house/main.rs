@@ -21,7 +21,7 @@ const FLOORS: &[&[&str]] = &[
     &["v1/", "v2/"],
     &["link/"],
     &["client/", "server/"],
-    &["factory.rs"],
+    &["factory.rs", "tokio.rs"],
     &["lib.rs"],
 ];
 
@@ -62,7 +62,13 @@ const CIRCLES: &[(&str, &[&str], &str)] = &[
     ("crates/zerobuffer", &["client/channel.rs", "client/seal.rs"], "a seal is one of its channel"),
     (
         "crates/zerobuffer",
-        &["client/completions.rs", "client/guards.rs", "client/reconnect.rs", "client/shared.rs"],
+        &[
+            "client/completer.rs",
+            "client/completions.rs",
+            "client/guards.rs",
+            "client/reconnect.rs",
+            "client/shared.rs",
+        ],
         "guards settle with their client",
     ),
     (

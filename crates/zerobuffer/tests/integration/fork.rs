@@ -5,7 +5,8 @@ use crate::peer::{Words, say};
 use crate::work;
 use std::time::Duration;
 use zerobuffer::{
-    BufferConfig, Client, ClientConfig, Closer, ErrorKind, Frame, LostRequest, Server,
+    BufferConfig, Client, ClientConfig, Closer, ErrorKind, Frame, LostRequest, RequestLayout,
+    Server,
 };
 
 #[test]
@@ -188,6 +189,8 @@ fn check_handles(name: &str) {
     sender.send_request(&work::bytes(100, 3)).unwrap();
     let queued = sender.send_request(&work::bytes(100, 4)).unwrap();
     let mut request = pulled.receive(LONG).unwrap().into_owned();
+    let acquire = || shared.acquire_request_buffer(4, RequestLayout::new(), LONG).unwrap();
+    let mut open = acquire();
     let before = crate::harness::names(name);
     assert_eq!(before.len(), 15);
     let closers = [client.closer(), shared.closer(), server.closer()];
@@ -219,6 +222,7 @@ fn check_handles(name: &str) {
             assert!(closers.iter().all(Closer::is_closed));
             request.resize(50).unwrap();
             request.respond();
+            fails(open.commit(), wrong);
             // And its own channel works.
             drop((held, client, shared, server, pulled, other, sender));
             let name = format!("{}-child", names[0]);
@@ -248,6 +252,9 @@ fn check_handles(name: &str) {
     work::edit(request.data_mut());
     request.respond();
     work::check(sender.receive_response_for(queued, LONG).unwrap().data(), 100, 4);
+    open.data_mut().copy_from_slice(&work::bytes(4, 6));
+    let sequence = open.commit().unwrap();
+    work::check(shared.receive_response_for(sequence, LONG).unwrap().data(), 4, 6);
     work::check(shared.call(&work::bytes(80, 5), LONG).unwrap().data(), 80, 5);
     for name in &names {
         fails(Client::connect(name, Duration::ZERO), ErrorKind::Busy);

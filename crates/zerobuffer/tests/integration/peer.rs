@@ -80,8 +80,6 @@ pub(crate) fn edited(request: &[u8]) -> Vec<u8> {
 /// What a client is made of it learns with the command `connect`.
 pub(crate) fn run(description: &str) {
     let words = Words::new(description);
-    // The first use of these makes descriptors or threads of its own.
-    std::thread::spawn(|| {}).join().expect("a thread");
     if let Some(cpu) = words.find("cpu") {
         run_on(cpu);
     }
@@ -95,7 +93,7 @@ pub(crate) fn run(description: &str) {
         start_storm();
     }
     arm(&words);
-    let before = Census::of_process(&words.get::<String>("name"));
+    let before = Census::at_start(&words.get::<String>("name"));
     match words.get::<String>("role").as_str() {
         "server" => serve(&words, before),
         "client" => converse(&words, before),

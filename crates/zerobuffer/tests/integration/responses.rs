@@ -22,7 +22,7 @@ fn responses_are_released_in_any_order_and_from_any_thread() {
                         let answer = client.receive_response_for(sequence, LONG).unwrap();
                         held.push((answer.into_owned(), len, seed));
                     }
-                    Err(Error::Full { needed, free, in_flight }) => {
+                    Err(Error::Full { needed, free, in_flight, .. }) => {
                         assert_eq!(in_flight, held.len() as u64);
                         assert!(free < needed);
                         break needed;
@@ -134,7 +134,7 @@ fn a_full_ring_says_what_is_needed_free_and_in_flight() {
         client.send_request(&[0; 400]).unwrap();
         let error = client.send_request(&[0; 600]).unwrap_err();
         match error {
-            Error::Full { needed, free, in_flight } => {
+            Error::Full { needed, free, in_flight, .. } => {
                 assert_eq!((free, in_flight), (1024 - 512, 1));
                 assert!(needed > free, "{needed}");
             }

@@ -29,12 +29,12 @@ fn a_stopped_server_is_slow_and_not_dead() {
         for n in 0..3 {
             let slow = client.send_request(&op(Op::Gate, n, 5000)).unwrap();
             server.expect("gate");
-            server.signal(libc::SIGSTOP);
+            server.freeze();
             let timeout = Duration::from_millis(100);
             fails(client.receive_response_for(slow, timeout), ErrorKind::Timeout);
             assert!(client.is_server_connected());
             fails(client.call(&op(Op::Edit, n, 5000), timeout), ErrorKind::Timeout);
-            server.signal(libc::SIGCONT);
+            server.go_on();
             server.say("open");
             let request = op(Op::Edit, n, 5001);
             assert_eq!(client.call(&request, LONG).unwrap().data(), edited(&request));
@@ -94,10 +94,10 @@ fn a_stopped_client_keeps_its_place() {
         let server = t.server("");
         let mut client = t.client_peer("");
         client.ask("call len=100 seed=1", "ok");
-        client.signal(libc::SIGSTOP);
+        client.freeze();
         let busy = zerobuffer::Client::connect(t.name(), Duration::from_millis(300));
         fails(busy, ErrorKind::Busy);
-        client.signal(libc::SIGCONT);
+        client.go_on();
         client.ask("call len=100 seed=2", "ok");
         client.stop();
         server.stop();

@@ -134,7 +134,7 @@ fn pipeline(client: &Client, ring: usize, count: usize, seed: u64) {
                     sent += 1;
                     continue;
                 }
-                Err(Error::Full { needed, free, in_flight }) => {
+                Err(Error::Full { needed, free, in_flight, .. }) => {
                     assert!(needed > free || in_flight > 0, "{needed} {free} {in_flight}");
                     assert!(in_flight >= waiting.len() as u64);
                 }

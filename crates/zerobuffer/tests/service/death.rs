@@ -1,9 +1,10 @@
 //! Processes that are killed, stopped and forked.
 
 use crate::peer::STAY;
-use crate::scene::{LONG, Scene, eventually};
+use crate::scene::{LONG, NAME, Scene, eventually};
+use std::sync::mpsc::channel;
 use std::time::Duration;
-use zerobuffer::{ErrorKind, RequestState};
+use zerobuffer::{ErrorKind, Frame, RequestState, Service};
 
 #[test]
 fn a_killed_servers_clients_learn_what_became_of_each_request() {
@@ -72,6 +73,50 @@ fn a_handler_hears_that_its_client_has_died() {
     server.ask("stop", "stopped");
 }
 
+/// The only thread that takes requests is in a handler the whole time.
+#[test]
+fn clients_that_end_are_noticed_while_every_handler_is_busy() {
+    let scene = Scene::new();
+    let config = scene.service_config().max_clients(2);
+    let mut service = Service::create(NAME, config).unwrap();
+    let (says, said) = channel();
+    let (release, released) = channel::<()>();
+    service
+        .start_mut(move |frame: &mut Frame<'_>| {
+            says.send("busy").unwrap();
+            while !frame.cancelled() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            says.send("cancelled").unwrap();
+            let _ = released.recv();
+        })
+        .unwrap();
+    let killed = scene.peer("role=client");
+    assert_eq!(said.recv(), Ok("busy"));
+    let idle = scene.client();
+    assert_eq!(service.clients(), 2);
+    drop(idle);
+    eventually("one that was closed is forgotten", || service.clients() == 1);
+    eventually("its memory is free", || mappings_of(&service) == 1);
+    killed.kill();
+    eventually("one that was killed is forgotten", || service.clients() == 0);
+    assert_eq!(said.recv(), Ok("cancelled"));
+    assert_eq!(mappings_of(&service), 1, "the handler has it");
+    let next = [(); 2].map(|()| scene.client());
+    assert_eq!(service.clients(), 2, "both places are free");
+    drop(release);
+    eventually("its memory is free, too", || mappings_of(&service) == 2);
+    drop(next);
+    service.stop().unwrap();
+}
+
+/// Segments that a service has, by the bytes that it counts.
+fn mappings_of(service: &Service) -> u64 {
+    let status: serde_json::Value = serde_json::from_str(&service.status().unwrap()).unwrap();
+    let one = (1 << 20) + 4096 + 3 * 4096;
+    status["segment_bytes"].as_u64().unwrap() / one
+}
+
 /// A child that lives on holds nothing of its parent's: neither the socket nor the memory.
 #[test]
 fn the_end_of_a_client_that_has_forked_is_noticed() {
@@ -103,14 +148,12 @@ fn the_end_of_a_client_that_has_forked_is_noticed() {
 fn a_stopped_server_is_alive_and_another_one_takes_new_clients() {
     let scene = Scene::new();
     let mut stopped = scene.peer("role=server");
-    // SAFETY: the process is the test's own child.
-    unsafe { libc::kill(stopped.pid(), libc::SIGSTOP) };
+    stopped.freeze();
     let mut server = scene.peer("role=server");
     let mut client = scene.client();
     assert_eq!(client.call(&1_u64.to_le_bytes(), LONG).unwrap().data(), 2_u64.to_le_bytes());
     assert_eq!(server.ask("clients", "clients"), "1");
-    // SAFETY: as above.
-    unsafe { libc::kill(stopped.pid(), libc::SIGCONT) };
+    stopped.go_on();
     drop(client);
     server.ask("stop", "stopped");
     stopped.ask("stop", "stopped");

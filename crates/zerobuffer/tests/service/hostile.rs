@@ -116,6 +116,43 @@ fn descriptors_are_kept_out_or_end_the_connection() {
     });
 }
 
+/// Who connects to a given listener before the service has it can attach what it likes on every kernel, as anybody
+/// can on an old one. Each of these descriptors takes minutes to close, and nobody waits for that: not the next
+/// client, nor one that is served, nor the memory of one that ends.
+#[test]
+fn descriptors_that_take_long_to_close_hold_up_nobody() {
+    let scene = Scene::new();
+    let (listener, path) = crate::raw::listener(&scene);
+    let (mut load, mut silent) = (hello(), hello());
+    (load[12], silent[0]) = (3, b'z');
+    // With a hello, with one that is no hello, behind one that is answered at once, as a bell.
+    let attacks: [(&[u8], &[u8]); 4] =
+        [(b"", &hello()), (b"", &silent), (&load, &[1]), (&hello(), &[1])];
+    let mut attackers = attacks.map(|(first, second)| {
+        let raw = Raw::connect(&scene);
+        assert!(first.is_empty() || raw.send(first));
+        let (socket, peer) = crate::raw::lingering();
+        assert!(raw.send_with(second, socket.as_raw_fd()));
+        (raw, peer)
+    });
+    let config = scene.service_config().listener(listener.as_raw_fd());
+    let mut service = Service::create(NAME, config).unwrap();
+    service.start(handler).unwrap();
+    let mut client = scene.client();
+    for (raw, _) in &mut attackers {
+        assert!(raw.is_ended());
+    }
+    assert_eq!(client.call(&1_u64.to_le_bytes(), LONG).unwrap().data(), 2_u64.to_le_bytes());
+    let mut next = scene.client();
+    assert_eq!(next.call(&1_u64.to_le_bytes(), LONG).unwrap().data(), 2_u64.to_le_bytes());
+    drop(next);
+    let bytes = || crate::status::parsed(&service)["segment_bytes"].as_u64().unwrap();
+    eventually("one client has memory", || bytes() < 2 << 20);
+    drop(attackers);
+    service.stop().unwrap();
+    std::fs::remove_file(path).unwrap();
+}
+
 /// Every byte of the segment, one place after the other.
 #[test]
 fn whatever_a_client_writes_into_its_segment_ends_its_own_connection_at_most() {

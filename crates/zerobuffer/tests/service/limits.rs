@@ -3,7 +3,9 @@
 use crate::scene::{LONG, NAME, Scene, eventually};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
-use zerobuffer::{Client, ErrorKind, Service, ServiceConfig};
+use zerobuffer::{
+    ChannelKind, Client, Error, ErrorKind, Frame, Medium, Pool, Service, ServiceConfig,
+};
 
 fn refused(scene: &Scene, ring: usize) -> zerobuffer::Error {
     let config = scene.client_config().ring(ring);
@@ -32,6 +34,97 @@ fn each_limit_is_refused_with_its_reason() {
 }
 
 #[test]
+fn one_users_clients_and_a_clients_metadata_are_bounded_as_well() {
+    let scene = Scene::new();
+    let config = scene.service_config().max_clients_per_user(1).max_ring(2 << 20);
+    let _service = Service::create(NAME, config).unwrap();
+    let config = scene.client_config().metadata(vec![1; 3 << 20]);
+    let error = Client::connect_with(NAME, Duration::ZERO, config).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TooLarge, "{error}");
+    let _first = scene.client();
+    let error = refused(&scene, 0);
+    assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+    assert!(error.to_string().contains("1 clients that one user may have"), "{error}");
+}
+
+#[test]
+fn who_finds_no_server_is_told_where_it_was_looked_for_and_what_names_the_directory() {
+    let scene = Scene::new();
+    let place = format!("{}/{NAME}", scene.directory);
+    let words = ["start one", "`directory`", "ZEROBUFFER_DIR", place.as_str()];
+    let told = |error: zerobuffer::Error, more: &[&str]| {
+        assert_eq!(error.kind(), ErrorKind::NotRunning);
+        let text = error.to_string();
+        words
+            .iter()
+            .chain(more)
+            .for_each(|word| assert!(text.contains(word), "no {word:?} in: {text}"));
+    };
+    let connect = |kind| {
+        let config = scene.client_config().channel(kind);
+        Client::connect_with(NAME, Duration::ZERO, config).unwrap_err()
+    };
+    told(connect(ChannelKind::Service), &["no server for service \"images\""]);
+    told(connect(ChannelKind::Any), &["service or channel", "there is no such channel"]);
+    told(connect(ChannelKind::InPlace), &["service or channel", "there is no such channel"]);
+    told(scene.servers().status(Duration::ZERO).unwrap_err(), &[]);
+    let pool = Pool::connect_with(NAME, 2, Duration::ZERO, scene.client_config());
+    told(pool.unwrap_err(), &[]);
+}
+
+#[test]
+fn a_service_s_errors_name_what_can_be_set_for_it() {
+    let scene = Scene::new();
+    let mut service = Service::create(NAME, scene.service_config()).unwrap();
+    let config = scene.client_config().ring(4096).send_timeout(Duration::ZERO);
+    let client = Client::connect_with(NAME, LONG, config).unwrap();
+    let error = client.send_request(&[0; 5000]).unwrap_err();
+    assert!(matches!(error, Error::TooLarge { asked: 5000, .. }));
+    assert!(error.to_string().contains("larger `ring`"), "{error}");
+    let sent = [0, 1, 2, 3].map(|_| client.send_request(&[0; 900]).unwrap());
+    let full = |held| {
+        let error = client.send_request(&[0; 900]).unwrap_err();
+        let Error::Full { in_flight: 4, held: found, medium: Medium::Service, .. } = error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(found, held, "{error}");
+        assert!(error.to_string().contains("(`ring` of the client's configuration)"), "{error}");
+    };
+    full(0);
+    service.start(|_: &mut Frame<'_>| ()).unwrap();
+    let held = sent.map(|sequence| client.receive_response_for(sequence, LONG).unwrap());
+    full(4);
+    let [first, ..] = held;
+    drop(first);
+    client.send_request(&[0; 900]).unwrap();
+}
+
+/// It refuses with the reason, keeps serving those that it has, and takes others once there are descriptors again.
+#[test]
+fn a_server_without_descriptors_says_so_and_serves_on() {
+    let scene = Scene::new();
+    let mut server = scene.peer("role=server descriptors=40");
+    let mut clients = Vec::new();
+    let error = loop {
+        match Client::connect_with(NAME, Duration::ZERO, scene.client_config()) {
+            Ok(client) => clients.push(client),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+    assert!(error.to_string().contains("descriptors"), "{error}");
+    assert!(clients.len() > 10, "{}", clients.len());
+    for client in &mut clients {
+        assert_eq!(client.call(&1_u64.to_le_bytes(), LONG).unwrap().data(), 2_u64.to_le_bytes());
+    }
+    drop(clients);
+    let mut client = scene.client();
+    assert_eq!(client.call(&1_u64.to_le_bytes(), LONG).unwrap().data(), 2_u64.to_le_bytes());
+    drop(client);
+    server.ask("stop", "stopped");
+}
+
+#[test]
 fn the_bytes_of_all_segments_are_bounded_and_come_back() {
     let scene = Scene::new();
     let config = scene.service_config().max_bytes(3 << 20);
@@ -45,6 +138,23 @@ fn the_bytes_of_all_segments_are_bounded_and_come_back() {
     eventually("two are there", || service.clients() == 2);
 }
 
+/// Also while nobody else asks, and the service has no handler.
+#[test]
+fn a_client_that_has_left_leaves_no_memory_with_a_service_that_waits_for_others() {
+    let scene = Scene::new();
+    let mut service = Service::create("pulled", scene.service_config()).unwrap();
+    let client = Client::connect_with("pulled", LONG, scene.client_config()).unwrap();
+    client.send_request(b"one").unwrap();
+    service.receive(LONG).unwrap().respond();
+    drop(client);
+    let maps = || std::fs::read_to_string("/proc/self/maps").unwrap();
+    eventually("its segment is unmapped", || {
+        let error = service.receive(Duration::from_millis(1)).map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        !maps().contains("/memfd:zerobuffer-pulled")
+    });
+}
+
 #[test]
 fn impossible_configurations_are_refused() {
     let config = ServiceConfig::new;
@@ -53,6 +163,7 @@ fn impossible_configurations_are_refused() {
     let file = std::fs::File::open("/proc/self/stat").unwrap();
     for (config, kind) in [
         (config().workers(0), ErrorKind::BadConfig),
+        (config().handlers_per_client(0), ErrorKind::BadConfig),
         (config().ring(0), ErrorKind::BadConfig),
         (config().ring(2 << 20).max_ring(1 << 20), ErrorKind::BadConfig),
         (config().max_ring(2 << 30), ErrorKind::BadConfig),

@@ -12,14 +12,23 @@ mod scene;
 mod bells;
 mod calls;
 mod death;
+mod event_loop;
+mod forks;
 mod futures;
+mod handlers;
 mod hostile;
+mod idle;
 mod limits;
 mod namespaces;
 mod pool;
+mod readiness;
 mod restart;
+mod room;
+mod siege;
 mod status;
 #[cfg(feature = "failpoints")]
 mod steps;
+#[cfg(feature = "tokio")]
+mod tokio_client;
 
 zerobuffer_test_support::entry!(peer::VARIABLE, peer::run);

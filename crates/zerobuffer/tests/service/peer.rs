@@ -4,8 +4,8 @@ use crate::scene::{LONG, NAME, descriptors, mappings};
 use std::io::Write;
 use std::time::Duration;
 use zerobuffer::{
-    BufferConfig, Client, ClientConfig, Error, Frame, Pool, RequestState, Server, Service,
-    ServiceConfig,
+    BufferConfig, Client, ClientConfig, Error, EventLoopClient, Frame, Pool, RequestState, Server,
+    Service, ServiceConfig, WaitStrategy,
 };
 use zerobuffer_test_support::{commands, say};
 
@@ -26,12 +26,17 @@ pub(crate) fn run(description: &str) {
         "server" => {
             let number =
                 |name, usual| property(name).map_or(usual, |text| text.parse().expect("a number"));
-            let config = ServiceConfig::new()
+            let mut config = ServiceConfig::new()
                 .directory(directory)
                 .ring(number("ring", 1 << 20))
+                .max_clients(number("clients", 64))
                 .workers(number("workers", 1));
+            if let Some(listener) = property("listener") {
+                config = config.listener(listener.parse().expect("a descriptor"));
+            }
             let journal = property("journal").map(Journal::open);
-            serve(config, move |frame| {
+            let descriptors = property("descriptors").map(|most| most.parse().expect("a number"));
+            serve(config, descriptors, move |frame| {
                 journal.iter().for_each(|journal| journal.note(frame.data()));
                 handler(frame);
             });
@@ -45,6 +50,13 @@ pub(crate) fn run(description: &str) {
         "worker" => crate::steps::peer::serve(description),
         #[cfg(feature = "failpoints")]
         "caller" => crate::steps::peer::call(description),
+        "event-loop" => run_event_loop(ClientConfig::new().directory(directory)),
+        #[cfg(feature = "tokio")]
+        "tokio" => crate::tokio_client::run(ClientConfig::new().directory(directory)),
+        "crowd" => {
+            let count = property("count").expect("a count").parse().expect("a number");
+            crowd(count, &ClientConfig::new().directory(directory).wait(WaitStrategy::Park));
+        }
         "pool" => pool(ClientConfig::new().directory(directory)),
         role => panic!("no role {role}"),
     }
@@ -92,9 +104,19 @@ fn serve_channel(name: &str) {
     }
 }
 
-fn serve(config: ServiceConfig, handler: impl Fn(&mut Frame<'_>) + Send + Sync + 'static) {
+/// `descriptors`: how many this process may have at the most, from then on.
+fn serve(
+    config: ServiceConfig,
+    descriptors: Option<u64>,
+    handler: impl Fn(&mut Frame<'_>) + Send + Sync + 'static,
+) {
     let mut service = Service::create(NAME, config).expect("a service starts");
     service.start(handler).expect("threads");
+    if let Some(most) = descriptors {
+        let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+        // SAFETY: `limit` can be read.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+    }
     say("ready");
     for command in commands() {
         match command.as_str() {
@@ -103,9 +125,55 @@ fn serve(config: ServiceConfig, handler: impl Fn(&mut Frame<'_>) + Send + Sync +
                 say("stopped");
             }
             "clients" => say(&format!("clients {}", service.clients())),
-            command => panic!("no command {command}"),
+            command => bear(command),
         }
     }
+}
+
+/// Has a child that lives on, with or without another program, and says which.
+fn bear(how: &str) {
+    let child = match how {
+        // SAFETY: the child makes calls that are allowed after a fork, and no others.
+        "fork" => unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                // Should nobody end it.
+                libc::alarm(100);
+                loop {
+                    libc::pause();
+                }
+            }
+            child
+        },
+        "exec" => {
+            let mut command = std::process::Command::new("sleep");
+            let null = std::process::Stdio::null;
+            command.arg("100").stdin(null()).stdout(null()).stderr(null());
+            command.spawn().expect("a program starts").id().cast_signed()
+        }
+        how => panic!("no command {how}"),
+    };
+    say(&format!("child {child}"));
+}
+
+/// So many clients, each of which has called once, slept for the response, and does nothing any more; and a
+/// child if one is asked for.
+fn crowd(count: usize, config: &ClientConfig) {
+    let connect = |_| -> Client {
+        let mut client = Client::connect_with(NAME, LONG, config.clone()).expect("attaches");
+        assert_eq!(client.call(&1_u64.to_le_bytes(), LONG).expect("answered").data()[0], 2);
+        client
+    };
+    let clients: Vec<Client> = (0..count).map(connect).collect();
+    say("ready");
+    for command in commands() {
+        if command == "leave" {
+            break;
+        }
+        bear(&command);
+    }
+    drop(clients);
+    say("left");
 }
 
 /// Calls until it is told to stop, and says how it went.
@@ -141,6 +209,44 @@ fn call(config: ClientConfig) {
     }
 }
 
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").expect("can be read").count()
+}
+
+/// An event loop that makes a thousand calls when it is told to, and says how many threads that has started.
+fn run_event_loop(config: ClientConfig) {
+    let before = threads();
+    let client = EventLoopClient::connect_with(NAME, LONG, config).expect("connects");
+    say("ready");
+    for command in commands() {
+        match command.as_str() {
+            "call" => {
+                let (done, outcomes) = std::sync::mpsc::channel();
+                for number in 0..1000_u64 {
+                    let done = done.clone();
+                    let on_done = move |response| done.send(response).expect("received");
+                    client.start_call(&number.to_le_bytes(), LONG, on_done).expect("started");
+                }
+                let mut left = 1000;
+                while left > 0 {
+                    crate::event_loop::is_readable(&client, Duration::from_secs(1));
+                    client.process();
+                    for outcome in outcomes.try_iter() {
+                        outcome.expect("a response");
+                        left -= 1;
+                    }
+                }
+                say("called");
+            }
+            "threads" => say(&format!("threads {}", threads() - before)),
+            "drop" => break,
+            command => panic!("no command {command}"),
+        }
+    }
+    drop(client);
+    say(&format!("left {} {}", descriptors("socket:"), mappings()));
+}
+
 /// A pool that calls when it is told to, and says what is left once it is dropped.
 fn pool(config: ClientConfig) {
     let pool = Pool::connect_with(NAME, 2, LONG, config).expect("connects");
@@ -161,6 +267,5 @@ fn pool(config: ClientConfig) {
         say("called");
     }
     drop(pool);
-    let threads = std::fs::read_dir("/proc/self/task").expect("can be read").count();
-    say(&format!("left {threads} {} {}", descriptors("socket:"), mappings()));
+    say(&format!("left {} {} {}", threads(), descriptors("socket:"), mappings()));
 }

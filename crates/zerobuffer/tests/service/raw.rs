@@ -68,8 +68,13 @@ impl Raw {
 
     /// Sends a byte with a descriptor.
     pub(crate) fn send_descriptor(&self, fd: i32) -> bool {
-        let mut byte = [1_u8];
-        let mut part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
+        self.send_with(&[1], fd)
+    }
+
+    /// Sends a message with a descriptor.
+    pub(crate) fn send_with(&self, bytes: &[u8], fd: i32) -> bool {
+        let (start, len) = (bytes.as_ptr().cast_mut().cast(), bytes.len());
+        let mut part = libc::iovec { iov_base: start, iov_len: len };
         let mut control = [0_u64; 8];
         // SAFETY: the control buffer is aligned and large enough for one descriptor.
         let sent = unsafe {
@@ -85,7 +90,7 @@ impl Raw {
             libc::CMSG_DATA(first).cast::<i32>().write_unaligned(fd);
             libc::sendmsg(self.socket.as_raw_fd(), &header, libc::MSG_NOSIGNAL)
         };
-        sent == 1
+        sent == bytes.len() as isize
     }
 
     /// The next message; empty at the end of the connection. A descriptor that comes with it is mapped.
@@ -119,7 +124,7 @@ impl Raw {
         }
     }
 
-    fn map(&mut self, file: &OwnedFd) {
+    pub(crate) fn map(&mut self, file: &OwnedFd) {
         let fd = file.as_raw_fd();
         // SAFETY: a new mapping of the segment's own size, at no address in particular.
         unsafe {
@@ -212,4 +217,23 @@ pub(crate) fn let_in(scene: &Scene) {
         let path = format!("{directory}/{entry}");
         std::fs::set_permissions(path, PermissionsExt::from_mode(0o666)).unwrap();
     }
+}
+
+/// A TCP socket whose last close takes until its peer, the second one, is closed: it has unsent bytes, and is
+/// told to linger.
+pub(crate) fn lingering() -> (std::net::TcpStream, std::net::TcpStream) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (peer, _) = listener.accept().unwrap();
+    socket.set_nonblocking(true).unwrap();
+    while std::io::Write::write(&mut socket, &[0; 1 << 16]).is_ok() {}
+    let linger = libc::linger { l_onoff: 1, l_linger: 600 };
+    // SAFETY: the option's value can be read.
+    let set = unsafe {
+        let (value, size) = ((&raw const linger).cast(), size_of_val(&linger));
+        let (level, option) = (libc::SOL_SOCKET, libc::SO_LINGER);
+        libc::setsockopt(socket.as_raw_fd(), level, option, value, size as libc::socklen_t)
+    };
+    assert_eq!(set, 0);
+    (socket, peer)
 }

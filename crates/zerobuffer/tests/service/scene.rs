@@ -90,6 +90,17 @@ impl Drop for Scene {
     }
 }
 
+/// Raises this process's limit of descriptors, which children inherit; false if that is not allowed.
+pub(crate) fn allow_descriptors(count: u64) -> bool {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` can be read and written.
+    unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
+        limit.rlim_cur = limit.rlim_cur.max(count.min(limit.rlim_max));
+        libc::setrlimit(libc::RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur >= count
+    }
+}
+
 /// Descriptors of this process that stand for what contains `what`.
 pub(crate) fn descriptors(what: &str) -> usize {
     let links = std::fs::read_dir("/proc/self/fd").expect("can be read").flatten();

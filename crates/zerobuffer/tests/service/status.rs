@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 use zerobuffer::{Client, ErrorKind, Service};
 
-fn parsed(service: &Service) -> Value {
+pub(crate) fn parsed(service: &Service) -> Value {
     serde_json::from_str(&service.status().unwrap()).unwrap()
 }
 
@@ -88,15 +88,13 @@ fn every_server_is_asked_and_one_that_hangs_is_named() {
     assert_eq!(pids, expected);
     let clients = told.iter().flat_map(|one| one["clients"].as_array().unwrap());
     assert_eq!(clients.count(), 1);
-    // SAFETY: the process is the test's own child.
-    unsafe { libc::kill(servers[0].pid(), libc::SIGSTOP) };
+    servers[0].freeze();
     let told = scene.servers().status(Duration::from_millis(200)).unwrap();
     let hangs = |entry: &&zerobuffer::Result<String>| {
         entry.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotRunning)
     };
     assert_eq!((told.len(), told.iter().filter(hangs).count()), (2, 1), "{told:?}");
-    // SAFETY: as above.
-    unsafe { libc::kill(servers[0].pid(), libc::SIGCONT) };
+    servers[0].go_on();
     drop(client);
     servers.iter_mut().for_each(|server| _ = server.ask("stop", "stopped"));
 }

@@ -383,6 +383,31 @@ fn x4_a_client_without_metadata_does_not_inherit_any() {
     }
 }
 
+/// Rule X4: an existing C++ server stays attached to the response buffer of its first client, whose metadata stay, too.
+#[test]
+fn x4_a_later_client_of_a_server_that_serves_one_is_told_what_to_do() {
+    let name = Unique::new("once");
+    let server = Existing::new(&name);
+    let described = || two_buffers().metadata([7; 7]);
+    let first = std::thread::scope(|scope| {
+        let client = scope.spawn(|| Client::connect_with(&name, LONG, described()).unwrap());
+        server.requests.wait_for_writer(LONG).unwrap();
+        let responses = server.responses();
+        (client.join().unwrap(), responses)
+    });
+    let (client, _responses) = first;
+    drop(client);
+    let patience = Duration::from_millis(50);
+    let error = Client::connect_with(&name, patience, described()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::MetadataAlreadyWritten);
+    let words = [&*name, "a previous client's metadata", "start it again"];
+    let text = error.to_string();
+    words.iter().for_each(|word| assert!(text.contains(word), "no {word:?} in: {text}"));
+    let error = connect(&name, patience).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotRunning);
+    assert!(error.to_string().contains("serves one client"), "{error}");
+}
+
 /// Rule X5: what is in flight is bounded by the response buffer.
 #[test]
 fn x5_requests_in_flight_are_bounded_by_the_response_buffer() {
@@ -394,7 +419,7 @@ fn x5_requests_in_flight_are_bounded_by_the_response_buffer() {
         client.send_request(&[1; 1000]).unwrap();
     }
     let error = client.send_request(&[1; 1000]).unwrap_err();
-    assert!(matches!(error, Error::Full { needed: 1016, free: 16, in_flight: 2 }), "{error}");
+    assert!(matches!(error, Error::Full { needed: 1016, free: 16, in_flight: 2, .. }), "{error}");
     client.receive_response(LONG).unwrap();
     client.send_request(&[1; 1000]).unwrap();
     drop(client);

@@ -158,6 +158,22 @@ fn a_close_ends_the_waits_of_all_threads_and_a_reconnection_opens_it_again() {
     assert_eq!(kind(client.reconnect(LONG)), ErrorKind::Closed);
 }
 
+/// A handler that sees its client leave stops, and what it leaves is no response to anybody.
+#[test]
+fn what_a_handler_leaves_whose_client_closes_is_no_response() {
+    let name = Unique::new("half-response");
+    let _server = serve(&name, |draft| while !draft.cancelled() {});
+    for round in 0..100 {
+        let client = connect(&name, LONG).unwrap().into_shared();
+        std::thread::scope(|scope| {
+            let call = scope.spawn(|| kind(client.call(b"unanswered", Duration::MAX)));
+            until("the request", || client.in_flight() == 1);
+            client.close();
+            assert_eq!(call.join().unwrap(), ErrorKind::Closed, "round {round}");
+        });
+    }
+}
+
 #[test]
 fn what_was_in_flight_at_a_reconnection_is_in_doubt_and_numbers_go_on() {
     let name = Unique::new("many-reconnect");

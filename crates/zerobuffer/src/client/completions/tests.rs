@@ -1,6 +1,6 @@
 use super::*;
 use crate::error::ErrorKind;
-use crate::{BufferConfig, Client, Frame, Server};
+use crate::{BufferConfig, Client, Frame, Server, SharedClient};
 use std::sync::mpsc::{Receiver, channel};
 
 const LONG: Duration = Duration::from_secs(30);

@@ -3,7 +3,7 @@
 use crate::client::OwnedResponse;
 use crate::client::calls::CallHandle;
 use crate::client::completions::{Request, contain};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::wait::Deadline;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -37,7 +37,7 @@ pub(super) struct Call {
 impl Call {
     /// Ends with what went wrong first, unless a server that lives has no room.
     pub(super) fn fail(self, error: Error) {
-        let is_said_of_next = matches!(error, Error::Full { .. } | Error::TooLarge { .. });
+        let is_said_of_next = matches!(error.kind(), ErrorKind::Full | ErrorKind::TooLarge);
         let error = match self.first_error {
             Some(first) if !is_said_of_next => first.unless_closed(error),
             _ => error,

@@ -150,7 +150,7 @@ impl Shared {
     }
 
     pub(super) fn is_this_process(&self) -> bool {
-        check_process(self.fork_generation).is_ok()
+        self.fork_generation == sys::fork_generation()
     }
 
     /// For this process, and for threads of it.
@@ -172,7 +172,9 @@ impl Shared {
     /// `WrongProcess`, `Closed`.
     fn open_state(&self) -> Result<MutexGuard<'_, State>> {
         // Before the lock, which another thread may have held when the process forked.
-        check_process(self.fork_generation)?;
+        if !self.is_this_process() {
+            return Err(Error::WrongProcess);
+        }
         let state = self.state();
         if state.is_closed { Err(Error::Closed) } else { Ok(state) }
     }
@@ -327,9 +329,4 @@ impl Shared {
         let size = |member: &Arc<Member>| member.client.max_request_size();
         self.open_state().map_or(0, |state| state.members.iter().map(size).min().unwrap_or(0))
     }
-}
-
-/// Whether it was made by this process, before anything of it is locked.
-fn check_process(fork_generation: u32) -> Result<()> {
-    if fork_generation == sys::fork_generation() { Ok(()) } else { Err(Error::WrongProcess) }
 }

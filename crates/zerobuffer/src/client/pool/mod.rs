@@ -64,9 +64,7 @@ const MOST: usize = 1024;
 /// let next = serve()?;
 /// assert_eq!(pool.call(b"still there", second)?.data(), b"STILL THERE");
 /// # drop(next);
-/// # for root in ["/run".to_owned(), std::env::var("XDG_RUNTIME_DIR").unwrap_or_default()] {
-/// #     let _ = std::fs::remove_dir(format!("{root}/zerobuffer/{name}"));
-/// # }
+/// # zerobuffer::Servers::of(&name)?.clean()?;
 /// # Ok::<(), zerobuffer::Error>(())
 /// ```
 #[derive(Clone)]

@@ -18,6 +18,9 @@ use std::time::Duration;
 /// While the server makes its segment.
 const PAUSE: Duration = Duration::from_millis(1);
 
+/// What `NotRunning` says where nothing of a channel's name exists.
+pub(crate) const NO_CHANNEL: &str = "there is no such channel";
+
 /// Attaches to the channel's server, trying again until the deadline; at least once, unless it
 /// `is_cancelled` by the caller.
 ///
@@ -108,7 +111,7 @@ fn open_segment(
 ) -> Attempt<SharedMemory> {
     let object = name.segment();
     let opened = object::open_segment(&object, owner)?;
-    let (memory, size) = opened.ok_or_else(|| not_running("there is no such channel"))?;
+    let (memory, size) = opened.ok_or_else(|| not_running(NO_CHANNEL))?;
     if size == 0 {
         return Err(not_running("its segment is being made"));
     }

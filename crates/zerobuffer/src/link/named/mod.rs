@@ -7,7 +7,7 @@ mod death_watch;
 mod role;
 mod segment;
 
-pub(crate) use attach::attach;
+pub(crate) use attach::{NO_CHANNEL, attach};
 pub(crate) use create::{create, geometry, remove};
 pub(crate) use death_watch::DeathWatch;
 pub(crate) use role::{Role, has_server};

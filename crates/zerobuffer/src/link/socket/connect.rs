@@ -2,7 +2,7 @@
 //! "Handshake").
 
 use super::bell::{Bell, Side};
-use super::directory::Address;
+use super::directory::{Address, NO_SOCKET};
 use super::handshake::{Ask, Buffer, EMPTY_BUFFER, Hello, Refusal, Reply};
 use super::segment;
 use super::sleepers::Sleepers;
@@ -13,7 +13,7 @@ use crate::link::segment::Segment;
 use crate::name::ChannelName;
 use crate::seats::{Seat, Seats};
 use crate::sys::{self, Errno, FolderWatch, Packet, Pages, Socket};
-use crate::wait::Deadline;
+use crate::wait::{Deadline, later};
 use std::time::Duration;
 
 /// A worker that has not replied after this long hangs; more for a large ring, which takes time to make.
@@ -22,8 +22,6 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const MOMENT: Duration = Duration::from_millis(50);
 /// What `NotRunning` says of a worker that does not reply in time.
 const NO_REPLY: &str = "its server has ended the connection, or does not reply";
-/// What `NotRunning` says where no server has made a socket: there is no such service.
-pub(crate) const NO_SOCKET: &str = "no server has a socket there";
 /// What it says where each server is taken.
 const ALL_TAKEN: &str = "this pool has a connection to each of its servers";
 const PATIENCE_FOR_MIB: Duration = Duration::from_millis(4);
@@ -72,18 +70,22 @@ enum Refused {
 /// # Errors
 /// `Closed` if it was cancelled; otherwise what the workers said last, or `NotRunning` if there is none.
 pub(crate) fn connect(wanted: &Wanted<'_>, deadline: &Deadline) -> Result<Connected> {
+    try_until(wanted, deadline).map_err(|error| wanted.place.told(wanted.service, error))
+}
+
+fn try_until(wanted: &Wanted<'_>, deadline: &Deadline) -> Result<Connected> {
     let mut pause = MIN_PAUSE;
     let mut refused = None;
+    let mut was_none = false;
     loop {
         if (wanted.is_cancelled)() {
             return Err(Error::Closed);
         }
-        // Before it is read: what appears in between is told.
+        // Only where nobody was found: the end of a watch takes the kernel milliseconds. It is made before the
+        // directory is read, so that what appears in between is told.
         let watched = || wanted.place.watched(wanted.service);
-        let watch = match wanted.once || deadline.left().is_zero() {
-            true => None,
-            false => FolderWatch::of(watched().iter().map(String::as_str)).ok(),
-        };
+        let watch = || FolderWatch::of(watched().iter().map(String::as_str)).ok();
+        let watch = was_none.then(watch).flatten();
         let workers = wanted.place.find(wanted.service)?;
         let none = workers.is_empty();
         let error = match try_all(wanted, workers, deadline) {
@@ -101,9 +103,11 @@ pub(crate) fn connect(wanted: &Wanted<'_>, deadline: &Deadline) -> Result<Connec
         refused = Some(error).filter(|error| error.kind() != ErrorKind::NotRunning);
         match watch {
             Some(watch) if none => await_worker(watch, wanted, left),
+            None if none && !was_none => {}
             _ => sys::sleep(pause.min(left)),
         }
         pause = (2 * pause).min(MAX_PAUSE);
+        was_none = none;
     }
 }
 
@@ -118,7 +122,7 @@ fn await_worker(watch: FolderWatch, wanted: &Wanted<'_>, left: Duration) {
 }
 
 pub(super) fn after(time: Duration) -> u64 {
-    sys::monotonic_ns().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+    later(sys::monotonic_ns(), time)
 }
 
 /// Asks the workers in turn, the one with fewer clients of two at random first.

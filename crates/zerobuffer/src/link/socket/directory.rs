@@ -3,12 +3,18 @@
 use crate::config::Place;
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
+use crate::link::named::NO_CHANNEL;
 use crate::name::ChannelName;
 use crate::sys::{self, Errno, Folder, Identity, Socket};
 use std::time::Duration;
 
 /// A socket that is not ready for longer than this belongs to a worker that died.
 const UNREADY: Duration = Duration::from_secs(60);
+/// What `NotRunning` says where no server has made a socket: there is no such service.
+pub(crate) const NO_SOCKET: &str = "no server has a socket there";
+/// What to do about that.
+const ELSEWHERE: &str = "start one, wait longer, or name the directory in which its server runs: `directory` of the \
+                         client's configuration, or ZEROBUFFER_DIR in the environment";
 /// The variable that names the runtime directory.
 const VARIABLE: &str = "ZEROBUFFER_DIR";
 
@@ -47,6 +53,42 @@ impl Place {
             }
         }
         places
+    }
+
+    /// The same error; where no server of `service` has a socket, it says where one was looked for.
+    pub(super) fn told(&self, service: &ChannelName, error: Error) -> Error {
+        match error {
+            Error::NotRunning { found: NO_SOCKET, .. } => {
+                let message = format!(
+                    "no server for service {:?}: no server has a socket in {}; {ELSEWHERE}",
+                    service.as_str(),
+                    self.searched(service)
+                );
+                error.explained(message)
+            }
+            error => error,
+        }
+    }
+
+    /// `absent`, the error of a client that has not found a channel `name`, and no service of that name before.
+    pub(crate) fn told_of_both(&self, name: &ChannelName, absent: Error) -> Error {
+        let Error::NotRunning { found: found @ NO_CHANNEL, .. } = absent else { return absent };
+        let message = format!(
+            "no server for service or channel {:?}: no service has a socket in {}, and {found}; {ELSEWHERE}",
+            name.as_str(),
+            self.searched(name)
+        );
+        absent.explained(message)
+    }
+
+    /// The directories in which a client looks for sockets, for a person.
+    fn searched(&self, service: &ChannelName) -> String {
+        let paths = self.for_client().into_iter().map(|root| format!("{root}/{service}"));
+        let mut paths: Vec<String> = paths.collect();
+        match paths.pop() {
+            Some(last) if !paths.is_empty() => format!("{} or {last}", paths.join(", ")),
+            last => last.unwrap_or_default(),
+        }
     }
 
     fn mode(&self) -> u32 {
@@ -226,6 +268,7 @@ pub(crate) struct Published {
     folder: Folder,
     entry: String,
     identity: Identity,
+    refuses_descriptors: bool,
 }
 
 impl Published {
@@ -245,6 +288,11 @@ impl Published {
             }
         }
         Err(Errno::ABSENT.on("make a socket for service", service.as_str()))
+    }
+
+    /// Whether the kernel has kept descriptors out of every connection to it.
+    pub(crate) fn refuses_descriptors(&self) -> bool {
+        self.refuses_descriptors
     }
 
     /// Whether clients find this very socket.
@@ -267,6 +315,8 @@ fn publish(folder: Folder, place: &Place) -> std::result::Result<(Published, Soc
     let id = format!("{:016x}", sys::random()?);
     let (hidden, entry) = (format!(".{id}.new"), format!("{id}.sock"));
     let socket = Socket::new()?;
+    // Before anybody can connect: connections inherit it.
+    let refuses_descriptors = socket.refuse_descriptors();
     socket.bind(&folder.address(&hidden))?;
     failpoint!("publish.bound");
     let finish = || {
@@ -282,7 +332,7 @@ fn publish(folder: Folder, place: &Place) -> std::result::Result<(Published, Soc
         Ok(identity)
     };
     match finish() {
-        Ok(identity) => Ok((Published { folder, entry, identity }, socket)),
+        Ok(identity) => Ok((Published { folder, entry, identity, refuses_descriptors }, socket)),
         Err(errno) => {
             let _ = folder.unlink(&hidden);
             Err(errno)

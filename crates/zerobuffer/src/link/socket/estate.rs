@@ -6,7 +6,7 @@ use crate::atomics::{AtomicBool, AtomicU64, Ordering};
 use crate::error::Result;
 use crate::failpoint::failpoint;
 use crate::memory::SharedMemoryView;
-use crate::sys;
+use crate::sys::{self, Foreign, Socket};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
@@ -26,13 +26,13 @@ pub(crate) struct Estate {
     fork_generation: u32,
 }
 
-/// What [`Estate`] leaves.
+/// What is to be ended where it holds up nobody.
 #[derive(Debug)]
-pub(crate) struct Remains {
-    bell: Option<Arc<Bell>>,
-    memory: SharedMemoryView,
-    size: u64,
-    is_abandoned: bool,
+pub(crate) enum Remains {
+    /// What [`Estate`] leaves.
+    Connection { bell: Option<Arc<Bell>>, memory: SharedMemoryView, size: u64, is_abandoned: bool },
+    /// A socket that never got a segment, and descriptors that came over it.
+    Socket(Socket, Option<Foreign>),
 }
 
 impl Estate {
@@ -77,34 +77,41 @@ impl Drop for Estate {
         let is_abandoned = self.is_abandoned.load(Ordering::Acquire);
         self.memory = SharedMemoryView::empty();
         // Fails only after the end of the service, and then drops them here.
-        let _ = self.heir.send(Remains { bell, memory, size, is_abandoned });
+        let _ = self.heir.send(Remains::Connection { bell, memory, size, is_abandoned });
     }
 }
 
-/// The thread that ends connections.
+/// The threads that end connections: one for memory, and one for descriptors, of which a peer's take as long to
+/// close as the peer wishes. So that no memory waits for that.
 #[derive(Debug)]
 pub(crate) struct Undertaker {
     heir: Sender<Remains>,
     thread: JoinHandle<()>,
 }
 
+/// What may take long to close.
+type Slow = (Option<Bell>, Option<Socket>, Option<Foreign>);
+
 impl Undertaker {
-    /// `used` is what all segments have taken together, of which each end gives its part back.
-    pub(crate) fn start(used: &Arc<AtomicU64>) -> Result<Self> {
+    /// Of the service `name`. `used` is what all segments have taken together, of which each end gives its part back.
+    pub(crate) fn start(name: &str, used: &Arc<AtomicU64>) -> Result<Self> {
         let (heir, remains) = channel::<Remains>();
+        let (closer, to_close) = channel::<Slow>();
         let used = Arc::clone(used);
-        let thread = sys::spawn("zb-ends", move || {
-            for Remains { bell, memory, size, is_abandoned } in remains {
-                if is_abandoned {
-                    memory.punch();
-                }
-                failpoint!("end.punched");
-                drop(memory);
-                used.fetch_sub(size, Ordering::Relaxed);
-                if let Some(bell) = bell.and_then(Arc::into_inner) {
-                    bell.close();
-                }
+        let closing = sys::spawn_behind(&format!("zb-closes-{name}"), move || {
+            for (bell, socket, foreign) in to_close {
+                foreign.into_iter().for_each(Foreign::close);
+                bell.into_iter().for_each(Bell::close);
+                socket.into_iter().for_each(Socket::close);
             }
+        })?;
+        let thread = sys::spawn_behind(&format!("zb-ends-{name}"), move || {
+            for remains in remains {
+                // Never fails: that thread ends after this one.
+                let _ = closer.send(end(remains, &used));
+            }
+            drop(closer);
+            sys::join(closing);
         })?;
         Ok(Self { heir, thread })
     }
@@ -113,8 +120,24 @@ impl Undertaker {
         self.heir.clone()
     }
 
-    /// The thread ends once all estates have ended; it is not waited for beyond that.
+    /// The thread ends once all estates have ended and all is closed; it is not waited for here.
     pub(crate) fn dismiss(self) -> JoinHandle<()> {
         self.thread
+    }
+}
+
+/// Frees the memory at once.
+fn end(remains: Remains, used: &AtomicU64) -> Slow {
+    match remains {
+        Remains::Connection { bell, memory, size, is_abandoned } => {
+            if is_abandoned {
+                memory.punch();
+            }
+            failpoint!("end.punched");
+            drop(memory);
+            used.fetch_sub(size, Ordering::Relaxed);
+            (bell.and_then(Arc::into_inner), None, None)
+        }
+        Remains::Socket(socket, foreign) => (None, Some(socket), foreign),
     }
 }

@@ -11,8 +11,8 @@ mod sleepers;
 mod status;
 
 pub(crate) use bell::{Bell, Side};
-pub(crate) use connect::{Connected, NO_SOCKET, Wanted, connect};
-pub(crate) use directory::Published;
+pub(crate) use connect::{Connected, Wanted, connect};
+pub(crate) use directory::{NO_SOCKET, Published};
 pub(crate) use estate::{Estate, Remains, Undertaker};
 pub(crate) use handshake::{Ask, BadHello, EMPTY_BUFFER, Hello, Refusal, Reply};
 pub(crate) use segment::{Growing, file_size, geometry};

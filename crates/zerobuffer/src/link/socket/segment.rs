@@ -157,7 +157,8 @@ pub(crate) fn open(
         |field, observed, allowed| Error::ProtocolViolation { field, observed, allowed };
     let stat = file.stat().map_err(|errno| errno.on("look at", &object))?;
     // The seals first: what is checked after them cannot change any more.
-    if !stat.regular || !file.is_size_sealed() {
+    let is_sealed = file.is_size_sealed().map_err(|errno| errno.on("look at", &object))?;
+    if !stat.regular || !is_sealed {
         return Err(violation("seals of the segment", 0, 1));
     }
     let stat = file.stat().map_err(|errno| errno.on("look at", &object))?;

@@ -2,13 +2,16 @@
 //!
 //! Two threads that both sleep on a socket take each other's bells. So one of them, the leader, sleeps on
 //! the socket, and the others until the leader has been woken; then all of them check the state. Threads of
-//! this process that make what others wait for (room, an end) wake the leader by an eventfd.
+//! this process that make what others wait for (room, an end) wake the leader by an eventfd. That is lent to it for as
+//! long as it sleeps: a connection at rest has no descriptor but its socket. A program's event loop can be the
+//! leader, too; then no thread sleeps here.
 
 use super::bell::Bell;
 use crate::atomics::{AtomicU32, Ordering, fence};
-use crate::sys::{self, Waited, WakeFd};
-use crate::wait::Sleep;
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use crate::sys::{self, Errno, ReadySet, Waited, WakeFd};
+use crate::wait::{Sleep, bell};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 /// How long the leader sleeps at a time where there is no eventfd.
@@ -20,8 +23,6 @@ pub(crate) struct Sleepers {
     bell: Bell,
     state: Mutex<State>,
     changed: Condvar,
-    /// Made when a thread sleeps for the first time; `None` if it could not be.
-    wake: OnceLock<Option<WakeFd>>,
     /// Threads between `prepare` and the end of their sleep.
     present: AtomicU32,
 }
@@ -32,19 +33,18 @@ struct State {
     prepared: u32,
     /// One thread sleeps on the socket.
     is_led: bool,
+    /// What wakes it; `None` if there was no descriptor for it.
+    wake: Option<Arc<WakeFd>>,
+    /// That was rung since it was lent.
+    is_rung: bool,
     /// Counts what all of them are to check the state for.
     generation: u64,
 }
 
 impl Sleepers {
     pub(crate) fn new(bell: Bell) -> Self {
-        Self {
-            bell,
-            state: Mutex::default(),
-            changed: Condvar::new(),
-            wake: OnceLock::new(),
-            present: AtomicU32::new(0),
-        }
+        SPARE.connections.fetch_add(1, Ordering::Relaxed);
+        Self { bell, state: Mutex::default(), changed: Condvar::new(), present: AtomicU32::new(0) }
     }
 
     pub(crate) fn bell(&self) -> &Bell {
@@ -53,6 +53,29 @@ impl Sleepers {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on an event loop sleeps here and no thread does, on the descriptor that is returned. It is
+    /// the leader for ever: what wakes threads here rings it.
+    pub(crate) fn lead_by_event_loop(&self) -> Result<ReadySet, Errno> {
+        let wake = Arc::new(WakeFd::new()?);
+        let ready = ReadySet::new(self.bell.socket(), &wake)?;
+        let mut state = self.lock();
+        (state.is_led, state.wake) = (true, Some(wake));
+        drop(state);
+        self.present.fetch_add(1, Ordering::SeqCst);
+        Ok(ready)
+    }
+
+    /// The event loop is about to look at the state. What it does not see makes the descriptor readable.
+    pub(crate) fn listen(&self) {
+        let silence = || self.lock().wake.iter().for_each(|wake| wake.silence());
+        let hear = || {
+            self.bell.hear();
+            // It may have come together with a bell, and an edge-triggered loop is told once.
+            self.bell.probe();
+        };
+        bell::listen(silence, hear, || self.bell.arm());
     }
 
     /// Threads of this process that sleep here check the state that was published before this call.
@@ -71,16 +94,14 @@ impl Sleepers {
         let mut state = self.lock();
         state.generation += 1;
         self.changed.notify_all();
-        if state.is_led
-            && let Some(Some(wake)) = self.wake.get()
-        {
+        state.is_rung = true;
+        if let Some(wake) = &state.wake {
             wake.ring();
         }
     }
 
     /// Sleeps on the socket for all of them.
-    fn lead(&self, deadline_ns: u64) -> Waited {
-        let wake = self.wake.get().and_then(Option::as_ref);
+    fn lead(&self, wake: Option<&WakeFd>, deadline_ns: u64) -> Waited {
         let end = match wake {
             Some(_) => deadline_ns,
             None => deadline_ns.min(sys::monotonic_ns() + SLICE.as_nanos() as u64),
@@ -105,6 +126,64 @@ impl Sleepers {
         match slept.unwrap_or_else(PoisonError::into_inner).1.timed_out() {
             true => Waited::TimedOut,
             false => Waited::Token,
+        }
+    }
+}
+
+impl Drop for Sleepers {
+    fn drop(&mut self) {
+        if SPARE.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
+            SPARE.clear();
+        }
+    }
+}
+
+/// Eventfds that nobody sleeps on at the moment; none where there are no connections.
+#[derive(Debug)]
+struct Spare {
+    kept: Mutex<Vec<Arc<WakeFd>>>,
+    connections: AtomicUsize,
+}
+
+static SPARE: Spare = Spare { kept: Mutex::new(Vec::new()), connections: AtomicUsize::new(0) };
+
+impl Spare {
+    /// So many are kept.
+    const MOST: usize = 16;
+
+    /// Nobody waits here: the lock may be that of a thread that a forked child does not have.
+    fn taken(&self) -> Option<MutexGuard<'_, Vec<Arc<WakeFd>>>> {
+        match self.kept.try_lock() {
+            Ok(spare) => Some(spare),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// `None` if there is no descriptor left.
+    fn lend(&self) -> Option<Arc<WakeFd>> {
+        let kept = self.taken().and_then(|mut spare| {
+            // Those of the process that this one was forked from are closed here.
+            spare.retain(|wake| wake.is_this_process());
+            spare.pop()
+        });
+        kept.or_else(|| WakeFd::new().ok().map(Arc::new))
+    }
+
+    fn clear(&self) {
+        let kept = self.taken().map(|mut kept| std::mem::take(&mut *kept));
+        drop(kept);
+    }
+
+    /// Nobody rings it any more.
+    fn take_back(&self, wake: Arc<WakeFd>, is_rung: bool) {
+        if is_rung {
+            wake.silence();
+        }
+        if let Some(mut spare) = self.taken()
+            && spare.len() < Self::MOST
+        {
+            spare.push(wake);
         }
     }
 }
@@ -146,14 +225,17 @@ impl Sleep for Sleepers {
         } else if state.is_led {
             self.follow(state, ticket, deadline_ns)
         } else {
-            self.wake.get_or_init(|| WakeFd::new().ok());
-            state.is_led = true;
+            let wake = SPARE.lend();
+            (state.is_led, state.wake, state.is_rung) = (true, wake.clone(), false);
             drop(state);
-            let waited = self.lead(deadline_ns);
+            let waited = self.lead(wake.as_deref(), deadline_ns);
             let mut state = self.lock();
-            state.is_led = false;
+            (state.is_led, state.wake) = (false, None);
             state.generation += 1;
             self.changed.notify_all();
+            let is_rung = state.is_rung;
+            drop(state);
+            wake.into_iter().for_each(|wake| SPARE.take_back(wake, is_rung));
             waited
         };
         self.present.fetch_sub(1, Ordering::Relaxed);

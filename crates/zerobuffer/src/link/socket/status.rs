@@ -1,7 +1,7 @@
 //! Asking a service's workers what they do (docs/protocol-service.md, section 3.6 "Status").
 
-use super::connect::{NO_SOCKET, after, judge, receive};
-use super::directory::Address;
+use super::connect::{after, judge, receive};
+use super::directory::{Address, NO_SOCKET};
 use super::handshake::{Ask, Buffer, Hello, Reply};
 use crate::config::Place;
 use crate::error::{Error, Medium, Result};
@@ -31,7 +31,7 @@ pub(crate) fn ask_status(
         }
     }
     if asked.is_empty() && told.is_empty() {
-        return Err(not_running(service, NO_SOCKET));
+        return Err(place.told(service, not_running(service, NO_SOCKET)));
     }
     let end = after(deadline.left());
     while !asked.is_empty() {
@@ -96,7 +96,7 @@ fn read(service: &ChannelName, packet: Packet, buffer: &Buffer) -> Result<String
     let failed = |errno: sys::Errno| errno.on("read the status of", service.as_str());
     // The seals first: what is read after them cannot change any more.
     let stat = file.stat().map_err(failed)?;
-    if !stat.regular || !file.is_sealed() {
+    if !stat.regular || !file.is_sealed().map_err(failed)? {
         return violation("seals of the status", 0, 1);
     }
     let size = file.stat().map_err(failed)?.size;

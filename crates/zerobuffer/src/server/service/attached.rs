@@ -9,7 +9,7 @@ use crate::server::identity::ClientIdentity;
 use crate::sys;
 use crate::v2::layout::{REQUEST, RESPONSE, oieb};
 use crate::v2::ring::{Take, Taken};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// Markers and cancelled requests that are passed in one turn: a client can publish them for ever.
 const MAX_SKIPPED: u32 = 64;
@@ -21,8 +21,8 @@ pub(super) struct Attached {
     pub(super) connection: Arc<Connection>,
     identity: Arc<ClientIdentity>,
     since_ns: u64,
-    /// Held by the thread that takes, and to forbid it for ever.
-    is_over: Mutex<bool>,
+    /// Nothing more is taken: the client has ended, or was told that the service ends.
+    is_over: AtomicBool,
     /// It is not in the queue, and its bell brings it there.
     is_armed: AtomicBool,
 }
@@ -34,7 +34,7 @@ impl Attached {
         bell: Arc<Bell>,
         identity: Arc<ClientIdentity>,
     ) -> Self {
-        let (is_over, is_armed) = (Mutex::new(false), AtomicBool::new(true));
+        let (is_over, is_armed) = (AtomicBool::new(false), AtomicBool::new(true));
         let (connection, since_ns) = (Arc::new(connection), sys::monotonic_ns());
         Self { bell, connection, identity, since_ns, is_over, is_armed }
     }
@@ -56,11 +56,30 @@ impl Attached {
         &self.bell
     }
 
-    fn is_over(&self) -> MutexGuard<'_, bool> {
-        self.is_over.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether nothing may be taken any more. A thread that takes at this moment was not told in time, which
+    /// does no harm: either its client has ended, or it is none of those that the end of a service waits for
+    /// (see `tenure`).
+    #[inline(always)]
+    fn is_over(&self) -> bool {
+        // Acquire: pairs with the Release in `forbid`.
+        self.is_over.load(Ordering::Acquire)
     }
 
-    /// Takes its next request, if there is one.
+    fn forbid(&self) {
+        // Release: pairs with the Acquire in `is_over`.
+        self.is_over.store(true, Ordering::Release);
+        self.connection.end_responses();
+    }
+
+    /// The usual case of [`Attached::take`].
+    #[inline(always)]
+    pub(super) fn take_at_once(&self) -> Option<Taken> {
+        // With a client's first request come its metadata.
+        let is_usual = self.connection.has_client_metadata() && !self.is_over();
+        if is_usual { self.connection.ring.take_at_once() } else { None }
+    }
+
+    /// Takes its next request, if there is one. One thread at a time: the one that has it in its hands.
     ///
     /// # Errors
     /// `ProtocolViolation`: its connection is to end.
@@ -68,8 +87,7 @@ impl Attached {
         if !self.connection.ring.ready_check()() {
             return Ok(None);
         }
-        let is_over = self.is_over();
-        if *is_over || self.bell.has_ended() {
+        if self.is_over() || self.bell.has_ended() {
             return Ok(None);
         }
         for _ in 0..MAX_SKIPPED {
@@ -84,6 +102,8 @@ impl Attached {
 
     /// Has the bell bring it to the queue; whether there is something to look at already.
     pub(super) fn arm(&self) -> bool {
+        // No request has come for a moment.
+        self.connection.ring.publish_account();
         // AcqRel: a thread that has taken an event for nothing, since this was in the queue, did so before, and
         // what that event said is seen below.
         self.is_armed.swap(true, Ordering::AcqRel);
@@ -100,8 +120,7 @@ impl Attached {
 
     /// The client has ended, or broke the protocol.
     pub(super) fn end(&self) {
-        *self.is_over() = true;
-        self.connection.end_responses();
+        self.forbid();
         self.connection.link.abandon();
         failpoint!("end.abandoned");
         self.bell.shut_down();
@@ -110,8 +129,7 @@ impl Attached {
 
     /// The service ends: nothing more is taken, and the client is told so before its socket ends.
     pub(super) fn close(&self) {
-        *self.is_over() = true;
-        self.connection.end_responses();
+        self.forbid();
         let segment = &self.connection.segment;
         failpoint!("goodbye.forbidden");
         segment.store(REQUEST + oieb::READER_PID, 0);

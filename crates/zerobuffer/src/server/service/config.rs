@@ -1,7 +1,7 @@
 //! What a service is made of.
 
 use crate::config::Place;
-use crate::error::{Error, Result};
+use crate::error::{Error, METADATA_OF_SERVICE, Result};
 use crate::link::socket::segment_size;
 use crate::sys;
 use crate::wait::WaitStrategy;
@@ -33,6 +33,7 @@ pub struct ServiceConfig {
     pub(super) max_bytes: Option<u64>,
     pub(super) workers: usize,
     pub(super) max_concurrent: usize,
+    pub(super) handlers_per_client: Option<usize>,
     pub(super) wait: WaitStrategy,
     pub(super) metadata: Vec<u8>,
     pub(super) stop_timeout: Duration,
@@ -54,6 +55,7 @@ impl Default for ServiceConfig {
             max_bytes: None,
             workers: 1,
             max_concurrent: 1024,
+            handlers_per_client: None,
             wait: WaitStrategy::default(),
             metadata: Vec::new(),
             stop_timeout: Duration::from_secs(2),
@@ -129,6 +131,39 @@ impl ServiceConfig {
         self
     }
 
+    /// The most requests of one client that are worked on at the same time, however they are served: from when
+    /// each is taken until it is answered. Default: as many as are worked on at all, so a client whose requests
+    /// take long can have every [worker](Self::workers), and the others wait. Those beyond it are not started
+    /// until one is done.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use zerobuffer::{Client, Frame, Service, ServiceConfig};
+    ///
+    /// let name = format!("doc-service-handlers-{}", std::process::id());
+    /// let config = ServiceConfig::new().ring(1 << 16).workers(2).handlers_per_client(1);
+    /// let mut service = Service::create(&name, config)?;
+    /// service.start(|frame: &mut Frame| {
+    ///     while frame.data() == b"long" && !frame.cancelled() {
+    ///         std::thread::sleep(Duration::from_millis(1));
+    ///     }
+    /// })?;
+    ///
+    /// let greedy = Client::connect(&name, Duration::from_secs(5))?;
+    /// for _ in 0..2 {
+    ///     greedy.send_request(b"long")?; // the second one is not started
+    /// }
+    /// let mut other = Client::connect(&name, Duration::from_secs(5))?;
+    /// assert_eq!(other.call(b"short", Duration::from_secs(5))?.data(), b"short");
+    /// # drop((greedy, other, service));
+    /// # zerobuffer::Servers::of(&name)?.clean()?;
+    /// # Ok::<(), zerobuffer::Error>(())
+    /// ```
+    pub fn handlers_per_client(mut self, requests: usize) -> Self {
+        self.handlers_per_client = Some(requests);
+        self
+    }
+
     /// How the service waits for requests. Default [`WaitStrategy::SpinThenPark`].
     pub fn wait(mut self, strategy: WaitStrategy) -> Self {
         self.wait = strategy;
@@ -197,6 +232,9 @@ impl ServiceConfig {
         if self.max_concurrent == 0 {
             return refuse("max_concurrent", 0, "1 or more");
         }
+        if self.handlers_per_client == Some(0) {
+            return refuse("handlers_per_client", 0, "1 or more");
+        }
         if self.max_clients == 0 || self.max_clients > 100_000 {
             return refuse("max_clients", self.max_clients, "1 to 100000");
         }
@@ -212,7 +250,7 @@ impl ServiceConfig {
         let max = self.metadata_size.saturating_sub(8) as u64;
         if !self.metadata.is_empty() && self.metadata.len() as u64 > max {
             let asked = self.metadata.len() as u64;
-            return Err(Error::TooLarge { what: "metadata", asked, max });
+            return Err(Error::TooLarge { what: METADATA_OF_SERVICE, asked, max });
         }
         Ok(())
     }

@@ -1,5 +1,5 @@
 //! Lets clients in, on a thread of its own: nothing that a new client asks for, and no memory that is made
-//! for it, holds up those that are served.
+//! for it, holds up those that are served. The same thread notices when a client ends, whatever the others do.
 
 use super::attached::Attached;
 use super::status::About;
@@ -14,7 +14,8 @@ use crate::link::socket::{
 use crate::name::ChannelName;
 use crate::server::connection::Connection;
 use crate::server::identity::ClientIdentity;
-use crate::sys::{self, Epoll, Errno, PeerProcess, Readiness, ShmFile, Socket, WakeFd};
+use crate::sys::{self, Epoll, Errno, Foreign, PeerProcess, Readiness, ShmFile, Socket, WakeFd};
+use crate::wait::later;
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -24,6 +25,8 @@ use std::time::Duration;
 /// The numbers of what is no visitor.
 const WAKE: u64 = 0;
 const LISTENER: u64 = u64::MAX;
+/// Of the clients' ends.
+const ENDS: u64 = LISTENER - 1;
 
 /// How long a visitor may say nothing, and how many such there are at the most.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -62,7 +65,6 @@ pub(super) struct Door {
     listener: Socket,
     /// `None` with a listener that was given.
     published: Option<Published>,
-    refuses_descriptors: bool,
     epoll: Epoll,
     visitors: BTreeMap<u64, Visitor>,
     next_number: u64,
@@ -81,9 +83,12 @@ impl Door {
         let wake = WakeFd::new().map_err(failed)?;
         let epoll = Epoll::new().map_err(failed)?;
         epoll.add_wake(&wake, WAKE).map_err(failed)?;
+        epoll.add_set(&about.hub.ends, ENDS).map_err(failed)?;
         let (published, listener) = match config.listener {
             Some(fd) => {
                 let adopted = Socket::adopt(fd).map_err(|errno| refused(errno, fd, name))?;
+                // Those that have connected before may have sent some.
+                let _ = adopted.refuse_descriptors();
                 (None, adopted)
             }
             None => {
@@ -97,7 +102,6 @@ impl Door {
             return Err(failed(errno));
         }
         Ok(Self {
-            refuses_descriptors: listener.refuse_descriptors(),
             handle: Arc::new(Handle { wake, is_closing: AtomicBool::new(false) }),
             spare: WakeFd::new().ok(),
             visitors: BTreeMap::new(),
@@ -130,6 +134,8 @@ impl Door {
         self.unpublish();
         failpoint!("door.unpublished");
         self.say_goodbye();
+        let Self { listener, heir, .. } = self;
+        close_apart(&heir, listener, None);
     }
 
     /// When there is something to do whatever happens.
@@ -152,6 +158,7 @@ impl Door {
             match event.number {
                 WAKE => self.handle.wake.silence(),
                 LISTENER => self.accept(),
+                ENDS => self.about.hub.end_disconnected(),
                 number => self.hear(number),
             }
         }
@@ -176,10 +183,8 @@ impl Door {
 
     fn welcome(&mut self, socket: Socket) {
         let number = self.next_number;
-        let Ok(peer) = socket.peer() else { return };
-        if self.epoll.add(&socket, number).is_err() {
-            return;
-        }
+        let peer = socket.peer().and_then(|peer| self.epoll.add(&socket, number).map(|()| peer));
+        let Ok(peer) = peer else { return close_apart(&self.heir, socket, None) };
         self.next_number += 1;
         let since_ns = sys::monotonic_ns();
         self.visitors.insert(number, Visitor { socket, peer, since_ns, wish: None });
@@ -202,10 +207,11 @@ impl Door {
         if let Ok(socket) = self.listener.accept() {
             let mut buffer = EMPTY_BUFFER;
             // The hello first: otherwise the client sees a reset in place of the reply.
-            let _ = socket.receive_with(&mut buffer);
+            let foreign = socket.receive_with(&mut buffer).ok().and_then(|(_, foreign)| foreign);
             let text = "this server has no descriptors or memory left";
             let _ = socket.send(&self.reply(Some(Refusal::NoMemory), 0, 0, text).encode());
-            socket.close();
+            socket.shut_down();
+            close_apart(&self.heir, socket, foreign);
         }
         self.spare = WakeFd::new().ok();
         self.epoll.remove(&self.listener);
@@ -232,10 +238,15 @@ impl Door {
 
     /// Ends a visitor's connection.
     fn send_away(&mut self, number: u64) {
+        self.send_away_with(number, None);
+    }
+
+    /// The same, with the descriptors that it has sent.
+    fn send_away_with(&mut self, number: u64, foreign: Option<Foreign>) {
         if let Some(Visitor { socket, wish, .. }) = self.visitors.remove(&number) {
             self.epoll.remove(&socket);
             socket.shut_down();
-            socket.close();
+            close_apart(&self.heir, socket, foreign);
             if let Some((_, _, size)) = wish {
                 self.about.used.fetch_sub(size, Ordering::Relaxed);
             }
@@ -277,12 +288,7 @@ impl Door {
         }
         let len = match visitor.socket.receive_with(&mut buffer) {
             Ok((len, None)) if len > 0 => len,
-            Ok((_, foreign)) => {
-                if let Some(foreign) = foreign {
-                    foreign.close();
-                }
-                return self.send_away(number);
-            }
+            Ok((_, foreign)) => return self.send_away_with(number, foreign),
             Err(errno) if errno.is_not_yet() => return,
             Err(_) => return self.send_away(number),
         };
@@ -364,7 +370,8 @@ impl Door {
         peer: PeerProcess,
     ) -> std::result::Result<(Growing, u64), (Refusal, u64, String)> {
         let config = &self.about.config;
-        self.make_room(peer.uid);
+        // A client that has ended makes room for this one, in whatever order both are told.
+        self.about.hub.end_disconnected();
         let (count, of_user) = self.about.hub.count(peer.uid);
         let wishes = self.visitors.values().filter(|visitor| visitor.wish.is_some());
         let wishes_of_user = wishes.clone().filter(|visitor| visitor.peer.uid == peer.uid).count();
@@ -392,8 +399,6 @@ impl Door {
         };
         let used = self.about.used.load(Ordering::Relaxed);
         if size > self.about.max_bytes.saturating_sub(used) {
-            // What those that have ended release is there at the client's next try.
-            self.about.hub.sweep();
             let max = self.about.max_bytes;
             let text =
                 format!("its clients have {used} of the {max} bytes that they may have together");
@@ -405,14 +410,6 @@ impl Door {
                 Ok((growing, size))
             }
             Err(error) => Err((Refusal::NoMemory, size, error.to_string())),
-        }
-    }
-
-    /// Where a limit is reached, clients that have ended and that no thread has looked at make room.
-    fn make_room(&self, uid: u32) {
-        let (count, of_user) = self.about.hub.count(uid);
-        if count >= self.about.config.max_clients || of_user >= self.about.config.clients_of(uid) {
-            self.about.hub.sweep();
         }
     }
 
@@ -450,16 +447,19 @@ impl Door {
                     self.about.used.fetch_sub(size, Ordering::Relaxed);
                     let reply = self.reply(Some(Refusal::NoMemory), size, 0, &error.to_string());
                     let _ = socket.send(&reply.encode());
-                    return;
+                    socket.shut_down();
+                    return close_apart(&self.heir, socket, None);
                 }
             };
-        let bell = Arc::new(Bell::new(socket, flags, Side::Server, self.refuses_descriptors));
+        let refuses_descriptors =
+            self.published.as_ref().is_some_and(Published::refuses_descriptors);
+        let bell = Arc::new(Bell::new(socket, flags, Side::Server, refuses_descriptors));
         let estate =
             Estate::new(Arc::clone(&bell), segment.payload.clone(), size, self.heir.clone());
         let identity = Arc::new(ClientIdentity::new(number, peer, hello.label));
         let connection =
             Connection::new(segment, ToClient::Socket(estate), self.about.hub.is_shared())
-                .of_client(Arc::clone(&identity));
+                .of_client(Arc::clone(&identity), self.about.limit(number));
         let client = Arc::new(Attached::new(connection, bell, identity));
         // Before it is told: from its reply on it is one of those that are counted and served.
         if self.about.hub.enter(&client).is_err() {
@@ -504,8 +504,8 @@ impl Door {
             }
             self.accept();
             self.epoll.remove(&self.listener);
-            self.refuses_descriptors = listener.refuse_descriptors();
-            (self.published, self.listener) = (Some(published), listener);
+            self.published = Some(published);
+            close_apart(&self.heir, std::mem::replace(&mut self.listener, listener), None);
         }
     }
 
@@ -534,6 +534,13 @@ impl Door {
     }
 }
 
+/// Closes a socket and what came over it. Descriptors may lie in it unread, and a peer's can take as long to close
+/// as the peer wishes: never on the door's thread.
+fn close_apart(heir: &Sender<Remains>, socket: Socket, foreign: Option<Foreign>) {
+    // Never fails: the other thread outlives all who can send.
+    let _ = heir.send(Remains::Socket(socket, foreign));
+}
+
 /// Why a given descriptor cannot be used.
 fn refused(errno: Errno, fd: RawFd, name: &ChannelName) -> Error {
     if errno.is_no_listener() {
@@ -544,8 +551,4 @@ fn refused(errno: Errno, fd: RawFd, name: &ChannelName) -> Error {
         };
     }
     errno.on("use the given listener of", name.as_str())
-}
-
-fn later(now: u64, after: Duration) -> u64 {
-    now.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
 }

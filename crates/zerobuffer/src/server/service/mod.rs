@@ -4,6 +4,7 @@ mod attached;
 mod config;
 mod door;
 mod hub;
+mod queue;
 mod servers;
 mod status;
 
@@ -25,7 +26,7 @@ use crate::ready_threads::{Background, LOOK};
 use crate::sys;
 use crate::tenure::Away;
 use crate::v2::ring::Taken;
-use crate::wait::Deadline;
+use crate::wait::{Deadline, Waiter};
 use door::{Door, Handle};
 use hub::{Cursor, Hub};
 use status::About;
@@ -64,15 +65,11 @@ use std::time::Duration;
 /// # Ok::<(), zerobuffer::Error>(())
 /// ```
 pub struct Service {
-    config: Arc<ServiceConfig>,
-    hub: Arc<Hub>,
     about: Arc<About>,
     door: Arc<Handle>,
     door_thread: Option<JoinHandle<()>>,
     undertaker: Option<Undertaker>,
     background: Background<Cursor>,
-    /// What `receive` took last.
-    latest: Option<Arc<Connection>>,
     stopped: bool,
 }
 
@@ -89,41 +86,26 @@ impl Service {
     /// [`Error::PermissionDenied`]; [`Error::System`]. Nothing is left behind.
     pub fn create(name: &str, config: ServiceConfig) -> Result<Self> {
         config.check()?;
-        let (name, config) = (ChannelName::new(name)?, Arc::new(config));
+        let name = ChannelName::new(name)?;
         if !config.beside_channel && has_server(&name)? {
             return Err(taken_by_channel(&name));
         }
-        let hub = Arc::new(Hub::new(config.workers, config.max_concurrent)?);
+        let hub = Arc::new(Hub::new(name.as_str(), config.workers, config.max_concurrent)?);
         let worker = sys::random().map_err(|errno| errno.on("name a server of", name.as_str()))?;
-        let about =
-            Arc::new(About::new(name.clone(), Arc::clone(&config), Arc::clone(&hub), worker));
-        let undertaker = Undertaker::start(&about.used)?;
-        // Before there is a socket: afterwards nothing can fail.
-        let (order, ordered) = channel::<Door>();
-        let door_thread = sys::spawn(&format!("zb-door-{name}"), move || {
-            if let Ok(door) = ordered.recv() {
-                door.run();
+        let about = Arc::new(About::new(name.clone(), config, hub, worker));
+        let undertaker = Undertaker::start(about.name.as_str(), &about.used)?;
+        let (handle, door_thread) = match open_door(&about, &undertaker) {
+            Ok(opened) => opened,
+            Err(error) => {
+                sys::join(undertaker.dismiss());
+                return Err(error);
             }
-        })?;
-        let door = Door::open(Arc::clone(&about), undertaker.heir())?;
-        let handle = door.handle();
-        // Fails only if the thread has ended, which it does after its work and not before.
-        let _ = order.send(door);
-        let cursor = Cursor::new(config.wait);
+        };
+        let config = &about.config;
+        let cursor = Cursor::new(Waiter::new(config.wait));
         let background = Background::new(name.as_str(), cursor, config.stop_timeout);
-        let (latest, undertaker, stopped) = (None, Some(undertaker), false);
-        let door_thread = Some(door_thread);
-        Ok(Self {
-            config,
-            hub,
-            about,
-            door: handle,
-            door_thread,
-            undertaker,
-            background,
-            latest,
-            stopped,
-        })
+        let (undertaker, stopped, door_thread) = (Some(undertaker), false, Some(door_thread));
+        Ok(Self { about, door: handle, door_thread, undertaker, background, stopped })
     }
 
     /// The service's name.
@@ -149,13 +131,11 @@ impl Service {
     /// let client = Client::connect(&name, Duration::from_secs(5))?;
     /// std::thread::spawn(move || assert_eq!(clients(), 1)).join().expect("one is attached");
     /// # drop((service, client));
-    /// # for root in ["/run".to_owned(), std::env::var("XDG_RUNTIME_DIR").unwrap_or_default()] {
-    /// #     let _ = std::fs::remove_dir(format!("{root}/zerobuffer/{name}"));
-    /// # }
+    /// # zerobuffer::Servers::of(&name)?.clean()?;
     /// # Ok::<(), zerobuffer::Error>(())
     /// ```
     pub fn client_probe(&self) -> impl Fn() -> usize + Send + Sync + 'static + use<> {
-        let hub = Arc::downgrade(&self.hub);
+        let hub = Arc::downgrade(&self.about.hub);
         let fork_generation = self.background.fork_generation();
         move || match fork_generation == sys::fork_generation() {
             true => hub.upgrade().map_or(0, |hub| hub.count(0).0),
@@ -220,10 +200,10 @@ impl Service {
         H: FnMut(&mut Frame<'_>) -> O + Send + 'static,
         O: HandlerOutcome,
     {
-        if self.config.workers != 1 {
+        if self.about.config.workers != 1 {
             return Err(Error::BadConfig {
                 what: "workers",
-                asked: self.config.workers as u64,
+                asked: self.about.config.workers as u64,
                 allowed: "1 with one handler that has state; start_each makes one for each worker",
             });
         }
@@ -240,7 +220,7 @@ impl Service {
         H: FnMut(&mut Frame<'_>) -> O + Send + 'static,
         O: HandlerOutcome,
     {
-        self.start_works((0..self.config.workers).map(make).map(worker::handling).collect())
+        self.start_works((0..self.about.config.workers).map(make).map(worker::handling).collect())
     }
 
     /// As [`start`](Self::start), for a handler that awaits something: each request is a task of its own on
@@ -254,7 +234,7 @@ impl Service {
         H: FnMut(OwnedRequest) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let (hub, places) = (Arc::clone(&self.hub), Arc::clone(&self.hub.places));
+        let (hub, places) = (Arc::clone(&self.about.hub), Arc::clone(&self.about.hub.places));
         let is_over = move || hub.is_stopping();
         self.start_works(vec![tasks::spawner(places, is_over, spawn, handler)])
     }
@@ -264,15 +244,16 @@ impl Service {
     where
         W: FnMut(&Arc<Connection>, Taken, &Away) + Send + 'static,
     {
-        let (hub, wait) = (&self.hub, self.config.wait);
-        self.background.start(works.len(), |ready_threads, _cursor| {
+        let hub = &self.about.hub;
+        self.background.start(works.len(), |ready_threads, cursor| {
             ready_threads.start(works.into_iter().map(|mut work| {
-                let (hub, mut cursor) = (Arc::clone(hub), Cursor::new(wait));
+                let (hub, mut cursor) = (Arc::clone(hub), cursor.another());
                 move |away: &Away| {
                     let forever = || Deadline::after(Duration::MAX);
-                    while let Ok((connection, taken)) = hub.next(&mut cursor, &forever()) {
+                    while let Ok(taken) = hub.next(&mut cursor, &forever()) {
+                        let Some(connection) = cursor.connection() else { return };
                         away.go();
-                        work(&connection, taken, away);
+                        work(connection, taken, away);
                     }
                 }
             }))
@@ -307,27 +288,69 @@ impl Service {
     /// [`Error::Timeout`]; [`Error::InvalidState`] if a handler was started; [`Error::Closed`] after
     /// `stop` or [`Closer::close`]. A client that breaks the protocol only ends its own connection.
     pub fn receive(&mut self, timeout: Duration) -> Result<Request<'_>> {
-        self.background.check_process()?;
-        let is_stopping = self.hub.is_stopping();
-        let cursor = self.background.taker().ok_or(match is_stopping {
-            true => Error::Closed,
-            false => Error::InvalidState { reason: "a handler has the requests" },
-        })?;
-        let (connection, taken) = self.hub.next(cursor, &Deadline::after(timeout))?;
-        Ok(Request::new(Frame::new(self.latest.insert(connection), taken)))
+        let hub = &self.about.hub;
+        let cursor = cursor_of(&mut self.background, hub)?;
+        let taken = hub.next(cursor, &Deadline::after(timeout))?;
+        let connection = cursor.connection().ok_or(Error::Closed)?;
+        Ok(Request::new(Frame::new(connection, taken)))
+    }
+
+    /// The next request of any client, if there is one: for a service without a handler whose thread waits for
+    /// other things, too. It never sleeps; to wait for requests alone use [`receive`](Self::receive).
+    ///
+    /// Once it has returned `None`, the service's descriptor ([`AsFd`](std::os::fd::AsFd)) becomes readable as
+    /// soon as there may be a request again, or the service ends. So wait until it is readable, with `poll`, epoll
+    /// or an executor, then call this until it returns `None`. Do not read from the descriptor.
+    ///
+    /// ```
+    /// # #[cfg(target_os = "linux")] {
+    /// use std::os::fd::AsFd;
+    /// use std::time::Duration;
+    /// use zerobuffer::{Client, Service, ServiceConfig};
+    ///
+    /// let name = format!("doc-service-try-receive-{}", std::process::id());
+    /// let mut service = Service::create(&name, ServiceConfig::new().ring(1 << 16))?;
+    /// assert!(service.try_receive()?.is_none());
+    ///
+    /// let client = Client::connect(&name, Duration::from_secs(5))?;
+    /// let sequence = client.send_request(b"ping")?;
+    /// let mut answered = 0;
+    /// while answered == 0 {
+    ///     let mut readable = [rustix::event::PollFd::new(&service, rustix::event::PollFlags::IN)];
+    ///     rustix::event::poll(&mut readable, None)?;
+    ///     while let Some(request) = service.try_receive()? {
+    ///         request.respond();
+    ///         answered += 1;
+    ///     }
+    /// }
+    /// assert_eq!(client.receive_response_for(sequence, Duration::from_secs(5))?.data(), b"ping");
+    /// # drop(service);
+    /// # zerobuffer::Servers::of(&name)?.clean()?;
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`receive`](Self::receive), but for the timeout.
+    pub fn try_receive(&mut self) -> Result<Option<Request<'_>>> {
+        let hub = &self.about.hub;
+        let cursor = cursor_of(&mut self.background, hub)?;
+        let Some(taken) = hub.try_next(cursor)? else { return Ok(None) };
+        let connection = cursor.connection().ok_or(Error::Closed)?;
+        Ok(Some(Request::new(Frame::new(connection, taken))))
     }
 
     /// What ends this service from another thread: a thread that waits in [`receive`](Self::receive)
     /// comes back with [`Error::Closed`], and background threads take nothing more.
     /// [`stop`](Self::stop) does the rest.
     pub fn closer(&self) -> Closer {
-        Closer::of(&self.hub)
+        Closer::of(&self.about.hub)
     }
 
     /// Whether background threads are serving. False before [`start`](Self::start) and after
     /// [`stop`](Self::stop).
     pub fn is_running(&self) -> bool {
-        !self.hub.is_stopping() && self.background.is_running()
+        !self.about.hub.is_stopping() && self.background.is_running()
     }
 
     /// Stops cleanly: no client finds this server any more, nothing more is taken, running handlers finish
@@ -350,17 +373,16 @@ impl Service {
         // Release: pairs with the Acquire in the door's thread.
         self.door.is_closing.store(true, Ordering::Release);
         self.door.wake.ring();
-        self.hub.stop();
+        self.about.hub.stop();
         let in_own_hands = self.background.end(&deadline);
-        self.latest = None;
         // Requests that were made owned may still be in somebody's hands.
-        while self.hub.in_hand() > in_own_hands && !deadline.left().is_zero() {
+        while self.about.hub.in_hand() > in_own_hands && !deadline.left().is_zero() {
             sys::sleep(LOOK);
         }
         if let Some(thread) = self.door_thread.take() {
             sys::join(thread);
         }
-        self.hub.close_all();
+        self.about.hub.close_all();
         if let Some(undertaker) = self.undertaker.take() {
             let thread = undertaker.dismiss();
             // Its last work waits for responses that are in somebody's hands, or for a peer's descriptors. What a
@@ -376,6 +398,40 @@ impl Service {
     }
 }
 
+/// Of the thread that takes requests of a service without a handler.
+#[inline]
+fn cursor_of<'c>(background: &'c mut Background<Cursor>, hub: &Hub) -> Result<&'c mut Cursor> {
+    background.check_process()?;
+    background.taker().ok_or_else(|| match hub.is_stopping() {
+        true => Error::Closed,
+        false => Error::InvalidState { reason: "a handler has the requests" },
+    })
+}
+
+/// Makes the socket, and starts the thread that lets clients in. Nothing is left if either fails.
+fn open_door(about: &Arc<About>, undertaker: &Undertaker) -> Result<(Arc<Handle>, JoinHandle<()>)> {
+    // The thread before there is a socket: afterwards nothing can fail.
+    let (order, ordered) = channel::<Door>();
+    let thread = sys::spawn_behind(&format!("zb-door-{}", about.name), move || {
+        if let Ok(door) = ordered.recv() {
+            door.run();
+        }
+    })?;
+    match Door::open(Arc::clone(about), undertaker.heir()) {
+        Ok(door) => {
+            let handle = door.handle();
+            // Fails only if the thread has ended, which it does after its work and not before.
+            let _ = order.send(door);
+            Ok((handle, thread))
+        }
+        Err(error) => {
+            drop(order);
+            sys::join(thread);
+            Err(error)
+        }
+    }
+}
+
 fn taken_by_channel(name: &ChannelName) -> Error {
     let error = Error::AlreadyRunning { medium: Medium::Channel, name: name.to_string() };
     error.explained(format!(
@@ -383,6 +439,14 @@ fn taken_by_channel(name: &ChannelName) -> Error {
          allow a service beside it",
         name.as_str()
     ))
+}
+
+/// Becomes readable when [`Service::try_receive`] may have something. Never read from it.
+#[cfg(unix)]
+impl std::os::fd::AsFd for Service {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.about.hub.epoll().as_fd()
+    }
 }
 
 impl Drop for Service {

@@ -6,6 +6,7 @@ use super::config::ServiceConfig;
 use super::hub::Hub;
 use crate::atomics::{AtomicU64, Ordering};
 use crate::name::ChannelName;
+use crate::server::limit::Limit;
 use crate::sys;
 use crate::v2::layout::{REQUEST, RESPONSE, UNIT, oieb};
 use std::fmt::{Display, Write};
@@ -16,7 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 #[derive(Debug)]
 pub(super) struct About {
     pub(super) name: ChannelName,
-    pub(super) config: Arc<ServiceConfig>,
+    pub(super) config: ServiceConfig,
     pub(super) hub: Arc<Hub>,
     /// Its identity among the servers of that name.
     pub(super) worker: u64,
@@ -30,13 +31,20 @@ pub(super) struct About {
 impl About {
     pub(super) fn new(
         name: ChannelName,
-        config: Arc<ServiceConfig>,
+        config: ServiceConfig,
         hub: Arc<Hub>,
         worker: u64,
     ) -> Self {
         let (max_bytes, used) = (config.bytes_in_all(), Arc::default());
         let (started_ns, started) = (sys::monotonic_ns(), SystemTime::now());
         Self { name, config, hub, worker, max_bytes, used, started_ns, started }
+    }
+
+    /// Of a client's requests in hand.
+    pub(super) fn limit(&self, client: u64) -> Option<Limit> {
+        let hub = Arc::downgrade(&self.hub);
+        let resume = move || hub.upgrade().iter().for_each(|hub| hub.resume(client));
+        self.config.handlers_per_client.map(|most| Limit::new(most as u64, resume))
     }
 
     /// The service's state as JSON.
@@ -69,6 +77,9 @@ impl About {
         json.number("ring_bytes", config.max_ring);
         json.number("segment_bytes", self.max_bytes);
         json.number("handlers", config.workers);
+        if let Some(most) = config.handlers_per_client {
+            json.number("handlers_of_client", most);
+        }
     }
 }
 

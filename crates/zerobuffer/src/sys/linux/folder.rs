@@ -105,7 +105,7 @@ impl Folder {
             }
             Ok(found)
         };
-        kernel::call("open", || {
+        kernel::call_again("open", || {
             read().map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::ENOTDIR)))
         })
     }
@@ -175,6 +175,8 @@ impl FolderWatch {
                 if fd < 0 { Err(last_errno()) } else { Ok(fd) }
             })
         })?;
+        // The kernel waits, milliseconds and more, until nobody can be about to tell it something.
+        let file = file.apart();
         let events = libc::IN_CREATE | libc::IN_MOVED_TO | libc::IN_ATTRIB | libc::IN_DELETE_SELF;
         for path in paths {
             let path = c_name(path)?;

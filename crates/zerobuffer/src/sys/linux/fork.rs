@@ -8,7 +8,7 @@
 use super::signals::BlockedSignals;
 use super::{kernel, last_errno};
 use crate::sys::Errno;
-use std::cell::Cell;
+use std::cell::{Cell, UnsafeCell};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -18,7 +18,15 @@ static GENERATION: AtomicU32 = AtomicU32::new(0);
 /// Held while a descriptor is opened and entered, or closed and struck off, while a mapping is made,
 /// and across `fork`: so no child is born with a descriptor that is not in the list, or with a mapping.
 /// Its holder takes no signals: a handler that forks would wait for the very thread that it interrupts.
-static GATE: AtomicBool = AtomicBool::new(false);
+///
+/// Who waits for it sleeps: its holder may need this CPU, or the kernel's threads may, for as long as a call takes.
+/// One of POSIX, which says what becomes of it across a fork.
+static GATE: Gate = Gate(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER));
+
+struct Gate(UnsafeCell<libc::pthread_mutex_t>);
+
+// SAFETY: a mutex is made to be used by all threads, and is touched by the calls for it alone.
+unsafe impl Sync for Gate {}
 
 /// The head of a list that only grows; entries of closed descriptors are used again.
 static DESCRIPTORS: AtomicPtr<Entry> = AtomicPtr::new(std::ptr::null_mut());
@@ -44,6 +52,7 @@ pub(crate) fn generation() -> u32 {
 pub(super) struct Descriptor {
     fd: i32,
     generation: u32,
+    is_apart: bool,
 }
 
 impl Descriptor {
@@ -81,7 +90,7 @@ impl Descriptor {
                 DESCRIPTORS.store(Box::into_raw(entry), Ordering::Release);
             }
         }
-        Ok(Self { fd, generation: generation() })
+        Ok(Self { fd, generation: generation(), is_apart: false })
     }
 
     /// The number, for a system call; open for as long as `self` lives, in the process that made it.
@@ -94,17 +103,16 @@ impl Descriptor {
         self.generation == generation()
     }
 
-    /// Closes it without holding up other threads that open, close or fork: for what a peer had a hand in,
-    /// whose end can take as long as the peer wishes. A child that is born meanwhile keeps its copy.
+    /// Has it closed, at its end, without holding up other threads that open, close or fork: for what the kernel
+    /// takes its time with. A child that is born meanwhile keeps its copy.
+    pub(super) fn apart(mut self) -> Self {
+        self.is_apart = true;
+        self
+    }
+
+    /// Closes it [apart](Self::apart): what a peer had a hand in, whose end can take as long as the peer wishes.
     pub(super) fn close_apart(self) {
-        let this = std::mem::ManuallyDrop::new(self);
-        if this.is_this_process() {
-            {
-                let _gate = ForkLock::enter();
-                this.strike_off();
-            }
-            this.close();
-        }
+        drop(self.apart());
     }
 
     fn strike_off(&self) {
@@ -126,8 +134,11 @@ impl Descriptor {
 impl Drop for Descriptor {
     fn drop(&mut self) {
         if self.is_this_process() {
-            let _gate = ForkLock::enter();
+            let gate = ForkLock::enter();
             self.strike_off();
+            if self.is_apart {
+                drop(gate);
+            }
             self.close();
         }
     }
@@ -135,7 +146,7 @@ impl Drop for Descriptor {
 
 /// Moves a new descriptor out of the way of the standard streams. A program may have been started without
 /// them, and would write its next message into whatever has their numbers.
-fn above_standard_streams(fd: i32) -> Result<i32, Errno> {
+pub(super) fn above_standard_streams(fd: i32) -> Result<i32, Errno> {
     if fd > libc::STDERR_FILENO {
         return Ok(fd);
     }
@@ -176,10 +187,10 @@ struct ForkLock {
 impl ForkLock {
     fn enter() -> Self {
         let blocked = BlockedSignals::all();
-        // Acquire: pairs with the Release in `leave`.
-        while GATE.swap(true, Ordering::Acquire) {
-            std::thread::yield_now();
-        }
+        // SAFETY: the mutex is initialised, and never destroyed. Its holder does not come here again: no signal
+        // handler interrupts it, and nothing that is run inside of the gate enters it.
+        let result = unsafe { libc::pthread_mutex_lock(GATE.0.get()) };
+        debug_assert_eq!(result, 0, "a mutex of the usual kind");
         Self { _blocked: blocked }
     }
 }
@@ -187,8 +198,8 @@ impl ForkLock {
 impl Drop for ForkLock {
     /// Signals are let in again after this, when the fields are dropped.
     fn drop(&mut self) {
-        // Release: pairs with the Acquire in `enter`.
-        GATE.store(false, Ordering::Release);
+        // SAFETY: this thread has locked it in `enter`, or is the child's copy of the one that has.
+        unsafe { libc::pthread_mutex_unlock(GATE.0.get()) };
     }
 }
 
@@ -271,6 +282,33 @@ mod tests {
             libc::waitpid(child, std::ptr::null_mut(), 0);
         }
         FORKS.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The system call that a thread of this process is in, if it is in one.
+    fn call_of(thread: i32) -> Option<i64> {
+        let text = std::fs::read_to_string(format!("/proc/self/task/{thread}/syscall")).unwrap();
+        text.split(' ').next().and_then(|number| number.parse().ok())
+    }
+
+    /// One that looks again and again keeps the CPU from the holder, and from whom the holder waits for.
+    #[test]
+    fn who_waits_for_the_gate_sleeps() {
+        let (tell, told) = channel();
+        let waiter = unforked(|| {
+            let waiter = std::thread::spawn(move || {
+                // SAFETY: the call has no arguments.
+                tell.send(unsafe { libc::gettid() }).unwrap();
+                unforked(|| Ok(())).unwrap();
+            });
+            let thread = told.recv().unwrap();
+            let start = std::time::Instant::now();
+            while call_of(thread) != Some(libc::SYS_futex) {
+                assert!(start.elapsed() < Duration::from_secs(20), "it does not sleep");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Ok(waiter)
+        });
+        waiter.unwrap().join().unwrap();
     }
 
     #[test]

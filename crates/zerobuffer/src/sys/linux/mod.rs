@@ -13,11 +13,12 @@ mod sem;
 mod shm;
 mod signals;
 mod socket;
+mod thread;
 mod wake_fd;
 mod watch;
 
 pub(crate) use cancel::uncancelled;
-pub(crate) use epoll::Epoll;
+pub(crate) use epoll::{Epoll, ReadySet};
 pub(crate) use folder::{Folder, FolderWatch};
 pub(crate) use fork::generation as fork_generation;
 pub(crate) use lockfile::{LockFile, make_directories, old_empty_files, stat_path, unlink_path};
@@ -32,6 +33,7 @@ pub(crate) use shm::{
 };
 pub(crate) use signals::without_signals;
 pub(crate) use socket::{Foreign, Packet, Socket};
+pub(crate) use thread::stand_back;
 pub(crate) use wake_fd::WakeFd;
 pub(crate) use watch::Subscription;
 

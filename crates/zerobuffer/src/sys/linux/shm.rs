@@ -111,7 +111,7 @@ impl ShmFile {
     }
 
     /// Whether [`ShmFile::seal_size`] holds, in whatever process it was called.
-    pub(crate) fn is_size_sealed(&self) -> bool {
+    pub(crate) fn is_size_sealed(&self) -> Result<bool, Errno> {
         self.has_seals(SIZE_SEALS)
     }
 
@@ -134,7 +134,7 @@ impl ShmFile {
     }
 
     /// Whether nobody can change what is in it, as after [`ShmFile::of_text`].
-    pub(crate) fn is_sealed(&self) -> bool {
+    pub(crate) fn is_sealed(&self) -> Result<bool, Errno> {
         self.has_seals(ALL_SEALS)
     }
 
@@ -162,20 +162,23 @@ impl ShmFile {
     }
 
     fn seal(&self, seals: libc::c_int) -> Result<(), Errno> {
-        kernel::call("fcntl", || {
+        kernel::call_again("fcntl", || {
             // SAFETY: `fd` is open for the life of `self`; the call takes integers.
             check(unsafe { libc::fcntl(self.file.fd(), libc::F_ADD_SEALS, seals) })
         })
     }
 
-    fn has_seals(&self, wanted: libc::c_int) -> bool {
-        let seals = kernel::call("fcntl", || {
+    fn has_seals(&self, wanted: libc::c_int) -> Result<bool, Errno> {
+        let seals = kernel::call_again("fcntl", || {
             // SAFETY: as above.
             let seals = unsafe { libc::fcntl(self.file.fd(), libc::F_GET_SEALS) };
             if seals < 0 { Err(last_errno()) } else { Ok(seals) }
         });
-        // What is no memfd has no seals: EINVAL.
-        seals.is_ok_and(|seals| seals & wanted == wanted)
+        match seals {
+            // It is no memfd.
+            Err(Errno(libc::EINVAL)) => Ok(false),
+            seals => seals.map(|seals| seals & wanted == wanted),
+        }
     }
 
     /// Gives a hidden object its name; fails with EEXIST if the name is taken.

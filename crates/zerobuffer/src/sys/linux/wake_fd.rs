@@ -34,6 +34,11 @@ impl WakeFd {
         unsafe { libc::read(self.file.fd(), rings.as_mut_ptr().cast(), rings.len()) };
     }
 
+    /// Whether this is the process that made it.
+    pub(crate) fn is_this_process(&self) -> bool {
+        self.file.is_this_process()
+    }
+
     pub(super) fn fd(&self) -> i32 {
         self.file.fd()
     }

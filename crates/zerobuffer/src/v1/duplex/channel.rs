@@ -9,7 +9,7 @@ use super::connect::connect;
 use super::in_flight::{DESYNCHRONISED, End, Pending, State, in_doubt};
 use crate::closer::Closer;
 use crate::config::ClientConfig;
-use crate::error::{Error, LostRequest, Result};
+use crate::error::{Error, LostRequest, Medium, Result};
 use crate::memory::SharedMemoryView;
 use crate::v1::reader::{OwnedFrameView, Reader};
 use crate::v1::ring::Claim;
@@ -237,9 +237,11 @@ impl Channel {
             return Ok(());
         }
         Err(Error::Full {
+            medium: Medium::Channel,
             needed: cost(size),
             free: self.budget.saturating_sub(in_flight),
             in_flight: pending.len() as u64,
+            held: 0,
         })
     }
 
@@ -375,10 +377,13 @@ impl Channel {
             self.changed.notify_all();
         }
         let asked = self.recheck.load(Ordering::Relaxed);
-        let read = read.map_err(|error| match error {
-            Error::Timeout { .. } | Error::NotConnectedYet { .. } if asked => None,
-            error => Some(error),
-        });
+        let read = match read {
+            // The handler may have seen its client leave, and stopped with half a response.
+            Ok(_) if state.end != End::Open => Err(Some(Error::Closed)),
+            Ok(frame) => Ok(frame),
+            Err(Error::Timeout { .. } | Error::NotConnectedYet { .. }) if asked => Err(None),
+            Err(error) => Err(Some(error)),
+        };
         (state, read)
     }
 

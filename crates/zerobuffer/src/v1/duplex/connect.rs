@@ -17,6 +17,12 @@ const METADATA_PAUSE: Duration = Duration::from_millis(40);
 /// How long a client without metadata waits for that of a previous one to be forgotten. Existing v1
 /// servers never forget it.
 const FORGETTING: Duration = Duration::from_millis(500);
+/// How long a client waits for a request buffer that is not in order to be made anew. Our server does that soon, an
+/// existing v1 program never.
+const RENEWAL: Duration = Duration::from_secs(2);
+/// Between two looks at it: each takes the place of a client for a moment.
+const RENEWAL_PAUSE: Duration = Duration::from_millis(10);
+
 /// Connects to the server of `channel`, unless the caller cancels it.
 ///
 /// # Errors
@@ -77,31 +83,48 @@ impl Attempt<'_> {
             }
             match requests.set_metadata(&self.config.metadata) {
                 Ok(()) => return Ok(requests),
+                // It is being made anew.
+                Err(Error::PeerClosed { .. }) if !self.deadline.left().is_zero() => {}
                 // Our server forgets a previous client's metadata once it sees that there is no client;
                 // an existing v1 server never does.
                 Err(Error::MetadataAlreadyWritten) if !self.deadline.left().is_zero() => {
                     drop(requests);
                     crate::sys::sleep(METADATA_PAUSE.min(self.deadline.left()));
                 }
+                Err(error @ Error::MetadataAlreadyWritten) => {
+                    return Err(error.explained(format!(
+                        "the server of channel {:?} has a previous client's metadata, which an existing v1 program \
+                         keeps: start it again",
+                        self.channel
+                    )));
+                }
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Attaches to the request buffer, as soon as it is there and has no other writer.
+    /// Attaches to the request buffer, as soon as it is there, has no other writer, and is in order: one that a killed
+    /// client has left otherwise is made anew by its server.
     fn attach(&self) -> Result<Writer> {
         let name = BufferName::request(self.channel)?;
+        let renewal = Deadline::after(RENEWAL.min(self.deadline.left()));
         loop {
             let config = request_config(self.config);
-            match Writer::connect_with(name.as_str(), Duration::ZERO, config) {
-                Err(Error::NotRunning { .. } | Error::Busy { .. })
-                    if !self.deadline.left().is_zero() =>
-                {
-                    self.check()?;
-                    crate::sys::sleep(PAUSE.min(self.deadline.left()));
-                }
-                attached => return attached,
+            let (error, pause, left) =
+                match Writer::connect_with(name.as_str(), Duration::ZERO, config) {
+                    Err(error @ Error::ProtocolViolation { .. }) => {
+                        (error, RENEWAL_PAUSE, renewal.left())
+                    }
+                    Err(error @ (Error::NotRunning { .. } | Error::Busy { .. })) => {
+                        (error, PAUSE, self.deadline.left())
+                    }
+                    attached => return attached,
+                };
+            if left.is_zero() {
+                return Err(error);
             }
+            self.check()?;
+            crate::sys::sleep(pause.min(left));
         }
     }
 
@@ -120,7 +143,8 @@ impl Attempt<'_> {
                 return Err(Error::NotRunning {
                     medium: Medium::Channel,
                     name: self.channel.to_owned(),
-                    found: "its server is there but does not answer",
+                    found: "its server is there but does not answer in time; an existing v1 program serves one client only \
+                            and may have had it",
                 });
             }
             crate::sys::sleep(PAUSE.min(self.deadline.left()));

@@ -23,8 +23,9 @@ use std::time::Duration;
 const TICK_CLIENT: Duration = Duration::from_millis(1);
 const TICK_IDLE: Duration = Duration::from_millis(10);
 const TICK_SERVING: Duration = Duration::from_millis(20);
-/// So many looks at a buffer that is not in order, one after the other, until it is made anew.
-const UNSOUND_TICKS: u32 = 5;
+/// How long a buffer is not in order, at every look, until it is made anew. A client that has just come has its
+/// response buffer long before that, and a connection with it.
+const UNSOUND_PATIENCE: Duration = Duration::from_millis(50);
 /// Between two looks at whether clients still find the buffer, with no client.
 const NAMES_PAUSE: Duration = Duration::from_millis(100);
 /// How long a first request waits for its client's response buffer to show.
@@ -96,7 +97,8 @@ pub(super) struct Worker {
     connection: Option<Connection>,
     /// `None` while it is being made anew.
     requests: Option<Arc<Reader>>,
-    unsound_ticks: u32,
+    /// For how long the looks have found the request buffer not in order.
+    unsound: Duration,
     names_checked: Pace,
 }
 
@@ -129,7 +131,7 @@ impl Worker {
             config,
             connection: None,
             requests: Some(requests),
-            unsound_ticks: 0,
+            unsound: Duration::ZERO,
             names_checked: Pace::every(NAMES_PAUSE),
         })
     }
@@ -201,7 +203,7 @@ impl Worker {
             Reader::create_while(name, config, wanted).map(Arc::new)
         });
         match made {
-            Ok(requests) => self.requests = Some(requests),
+            Ok(requests) => (self.requests, self.unsound) = (Some(requests), Duration::ZERO),
             Err(error) => _ = goes_on(&self.shared.requests, error),
         }
     }
@@ -211,20 +213,21 @@ impl Worker {
         self.shared.connected.store(false, Ordering::Relaxed);
     }
 
-    /// With no client and no request, what stands in the buffer is what the next client will rely on. If
-    /// it is not in order, the next client gets a new one: at once if it is not found under its names any
-    /// more, otherwise if seen several times in a row, as a client may come and go at any moment.
+    /// With no connection and no request, what stands in the buffer is what the next client will rely on, or the one
+    /// that is already there and waits. If it is not in order, the buffer is made anew: at once if it is not found
+    /// under its names any more, otherwise if seen for a while, as a client may come and go at any moment. The time
+    /// is that between looks, not that which a busy machine took from them.
     fn look_after_buffer(&mut self, requests: &Reader) -> Next {
         let is_idle = self.connection.is_none() && requests.writer_pid() == 0;
         if is_idle && self.names_checked.is_due() && !requests.is_in_place() {
             return Next::Close;
         }
         if self.connection.is_some() || requests.is_ready_for_writer() {
-            self.unsound_ticks = 0;
+            self.unsound = Duration::ZERO;
             return Next::Serve;
         }
-        self.unsound_ticks += 1;
-        match self.unsound_ticks < UNSOUND_TICKS {
+        self.unsound += self.tick(requests);
+        match self.unsound < UNSOUND_PATIENCE {
             true => Next::Serve,
             false => Next::Close,
         }

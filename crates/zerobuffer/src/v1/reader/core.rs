@@ -86,23 +86,22 @@ impl Core {
         self.segment.check_process()?;
         loop {
             self.check_usable()?;
-            let taken = match self.wait(deadline, stop) {
-                Ok(arrival) => self.take(arrival)?,
-                Err(unready) => return Err(self.end(unready, deadline)),
+            let unready = match self.wait(deadline, stop) {
+                Ok(arrival) => match self.take(arrival)? {
+                    Some(taken) => return Ok(taken),
+                    // A flood of tokens without frames must not keep a call beyond its deadline.
+                    None if deadline.left().is_zero() => Unready::Timeout,
+                    None => continue,
+                },
+                Err(unready) => unready,
             };
-            match taken {
-                Some(taken) => return Ok(taken),
-                // A flood of tokens without frames must not keep a call beyond its deadline.
-                None if deadline.left().is_zero() => {
-                    return Err(self.end(Unready::Timeout, deadline));
-                }
-                None => {}
+            if let Some(taken) = self.end(unready, deadline)? {
+                return Ok(taken);
             }
         }
     }
 
-    /// Waits for a token; without one, looks for a published frame once in a while and at the end of
-    /// the writer (rules R11 and T6).
+    /// Waits for a token; without one, looks for a published frame once in a while (rule R11).
     #[inline]
     fn wait(
         &self,
@@ -180,9 +179,19 @@ impl Core {
         })
     }
 
-    /// Why there is no frame (rule T5).
+    /// Why there is no frame (rule T5); or the one that a writer has published that has ended, token or not (rules R11
+    /// and T6), noticed here or before.
     #[cold]
-    fn end(&self, unready: Unready, deadline: &Deadline) -> Error {
+    fn end(&self, unready: Unready, deadline: &Deadline) -> Result<Option<Taken>> {
+        let peer = self.peer_after(unready);
+        if peer != Peer::Alive && !self.is_closed() && self.is_published() {
+            let has_token = self.segment.data_ready.semaphore.try_wait();
+            return self.take(if has_token { Arrival::Token } else { Arrival::Published });
+        }
+        Err(self.why(peer, deadline))
+    }
+
+    fn peer_after(&self, unready: Unready) -> Peer {
         let mut peer = match unready {
             Unready::Gone(peer) => peer,
             _ => self.peer(),
@@ -193,6 +202,10 @@ impl Core {
             let probed = self.probe();
             peer = if peer == Peer::Alive { probed } else { peer };
         }
+        peer
+    }
+
+    fn why(&self, peer: Peer, deadline: &Deadline) -> Error {
         if self.is_closed() {
             return Error::Closed;
         }
@@ -314,21 +327,17 @@ struct FrameWait<'t> {
 
 impl WaitContext for FrameWait<'_> {
     fn peer(&self) -> Peer {
-        let peer = self.core.peer();
-        if peer != Peer::Alive {
-            self.look.set(true);
-        }
-        peer
+        self.core.peer()
     }
 
     fn probe(&self) -> Peer {
-        let peer = self.core.probe();
         self.probes.set(self.probes.get() + 1);
-        // A live writer between its account and its token is given more time than a dead one.
-        if peer != Peer::Alive || self.probes.get().is_multiple_of(LOOK_EVERY) {
+        // A live writer between its account and its token is given time. What one has left that has ended is looked for
+        // when the wait has.
+        if self.probes.get().is_multiple_of(LOOK_EVERY) {
             self.look.set(true);
         }
-        peer
+        self.core.probe()
     }
 
     fn slice(&self) -> Duration {
@@ -341,5 +350,40 @@ impl WaitContext for FrameWait<'_> {
 
     fn woken(&self) {
         self.token.set(true);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::BufferConfig;
+    use crate::v1::{Reader, Writer};
+
+    /// The time is over first, then the writer publishes its last frame and ends, and that end is seen.
+    #[test]
+    fn what_a_writer_published_last_comes_before_its_end_however_that_is_noticed() {
+        let name = format!("last-frame-{}", std::process::id());
+        let long = Duration::from_secs(30);
+        for is_over in [Unready::Timeout, Unready::Stopped, Unready::Gone(Peer::Closed)] {
+            let reader = Reader::create(&name, BufferConfig::new(0, 1024)).unwrap();
+            let mut writer = Writer::connect(&name, long).unwrap();
+            writer.write_frame(b"first").unwrap();
+            drop(reader.read_frame(long).unwrap());
+            writer.write_frame(b"last").unwrap();
+            drop(writer);
+            let deadline = Deadline::after(Duration::ZERO);
+            let last = reader.core.end(is_over, &deadline).unwrap().expect("it was published");
+            assert_eq!(reader.core.data(&last), b"last");
+            reader.core.release(&last);
+            let error = reader.core.end(is_over, &deadline).map(|_| ()).unwrap_err();
+            assert!(matches!(error, Error::PeerClosed { .. }), "{error}");
+        }
+        // What keeps writers out from now on is no reason to lose what was sent before, either.
+        let reader = Reader::create(&name, BufferConfig::new(0, 1024)).unwrap();
+        let mut writer = Writer::connect(&name, long).unwrap();
+        writer.write_frame(b"last").unwrap();
+        reader.core.damage.set(Error::Closed).unwrap();
+        let last = reader.core.end(Unready::Timeout, &Deadline::after(Duration::ZERO)).unwrap();
+        assert_eq!(reader.core.data(&last.expect("it was published")), b"last");
     }
 }

@@ -306,14 +306,15 @@ impl Reader {
         }
     }
 
-    /// Whether a next writer will find everything in order: asked when there is no writer and nothing
-    /// to read. A peer that died in the middle of a write, or wrote nonsense, leaves it otherwise.
+    /// Whether a next writer will find everything in order, or one that has come and written nothing yet: asked when
+    /// there is nothing to read. A peer that died in the middle of a write, or wrote nonsense, leaves it otherwise.
     pub(in crate::v1) fn is_ready_for_writer(&self) -> bool {
         let segment = &self.core.segment;
-        let account_is_right = || {
-            segment.control.load(oieb::METADATA_WRITTEN_BYTES) == 0 && self.core.ring().is_settled()
-        };
-        segment.is_sound() && (segment.writer_pid() != 0 || account_is_right())
+        let ring = self.core.ring();
+        // One that is there may have metadata, and count as older releases did before it (rule R9).
+        let is_forgotten =
+            || segment.control.load(oieb::METADATA_WRITTEN_BYTES) == 0 && ring.has_equal_counts();
+        segment.is_sound() && ring.is_settled() && (segment.writer_pid() != 0 || is_forgotten())
     }
 
     /// The id in the header's writer field; 0 if there is none.

@@ -217,13 +217,19 @@ impl ReaderRing {
         self.queue.push_back(entry);
     }
 
-    /// Whether the account is what it must be when no writer is attached and nothing is left to read.
+    /// Whether positions and account are what they must be when no writer is in the middle of a write and nothing is
+    /// left to read.
     pub(crate) fn is_settled(&self) -> bool {
         let load = |offset| self.control.load(offset);
         load(oieb::PAYLOAD_FREE_BYTES) == self.size - self.unreturned
             && load(oieb::PAYLOAD_READ_POS) == self.position
             && load(oieb::PAYLOAD_WRITE_POS) % self.size == self.position
-            && load(oieb::PAYLOAD_WRITTEN_COUNT) == load(oieb::PAYLOAD_READ_COUNT)
+    }
+
+    /// Whether as many frames and markers are counted as read as are counted as written.
+    pub(crate) fn has_equal_counts(&self) -> bool {
+        self.control.load(oieb::PAYLOAD_WRITTEN_COUNT)
+            == self.control.load(oieb::PAYLOAD_READ_COUNT)
     }
 
     /// Gives a frame's bytes back, in any order of frames. Returns how many tokens the writer is to

@@ -216,6 +216,13 @@ impl ClientRing {
         self.next.load(Ordering::Acquire).saturating_sub(head)
     }
 
+    /// Of these, the ones whose responses are in a guard's hands. It looks at each.
+    pub(crate) fn held(&self) -> u64 {
+        let sent = self.head.load(Ordering::Relaxed)..self.next.load(Ordering::Acquire);
+        let is_held = |sequence: &u64| self.table.entry(*sequence).is(*sequence, SlotStatus::Held);
+        sent.filter(is_held).count() as u64
+    }
+
     // ---- sending ----
 
     /// Looks for a place for `demand`; changes nothing, unless it drains the ring for a frame that
@@ -482,6 +489,21 @@ impl ClientRing {
         self.account_free(self.ring.size - used);
     }
 
+    /// Whether [`ClientRing::try_claim`] would take something back, for the one whose turn to claim it is;
+    /// cheap enough to be asked all the time. Never while a claim is open, which is in its way.
+    pub(crate) fn may_reclaim(&self) -> bool {
+        let head = self.head.load(Ordering::Relaxed);
+        if self.is_claim_open() {
+            return false;
+        }
+        if self.marker.sequence.load(Ordering::Relaxed) == head {
+            let position = self.marker.position.load(Ordering::Relaxed);
+            // Acquire: pairs with the Release of `ServerRing::take`.
+            return self.ring.state(position).load(Ordering::Acquire) == Phase::Released.of(head);
+        }
+        head != self.next.load(Ordering::Relaxed) && self.is_reclaimable(head)
+    }
+
     #[inline]
     fn is_reclaimable(&self, sequence: u64) -> bool {
         let entry = self.table.entry(sequence);
@@ -686,6 +708,7 @@ impl ClientRing {
     /// Of a thread that has said that it waits for room, and one that releases a response on a concurrent
     /// ring: after this the first one finds the room, or the second one sees, after its release, that somebody
     /// waits. Both have changed the same word then, and the later change sees what came before the earlier one.
+    /// A thread whose claim has ended calls it for the same reason.
     pub(crate) fn order_after_releases(&self) {
         let word = self.ring.account().at(RESPONSE + oieb::PAYLOAD_READ_COUNT);
         word.fetch_add(0, Ordering::AcqRel);

@@ -229,8 +229,7 @@ fn a_client_stopped_before_its_lock_finds_out_that_others_were_there() {
         drop(second.call(&op(Op::Edit, 1, 100), LONG).unwrap());
         // The second one goes while the server cannot replace the segment it has used: its lock is free,
         // its traces are there.
-        server.signal(libc::SIGSTOP);
-        server.has_stopped();
+        server.freeze();
         drop(second);
         first.expect_naps(5);
         server.go_on();
@@ -272,8 +271,7 @@ fn a_client_looks_again_once_it_has_its_lock() {
         let mut first = stopped_while_it_attaches(t, "attach.fresh");
         let mut second = t.client();
         drop(second.call(&op(Op::Edit, 1, 100), LONG).unwrap());
-        server.signal(libc::SIGSTOP);
-        server.has_stopped();
+        server.freeze();
         drop(second);
         first.go_on();
         first.expect_naps(5);

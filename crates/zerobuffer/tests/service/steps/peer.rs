@@ -31,12 +31,6 @@ fn arm(line: &str) {
     }
 }
 
-/// A census after what threads of a process map once and for ever.
-fn census() -> Census {
-    std::thread::spawn(|| {}).join().expect("a thread");
-    Census::of_process("zerobuffer-")
-}
-
 fn compare(before: &Census) {
     match before.changes(|| Census::of_process("zerobuffer-")) {
         None => say("unchanged"),
@@ -47,7 +41,7 @@ fn compare(before: &Census) {
 /// Serves: each request begins with a number, which the handler increases; one of `u64::MAX` takes some time.
 /// Commands: arm, is armed, open, clients, calls, stop.
 pub(crate) fn serve(description: &str) {
-    let before = census();
+    let before = Census::at_start("zerobuffer-");
     arm(description);
     let config = ServiceConfig::new()
         .directory(find(description, "directory").expect("a directory"))
@@ -97,7 +91,7 @@ pub(crate) fn serve(description: &str) {
 
 /// One client: connect, claim, send, call, close, arm, stop.
 pub(crate) fn call(description: &str) {
-    let before = census();
+    let before = Census::at_start("zerobuffer-");
     let directory = find(description, "directory").expect("a directory");
     let config = ClientConfig::new()
         .directory(directory)
