@@ -200,7 +200,8 @@ fn hint_of(error: &Error) -> Option<&'static str> {
             "a channel serves one client at a time, a service --max-clients; --wait SECONDS waits for its turn"
         }
         ErrorKind::TooLarge | ErrorKind::WouldNeverFit => {
-            "start the server with a larger --payload, for example --payload 256MiB"
+            "start the server with a larger --payload, for example --payload 256MiB; of a service `call --ring 256MiB` \
+             asks for it"
         }
         ErrorKind::Timeout | ErrorKind::Full => "--timeout SECONDS gives the server more time",
         ErrorKind::EmptyFrame => "a channel over two buffers has no requests of no bytes",

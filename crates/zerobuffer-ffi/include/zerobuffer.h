@@ -423,6 +423,15 @@ typedef struct zb_service_config {
    * servers inherit. It is neither closed, removed nor shut down. Default: a socket of the server's own.
    */
   int32_t listener;
+  /**
+   * The most requests of one client that are worked on at the same time. Default: as many as there are
+   * handlers.
+   */
+  uint32_t handlers_per_client;
+  /**
+   * Zero.
+   */
+  uint32_t reserved;
 } zb_service_config;
 
 /**
@@ -1264,6 +1273,21 @@ zb_status zb_client_call_async(const struct zb_client *client,
                                zb_done done,
                                void *context,
                                uint64_t *call);
+
+/**
+ * As `zb_client_call_async`, for callers to whom a few microseconds are no wait. If no other such call is under way,
+ * it checks for the response for so long; one that comes at once needs no other thread. Then `response` gets it, and
+ * `done` is not called. Otherwise `response` is empty, and all is as with that function. A client with
+ * `connections` does not check.
+ */
+zb_status zb_client_try_call_async(const struct zb_client *client,
+                                   const uint8_t *data,
+                                   size_t len,
+                                   int64_t timeout_ns,
+                                   zb_done done,
+                                   void *context,
+                                   uint64_t *call,
+                                   struct zb_view *response);
 
 /**
  * As `zb_client_call_async`, but `fill` writes the request of `size` bytes where the server will read it, with

@@ -4,9 +4,10 @@ use crate::client::{Caller, zb_client};
 use crate::config::duration;
 use crate::error::{ZB_OK, run, run_or, store, store_cancelled, zb_status};
 use crate::pointers::{bytes, given};
-use crate::view::zb_view;
+use crate::view::{receive, zb_view};
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use zerobuffer::{CallHandle, OwnedResponse, RequestLayout, Result};
@@ -84,15 +85,20 @@ impl Drop for Done {
     }
 }
 
+/// The response, if it was there at once, and the callback is not told.
 fn start(
     done: zb_done,
     context: *mut c_void,
     call: Option<&mut MaybeUninit<u64>>,
-    start: impl FnOnce(Done) -> Result<CallHandle>,
-) -> Result<()> {
+    start: impl FnOnce(Done) -> Result<ControlFlow<OwnedResponse, CallHandle>>,
+) -> Result<Option<OwnedResponse>> {
     let callback = Callback { call: given(done, "done")?, context: Context(context) };
     let one_of_two = Arc::new(AtomicBool::new(false));
-    let handle = start(Done { callback, one_of_two: Arc::clone(&one_of_two), told: false })?;
+    let done = Done { callback, one_of_two: Arc::clone(&one_of_two), told: false };
+    let handle = match start(done)? {
+        ControlFlow::Break(response) => return Ok(Some(response)),
+        ControlFlow::Continue(handle) => handle,
+    };
     if let Some(call) = call {
         call.write(handle.id());
     }
@@ -100,7 +106,7 @@ fn start(
     if one_of_two.swap(true, Ordering::AcqRel) {
         callback.tell_cancelled();
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Sends a copy of `len` bytes, and calls `done` with the response to it: never blocks, and no thread waits. For
@@ -134,7 +140,46 @@ pub unsafe extern "C" fn zb_client_call_async(
                 Caller::Shared(client) => client.start_call(data, timeout, done),
                 Caller::Pool(pool) => pool.start_call(data, timeout, done),
             }
+            .map(ControlFlow::Continue)
         })
+        .map(drop)
+    })
+}
+
+/// As `zb_client_call_async`, for callers to whom a few microseconds are no wait. If no other such call is under way,
+/// it checks for the response for so long; one that comes at once needs no other thread. Then `response` gets it, and
+/// `done` is not called. Otherwise `response` is empty, and all is as with that function. A client with
+/// `connections` does not check.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zb_client_try_call_async(
+    client: Option<&zb_client>,
+    data: *const u8,
+    len: usize,
+    timeout_ns: i64,
+    done: zb_done,
+    context: *mut c_void,
+    call: Option<&mut MaybeUninit<u64>>,
+    response: Option<&mut MaybeUninit<zb_view>>,
+) -> zb_status {
+    receive(response, |out| {
+        // SAFETY: the rule **Pointers**.
+        let data = unsafe { bytes(data, len, "data")? };
+        let client = given(client, "client")?.caller()?;
+        let timeout = duration(timeout_ns);
+        out.write(zb_view::EMPTY);
+        let response = start(done, context, call, |done| {
+            let done = |outcome| done.finish(outcome);
+            match client {
+                Caller::Shared(client) => client.try_start_call(data, timeout, done),
+                Caller::Pool(pool) => {
+                    pool.start_call(data, timeout, done).map(ControlFlow::Continue)
+                }
+            }
+        })?;
+        if let Some(response) = response {
+            zb_view::put(out, response);
+        }
+        Ok(())
     })
 }
 
@@ -168,7 +213,9 @@ pub unsafe extern "C" fn zb_client_call_async_with(
                 Caller::Shared(client) => client.start_call_with(size, layout, fill, timeout, done),
                 Caller::Pool(pool) => pool.start_call_with(size, layout, fill, timeout, done),
             }
+            .map(ControlFlow::Continue)
         })
+        .map(drop)
     })
 }
 

@@ -230,7 +230,7 @@ fn with_facts(error: &Error, base: zb_error) -> zb_error {
         }
         Error::UnknownSequence { sequence } => zb_error { sequence, ..base },
         Error::System { errno, .. } => zb_error { os_error: errno, ..base },
-        Error::Full { needed, free, in_flight } => {
+        Error::Full { needed, free, in_flight, .. } => {
             zb_error { asked: needed, allowed: free, in_flight, ..base }
         }
         _ => {
@@ -320,7 +320,8 @@ mod tests {
         // SAFETY: there are as many bytes, and a zero.
         let detail = unsafe { std::slice::from_raw_parts(error.detail.cast::<u8>(), 4) };
         assert_eq!(detail, b"a\0b\0");
-        store(&Error::Full { needed: 1, free: 2, in_flight: 3 });
+        let medium = zerobuffer::Medium::Channel;
+        store(&Error::Full { medium, needed: 1, free: 2, in_flight: 3, held: 0 });
         // SAFETY: as above.
         let error = unsafe { &*zb_last_error() };
         assert_eq!((error.asked, error.allowed, error.in_flight, error.sequence), (1, 2, 3, 0));

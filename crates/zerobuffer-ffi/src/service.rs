@@ -58,6 +58,11 @@ pub struct zb_service_config {
     /// A listening `SOCK_SEQPACKET` socket that this process was given, by systemd for instance, or that several
     /// servers inherit. It is neither closed, removed nor shut down. Default: a socket of the server's own.
     pub listener: i32,
+    /// The most requests of one client that are worked on at the same time. Default: as many as there are
+    /// handlers.
+    pub handlers_per_client: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// Who a client of a service is, by the system's word and by its own.
@@ -105,6 +110,8 @@ impl zb_service_config {
         let per_user = self.max_clients_per_user as usize;
         let config = set(config, per_user, ServiceConfig::max_clients_per_user);
         let config = set(config, self.workers as usize, ServiceConfig::workers);
+        let per_client = self.handlers_per_client as usize;
+        let config = set(config, per_client, ServiceConfig::handlers_per_client);
         let config =
             set(config, self.stop_timeout_ns, |config, ns| config.stop_timeout(duration(ns)));
         let config = users.iter().copied().fold(config, ServiceConfig::user);

@@ -111,6 +111,8 @@ struct ServiceConfig {
     std::string directory = {};
     /// A listening `SOCK_SEQPACKET` socket that this process was given, instead of one of its own.
     std::optional<std::int32_t> listener = std::nullopt;
+    /// The most requests of one client that are worked on at the same time; 0 for as many as there are handlers.
+    std::uint32_t handlers_per_client = 0;
 };
 
 /// What a client is made of.
@@ -183,6 +185,7 @@ inline zb_service_config to_c(const ServiceConfig &config) {
     made.directory = text(config.directory);
     made.has_listener = config.listener.has_value();
     made.listener = config.listener.value_or(0);
+    made.handlers_per_client = config.handlers_per_client;
     return made;
 }
 

@@ -292,7 +292,7 @@ fn a_full_service_says_so_and_a_larger_ring_can_be_asked_for() {
     call.wait().unwrap();
     let input = folder.write("in", &noise(100_000));
     let args = ["call", &name, "--raw", &input, "--out", "/dev/null", "--wait", "10"];
-    run(&args).failed(9, "--payload");
+    run(&args).failed(9, "`call --ring 256MiB`");
     run(&[&args[..], &["--ring", "1MiB"]].concat()).ok();
     run(&[&args[..], &["--ring", "2MiB"]].concat()).failed(9, "1048576");
     server.stop();

@@ -111,6 +111,35 @@ static void one_by_one(void) {
   none_is_told_again(2);
 }
 
+/* A response that comes at once is there when the call returns, and every other one is told of; each comes once. */
+static void at_once(void) {
+  const char *channel = name("at-once");
+  counters counted = {0, 0};
+  zb_server *server = serve(channel, upper, &counted, server_config(ZB_SERVER_IN_PLACE));
+  zb_client *client = shared_client(channel);
+  int found = 0, tries = 0;
+  for (; found < 10; tries++) {
+    CHECK(tries < 1000000);
+    clear();
+    zb_view view;
+    OK(zb_client_try_call_async(client, (const uint8_t *)"hello", 5, PATIENCE, keep, &calls[0], NULL, &view));
+    if (view.data == NULL) {
+      await_done(1);
+      view = calls[0].view;
+    } else {
+      CHECK(calls[0].told == 0);
+      found++;
+    }
+    CHECK(equals(view.data, view.len, "HELLO"));
+    zb_view_release(&view);
+    CHECK(sem_trywait(&done_calls) != 0 && sem_destroy(&done_calls) == 0);
+  }
+  zb_client_close(client);
+  zb_view view;
+  CHECK(zb_client_try_call_async(NULL, NULL, 0, PATIENCE, keep, NULL, NULL, &view) == ZB_BAD_CONFIG && view.data == NULL);
+  zb_server_close(server);
+}
+
 /* A thousand under way at once, and answered in another order. */
 static void thousand(void) {
   clear();
@@ -391,6 +420,7 @@ static void refused(void) {
 
 int main(void) {
   one_by_one();
+  at_once();
   thousand();
   more_than_fit();
   too_late();
