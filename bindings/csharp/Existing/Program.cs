@@ -1,6 +1,7 @@
 using System;
 using System.Collections.Generic;
 using System.Linq;
+using System.Runtime.InteropServices;
 using System.Text;
 using System.Threading;
 using Microsoft.Extensions.Logging;
@@ -189,6 +190,7 @@ internal static unsafe class Program
             second.Fill(2);
             writer.CommitFrame();
             Check("frames are numbered", number == 2);
+            Layout(name);
             using (Frame frame = reader.ReadFrame(Patience))
             {
                 FrameRef kept = frame.ToFrameRef();
@@ -202,6 +204,28 @@ internal static unsafe class Program
             }
             Check("then there is none", !reader.ReadFrame(TimeSpan.FromMilliseconds(1)).IsValid);
         }
+    }
+
+    /// <summary>Two frames of 5 and 3 bytes, which nobody has read, as they lie in the file.</summary>
+    private static void Layout(string name)
+    {
+        byte[] file = System.IO.File.ReadAllBytes("/dev/shm/" + name);
+        var header = MemoryMarshal.Read<OIEB>(file);
+        Check("the header has its size", header.OiebSize == OIEB.SIZE && OIEB.SIZE == 128 && Marshal.SizeOf<ProtocolVersion>() == 4);
+        Check("the version is 1", header.Version.IsCompatibleWith(new ProtocolVersion(1, 9)) && header.Version.Minor == 0);
+        Check("the sizes are multiples", header.MetadataSize == 256 && header.PayloadSize % Constants.BlockAlignment == 0);
+        Check("the metadata are counted", header.MetadataWrittenBytes == 12 && header.MetadataFreeBytes == 244);
+        ulong used = (ulong)(2 * FrameHeader.SIZE + 5 + 3);
+        Check("used bytes are counted", header.CalculateUsedBytes() == used && header.PayloadWritePos == used && header.PayloadReadPos == 0);
+        Check("free bytes are", header.HasSpaceFor(header.PayloadSize - used) && !header.HasSpaceFor(header.PayloadSize - used + 1));
+        Check("frames are counted", header.PayloadWrittenCount == 2 && header.PayloadReadCount == 0);
+        ulong pid = (ulong)System.Diagnostics.Process.GetCurrentProcess().Id;
+        Check("both processes are named", header.WriterPid == pid && header.ReaderPid == pid);
+        int first = OIEB.SIZE + (int)header.MetadataSize;
+        var frame = MemoryMarshal.Read<FrameHeader>(file.AsSpan(first));
+        Check("a frame has a header", frame.PayloadSize == 5 && frame.SequenceNumber == 1 && !frame.IsWrapMarker);
+        FrameCallback callback = (in Frame one) => Check("a callback is told of a frame", !one.IsValid);
+        callback(Frame.Invalid);
     }
 
     private static void Failures(string name)

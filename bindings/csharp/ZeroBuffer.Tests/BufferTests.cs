@@ -1,11 +1,41 @@
 using System;
+using System.Linq;
 using System.Text;
+using System.Threading;
 
 namespace ZeroBuffer.Tests
 {
     /// <summary>Version 1's reader and writer.</summary>
     internal static class BufferTests
     {
+        [Test]
+        private static void threads_that_write_to_a_full_buffer_take_their_turns()
+        {
+            string name = Channel.New();
+            using (var reader = new Reader(name, new BufferConfig(0, 4096)))
+            using (Writer writer = Writer.Connect(name, Scene.Patience, new WriterConfig { WriteTimeout = Timeout.InfiniteTimeSpan }))
+            {
+                Thread[] threads = Enumerable.Range(0, 3).Select(_ => new Thread(() =>
+                {
+                    for (int round = 0; round < 3; round++)
+                    {
+                        writer.WriteFrame(new byte[3000]);
+                    }
+                })).ToArray();
+                Array.ForEach(threads, thread => thread.Start());
+                for (ulong sequence = 1; sequence <= 9; sequence++)
+                {
+                    // One waits for room meanwhile, and the others for that one.
+                    Thread.Sleep(20);
+                    using (Frame frame = reader.ReadFrame(Scene.Patience))
+                    {
+                        Check.Equal(sequence, frame.Sequence);
+                    }
+                }
+                Array.ForEach(threads, thread => thread.Join());
+            }
+        }
+
         [Test]
         private static void frames_are_read_as_they_were_written()
         {

@@ -68,6 +68,29 @@ namespace ZeroBuffer.Tests
         }
 
         [Test]
+        private static void what_a_users_finalizer_has_disposed_of_is_no_later_responses()
+        {
+            string name = Channel.New();
+            using (Scene.Inverter(name, BufferConfig.ForFrames(3000, 2)))
+            using (DuplexClient client = Scene.Client(name, new ClientConfig { SendTimeout = TimeSpan.Zero }))
+            {
+                for (int round = 0; round < 20; round++)
+                {
+                    Scene.Elsewhere(() => GC.KeepAlive(new Owner(client.Call(new byte[3000], Scene.Patience))));
+                    CheckAllDisposed(1);
+                    // Nothing but a finalizer can find this one.
+                    Scene.Elsewhere(() => GC.KeepAlive(client.Call(new byte[3000], Scene.Patience)));
+                    Scene.Collect();
+                    using (Response one = client.Call(new byte[3000], Scene.Patience))
+                    using (Response other = client.Call(new byte[3000], Scene.Patience))
+                    {
+                        Check.Equal(3000L, one.Length + other.Length - 3000);
+                    }
+                }
+            }
+        }
+
+        [Test]
         private static void a_users_finalizer_may_dispose_of_a_server_or_of_its_request()
         {
             foreach (bool ofServer in new[] { true, false })

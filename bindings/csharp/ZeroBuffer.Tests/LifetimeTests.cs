@@ -75,6 +75,56 @@ namespace ZeroBuffer.Tests
         }
 
         [Test]
+        private static void a_response_is_not_reached_by_what_holds_an_earlier_one()
+        {
+            string name = Channel.New();
+            using (Scene.Inverter(name))
+            using (DuplexClient client = Scene.Client(name))
+            {
+                Response earlier = client.Call(new byte[] { 1 }, Scene.Patience);
+                for (int round = 0; round < 1000; round++)
+                {
+                    bool go = false;
+                    Response former = earlier;
+                    var late = new Thread(() =>
+                    {
+                        SpinWait.SpinUntil(() => Volatile.Read(ref go));
+                        former.Dispose();
+                        former.Dispose();
+                    });
+                    late.Start();
+                    Volatile.Write(ref go, true);
+                    former.Dispose();
+                    Response next = client.Call(new[] { (byte)round }, Scene.Patience);
+                    late.Join();
+                    Check.Bytes(new[] { (byte)~round }, next.Data);
+                    Check.Throws<ObjectDisposedException>(() => former.ToArray());
+                    earlier = next;
+                }
+                earlier.Dispose();
+            }
+        }
+
+        [Test]
+        private static void a_response_can_be_made_of_bytes()
+        {
+            Response made = Response.FromBytes(new byte[] { 1, 2, 3 }, 7);
+            Check.Equal(7UL, made.Sequence);
+            Check.Equal(3L, made.Length);
+            Check.Bytes(new byte[] { 1, 2, 3 }, made.Data);
+            Check.Bytes(new byte[] { 1, 2, 3 }, made.ToArray());
+            made.Dispose();
+            made.Dispose();
+            Check.Throws<ObjectDisposedException>(() => made.ToArray());
+            using (Response empty = Response.FromBytes(default))
+            {
+                Check.Equal(0, empty.Data.Length);
+            }
+            Scene.Elsewhere(() => GC.KeepAlive(Response.FromBytes(new byte[1000])));
+            Scene.Collect();
+        }
+
+        [Test]
         private static void responses_outlive_their_client()
         {
             string name = Channel.New();
@@ -277,6 +327,101 @@ namespace ZeroBuffer.Tests
             }
         }
 
+        /// <summary>Keeps one response forgotten, and uses the client until the ring has gone round several times.</summary>
+        private static void Forget(Func<DuplexClient, byte[], Response> call, int size)
+        {
+            string name = Channel.New();
+            using (Scene.Inverter(name, BufferConfig.ForFrames(size, 8)))
+            using (DuplexClient client = Scene.Client(name, new ClientConfig { SendTimeout = Timeout.InfiniteTimeSpan }))
+            {
+                var data = new byte[size];
+                for (int lap = 0; lap < 3; lap++)
+                {
+                    Scene.Elsewhere(() => GC.KeepAlive(call(client, data)));
+                    for (int round = 0; round < 8; round++)
+                    {
+                        call(client, data).Dispose();
+                    }
+                    // The next one is not too soon.
+                    Thread.Sleep(150);
+                }
+            }
+        }
+
+        [Test]
+        private static void a_forgotten_response_does_not_stop_the_ring()
+        {
+            // Without a deadline: a call that waited for the collector would wait for ever.
+            TimeSpan forever = Timeout.InfiniteTimeSpan;
+            Forget((client, data) => client.Call(data, forever), 3000);
+            Forget((client, data) => client.CallAsync(data, forever).Result, 1 << 20);
+            Forget((client, data) => client.ReceiveResponseFor(client.SendRequest(data), forever), 100);
+            Forget(
+                (client, data) =>
+                {
+                    using (RequestBuffer buffer = client.AcquireRequestBuffer(data.Length))
+                    {
+                        return client.ReceiveResponseFor(buffer.Commit(), forever);
+                    }
+                },
+                3000);
+        }
+
+        [Test]
+        private static void what_is_forgotten_just_after_a_collection_does_not_keep_a_call_waiting()
+        {
+            foreach (bool isAsync in new[] { false, true })
+            {
+                string name = Channel.New();
+                using (Scene.Inverter(name, BufferConfig.ForFrames(3000, 8)))
+                using (DuplexClient client = Scene.Client(name))
+                {
+                    var data = new byte[3000];
+                    Scene.Elsewhere(() =>
+                    {
+                        Response held = client.Call(data, Scene.Patience);
+                        for (int round = 0; round < 7; round++)
+                        {
+                            // The collector is called before one of these, for nothing.
+                            client.Call(data, Scene.Patience).Dispose();
+                        }
+                        GC.KeepAlive(held);
+                    });
+                    if (isAsync)
+                    {
+                        client.CallAsync(data, Timeout.InfiniteTimeSpan).Result.Dispose();
+                    }
+                    else
+                    {
+                        client.Call(data, Timeout.InfiniteTimeSpan).Dispose();
+                    }
+                }
+            }
+        }
+
+        [Test]
+        private static void responses_that_are_held_are_no_reason_to_collect_again_and_again()
+        {
+            string name = Channel.New();
+            using (Scene.Inverter(name, BufferConfig.ForFrames(3000, 8)))
+            using (DuplexClient client = Scene.Client(name, new ClientConfig { SendTimeout = TimeSpan.Zero }))
+            {
+                Response[] held = Enumerable.Range(0, 8).Select(_ => client.Call(new byte[3000], Scene.Patience)).ToArray();
+                int before = GC.CollectionCount(2);
+                for (int round = 0; round < 1000; round++)
+                {
+                    Check.Throws<FullException>(() => client.SendRequest(new byte[3000]));
+                }
+                int collected = GC.CollectionCount(2) - before;
+                Check.That(collected < 100, collected + " collections");
+                foreach (Response response in held)
+                {
+                    Check.Bytes(Enumerable.Repeat((byte)255, 3000).ToArray(), response.Data);
+                    response.Dispose();
+                }
+            }
+        }
+
         [Test]
         private static void a_response_stays_readable_when_its_client_was_forgotten()
         {
@@ -367,17 +512,7 @@ namespace ZeroBuffer.Tests
         private static void a_server_stops_when_its_process_exits()
         {
             string name = Channel.New();
-            // What runs is this program, or "dotnet", which is told what to run.
-            string file = Process.GetCurrentProcess().MainModule.FileName;
-            string assembly = typeof(Runner).Assembly.Location;
-            bool isOwn = Path.GetFileName(file) == Path.GetFileNameWithoutExtension(assembly);
-            var start = new ProcessStartInfo
-            {
-                FileName = file,
-                Arguments = (isOwn ? "" : "\"" + assembly + "\" ") + Runner.ServeAndExit + " " + name,
-                UseShellExecute = false,
-            };
-            using (Process process = Process.Start(start))
+            using (Process process = Runner.Begin(Runner.ServeAndExit, name))
             {
                 Check.That(process.WaitForExit((int)Scene.Patience.TotalMilliseconds), "the process does not end");
                 Check.Equal(Runner.Served, process.ExitCode);

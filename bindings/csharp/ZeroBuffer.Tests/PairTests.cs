@@ -64,6 +64,19 @@ namespace ZeroBuffer.Tests
         }
 
         [Test]
+        private static void whether_there_is_a_server_is_asked_of_the_interface_too()
+        {
+            string name = Channel.New();
+            Check.That(!IImmutableDuplexServer.WaitExists(name, TimeSpan.Zero), "there is none");
+            using (IImmutableDuplexServer server = new DuplexChannelFactory().CreateImmutableServer(name, Sizes))
+            {
+                server.Start(Echo);
+                Check.That(IImmutableDuplexServer.WaitExists(name, Scene.Patience), "there is one");
+            }
+            Check.Throws<ArgumentException>(() => IImmutableDuplexServer.WaitExists("", TimeSpan.Zero));
+        }
+
+        [Test]
         private static void a_pair_server_serves_one_client_after_the_other_if_it_is_started_again()
         {
             string name = Channel.New();

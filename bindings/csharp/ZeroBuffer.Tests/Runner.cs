@@ -4,6 +4,7 @@ using System.Diagnostics;
 using System.IO;
 using System.Linq;
 using System.Reflection;
+using System.Runtime.InteropServices;
 using System.Threading;
 
 namespace ZeroBuffer.Tests
@@ -11,6 +12,12 @@ namespace ZeroBuffer.Tests
     /// <summary>A method that is a test; its name is a sentence that says what holds.</summary>
     [AttributeUsage(AttributeTargets.Method)]
     internal sealed class TestAttribute : Attribute
+    {
+    }
+
+    /// <summary>A method that a process of its own runs, with one argument; see <see cref="Runner.Begin"/>.</summary>
+    [AttributeUsage(AttributeTargets.Method)]
+    internal sealed class ProgramAttribute : Attribute
     {
     }
 
@@ -26,8 +33,13 @@ namespace ZeroBuffer.Tests
         internal const string ServeAndExit = "serve-and-exit";
         internal const int Served = 7;
 
-        /// <summary>For a process that has a server which answers nothing, until it is killed.</summary>
-        internal const string ServeForever = "serve-forever";
+
+        /// <summary>Where the services of this process, and of those that it begins, are.</summary>
+        internal static readonly string RuntimeDirectory = Path.Combine(Path.GetTempPath(), "zbcs" + Process.GetCurrentProcess().Id);
+        private const string RuntimeVariable = "ZEROBUFFER_DIR";
+
+        [DllImport("libc")]
+        private static extern int setenv(string name, string value, int overwrite);
 
         private static int Main(string[] filters)
         {
@@ -36,15 +48,38 @@ namespace ZeroBuffer.Tests
                 Scene.Inverter(filters[1]);
                 return Channel.HasObjects(filters[1]) ? Served : 1;
             }
-            if (filters.Length == 2 && filters[0] == ServeForever)
+            MethodInfo program = Marked<ProgramAttribute>().SingleOrDefault(method => method.Name == filters.FirstOrDefault());
+            if (program != null)
             {
-                using (var server = InPlaceDuplexServer.Create(filters[1], Scene.Sizes))
-                using (server.Receive(Timeout.InfiniteTimeSpan))
-                {
-                    Thread.Sleep(Timeout.Infinite);
-                }
+                program.Invoke(null, new object[] { filters[1] });
+                return 0;
             }
-            List<MethodInfo> tests = Tests(filters);
+            Directory.CreateDirectory(RuntimeDirectory);
+            // The one is for the native library of this process, the other for the processes that it begins.
+            setenv(RuntimeVariable, RuntimeDirectory, 1);
+            Environment.SetEnvironmentVariable(RuntimeVariable, RuntimeDirectory);
+            int failed = RunAll(Tests(filters));
+            Directory.Delete(RuntimeDirectory, true);
+            return failed;
+        }
+
+        /// <summary>A process that runs the method of that name, which has <see cref="ProgramAttribute"/>; its output is to be read.</summary>
+        internal static Process Begin(string role, string name)
+        {
+            // What runs is this program, or "dotnet", which is told what to run.
+            var start = new ProcessStartInfo(Process.GetCurrentProcess().MainModule.FileName) { RedirectStandardOutput = true };
+            string assembly = Assembly.GetExecutingAssembly().Location;
+            if (Path.GetFileName(start.FileName) != Path.GetFileNameWithoutExtension(assembly))
+            {
+                start.ArgumentList.Add(assembly);
+            }
+            start.ArgumentList.Add(role);
+            start.ArgumentList.Add(name);
+            return Process.Start(start);
+        }
+
+        private static int RunAll(List<MethodInfo> tests)
+        {
             int failed = 0;
             foreach (MethodInfo test in tests)
             {
@@ -61,12 +96,17 @@ namespace ZeroBuffer.Tests
             return failed == 0 && tests.Count > 0 ? 0 : 1;
         }
 
-        private static List<MethodInfo> Tests(string[] filters)
+        private static IEnumerable<MethodInfo> Marked<T>()
         {
             const BindingFlags All = BindingFlags.Static | BindingFlags.Public | BindingFlags.NonPublic;
             return Assembly.GetExecutingAssembly().GetTypes()
                 .SelectMany(type => type.GetMethods(All))
-                .Where(method => method.IsDefined(typeof(TestAttribute), false))
+                .Where(method => method.IsDefined(typeof(T), false));
+        }
+
+        private static List<MethodInfo> Tests(string[] filters)
+        {
+            return Marked<TestAttribute>()
                 .Where(method => filters.Length == 0 || filters.Any(method.Name.Contains))
                 .ToList();
         }

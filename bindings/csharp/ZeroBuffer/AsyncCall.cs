@@ -7,17 +7,14 @@ namespace ZeroBuffer
 {
     /// <summary>
     /// A call that no thread waits for. In place the native library completes it, on a thread of its own; continuations run
-    /// elsewhere.
+    /// elsewhere. One object with its task, since each call makes one.
     /// </summary>
-    internal sealed unsafe class AsyncCall
+    internal sealed unsafe class AsyncCall : TaskCompletionSource<Response>
     {
         /// <summary>For as long as the program runs, since the native library may call it on the way out.</summary>
         private static readonly Native.Done Completed = Complete;
         private static readonly IntPtr CompletedPointer = Marshal.GetFunctionPointerForDelegate(Completed);
 
-        private readonly TaskCompletionSource<Response> _source =
-            new TaskCompletionSource<Response>(TaskCreationOptions.RunContinuationsAsynchronously);
-        private readonly ClientHandle _client;
         private readonly CancellationToken _cancellation;
         private CancellationTokenRegistration _registration;
 
@@ -26,88 +23,99 @@ namespace ZeroBuffer
         private ulong _number;
 
         private AsyncCall(ClientHandle client, CancellationToken cancellation)
+            : base(client, TaskCreationOptions.RunContinuationsAsynchronously)
         {
-            _client = client;
             _cancellation = cancellation;
         }
+
+        /// <summary>Every task has a place for an object.</summary>
+        private ClientHandle Client => (ClientHandle)Task.AsyncState!;
 
         internal static Task<Response> InPlace(
             ClientHandle client, ReadOnlySpan<byte> data, long nanoseconds, CancellationToken cancellation)
         {
             var call = new AsyncCall(client, cancellation);
-            Exception error = call.Start(data, nanoseconds);
+            Exception? error = call.Start(data, nanoseconds);
             if (error != null)
             {
-                return Task.FromException<Response>(error);
+                return System.Threading.Tasks.Task.FromException<Response>(error);
             }
-            call.Register(state => ((AsyncCall)state).Cancel());
-            return call._source.Task;
+            call.Register(state => ((AsyncCall)state!).Cancel());
+            return call.Task;
         }
 
         /// <summary>
         /// Over two buffers, where a response cannot be awaited without a thread: <paramref name="run"/> has one, which no
         /// pool lends. A call that is cancelled ends at once, and its response is released when it comes.
         /// </summary>
-        internal static Task<Response> OnThread(Func<Response> run, CancellationToken cancellation)
+        internal static Task<Response> OnThread(ClientHandle client, Func<Response> run, CancellationToken cancellation)
         {
-            var call = new AsyncCall(null, cancellation);
-            using (Quiet())
-            {
-                new Thread(() => call.Run(run)) { IsBackground = true, Name = "zerobuffer-call" }.Start();
-            }
-            call.Register(state => ((AsyncCall)state)._source.TrySetCanceled(((AsyncCall)state)._cancellation));
-            return call._source.Task;
+            var call = new AsyncCall(client, cancellation);
+            Elsewhere.Run("zerobuffer-call", () => call.Run(run));
+            call.Register(state => ((AsyncCall)state!).TrySetCanceled(((AsyncCall)state!)._cancellation));
+            return call.Task;
         }
 
-        private Exception Start(ReadOnlySpan<byte> data, long nanoseconds)
+        private Exception? Start(ReadOnlySpan<byte> data, long nanoseconds)
         {
+            ClientHandle handle = Client;
             GCHandle self = GCHandle.Alloc(this);
-            int status = -1;
+            bool isUnderWay = false;
             try
             {
-                IntPtr client = _client.Enter();
+                IntPtr client = handle.Enter();
                 try
                 {
                     ulong number;
+                    Native.View view;
                     fixed (byte* bytes = &MemoryMarshal.GetReference(data))
                     {
-                        status = Native.zb_client_call_async(
-                            client, bytes, (UIntPtr)data.Length, nanoseconds, CompletedPointer, GCHandle.ToIntPtr(self), &number);
+                        int status = Native.zb_client_try_call_async(
+                            client, bytes, (UIntPtr)data.Length, nanoseconds, CompletedPointer, GCHandle.ToIntPtr(self), &number, &view);
+                        isUnderWay = status == 0 && view.Data == null;
+                        if (status != 0)
+                        {
+                            return handle.Failure();
+                        }
                     }
-                    _number = number;
-                    return status == 0 ? null : _client.Failure();
+                    if (isUnderWay)
+                    {
+                        _number = number;
+                    }
+                    else
+                    {
+                        // It was there at once.
+                        SetResult(handle.Hold(view));
+                    }
+                    return null;
                 }
                 finally
                 {
-                    _client.Leave();
+                    handle.Leave();
                 }
             }
             finally
             {
-                if (status != 0)
+                if (!isUnderWay)
                 {
-                    // It was not started, so nobody completes it.
+                    // Nobody else completes it.
                     self.Free();
                 }
             }
         }
 
-        private void Register(Action<object> cancel)
+        private void Register(Action<object?> cancel)
         {
-            if (!_cancellation.CanBeCanceled)
+            if (!_cancellation.CanBeCanceled || Task.IsCompleted)
             {
                 return;
             }
-            using (Quiet())
+            using (Elsewhere.Quiet())
             {
                 _registration = _cancellation.Register(cancel, this);
             }
             RemoveRegistration();
         }
-
-        /// <summary>Without it the caller's context would be kept until the call is completed.</summary>
-        private static IDisposable Quiet() =>
-            ExecutionContext.IsFlowSuppressed() ? (IDisposable)null : ExecutionContext.SuppressFlow();
 
         /// <summary>Never waits for a callback that runs, which may wait for the thread that completes.</summary>
         private void RemoveRegistration()
@@ -120,10 +128,10 @@ namespace ZeroBuffer
 
         private void Cancel()
         {
-            if (_client.TryEnter())
+            if (Client.TryEnter())
             {
-                Native.zb_client_cancel_call(_client.Inside, _number);
-                _client.Leave();
+                Native.zb_client_cancel_call(Client.Inside, _number);
+                Client.Leave();
             }
         }
 
@@ -131,16 +139,34 @@ namespace ZeroBuffer
         private static void Complete(int status, Native.View* view, IntPtr context)
         {
             GCHandle self = GCHandle.FromIntPtr(context);
-            var call = (AsyncCall)self.Target;
+            var call = (AsyncCall)self.Target!;
             self.Free();
-            if (status == Native.Cancelled && call._cancellation.IsCancellationRequested)
+            call.End(status, view);
+        }
+
+        private void End(int status, Native.View* view)
+        {
+            if (status == 0)
             {
-                call._source.TrySetCanceled(call._cancellation);
-                call.RemoveRegistration();
+                End(Client.Hold(*view));
+            }
+            else if (status == Native.Cancelled && _cancellation.IsCancellationRequested)
+            {
+                TrySetCanceled(_cancellation);
             }
             else
             {
-                call.Run(() => status == 0 ? new Response(view) : throw call._client.Failure());
+                TrySetException(Client.Failure());
+            }
+            RemoveRegistration();
+        }
+
+        /// <summary>Releases it if the call has ended otherwise.</summary>
+        private void End(Response response)
+        {
+            if (!TrySetResult(response))
+            {
+                response.Dispose();
             }
         }
 
@@ -148,15 +174,11 @@ namespace ZeroBuffer
         {
             try
             {
-                Response response = run();
-                if (!_source.TrySetResult(response))
-                {
-                    response.Dispose();
-                }
+                End(run());
             }
             catch (Exception error)
             {
-                _source.TrySetException(error);
+                TrySetException(error);
             }
             RemoveRegistration();
         }

@@ -124,8 +124,32 @@ namespace ZeroBuffer
         }
     }
 
-    /// <summary>What a server is made of. <c>null</c> in a property means its default.</summary>
-    public sealed class ServerConfig
+    /// <summary>What servers of all kinds are made of. <c>null</c> in a property means its default.</summary>
+    public abstract unsafe class ServerConfigBase
+    {
+        private protected ServerConfigBase() { }
+
+        /// <summary>How the server waits for requests.</summary>
+        public WaitStrategy Wait { get; set; }
+
+        /// <summary>In place: how many threads run the handler. Default 1; with more, responses may overtake each other.</summary>
+        public int? Workers { get; set; }
+
+        /// <summary>In place: the server's metadata, which each client can read. Default none.</summary>
+        public byte[]? Metadata { get; set; }
+
+        /// <summary>How long <see cref="DuplexServer.Stop"/> waits for running handlers, and then for the client to read its responses. Default 2 s.</summary>
+        public TimeSpan? StopTimeout { get; set; }
+
+        /// <summary>What is told of handlers that fail, and why the server had to stop. Default: nobody.</summary>
+        public ILogger? Logger { get; set; }
+
+        /// <summary>Makes a native server of that name and kind, with these metadata.</summary>
+        internal abstract int Create(byte* name, uint kind, byte* metadata, UIntPtr metadataLength, IntPtr* server);
+    }
+
+    /// <summary>What the server of a channel is made of. <c>null</c> in a property means its default.</summary>
+    public sealed unsafe class ServerConfig : ServerConfigBase
     {
         /// <summary>The defaults with these sizes.</summary>
         /// <exception cref="ArgumentNullException"><paramref name="buffer"/> is null.</exception>
@@ -133,7 +157,7 @@ namespace ZeroBuffer
         {
             if (buffer == null)
             {
-                throw new ArgumentNullException("buffer");
+                throw new ArgumentNullException(nameof(buffer));
             }
             Buffer = buffer;
         }
@@ -141,26 +165,33 @@ namespace ZeroBuffer
         /// <summary>The sizes.</summary>
         public BufferConfig Buffer { get; private set; }
 
-        /// <summary>Permission bits of the channel's objects, such as <c>0x1B0</c> for 0660. Default 0600: the same user only.</summary>
+        /// <summary>
+        /// Permission bits of the channel's objects, such as <c>0x1B0</c> for 0660. Default 0600: the same user only. They are
+        /// those of <c>System.IO.UnixFileMode</c>, which .NET has from version 7 on: a cast makes one of the other.
+        /// </summary>
         public int? Mode { get; set; }
-
-        /// <summary>How the server waits for requests.</summary>
-        public WaitStrategy Wait { get; set; }
-
-        /// <summary>In place: how many threads run the handler. Default 1; with more, answers may overtake each other.</summary>
-        public int? Workers { get; set; }
-
-        /// <summary>In place: the server's metadata, which each client can read. Default none.</summary>
-        public byte[] Metadata { get; set; }
-
-        /// <summary>How long <see cref="DuplexServer.Stop"/> waits for running handlers, and then for the client to read its answers. Default 2 s.</summary>
-        public TimeSpan? StopTimeout { get; set; }
 
         /// <summary>Two buffers: how the server finds out that a client has ended.</summary>
         public Liveness Liveness { get; set; }
 
-        /// <summary>What is told of handlers that fail. Default: nobody.</summary>
-        public ILogger Logger { get; set; }
+        internal override int Create(byte* name, uint kind, byte* metadata, UIntPtr metadataLength, IntPtr* server)
+        {
+            var native = new Native.ServerConfig
+            {
+                Size = (UIntPtr)sizeof(Native.ServerConfig),
+                Kind = kind,
+                Mode = Interop.Positive(Mode, "Mode"),
+                MetadataSize = (UIntPtr)(ulong)Buffer.MetadataSize,
+                PayloadSize = (UIntPtr)(ulong)Buffer.LongPayloadSize,
+                Wait = (uint)Wait,
+                Workers = Interop.Positive(Workers, "Workers"),
+                Metadata = metadata,
+                MetadataLength = metadataLength,
+                StopTimeout = Interop.NanosecondsOrDefault(StopTimeout),
+                Liveness = (uint)Liveness,
+            };
+            return Native.zb_server_create(name, &native, server);
+        }
 
         /// <summary>The defaults with these sizes.</summary>
         public static implicit operator ServerConfig(BufferConfig buffer) => new ServerConfig(buffer);
@@ -169,6 +200,8 @@ namespace ZeroBuffer
     /// <summary>What a client is made of. <c>null</c> in a property means its default.</summary>
     public sealed class ClientConfig
     {
+        private int _connections;
+
         /// <summary>The kind of channel.</summary>
         public ChannelKind Channel { get; set; }
 
@@ -182,13 +215,49 @@ namespace ZeroBuffer
         public TimeSpan? SendTimeout { get; set; }
 
         /// <summary>The client's metadata, which the handler finds in every frame. Default none.</summary>
-        public byte[] Metadata { get; set; }
+        public byte[]? Metadata { get; set; }
 
         /// <summary>
         /// In place: whether <see cref="DuplexClient.Call"/> and <see cref="DuplexClient.CallAsync"/> connect again and
         /// send requests again that a server's end left not started.
         /// </summary>
         public bool ResendNotStarted { get; set; }
+
+        /// <summary>
+        /// 1 or more: the client mends itself, for programs that run for long. It has up to so many connections to different
+        /// servers of a service, or one to a channel; <see cref="DuplexClient.Call"/> and <see cref="DuplexClient.CallAsync"/>
+        /// send on the one with the fewest calls under way, send again, within their timeout, what a server's end left
+        /// <see cref="RequestState.NotStarted"/>, and find new servers as they come. What is
+        /// <see cref="RequestState.InDoubt"/> throws. Default 0: one connection, whose end the caller sees.
+        /// </summary>
+        /// <exception cref="ArgumentOutOfRangeException">It is set to less than 0.</exception>
+        public int Connections
+        {
+            get => _connections;
+            set
+            {
+                _connections = value >= 0 ? value
+                    : throw new ArgumentOutOfRangeException(nameof(value), value, "connections are not negative");
+            }
+        }
+
+        /// <summary>
+        /// What is told that the client has connected, that a call has found no server, and that calls have one again. Default:
+        /// nobody. What a client that mends itself could send again without its caller is not told.
+        /// </summary>
+        public ILogger? Logger { get; set; }
+
+        /// <summary>Services: bytes of the ring. Default: what the server gives its clients.</summary>
+        public long? RingSize { get; set; }
+
+        /// <summary>Services: what the client says of itself, see <see cref="ClientIdentity.Label"/>; at most 192 bytes in UTF-8. Default: the program's name.</summary>
+        public string? Label { get; set; }
+
+        /// <summary>
+        /// Services: the runtime directory, see <see cref="ServiceConfig.Directory"/>. Default: <c>$ZEROBUFFER_DIR</c>, else every place
+        /// in which this user's services, or root's, may be.
+        /// </summary>
+        public string? Directory { get; set; }
 
         /// <summary>The user id that must own the channel's objects. Default: the process's effective user.</summary>
         public uint? Owner { get; set; }
@@ -200,6 +269,6 @@ namespace ZeroBuffer
         public Liveness Liveness { get; set; }
 
         /// <summary>Two buffers: the sizes of the response buffer, which the client makes. Default 4 KiB and 32 MiB. Responses of up to half of the ring, less 24 bytes, always fit, and so much may be in flight.</summary>
-        public BufferConfig ResponseBuffer { get; set; }
+        public BufferConfig? ResponseBuffer { get; set; }
     }
 }

@@ -1,18 +1,29 @@
 using System;
 using System.Collections.Generic;
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Threading;
 using System.Threading.Tasks;
 
 namespace ZeroBuffer
 {
-    /// <summary>A client of a channel of either kind. Disposing it closes the channel cleanly; responses that are held stay readable.</summary>
+    /// <summary>A client of a service, or of a channel of either kind. Disposing it closes the channel cleanly; responses that are held stay readable.</summary>
     /// <remarks>
     /// It may be used on any number of threads at once. Timeouts are not negative, or <see cref="Timeout.InfiniteTimeSpan"/>. Calls throw
     /// <see cref="PeerDiedException"/> and <see cref="PeerClosedException"/> once the server has ended,
     /// <see cref="ProtocolViolationException"/> if it breaks the protocol, and <see cref="ObjectDisposedException"/>.
     /// Disposing it ends the waits of all other threads in it, which get that last one.
+    /// Programs that run for long set <see cref="ClientConfig.Connections"/>: their client mends itself.
     /// </remarks>
+    /// <example>
+    /// <code>
+    /// using (var client = DuplexClient.Connect("image-proc"))
+    /// using (Response response = client.Call(new byte[] { 1, 2, 3 }, TimeSpan.FromSeconds(5)))
+    /// {
+    ///     Console.WriteLine(response.Data[0]); // where the server has left it
+    /// }
+    /// </code>
+    /// </example>
     public sealed unsafe class DuplexClient : IDisposable
     {
         private const uint ManyThreads = 1;
@@ -20,13 +31,17 @@ namespace ZeroBuffer
 
         private readonly ClientHandle _handle;
         private readonly string _name;
+        private readonly bool _mends;
         private readonly bool _isInPlace;
 
-        private DuplexClient(string name, ClientHandle handle)
+        private DuplexClient(string name, ClientHandle handle, bool mends)
         {
             _name = name;
             _handle = handle;
-            _isInPlace = Inspect().IsInPlace != 0;
+            _mends = mends;
+            Native.ClientState state = Inspect();
+            _isInPlace = state.IsInPlace != 0;
+            handle.Held = new HeldResponses(Interop.Long(state.MaxRequestSize));
         }
 
         /// <summary>A client with the defaults, which waits up to 5 s for a server of any kind.</summary>
@@ -38,9 +53,10 @@ namespace ZeroBuffer
         /// be null for the defaults.
         /// </summary>
         /// <exception cref="NotRunningException">There is no server.</exception>
+        /// <exception cref="BadConfigException"><see cref="ClientConfig.Connections"/> is more than 1024, for one.</exception>
         /// <exception cref="BusyException">The server has another client.</exception>
         /// <exception cref="BadNameException">The name breaks the rules.</exception>
-        public static DuplexClient Connect(string name, TimeSpan timeout, ClientConfig config = null)
+        public static DuplexClient Connect(string name, TimeSpan timeout, ClientConfig? config = null)
         {
             config = config ?? new ClientConfig();
             byte[] zeroTerminated = Interop.Name(name);
@@ -48,21 +64,26 @@ namespace ZeroBuffer
             var handle = new ClientHandle();
             fixed (byte* text = zeroTerminated)
             fixed (byte* metadata = config.Metadata)
+            fixed (byte* label = Interop.NameOrDefault(config.Label))
+            fixed (byte* directory = Interop.NameOrDefault(config.Directory))
             {
                 Native.ClientConfig native = ToNative(config);
                 native.Metadata = metadata;
-                native.MetadataLength = (UIntPtr)(metadata == null ? 0 : config.Metadata.Length);
+                native.MetadataLength = (UIntPtr)(config.Metadata?.Length ?? 0);
+                native.Label = label;
+                native.Directory = directory;
                 IntPtr made;
                 int status = Native.zb_client_connect(text, &native, nanoseconds, &made);
                 ZeroBufferException.ThrowIfFailed(status);
                 handle.Take(made);
             }
-            return new DuplexClient(name, handle);
+            handle.Log = config.Logger == null ? null : new ConnectionLog(config.Logger, name);
+            return new DuplexClient(name, handle, config.Connections != 0);
         }
 
         private static Native.ClientConfig ToNative(ClientConfig config)
         {
-            BufferConfig responses = config.ResponseBuffer;
+            BufferConfig? responses = config.ResponseBuffer;
             return new Native.ClientConfig
             {
                 Size = (UIntPtr)sizeof(Native.ClientConfig),
@@ -76,6 +97,8 @@ namespace ZeroBuffer
                 Owner = config.Owner.GetValueOrDefault(),
                 Mode = Interop.Positive(config.Mode, "Mode"),
                 Liveness = (uint)config.Liveness,
+                Connections = (uint)config.Connections,
+                RingSize = Interop.Positive(config.RingSize, "RingSize"),
                 ResponseMetadataSize = (UIntPtr)(ulong)(responses == null ? 0 : responses.MetadataSize),
                 ResponsePayloadSize = (UIntPtr)(ulong)(responses == null ? 0 : responses.LongPayloadSize),
             };
@@ -85,9 +108,17 @@ namespace ZeroBuffer
         public string Name => _name;
 
         /// <summary>Whether the answer lies where the request was.</summary>
-        public bool IsInPlace => _isInPlace;
+        /// <exception cref="UnsupportedException">The client mends itself: it has several connections, or none.</exception>
+        public bool IsInPlace
+        {
+            get
+            {
+                RefuseIfMending();
+                return _isInPlace;
+            }
+        }
 
-        /// <summary>Whether the server is there at this moment. Asks the operating system.</summary>
+        /// <summary>Whether the server, or one of them, is there at this moment. Asks the operating system.</summary>
         public bool IsServerConnected
         {
             get
@@ -100,12 +131,22 @@ namespace ZeroBuffer
         }
 
         /// <summary>Two buffers: whether responses may not match, because a request that was cancelled has no response yet.</summary>
-        public bool IsDesynchronised => Inspect().IsDesynchronised != 0;
+        public bool IsDesynchronised
+        {
+            get
+            {
+                RefuseIfMending();
+                return Inspect().IsDesynchronised != 0;
+            }
+        }
 
-        /// <summary>Requests sent whose answers were not released when the latest one was sent; with two buffers, whose answers have not come.</summary>
+        /// <summary>
+        /// Requests sent whose answers were not released when the latest one was sent; with two buffers, whose answers have not
+        /// come; of a client that mends itself, calls under way.
+        /// </summary>
         public long InFlight => Interop.Long(Inspect().InFlight);
 
-        /// <summary>The most bytes that a request can have.</summary>
+        /// <summary>The most bytes that a request can have; 0 if a client that mends itself has no connection.</summary>
         public long MaxRequestSize => Interop.Long(Inspect().MaxRequestSize);
 
         /// <summary>What the server has published about itself; no bytes if nothing.</summary>
@@ -113,7 +154,7 @@ namespace ZeroBuffer
         {
             get
             {
-                IntPtr client = _handle.Enter();
+                IntPtr client = EnterOne();
                 try
                 {
                     return Interop.Bytes(
@@ -140,13 +181,14 @@ namespace ZeroBuffer
             IntPtr client = _handle.Enter();
             try
             {
+                _handle.Held.MakeRoom(data.Length, true);
                 Native.View view;
                 fixed (byte* bytes = &MemoryMarshal.GetReference(data))
                 {
                     _handle.ThrowIfFailed(
                         Native.zb_client_call(client, bytes, (UIntPtr)data.Length, nanoseconds, &view));
                 }
-                return new Response(&view);
+                return _handle.Hold(view);
             }
             finally
             {
@@ -161,8 +203,17 @@ namespace ZeroBuffer
         /// <remarks>
         /// Any number may be under way. In place no thread waits, and responses, timeouts and cancellations need none of
         /// the thread pool; the continuation runs where the caller's context or the pool lets it. Over two buffers each call
-        /// has a thread of its own.
+        /// has a thread of its own; a client that mends itself has none for them.
         /// </remarks>
+        /// <example>
+        /// <code>
+        /// using (Response response = await client.CallAsync(new byte[] { 1, 2, 3 }, TimeSpan.FromSeconds(5), cancellationToken))
+        /// {
+        ///     byte[] copy = response.ToArray();
+        /// }
+        /// </code>
+        /// </example>
+        /// <exception cref="UnsupportedException">Through the task: over two buffers, with a client that mends itself.</exception>
         /// <exception cref="OperationCanceledException">Through the task: it was cancelled, and in place the request with it. The server may work on it all the same.</exception>
         /// <exception cref="ObjectDisposedException">The client was disposed of; through the task if that happens later.</exception>
         public Task<Response> CallAsync(ReadOnlyMemory<byte> data, TimeSpan timeout, CancellationToken cancellationToken = default)
@@ -172,28 +223,43 @@ namespace ZeroBuffer
             {
                 return Task.FromCanceled<Response>(cancellationToken);
             }
-            if (_isInPlace)
+            _handle.Held.MakeRoom(data.Length, false);
+            if (_isInPlace || _mends)
             {
                 return AsyncCall.InPlace(_handle, data.Span, nanoseconds, cancellationToken);
             }
             _handle.ThrowIfEnded();
-            byte[] copy = data.ToArray();
-            return AsyncCall.OnThread(() => Call(copy, timeout), cancellationToken);
+            return CallOnThread(data.ToArray(), timeout, cancellationToken);
         }
 
+        /// <summary>Apart from those that need no thread, of which each would make an object for what is captured here.</summary>
+        private Task<Response> CallOnThread(byte[] data, TimeSpan timeout, CancellationToken cancellationToken) =>
+            AsyncCall.OnThread(_handle, () => Call(data, timeout), cancellationToken);
+
         /// <summary>Sends a copy of <paramref name="data"/>, and returns its sequence number.</summary>
+        /// <example>
+        /// <code>
+        /// ulong first = client.SendRequest(new byte[] { 1 });
+        /// ulong second = client.SendRequest(new byte[] { 2 });
+        /// client.ReceiveResponseFor(second, TimeSpan.FromSeconds(5)).Dispose();
+        /// client.ReceiveResponseFor(first, TimeSpan.FromSeconds(5)).Dispose();
+        /// </code>
+        /// </example>
         /// <exception cref="FullException">There was no room within <see cref="ClientConfig.SendTimeout"/>.</exception>
         /// <exception cref="TooLargeException">There never is.</exception>
         public ulong SendRequest(ReadOnlySpan<byte> data)
         {
-            IntPtr client = _handle.Enter();
+            IntPtr client = EnterOne();
             try
             {
+                _handle.Held.MakeRoom(data.Length, true);
                 ulong sequence;
+                int status;
                 fixed (byte* bytes = &MemoryMarshal.GetReference(data))
                 {
-                    _handle.ThrowIfFailed(Native.zb_client_send(client, bytes, (UIntPtr)data.Length, &sequence));
+                    while (IsFull(status = Native.zb_client_send(client, bytes, (UIntPtr)data.Length, &sequence))) { }
                 }
+                _handle.ThrowIfFailed(status);
                 return sequence;
             }
             finally
@@ -203,6 +269,16 @@ namespace ZeroBuffer
         }
 
         /// <summary>A request of <paramref name="size"/> bytes to be filled where the server will read it.</summary>
+        /// <example>
+        /// <code>
+        /// using (RequestBuffer buffer = client.AcquireRequestBuffer(3))
+        /// {
+        ///     buffer.Data.Fill(7);
+        ///     ulong sequence = buffer.Commit();
+        ///     client.ReceiveResponseFor(sequence, TimeSpan.FromSeconds(5)).Dispose();
+        /// }
+        /// </code>
+        /// </example>
         /// <exception cref="ClaimOpenException">This thread has another buffer open.</exception>
         /// <exception cref="FullException">There was no room within <see cref="ClientConfig.SendTimeout"/>, or another thread's buffer stayed open.</exception>
         public RequestBuffer AcquireRequestBuffer(long size) => AcquireRequestBuffer(size, 0, 0);
@@ -218,11 +294,14 @@ namespace ZeroBuffer
             UIntPtr bytes = Interop.Size(size, "size");
             UIntPtr room = Interop.Size(capacity, "capacity");
             UIntPtr multiple = Interop.Size(alignment, "alignment");
-            IntPtr client = _handle.Enter();
+            IntPtr client = EnterOne();
             try
             {
+                _handle.Held.MakeRoom(Math.Max(size, capacity), true);
                 Native.Buffer buffer;
-                _handle.ThrowIfFailed(Native.zb_client_acquire(client, bytes, room, multiple, &buffer));
+                int status;
+                while (IsFull(status = Native.zb_client_acquire(client, bytes, room, multiple, &buffer))) { }
+                _handle.ThrowIfFailed(status);
                 return new RequestBuffer(_handle, &buffer);
             }
             finally
@@ -230,6 +309,9 @@ namespace ZeroBuffer
                 _handle.Leave();
             }
         }
+
+        /// <summary>Whether there was no room, but is worth another try.</summary>
+        private bool IsFull(int status) => status == (int)ErrorKind.Full && _handle.Held.Collect(true);
 
         /// <summary>The oldest answer that is there, waiting for one until the timeout has passed, which changes nothing.</summary>
         public Response ReceiveResponse(TimeSpan timeout) => Receive(0, timeout);
@@ -249,15 +331,15 @@ namespace ZeroBuffer
             return Receive(sequence, timeout);
         }
 
-        private Response Receive(ulong sequence, TimeSpan timeout)
+        private Response Receive(ulong sequence, TimeSpan timeout, [CallerMemberName] string? member = null)
         {
             long nanoseconds = Interop.Nanoseconds(timeout);
-            IntPtr client = _handle.Enter();
+            IntPtr client = EnterOne(member);
             try
             {
                 Native.View view;
                 _handle.ThrowIfFailed(Native.zb_client_receive(client, sequence, nanoseconds, &view));
-                return new Response(&view);
+                return _handle.Hold(view);
             }
             finally
             {
@@ -271,7 +353,7 @@ namespace ZeroBuffer
         /// </summary>
         public bool Cancel(ulong sequence)
         {
-            IntPtr client = _handle.Enter();
+            IntPtr client = EnterOne();
             bool cancelled = Native.zb_client_cancel(client, sequence) != 0;
             _handle.Leave();
             return cancelled;
@@ -282,15 +364,29 @@ namespace ZeroBuffer
         /// is. Sequence numbers go on. Requests that were in flight are not sent again, but reported as lost; calls under way
         /// fail, or send theirs again with <see cref="ClientConfig.ResendNotStarted"/>. Responses that are held stay.
         /// </summary>
+        /// <example>
+        /// <code>
+        /// try
+        /// {
+        ///     client.Call(request, TimeSpan.FromSeconds(5)).Dispose();
+        /// }
+        /// catch (PeerGoneException error) when (error.Request.State == RequestState.NotStarted)
+        /// {
+        ///     client.Reconnect(TimeSpan.FromSeconds(10));
+        ///     client.Call(request, TimeSpan.FromSeconds(5)).Dispose(); // safe to send again
+        /// }
+        /// </code>
+        /// </example>
         /// <exception cref="InvalidStateException">A request buffer is open; dispose it first.</exception>
         public Reconnected Reconnect(TimeSpan timeout)
         {
             long nanoseconds = Interop.Nanoseconds(timeout);
-            IntPtr client = _handle.Enter();
+            IntPtr client = EnterOne();
             try
             {
                 Native.Reconnected report;
                 _handle.ThrowIfFailed(Native.zb_client_reconnect(client, nanoseconds, &report));
+                _handle.Log?.Works();
                 return ToManaged(&report);
             }
             finally
@@ -324,6 +420,23 @@ namespace ZeroBuffer
             _handle.Leave();
             ZeroBufferException.ThrowIfFailed(status);
             return state;
+        }
+
+        /// <summary>The native client, for a member that speaks of its one connection.</summary>
+        private IntPtr EnterOne([CallerMemberName] string? member = null)
+        {
+            RefuseIfMending(member);
+            return _handle.Enter();
+        }
+
+        private void RefuseIfMending([CallerMemberName] string? member = null)
+        {
+            if (_mends)
+            {
+                throw new UnsupportedException(
+                    "DuplexClient." + member + " speaks of one connection, and this client has ClientConfig.Connections; "
+                    + "use Call or CallAsync");
+            }
         }
 
         /// <summary>Closes the channel cleanly, at once. Does nothing the second time.</summary>

@@ -21,7 +21,7 @@ namespace ZeroBuffer
     {
         /// <summary><paramref name="what"/> has a place for the channel's name.</summary>
         internal static void Tell(
-            object server, EventHandler<ErrorEventArgs> onError, ILogger logger, Exception error, string what, string channel)
+            object server, EventHandler<ErrorEventArgs>? onError, ILogger logger, Exception error, string what, string channel)
         {
             // That a peer has ended is no fault of this program.
             LogLevel level = error is PeerGoneException ? LogLevel.Information : LogLevel.Error;
@@ -36,7 +36,20 @@ namespace ZeroBuffer
             }
         }
 
-        private static void Log(LogLevel level, ILogger logger, Exception error, string what, string channel)
+        /// <summary>What a client is told of it. An exception of a program's own may have no message, or throw in its place.</summary>
+        internal static string Words(Exception error)
+        {
+            try
+            {
+                return error.Message ?? error.GetType().Name;
+            }
+            catch (Exception)
+            {
+                return error.GetType().Name;
+            }
+        }
+
+        internal static void Log(LogLevel level, ILogger logger, Exception? error, string what, string channel)
         {
             try
             {

@@ -56,10 +56,10 @@ namespace ZeroBuffer
         }
 
         /// <summary>The channel.</summary>
-        public string Name { get; private set; }
+        public string? Name { get; private set; }
 
         /// <summary>What was found instead.</summary>
-        public string Found { get; private set; }
+        public string? Found { get; private set; }
     }
 
     /// <summary>Another client has the channel; version 1: another writer the buffer.</summary>
@@ -73,7 +73,7 @@ namespace ZeroBuffer
         }
 
         /// <summary>The channel.</summary>
-        public string Name { get; private set; }
+        public string? Name { get; private set; }
     }
 
     /// <summary>Another server serves the channel; version 1: another reader has the buffer.</summary>
@@ -87,7 +87,7 @@ namespace ZeroBuffer
         }
 
         /// <summary>The channel.</summary>
-        public string Name { get; private set; }
+        public string? Name { get; private set; }
     }
 
     /// <summary>The operating system refuses access to an object.</summary>
@@ -166,17 +166,20 @@ namespace ZeroBuffer
         public ulong Needed { get; private set; }
     }
 
-    /// <summary>The deadline passed.</summary>
-    public sealed class ChannelTimeoutException : ZeroBufferException
+    /// <summary>
+    /// The deadline passed. The one error that is no <see cref="ZeroBufferException"/>, so that who expects a
+    /// <see cref="TimeoutException"/> gets one.
+    /// </summary>
+    public sealed class ChannelTimeoutException : TimeoutException
     {
-        internal ChannelTimeoutException(Facts facts) : base(ErrorKind.Timeout, facts.Message)
+        internal ChannelTimeoutException(Facts facts) : base(facts.Message)
         {
             Waited = facts.AskedTime;
             What = facts.Detail;
         }
 
         internal ChannelTimeoutException(TimeSpan waited, string what)
-            : base(ErrorKind.Timeout, "timeout after " + waited + ": " + what)
+            : base("timeout after " + waited + ": " + what)
         {
             Waited = waited;
             What = what;
@@ -351,6 +354,8 @@ namespace ZeroBuffer
     public sealed class ClosedException : ZeroBufferException
     {
         internal ClosedException(Facts facts) : base(ErrorKind.Closed, facts.Message) { }
+
+        internal ClosedException(string message) : base(ErrorKind.Closed, message) { }
     }
 
     /// <summary>This platform, or this kind of channel, cannot do it.</summary>

@@ -70,12 +70,13 @@ namespace ZeroBuffer
     }
 
     /// <summary>
-    /// Everything that can go wrong with a channel. Catch a derived class to decide and to learn the facts, and show
-    /// the message to tell a person what to do.
+    /// Everything that can go wrong with a channel, but for <see cref="ChannelTimeoutException"/>, which is a
+    /// <see cref="TimeoutException"/>. Catch a derived class to decide and to learn the facts, and show the message to tell a
+    /// person what to do.
     /// </summary>
     public class ZeroBufferException : Exception
     {
-        internal ZeroBufferException(ErrorKind kind, string message, Exception inner = null) : base(message, inner)
+        internal ZeroBufferException(ErrorKind kind, string message, Exception? inner = null) : base(message, inner)
         {
             Kind = kind;
         }
@@ -98,9 +99,9 @@ namespace ZeroBuffer
         }
 
         /// <summary>The error of the latest native call that failed on this thread.</summary>
-        internal static ZeroBufferException Last() => Of(new Facts());
+        internal static Exception Last() => Of(new Facts());
 
-        internal static ZeroBufferException Of(Facts facts)
+        internal static Exception Of(Facts facts)
         {
             var kind = (ErrorKind)facts.Status;
             switch (kind)
@@ -171,9 +172,17 @@ namespace ZeroBuffer
     /// The peer has ended: <see cref="PeerDiedException"/> or <see cref="PeerClosedException"/>; in version 1
     /// <see cref="WriterDeadException"/> or <see cref="ReaderDeadException"/>, caused by one of these.
     /// </summary>
+    /// <example>
+    /// <code>
+    /// catch (PeerGoneException error) when (error.Request?.State == RequestState.InDoubt)
+    /// {
+    ///     Console.WriteLine("whether " + error.Request.Sequence + " was worked on is not known");
+    /// }
+    /// </code>
+    /// </example>
     public abstract class PeerGoneException : ZeroBufferException
     {
-        private protected PeerGoneException(ErrorKind kind, string message, Exception inner) : base(kind, message, inner) { }
+        private protected PeerGoneException(ErrorKind kind, string message, Exception? inner) : base(kind, message, inner) { }
 
         internal PeerGoneException(ErrorKind kind, Facts facts) : base(kind, facts.Message)
         {
@@ -181,7 +190,7 @@ namespace ZeroBuffer
         }
 
         /// <summary>The request that the failed call was about; null if it was about none.</summary>
-        public LostRequest Request { get; private set; }
+        public LostRequest? Request { get; private set; }
     }
 
     /// <summary>The peer's process ended without closing the channel.</summary>

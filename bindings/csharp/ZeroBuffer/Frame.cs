@@ -1,5 +1,5 @@
 using System;
-using System.Text;
+using System.Threading;
 
 namespace ZeroBuffer
 {
@@ -136,11 +136,42 @@ namespace ZeroBuffer
             }
         }
 
+        /// <summary>Who has sent it, to a <see cref="Service"/>; null on a channel, which has one client.</summary>
+        /// <exception cref="ObjectDisposedException">It was answered.</exception>
+        public ClientIdentity? Client
+        {
+            get
+            {
+                Native.Frame* frame = Enter();
+                try
+                {
+                    var client = new Native.ClientIdentity { Size = (UIntPtr)sizeof(Native.ClientIdentity) };
+                    ZeroBufferException.ThrowIfFailed(Native.zb_frame_client(frame, &client));
+                    return client.Number == 0 ? null : new ClientIdentity(client, Interop.Text(client.Label, client.LabelLength));
+                }
+                finally
+                {
+                    Leave();
+                }
+            }
+        }
+
         /// <summary>
         /// Whether nobody waits for the response any more: the client has cancelled the request, closed or died; with two
         /// buffers, whether the client has closed or died. A server that is being stopped still delivers what a handler
         /// makes in time. To be asked between two pieces of long work, since it costs a system call.
         /// </summary>
+        /// <example>
+        /// <code>
+        /// server.Start(frame =>
+        /// {
+        ///     for (int part = 0; part &lt; 100 &amp;&amp; !frame.IsCancelled; part++)
+        ///     {
+        ///         WorkOn(part, frame.Data);
+        ///     }
+        /// });
+        /// </code>
+        /// </example>
         /// <exception cref="ObjectDisposedException">It was answered.</exception>
         public bool IsCancelled
         {
@@ -154,6 +185,12 @@ namespace ZeroBuffer
         }
 
         /// <summary>In place: changes the length of the answer; bytes that are added are zero.</summary>
+        /// <example>
+        /// <code>
+        /// frame.Resize(2);
+        /// frame.Data.Fill(0);
+        /// </code>
+        /// </example>
         /// <exception cref="TooLargeException">Beyond <see cref="Capacity"/>; nothing is changed.</exception>
         /// <exception cref="UnsupportedException">With two buffers.</exception>
         /// <exception cref="ObjectDisposedException">It was answered.</exception>
@@ -220,18 +257,31 @@ namespace ZeroBuffer
     /// <summary>A frame of a <see cref="Reader"/>, which it may outlive.</summary>
     internal sealed unsafe class ViewFrame : ReadFrame
     {
-        private readonly ViewHandle _handle;
+        private readonly ViewHandle _handle = new ViewHandle(null);
+        private readonly long _holder;
 
-        internal ViewFrame(Native.View* view) : base(view->Data, view->Length, view->Sequence)
+        internal ViewFrame(in Native.View view) : base(view.Data, view.Length, view.Sequence)
         {
-            _handle = new ViewHandle(view, "Frame");
+            _holder = _handle.Take(view);
         }
 
-        public override void Dispose() => _handle.End();
+        public override void Dispose() => _handle.End(_holder);
 
-        internal override void ThrowIfEnded() => _handle.ThrowIfEnded();
+        internal override void ThrowIfEnded()
+        {
+            if (!_handle.IsHeldBy(_holder))
+            {
+                throw new ObjectDisposedException("Frame");
+            }
+        }
 
-        private protected override void EnterBytes() => _handle.Enter();
+        private protected override void EnterBytes()
+        {
+            if (!_handle.TryEnter(_holder))
+            {
+                throw new ObjectDisposedException("Frame");
+            }
+        }
 
         private protected override void LeaveBytes() => _handle.Leave();
     }
@@ -263,7 +313,7 @@ namespace ZeroBuffer
 
         internal override Native.Frame* Enter()
         {
-            if (!_lock.Enter())
+            if (!_lock.Enter(Timeout.InfiniteTimeSpan))
             {
                 throw Ended();
             }
@@ -294,18 +344,28 @@ namespace ZeroBuffer
     }
 
     /// <summary>
-    /// A request that was taken with <see cref="InPlaceDuplexServer.Receive"/>: edit its bytes, then
+    /// A request that was taken with <see cref="InPlaceServer.Receive"/>: edit its bytes, then
     /// <see cref="Respond"/> or <see cref="Fail"/>. Disposed unanswered, the client's call fails.
     /// </summary>
     /// <remarks>It may be used on any thread; of two threads that answer it, one gets the exception.</remarks>
+    /// <example>
+    /// <code>
+    /// using (Request request = server.Receive(TimeSpan.FromSeconds(5)))
+    /// {
+    ///     request.Data.Reverse();
+    ///     request.Respond();
+    /// }
+    /// </code>
+    /// </example>
     public sealed unsafe class Request : Frame
     {
         private readonly RequestHandle _handle;
 
-        internal Request(OwnerHandle server, Native.Frame* frame) : base(frame)
+        /// <summary><paramref name="server"/> is null if it is detached.</summary>
+        internal Request(OwnerHandle? server, Native.Frame* frame) : base(frame)
         {
             _handle = new RequestHandle(server, frame);
-            server.HandOut(_handle);
+            server?.HandOut(_handle);
         }
 
         /// <summary>Answers with the bytes as they are now.</summary>
@@ -318,7 +378,7 @@ namespace ZeroBuffer
         {
             if (message == null)
             {
-                throw new ArgumentNullException("message");
+                throw new ArgumentNullException(nameof(message));
             }
             _handle.Answer(message);
         }
@@ -333,7 +393,7 @@ namespace ZeroBuffer
         /// <summary>Fails at the client, with the status 3, unless it was answered.</summary>
         public override void Dispose() => _handle.End();
 
-        internal void Answer(string failure) => _handle.Answer(failure);
+        internal void Answer(string? failure) => _handle.Answer(failure);
 
         /// <summary>Whether it is not answered, and nobody waits for the answer.</summary>
         internal bool IsUnwanted

@@ -8,7 +8,7 @@ namespace ZeroBuffer
     /// </summary>
     public unsafe class FrameRef
     {
-        private readonly Frame _frame;
+        private readonly Frame? _frame;
         private readonly byte* _data;
 
         /// <summary>Of bytes that stay where they are as long as this is used, which is the caller's to see to.</summary>
@@ -28,7 +28,7 @@ namespace ZeroBuffer
         /// <exception cref="ArgumentException">The frame has no bytes.</exception>
         /// <exception cref="ObjectDisposedException">The frame was disposed of.</exception>
         public static FrameRef FromFrame(Frame frame) =>
-            frame.IsValid ? new FrameRef(frame) : throw new ArgumentException("the frame has no bytes", "frame");
+            frame.IsValid ? new FrameRef(frame) : throw new ArgumentException("the frame has no bytes", nameof(frame));
 
         /// <summary>One without bytes.</summary>
         public static FrameRef Invalid => new FrameRef(null, 0, 0);

@@ -7,9 +7,9 @@ namespace ZeroBuffer
     internal abstract class GuardHandle : NativeHandle
     {
         /// <summary>Null if it is free of its owner: then any thread may release it at any time.</summary>
-        private OwnerHandle _owner;
+        private OwnerHandle? _owner;
 
-        protected GuardHandle(OwnerHandle owner, bool many, string what) : base(many, what)
+        protected GuardHandle(OwnerHandle? owner, string what) : base(false, what)
         {
             _owner = owner;
         }
@@ -21,9 +21,9 @@ namespace ZeroBuffer
         protected abstract bool IsEmpty { get; }
 
         /// <summary>For a thread inside: its owner is entered too, if it has one, and to be left again.</summary>
-        protected OwnerHandle EnterOwner()
+        protected OwnerHandle? EnterOwner()
         {
-            OwnerHandle owner = _owner;
+            OwnerHandle? owner = _owner;
             if (owner != null)
             {
                 owner.Enter();
@@ -47,34 +47,12 @@ namespace ZeroBuffer
         }
     }
 
-    /// <summary>Bytes to read. They are free of where they came from.</summary>
-    internal sealed unsafe class ViewHandle : GuardHandle
-    {
-        private Native.View _view;
-
-        internal ViewHandle(Native.View* view, string what) : base(null, true, what)
-        {
-            _view = *view;
-            SetHandle((IntPtr)view->Data);
-        }
-
-        protected override bool IsEmpty => _view.Data == null;
-
-        internal override void GiveBack()
-        {
-            fixed (Native.View* view = &_view)
-            {
-                Native.zb_view_release(view);
-            }
-        }
-    }
-
     /// <summary>Bytes to fill, of a client or writer.</summary>
     internal sealed unsafe class BufferHandle : GuardHandle
     {
         private Native.Buffer _buffer;
 
-        internal BufferHandle(OwnerHandle owner, Native.Buffer* buffer, string what) : base(owner, false, what)
+        internal BufferHandle(OwnerHandle owner, Native.Buffer* buffer, string what) : base(owner, what)
         {
             _buffer = *buffer;
             SetHandle((IntPtr)buffer->Data);
@@ -86,7 +64,7 @@ namespace ZeroBuffer
             Enter();
             try
             {
-                OwnerHandle owner = EnterOwner();
+                OwnerHandle owner = EnterOwner()!;
                 try
                 {
                     return CommitInside(length, owner);
@@ -128,9 +106,9 @@ namespace ZeroBuffer
     /// <summary>A request that was received, in its server or detached from it.</summary>
     internal sealed unsafe class RequestHandle : GuardHandle
     {
-        private OwnerHandle _entered;
+        private OwnerHandle? _entered;
 
-        internal RequestHandle(OwnerHandle server, Native.Frame* frame) : base(server, false, "Request")
+        internal RequestHandle(OwnerHandle? server, Native.Frame* frame) : base(server, "Request")
         {
             SetHandle(Marshal.AllocHGlobal(sizeof(Native.Frame)));
             *Frame = *frame;
@@ -156,7 +134,7 @@ namespace ZeroBuffer
 
         internal void LeaveBoth()
         {
-            OwnerHandle entered = _entered;
+            OwnerHandle? entered = _entered;
             if (entered != null)
             {
                 entered.Leave();
@@ -183,7 +161,7 @@ namespace ZeroBuffer
         }
 
         /// <summary>Answers it, with a failure if there is a message. Afterwards it has ended, whether or not that worked.</summary>
-        internal void Answer(string failure)
+        internal void Answer(string? failure)
         {
             EnterBoth();
             try

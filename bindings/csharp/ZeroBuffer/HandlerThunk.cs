@@ -1,6 +1,7 @@
 using System;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using System.Threading;
 
 namespace ZeroBuffer
 {
@@ -17,13 +18,15 @@ namespace ZeroBuffer
         private static readonly IntPtr ReleasedPointer = Marshal.GetFunctionPointerForDelegate(Released);
 
         private readonly Action<Frame> _handler;
-        private readonly Action<Exception> _report;
+        private readonly DuplexServer _server;
         private readonly Native.Handler _callback;
+        private volatile bool _wasStarted;
+        private volatile bool _wasReleased;
 
-        private HandlerThunk(Action<Frame> handler, Action<Exception> report)
+        private HandlerThunk(Action<Frame> handler, DuplexServer server)
         {
             _handler = handler;
-            _report = report;
+            _server = server;
             _callback = Run;
         }
 
@@ -32,63 +35,86 @@ namespace ZeroBuffer
         {
             if (handler == null)
             {
-                throw new ArgumentNullException("handler");
+                throw new ArgumentNullException(nameof(handler));
             }
             foreach (Delegate one in handler.GetInvocationList())
             {
                 if (one.Method.IsDefined(typeof(AsyncStateMachineAttribute), false))
                 {
-                    throw new ArgumentException(ReturnsNothing, "handler");
+                    throw new ArgumentException(ReturnsNothing, nameof(handler));
                 }
             }
             return handler;
         }
 
-        /// <summary>What the handler throws, <paramref name="report"/> is told.</summary>
-        internal static void Start(IntPtr server, Action<Frame> handler, Action<Exception> report)
+        /// <summary><paramref name="server"/> is told what the handler throws, and when it is called no more.</summary>
+        internal static void Start(IntPtr native, Action<Frame> handler, DuplexServer server)
         {
-            var thunk = new HandlerThunk(handler, report);
+            var thunk = new HandlerThunk(handler, server);
             // Alive until the native library says that nobody calls it any more.
             IntPtr user = GCHandle.ToIntPtr(GCHandle.Alloc(thunk));
             IntPtr callback = Marshal.GetFunctionPointerForDelegate(thunk._callback);
-            ZeroBufferException.ThrowIfFailed(Native.zb_server_start(server, callback, user, ReleasedPointer));
+            ZeroBufferException.ThrowIfFailed(Native.zb_server_start(native, callback, user, ReleasedPointer));
+            thunk._wasStarted = true;
+            // One of the two tells it, whichever comes later; a start that has failed is no end.
+            Interlocked.MemoryBarrier();
+            if (thunk._wasReleased)
+            {
+                server.HasEnded(null);
+            }
         }
 
-        private static void Release(IntPtr user) => GCHandle.FromIntPtr(user).Free();
+        private static void Release(IntPtr user)
+        {
+            GCHandle self = GCHandle.FromIntPtr(user);
+            var thunk = (HandlerThunk)self.Target!;
+            self.Free();
+            thunk._wasReleased = true;
+            Interlocked.MemoryBarrier();
+            if (thunk._wasStarted)
+            {
+                thunk._server.HasEnded(null);
+            }
+        }
 
         /// <summary>Throws nothing: an exception must not leave managed code.</summary>
         private int Run(Native.Frame* native, IntPtr user)
         {
-            var frame = new HandlerFrame(native);
-            Exception error = null;
+            Handling.OnThread = _server;
             try
             {
-                _handler(frame);
+                Exception? error = Failure(new HandlerFrame(native));
+                if (error == null)
+                {
+                    return 0;
+                }
+                // Whom it tells may stop the server, which would wait for this very handler.
+                _server.Report(error);
+                Interop.Fail(native, ErrorReport.Words(error));
+                return 1;
             }
-            catch (Exception failure)
+            finally
             {
-                error = failure;
+                Handling.OnThread = null;
             }
-            frame.End();
-            if (error == null)
-            {
-                return 0;
-            }
-            _report(error);
-            return Explain(native, error);
         }
 
-        private static int Explain(Native.Frame* native, Exception error)
+        /// <summary>What the handler has thrown, if anything.</summary>
+        private Exception? Failure(HandlerFrame frame)
         {
             try
             {
-                Interop.Fail(native, error.Message);
+                _handler(frame);
+                return null;
             }
-            catch (Exception)
+            catch (Exception failure)
             {
-                // Then the client gets the native library's own words for what is returned.
+                return failure;
             }
-            return 1;
+            finally
+            {
+                frame.End();
+            }
         }
     }
 }

@@ -17,6 +17,27 @@ namespace ZeroBuffer
     {
         internal ClientHandle() : base(true, "DuplexClient") { }
 
+        /// <summary>Once it is connected.</summary>
+        internal HeldResponses Held { get; set; } = null!;
+
+        /// <summary>Null if nobody wants it.</summary>
+        internal ConnectionLog? Log { get; set; }
+
+        /// <summary>The response to a call.</summary>
+        internal Response Hold(in Native.View view)
+        {
+            Log?.Works();
+            return Held.Hold(view);
+        }
+
+        /// <inheritdoc/>
+        protected override Exception Error(Facts facts)
+        {
+            Exception error = base.Error(facts);
+            Log?.Failed(error);
+            return error;
+        }
+
         protected override void Shutdown() => Native.zb_client_shutdown(handle);
 
         protected override void CloseNative() => Native.zb_client_close(handle);

@@ -1,4 +1,5 @@
 using System;
+using System.Diagnostics;
 using System.Runtime.InteropServices;
 using System.Text;
 using System.Threading;
@@ -22,7 +23,7 @@ namespace ZeroBuffer
             {
                 return -1;
             }
-            throw new ArgumentOutOfRangeException("timeout", timeout, "a timeout is not negative, or Timeout.InfiniteTimeSpan");
+            throw new ArgumentOutOfRangeException(nameof(timeout), timeout, "a timeout is not negative, or Timeout.InfiniteTimeSpan");
         }
 
         /// <summary>For configurations, where 0 stands for the default: no time is one nanosecond.</summary>
@@ -30,6 +31,17 @@ namespace ZeroBuffer
         {
             long nanoseconds = timeout.HasValue ? Nanoseconds(timeout.Value) : 0;
             return timeout.HasValue && nanoseconds == 0 ? 1 : nanoseconds;
+        }
+
+        /// <summary>For the runtime's own waits: what is longer than they can be is for ever.</summary>
+        internal static TimeSpan Waitable(TimeSpan timeout) =>
+            timeout.TotalMilliseconds > int.MaxValue ? Timeout.InfiniteTimeSpan : timeout;
+
+        /// <summary>What is left of it.</summary>
+        internal static TimeSpan Left(TimeSpan timeout, Stopwatch since)
+        {
+            TimeSpan left = timeout - since.Elapsed;
+            return timeout == Timeout.InfiniteTimeSpan ? timeout : left > TimeSpan.Zero ? left : TimeSpan.Zero;
         }
 
         internal static UIntPtr Size(long bytes, string what)
@@ -44,13 +56,16 @@ namespace ZeroBuffer
         internal static long Long(UIntPtr size) => (long)(ulong)size;
 
         /// <summary>For configurations, where 0 stands for the default.</summary>
-        internal static uint Positive(int? value, string what)
+        internal static uint Positive(int? value, string what) => (uint)Positive((long?)value, what);
+
+        /// <summary>The same of what may be larger.</summary>
+        internal static UIntPtr Positive(long? value, string what)
         {
             if (value.HasValue && value.Value <= 0)
             {
                 throw new ArgumentOutOfRangeException(what, value.Value, "must be positive");
             }
-            return (uint)value.GetValueOrDefault();
+            return (UIntPtr)(ulong)value.GetValueOrDefault();
         }
 
         /// <summary>The name of a buffer of version 1, of which others ask nothing more.</summary>
@@ -59,8 +74,8 @@ namespace ZeroBuffer
             if (string.IsNullOrEmpty(name))
             {
                 throw name == null
-                    ? new ArgumentNullException("name")
-                    : new ArgumentException("a name has at least one character", "name");
+                    ? new ArgumentNullException(nameof(name))
+                    : new ArgumentException("a name has at least one character", nameof(name));
             }
         }
 
@@ -69,7 +84,7 @@ namespace ZeroBuffer
         {
             if (name == null)
             {
-                throw new ArgumentNullException("name");
+                throw new ArgumentNullException(nameof(name));
             }
             if (name.IndexOf('\0') >= 0)
             {
@@ -77,6 +92,9 @@ namespace ZeroBuffer
             }
             return Encoding.UTF8.GetBytes(name + "\0");
         }
+
+        /// <summary>For configurations, where no pointer stands for the default.</summary>
+        internal static byte[]? NameOrDefault(string? name) => name == null ? null : Name(name);
 
         internal static string Text(byte* text, UIntPtr length)
         {

@@ -21,7 +21,7 @@ namespace ZeroBuffer
 
         static Native()
         {
-            uint found = zb_abi_version();
+            uint found = Platform.First(zb_abi_version);
             if (found != Version)
             {
                 throw new DllNotFoundException(
@@ -80,7 +80,7 @@ namespace ZeroBuffer
             internal uint Owner;
             internal uint Mode;
             internal uint Liveness;
-            internal uint Reserved;
+            internal uint Connections;
             internal UIntPtr ResponseMetadataSize;
             internal UIntPtr ResponsePayloadSize;
             internal UIntPtr RingSize;
@@ -109,6 +109,8 @@ namespace ZeroBuffer
             internal byte* Directory;
             internal uint HasListener;
             internal int Listener;
+            internal uint HandlersPerClient;
+            internal uint Reserved;
         }
 
         /// <summary>Who has sent a request.</summary>
@@ -255,6 +257,7 @@ namespace ZeroBuffer
         [DllImport(Library)] internal static extern int zb_client_server_metadata(IntPtr client, byte* buffer, UIntPtr capacity, UIntPtr* length);
 
         [DllImport(Library)] internal static extern int zb_client_call_async(IntPtr client, byte* data, UIntPtr length, long timeout, IntPtr done, IntPtr context, ulong* call);
+        [DllImport(Library)] internal static extern int zb_client_try_call_async(IntPtr client, byte* data, UIntPtr length, long timeout, IntPtr done, IntPtr context, ulong* call, View* response);
         [DllImport(Library)] internal static extern int zb_client_call_async_with(IntPtr client, UIntPtr size, UIntPtr capacity, UIntPtr alignment, IntPtr fill, long timeout, IntPtr done, IntPtr context, ulong* call);
         [DllImport(Library)] internal static extern byte zb_client_cancel_call(IntPtr client, ulong call);
 

@@ -12,7 +12,6 @@ namespace ZeroBuffer
     {
         private readonly string _what;
         private HandleLock _lock;
-        private volatile bool _isFreed;
 
         /// <summary><paramref name="what"/> is the class that a user knows.</summary>
         protected NativeHandle(bool many, string what) : base(IntPtr.Zero, true)
@@ -29,11 +28,18 @@ namespace ZeroBuffer
         /// <summary>The native object, until <see cref="Leave"/>.</summary>
         internal IntPtr Enter()
         {
-            if (!_lock.Enter())
+            if (!_lock.TryEnter())
             {
-                throw Ended();
+                Enter(Timeout.InfiniteTimeSpan);
             }
             return handle;
+        }
+
+        /// <summary>False if others were inside until the time had passed.</summary>
+        internal bool Enter(TimeSpan timeout)
+        {
+            bool entered = _lock.Enter(timeout);
+            return entered || !HasEnded ? entered : throw Ended();
         }
 
         /// <summary>False if it has ended, or if no more threads may be inside.</summary>
@@ -73,14 +79,7 @@ namespace ZeroBuffer
         internal void EndInside() => _lock.EndInside();
 
         /// <summary>Until the last thread has left what has ended, and it is freed.</summary>
-        internal void AwaitFreed()
-        {
-            var spin = new SpinWait();
-            while (!_isFreed)
-            {
-                spin.SpinOnce();
-            }
-        }
+        internal void AwaitFreed() => _lock.AwaitFreed();
 
         internal void ThrowIfEnded()
         {
@@ -93,7 +92,7 @@ namespace ZeroBuffer
         /// <summary>Throws nothing as long as threads inside have not left what has ended.</summary>
         internal void ThrowIfFreed()
         {
-            if (_isFreed)
+            if (_lock.IsFreed)
             {
                 throw Ended();
             }
@@ -119,7 +118,7 @@ namespace ZeroBuffer
         private void Free()
         {
             Dispose();
-            _isFreed = true;
+            _lock.SetFreed();
         }
 
         protected virtual void EndWaits(bool othersInside) { }
@@ -143,10 +142,10 @@ namespace ZeroBuffer
         private readonly bool _many;
 
         /// <summary>The guard that was handed out last; one that was forgotten is to be collected all the same.</summary>
-        private readonly WeakReference<GuardHandle> _out = new WeakReference<GuardHandle>(null);
+        private readonly WeakReference<GuardHandle?> _out = new WeakReference<GuardHandle?>(null);
 
         /// <summary>A guard that was ended while a thread was inside, which only that thread may release.</summary>
-        private GuardHandle _ended;
+        private GuardHandle? _ended;
         private bool _isClosed;
         private bool _wasForgotten;
 
@@ -159,7 +158,7 @@ namespace ZeroBuffer
         internal void Take(IntPtr made) => SetHandle(made);
 
         /// <summary>For a thread inside: the one guard that is open from now on; null for none.</summary>
-        internal void HandOut(GuardHandle guard)
+        internal void HandOut(GuardHandle? guard)
         {
             _out.SetTarget(guard);
             // A thread that ends this meanwhile finds the guard, or is found here.
@@ -173,10 +172,9 @@ namespace ZeroBuffer
         /// <summary>Ends the guard that is open, if one is.</summary>
         internal void EndGuard()
         {
-            GuardHandle guard;
-            if (_out.TryGetTarget(out guard))
+            if (_out.TryGetTarget(out GuardHandle? guard))
             {
-                guard.End();
+                guard?.End();
             }
         }
 
@@ -268,7 +266,7 @@ namespace ZeroBuffer
             if (_wasForgotten && ClosingWaits)
             {
                 // Finalizers are not to be kept waiting.
-                new Thread(CloseAll) { IsBackground = true, Name = "zerobuffer-close" }.Start();
+                Elsewhere.Run("zerobuffer-close", CloseAll);
             }
             else
             {

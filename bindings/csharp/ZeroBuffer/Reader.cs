@@ -16,7 +16,7 @@ namespace ZeroBuffer
         {
             if (buffer == null)
             {
-                throw new ArgumentNullException("buffer");
+                throw new ArgumentNullException(nameof(buffer));
             }
             Buffer = buffer;
         }
@@ -41,6 +41,19 @@ namespace ZeroBuffer
     /// Version 1: the reader of a buffer, which creates it and owns it. Any number of threads may use it at once; each
     /// frame goes to one of them. Disposing it removes the buffer.
     /// </summary>
+    /// <example>
+    /// <code>
+    /// using (var reader = new Reader("camera", new BufferConfig(1024, 1 &lt;&lt; 20)))
+    /// using (var writer = new Writer("camera"))
+    /// {
+    ///     writer.WriteFrame(new byte[] { 1, 2, 3 });
+    ///     using (Frame frame = reader.ReadFrame())
+    ///     {
+    ///         Console.WriteLine(frame.Sequence + ": " + frame.Size); // 1: 3
+    ///     }
+    /// }
+    /// </code>
+    /// </example>
     public sealed unsafe class Reader : IDisposable
     {
         /// <summary>How long reading waits if it is not told.</summary>
@@ -60,13 +73,13 @@ namespace ZeroBuffer
         /// <summary>As <see cref="Reader(string, BufferConfig)"/>; it says to the logger what happens.</summary>
         /// <exception cref="ZeroBufferException">As <see cref="Reader(string, BufferConfig)"/>.</exception>
         public Reader(string name, BufferConfig config, ILogger<Reader> logger)
-            : this(name, new ReaderConfig(config ?? throw new ArgumentNullException("config")), (ILogger)logger) { }
+            : this(name, new ReaderConfig(config ?? throw new ArgumentNullException(nameof(config))), (ILogger)logger) { }
 
         private Reader(string name, ReaderConfig config, ILogger logger)
         {
             Interop.RefuseEmpty(name);
             Name = name;
-            _logger = logger ?? throw new ArgumentNullException("logger");
+            _logger = logger ?? throw new ArgumentNullException(nameof(logger));
             var native = new Native.ReaderConfig
             {
                 Size = (UIntPtr)sizeof(Native.ReaderConfig),
@@ -87,15 +100,15 @@ namespace ZeroBuffer
 
         /// <summary>As <see cref="Reader(string, BufferConfig)"/>, with all that can be chosen.</summary>
         /// <exception cref="ZeroBufferException">As <see cref="Reader(string, BufferConfig)"/>.</exception>
-        public static Reader Create(string name, ReaderConfig config, ILogger logger = null) =>
-            new Reader(name, config ?? throw new ArgumentNullException("config"), logger ?? NullLogger.Instance);
+        public static Reader Create(string name, ReaderConfig config, ILogger? logger = null) =>
+            new Reader(name, config ?? throw new ArgumentNullException(nameof(config)), logger ?? NullLogger.Instance);
 
         /// <summary>
         /// Whether the buffer is there and has a reader, waiting for the buffer until the timeout has passed. A buffer whose
         /// reader has left is not waited for.
         /// </summary>
         /// <exception cref="ArgumentException">The name is null or empty.</exception>
-        public static bool WaitExists(string name, TimeSpan timeout, ILogger logger = null)
+        public static bool WaitExists(string name, TimeSpan timeout, ILogger? logger = null)
         {
             Interop.RefuseEmpty(name);
             var since = Stopwatch.StartNew();
@@ -180,7 +193,7 @@ namespace ZeroBuffer
                 int status = Native.zb_reader_read(reader, nanoseconds, &frame);
                 if (status == 0)
                 {
-                    return new ViewFrame(&frame);
+                    return new ViewFrame(frame);
                 }
                 if (status == (int)ErrorKind.Timeout && !_handle.HasEnded)
                 {

@@ -13,15 +13,33 @@ namespace ZeroBuffer
     public sealed unsafe class Response : IDisposable
     {
         private readonly ViewHandle _handle;
+        private readonly long _holder;
         private readonly byte* _data;
         private readonly UIntPtr _length;
 
-        internal Response(Native.View* view)
+        internal Response(in Native.View view, ViewHandle handle)
         {
-            _handle = new ViewHandle(view, "Response");
-            _data = view->Data;
-            _length = view->Length;
-            Sequence = view->Sequence;
+            _holder = handle.Take(view);
+            _handle = handle;
+            _data = view.Data;
+            _length = view.Length;
+            Sequence = view.Sequence;
+        }
+
+        /// <summary>One with a copy of these bytes, for tests of code that uses responses: neither a server nor the native library is needed.</summary>
+        /// <example>
+        /// <code>
+        /// using (Response response = Response.FromBytes(new byte[] { 1, 2, 3 }, sequence: 7))
+        /// {
+        ///     Console.WriteLine(response.Data[2]); // 3
+        /// }
+        /// </code>
+        /// </example>
+        public static Response FromBytes(ReadOnlySpan<byte> data, ulong sequence = 1)
+        {
+            var handle = new ViewHandle(data, out Native.View view);
+            view.Sequence = sequence;
+            return new Response(view, handle);
         }
 
         /// <summary>The bytes, where the peer left them.</summary>
@@ -31,7 +49,7 @@ namespace ZeroBuffer
         {
             get
             {
-                _handle.ThrowIfEnded();
+                ThrowIfEnded();
                 return Interop.ReadOnlySpan(_data, _length);
             }
         }
@@ -45,7 +63,7 @@ namespace ZeroBuffer
         {
             get
             {
-                _handle.ThrowIfEnded();
+                ThrowIfEnded();
                 return Interop.Long(_length);
             }
         }
@@ -56,7 +74,7 @@ namespace ZeroBuffer
         {
             get
             {
-                _handle.ThrowIfEnded();
+                ThrowIfEnded();
                 return (IntPtr)_data;
             }
         }
@@ -65,7 +83,10 @@ namespace ZeroBuffer
         /// <exception cref="ObjectDisposedException">They were released.</exception>
         public byte[] ToArray()
         {
-            _handle.Enter();
+            if (!_handle.TryEnter(_holder))
+            {
+                throw Ended();
+            }
             try
             {
                 return Interop.ReadOnlySpan(_data, _length).ToArray();
@@ -77,6 +98,16 @@ namespace ZeroBuffer
         }
 
         /// <summary>Gives the bytes back. Does nothing the second time.</summary>
-        public void Dispose() => _handle.End();
+        public void Dispose() => _handle.End(_holder);
+
+        private void ThrowIfEnded()
+        {
+            if (!_handle.IsHeldBy(_holder))
+            {
+                throw Ended();
+            }
+        }
+
+        private static ObjectDisposedException Ended() => new ObjectDisposedException("Response");
     }
 }

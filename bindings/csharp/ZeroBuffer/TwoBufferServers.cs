@@ -7,6 +7,14 @@ namespace ZeroBuffer
     /// Version 1 has no failed answers: if the handler throws, the channel is closed on the client, which can connect
     /// again.
     /// </remarks>
+    /// <example>
+    /// <code>
+    /// using (var server = MutableDuplexServer.Create("image-proc", new BufferConfig(4096, 1 &lt;&lt; 20)))
+    /// {
+    ///     server.Start(frame => frame.Data.Reverse());
+    /// }
+    /// </code>
+    /// </example>
     public sealed class MutableDuplexServer : DuplexServer
     {
         private MutableDuplexServer(string name, ServerConfig config) : base(name, config, Mutable) { }
@@ -23,7 +31,7 @@ namespace ZeroBuffer
         /// <summary>Refused: nobody would see what the handler returns, nor wait for its task.</summary>
         /// <exception cref="ArgumentException">Always.</exception>
         [Obsolete(HandlerThunk.ReturnsNothing, true)]
-        public void Start<T>(Func<Frame, T> handler) => throw new ArgumentException(HandlerThunk.ReturnsNothing, "handler");
+        public void Start<T>(Func<Frame, T> handler) => throw new ArgumentException(HandlerThunk.ReturnsNothing, nameof(handler));
     }
 
     /// <summary>Answers with other bytes than the request's. For clients of protocol version 1.</summary>
@@ -31,6 +39,14 @@ namespace ZeroBuffer
     /// As with <see cref="MutableDuplexServer"/>, a handler that throws ends the client's connection.
     /// <see cref="DuplexChannel.IImmutableDuplexServer"/> is version 1's own way to the same.
     /// </remarks>
+    /// <example>
+    /// <code>
+    /// using (var server = ImmutableDuplexServer.Create("image-proc", new BufferConfig(4096, 1 &lt;&lt; 20)))
+    /// {
+    ///     server.Start(frame => Encoding.UTF8.GetBytes(frame.Size + " bytes"));
+    /// }
+    /// </code>
+    /// </example>
     public sealed class ImmutableDuplexServer : DuplexServer
     {
         private ImmutableDuplexServer(string name, ServerConfig config) : base(name, config, Immutable) { }
@@ -45,7 +61,7 @@ namespace ZeroBuffer
         {
             if (handler == null)
             {
-                throw new ArgumentNullException("handler");
+                throw new ArgumentNullException(nameof(handler));
             }
             Serve(delegate(Frame frame)
             {
@@ -62,6 +78,6 @@ namespace ZeroBuffer
         /// <summary>Refused: an answer is a byte array, and nobody would wait for a task.</summary>
         /// <exception cref="ArgumentException">Always.</exception>
         [Obsolete(HandlerThunk.ReturnsBytes, true)]
-        public void Start<T>(Func<Frame, T> handler) => throw new ArgumentException(HandlerThunk.ReturnsBytes, "handler");
+        public void Start<T>(Func<Frame, T> handler) => throw new ArgumentException(HandlerThunk.ReturnsBytes, nameof(handler));
     }
 }

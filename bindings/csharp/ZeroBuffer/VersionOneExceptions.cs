@@ -90,7 +90,7 @@ namespace ZeroBuffer
                 case ErrorKind.WouldNeverFit: return new BufferFullException(facts);
                 case ErrorKind.PeerDied:
                 case ErrorKind.PeerClosed:
-                case ErrorKind.NotConnectedYet: return dead(ZeroBufferException.Of(facts));
+                case ErrorKind.NotConnectedYet: return dead((ZeroBufferException)ZeroBufferException.Of(facts));
                 case ErrorKind.MetadataAlreadyWritten:
                     return new InvalidOperationException(facts.Message, ZeroBufferException.Of(facts));
                 default: return ZeroBufferException.Of(facts);

@@ -29,6 +29,16 @@ namespace ZeroBuffer
     /// Version 1: the writer to a reader's buffer. It may be used on any thread; one call runs at a time. Disposing it
     /// gives the writer's role back; what was written stays there to be read.
     /// </summary>
+    /// <example>
+    /// <code>
+    /// using (var writer = new Writer("camera"))
+    /// {
+    ///     writer.GetFrameBuffer(3, out ulong sequence).Fill(7);
+    ///     writer.CommitFrame();
+    ///     Console.WriteLine(sequence); // 1
+    /// }
+    /// </code>
+    /// </example>
     public sealed unsafe class Writer : IDisposable
     {
         private static readonly TimeSpan DefaultWriteTimeout = TimeSpan.FromSeconds(5);
@@ -37,10 +47,10 @@ namespace ZeroBuffer
         private readonly ILogger _logger;
 
         /// <summary>What <see cref="GetFrameBuffer"/> has opened.</summary>
-        private FrameBuffer _open;
+        private FrameBuffer? _open;
 
         /// <summary>What <see cref="GetMetadataBuffer"/> has given out.</summary>
-        private byte[] _metadata;
+        private byte[]? _metadata;
 
         private TimeSpan _writeTimeout;
         private volatile bool _timeoutIsNew;
@@ -60,7 +70,7 @@ namespace ZeroBuffer
         {
             Interop.RefuseEmpty(name);
             Name = name;
-            _logger = logger ?? throw new ArgumentNullException("logger");
+            _logger = logger ?? throw new ArgumentNullException(nameof(logger));
             _writeTimeout = config.WriteTimeout ?? DefaultWriteTimeout;
             long nanoseconds = Interop.Nanoseconds(timeout);
             var native = new Native.WriterConfig
@@ -87,7 +97,7 @@ namespace ZeroBuffer
         /// other writer; zero tries once. <paramref name="config"/> may be null for the defaults.
         /// </summary>
         /// <exception cref="ZeroBufferException">As <see cref="Writer(string)"/>.</exception>
-        public static Writer Connect(string name, TimeSpan timeout, WriterConfig config = null, ILogger logger = null) =>
+        public static Writer Connect(string name, TimeSpan timeout, WriterConfig? config = null, ILogger? logger = null) =>
             new Writer(name, timeout, config ?? new WriterConfig(), logger ?? NullLogger.Instance);
 
         /// <summary>The buffer's name.</summary>
@@ -102,7 +112,7 @@ namespace ZeroBuffer
             {
                 if (value <= TimeSpan.Zero)
                 {
-                    throw new ArgumentOutOfRangeException("value", value, "a write timeout is positive");
+                    throw new ArgumentOutOfRangeException(nameof(value), value, "a write timeout is positive");
                 }
                 _writeTimeout = value;
                 _timeoutIsNew = true;
@@ -221,7 +231,7 @@ namespace ZeroBuffer
         /// <exception cref="ObjectDisposedException">The writer was disposed.</exception>
         public void CommitFrame()
         {
-            FrameBuffer open = Interlocked.Exchange(ref _open, null);
+            FrameBuffer? open = Interlocked.Exchange(ref _open, null);
             _handle.ThrowIfEnded();
             if (open == null)
             {

@@ -29,14 +29,14 @@ namespace ZeroBuffer.DuplexChannel
         private readonly ILoggerFactory _loggers;
 
         /// <summary>One whose servers and clients say nothing if there is no factory of loggers.</summary>
-        public DuplexChannelFactory(ILoggerFactory loggerFactory = null)
+        public DuplexChannelFactory(ILoggerFactory? loggerFactory = null)
         {
             _loggers = loggerFactory ?? NullLoggerFactory.Instance;
         }
 
         /// <summary>Whether the channel's server is there, waiting for it until the timeout has passed.</summary>
         /// <exception cref="ArgumentException">The name is null or empty.</exception>
-        public static bool WaitExists(string channelName, TimeSpan timeout, ILogger logger = null)
+        public static bool WaitExists(string channelName, TimeSpan timeout, ILogger? logger = null)
         {
             Names.RefuseEmpty(channelName);
             return Reader.WaitExists(Names.Requests(channelName), timeout, logger);

@@ -1,3 +1,4 @@
+using Microsoft.Extensions.Logging;
 using System;
 
 namespace ZeroBuffer.DuplexChannel
@@ -45,7 +46,12 @@ namespace ZeroBuffer.DuplexChannel
         /// <exception cref="NotSupportedException">The mode is not <see cref="ProcessingMode.SingleThread"/>.</exception>
         /// <exception cref="ZeroBufferException">As <see cref="Reader(string, BufferConfig)"/>.</exception>
         /// <exception cref="ObjectDisposedException">It was disposed of.</exception>
-        void Start(RequestHandler onFrame, MetadataHandler onInit = null, ProcessingMode mode = ProcessingMode.SingleThread);
+        void Start(RequestHandler onFrame, MetadataHandler? onInit = null, ProcessingMode mode = ProcessingMode.SingleThread);
+
+        /// <summary>As <see cref="DuplexChannelFactory.WaitExists"/>.</summary>
+        /// <exception cref="ArgumentException">The name is null or empty.</exception>
+        static bool WaitExists(string name, TimeSpan timeout, ILogger? logger = null) =>
+            DuplexChannelFactory.WaitExists(name, timeout, logger);
     }
 
     /// <summary>

@@ -17,7 +17,7 @@ namespace ZeroBuffer.DuplexChannel
         private readonly ILoggerFactory _loggers;
         private readonly ILogger _logger;
         private readonly object _lock = new object();
-        private Run _run;
+        private Run? _run;
         private bool _disposed;
 
         internal PairServer(string channel, BufferConfig config, TimeSpan timeout, ILoggerFactory loggers)
@@ -29,11 +29,11 @@ namespace ZeroBuffer.DuplexChannel
             _logger = loggers.CreateLogger("ZeroBuffer.DuplexChannel.ImmutableDuplexServer");
         }
 
-        public event EventHandler<ErrorEventArgs> OnError;
+        public event EventHandler<ErrorEventArgs>? OnError;
 
         public bool IsRunning => Volatile.Read(ref _run)?.IsServing ?? false;
 
-        public void Start(RequestHandler onFrame, MetadataHandler onInit = null, ProcessingMode mode = ProcessingMode.SingleThread)
+        public void Start(RequestHandler onFrame, MetadataHandler? onInit = null, ProcessingMode mode = ProcessingMode.SingleThread)
         {
             if (onFrame == null)
             {
@@ -59,7 +59,7 @@ namespace ZeroBuffer.DuplexChannel
 
         public void Stop()
         {
-            Run run;
+            Run? run;
             lock (_lock)
             {
                 run = _run;
@@ -86,11 +86,11 @@ namespace ZeroBuffer.DuplexChannel
             private readonly RequestHandler _onFrame;
             private readonly Reader _requests;
             private readonly Thread _thread;
-            private MetadataHandler _onInit;
+            private MetadataHandler? _onInit;
             private volatile bool _isStopping;
             private volatile bool _isServing = true;
 
-            internal Run(PairServer server, RequestHandler onFrame, MetadataHandler onInit)
+            internal Run(PairServer server, RequestHandler onFrame, MetadataHandler? onInit)
             {
                 _server = server;
                 _onFrame = onFrame;
