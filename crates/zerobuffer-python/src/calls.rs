@@ -5,7 +5,7 @@
 
 use crate::buffer::{is_large, with_bytes};
 use crate::errors;
-use crate::guards::{HeldResponses, Response};
+use crate::guards::Response;
 use crate::process::Process;
 use crate::sliced::UntilClosed;
 use crate::waiting;
@@ -17,20 +17,82 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use zerobuffer::{Error, OwnedResponse};
+use std::time::Duration;
+use zerobuffer::{CallHandle, Error, EventLoopClient, OwnedResponse, SharedClient};
 
 /// Calls of one client, for one event loop.
 #[pyclass(frozen, module = "zerobuffer")]
 pub(crate) struct Calls {
-    client: Arc<UntilClosed>,
-    /// Responses of the client that the program holds.
-    held: HeldResponses,
+    client: Caller,
     outcomes: Arc<Outcomes>,
     process: Process,
 }
 
 /// The outcome of a call, with the key that its caller gave it.
-type Outcome = (u64, Result<OwnedResponse, Error>);
+pub(crate) type Outcome = (u64, Result<OwnedResponse, Error>);
+
+/// Whose calls they are.
+pub(crate) enum Caller {
+    Client(Arc<UntilClosed<SharedClient>>),
+    Pool(Arc<UntilClosed<zerobuffer::Pool>>),
+}
+
+/// What makes calls that no thread waits for.
+pub(crate) trait Start: Clone + Send + Sync {
+    fn start(
+        &self,
+        data: &[u8],
+        timeout: Duration,
+        on_done: impl FnOnce(Result<OwnedResponse, Error>) + Send + 'static,
+    ) -> Result<CallHandle, Error>;
+
+    fn cancel(&self, call: u64) -> bool;
+}
+
+macro_rules! starts {
+    ($($caller:ty),*) => {
+        $(impl Start for $caller {
+            fn start(
+                &self,
+                data: &[u8],
+                timeout: Duration,
+                on_done: impl FnOnce(Result<OwnedResponse, Error>) + Send + 'static,
+            ) -> Result<CallHandle, Error> {
+                self.start_call(data, timeout, on_done)
+            }
+
+            fn cancel(&self, call: u64) -> bool {
+                self.cancel_call(call)
+            }
+        })*
+    };
+}
+
+starts!(SharedClient, zerobuffer::Pool, Arc<EventLoopClient>);
+
+impl<T: Start> UntilClosed<T> {
+    /// Starts a call that ends within `timeout`, and returns the number by which `cancel` knows it.
+    pub(crate) fn start(
+        &self,
+        py: Python<'_>,
+        data: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+        on_done: impl FnOnce(Result<OwnedResponse, Error>) + Send + 'static,
+    ) -> PyResult<u64> {
+        let timeout = waiting::timeout(timeout)?;
+        let client = self.get().map_err(errors::duplex(py))?;
+        let start = |bytes: &[u8]| client.start(bytes, timeout, on_done);
+        let call = with_bytes(data, |bytes| {
+            Ok(if is_large(bytes.len()) { py.detach(|| start(bytes)) } else { start(bytes) })
+        })?;
+        Ok(call.map_err(errors::duplex(py))?.id())
+    }
+
+    /// Cancels a call: no outcome of it comes. False if it is done already.
+    pub(crate) fn cancel(&self, call: u64) -> bool {
+        self.get().is_ok_and(|client| client.cancel(call))
+    }
+}
 
 struct Outcomes {
     waiting: Mutex<Vec<Outcome>>,
@@ -75,14 +137,9 @@ impl Outcomes {
 }
 
 impl Calls {
-    pub(crate) fn new(client: &Arc<UntilClosed>, held: &HeldResponses) -> PyResult<Self> {
+    pub(crate) fn new(client: Caller) -> PyResult<Self> {
         let outcomes = Outcomes::new().map_err(|error| PyOSError::new_err(error.to_string()))?;
-        Ok(Self {
-            client: Arc::clone(client),
-            held: held.clone(),
-            outcomes: Arc::new(outcomes),
-            process: Process::default(),
-        })
+        Ok(Self { client, outcomes: Arc::new(outcomes), process: Process::default() })
     }
 }
 
@@ -97,21 +154,20 @@ impl Calls {
         data: &Bound<'_, PyAny>,
         timeout: Option<f64>,
     ) -> PyResult<u64> {
-        let timeout = waiting::timeout(timeout)?;
-        let client = self.client.get().map_err(errors::duplex(py))?;
-        let start = |bytes: &[u8]| {
-            let outcomes = Arc::clone(&self.outcomes);
-            client.start_call(bytes, timeout, move |outcome| outcomes.add((key, outcome)))
-        };
-        let call = with_bytes(data, |bytes| {
-            Ok(if is_large(bytes.len()) { py.detach(|| start(bytes)) } else { start(bytes) })
-        })?;
-        Ok(call.map_err(errors::duplex(py))?.id())
+        let outcomes = Arc::clone(&self.outcomes);
+        let on_done = move |outcome| outcomes.add((key, outcome));
+        match &self.client {
+            Caller::Client(client) => client.start(py, data, timeout, on_done),
+            Caller::Pool(pool) => pool.start(py, data, timeout, on_done),
+        }
     }
 
     /// Cancels a call: no outcome of it comes. False if it is done already.
     fn cancel(&self, call: u64) -> bool {
-        self.client.get().is_ok_and(|client| client.cancel_call(call))
+        match &self.client {
+            Caller::Client(client) => client.cancel(call),
+            Caller::Pool(pool) => pool.cancel(call),
+        }
     }
 
     /// Readable while there are outcomes.
@@ -123,17 +179,19 @@ impl Calls {
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         // The bytes of a parent are not a child's to read.
         self.process.check(py)?;
-        let mut taken = Vec::new();
-        for (key, outcome) in self.outcomes.take() {
-            let (response, error) = match outcome {
-                Ok(response) => (Some(Response::new(response, &self.held)), None),
-                Err(error) => {
-                    let held = self.held.count();
-                    (None, Some(errors::sending(py, &error, held).into_value(py)))
-                }
-            };
-            taken.push((key, response, error));
-        }
-        PyList::new(py, taken)
+        listed(py, self.outcomes.take())
     }
+}
+
+/// Key, response or None, exception or None of each.
+pub(crate) fn listed(py: Python<'_>, outcomes: Vec<Outcome>) -> PyResult<Bound<'_, PyList>> {
+    let mut taken = Vec::new();
+    for (key, outcome) in outcomes {
+        let (response, error) = match outcome {
+            Ok(response) => (Some(Response::new(response)), None),
+            Err(error) => (None, Some(errors::duplex(py)(error).into_value(py))),
+        };
+        taken.push((key, response, error));
+    }
+    PyList::new(py, taken)
 }

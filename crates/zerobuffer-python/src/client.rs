@@ -1,15 +1,18 @@
 //! The client of an in-place channel.
 
 use crate::buffer::{support, with_bytes};
-use crate::calls::Calls;
+use crate::calls::{Caller, Calls};
 use crate::errors::{self, duplex};
-use crate::guards::{HeldResponses, RequestBuffer, Response};
+use crate::guards::{RequestBuffer, Response};
+use crate::loop_client::LoopClient;
 use crate::service;
 use crate::sliced::SlicedClient;
 use crate::waiting::{self, not_there};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::{PyBytes, PyDict, PyList};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 use zerobuffer::{ChannelKind, ClientConfig, Error, OwnedResponse, RequestLayout};
 
 /// A client of a service or an in-place channel. Any thread may use it; several can call at the same time.
@@ -20,8 +23,6 @@ use zerobuffer::{ChannelKind, ClientConfig, Error, OwnedResponse, RequestLayout}
 pub(crate) struct Client {
     client: SlicedClient,
     strict_views: bool,
-    /// Responses that the program holds.
-    held: HeldResponses,
 }
 
 #[pymethods]
@@ -46,36 +47,50 @@ impl Client {
     /// Raises NotRunning, Busy, BadName, BadConfig, TooLarge, PermissionDenied, ForeignObject or
     /// Incompatible.
     #[new]
-    #[pyo3(signature = (name, timeout=Some(5.0), *, metadata=None, wait="default",
-        send_timeout=Some(5.0), max_in_flight=4096, owner=None, resend_not_started=false,
-        strict_views=false, ring=0, label=None, directory=None),
+    #[pyo3(signature = (name, timeout=Some(5.0), *, send_timeout=Some(5.0), resend_not_started=false,
+        strict_views=false, **options),
         text_signature = "(name, timeout=5.0, *, metadata=None, wait='default', send_timeout=5.0, \
             max_in_flight=4096, owner=None, resend_not_started=False, strict_views=False, ring=0, \
             label=None, directory=None)")]
-    #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
         py: Python<'_>,
         name: &str,
         timeout: Option<f64>,
-        metadata: Option<&Bound<'_, PyAny>>,
-        wait: &str,
         send_timeout: Option<f64>,
-        max_in_flight: usize,
-        owner: Option<u32>,
         resend_not_started: bool,
         strict_views: bool,
-        ring: usize,
-        label: Option<String>,
-        directory: Option<PathBuf>,
+        options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        let options = Options { metadata, wait, max_in_flight, owner, ring, label, directory };
-        let config = config(py, options)?.resend_not_started(resend_not_started);
-        let connect = |slice| zerobuffer::Client::connect_with(name, slice, config.clone());
-        let client = waiting::wait(py, waiting::timeout(timeout)?, not_there, connect)?
-            .map_err(duplex(py))?;
+        let config = ClientOptions::of(py, options)?.resend_not_started(resend_not_started);
+        let client = connect(py, name, timeout, &config)?;
         let send_timeout = waiting::timeout(send_timeout)?;
         let client = SlicedClient::new(client, send_timeout, resend_not_started);
-        Ok(Self { client, strict_views, held: HeldResponses::default() })
+        Ok(Self { client, strict_views })
+    }
+
+    /// For AsyncClient: a LoopClient of a service; a Client of a channel, and if requests are to be sent again,
+    /// which needs a thread that connects.
+    #[staticmethod]
+    #[pyo3(signature = (name, timeout=Some(5.0), *, resend_not_started=false, strict_views=false, **options),
+        text_signature = "(name, timeout=5.0, *, metadata=None, wait='default', \
+            max_in_flight=4096, owner=None, resend_not_started=False, strict_views=False, ring=0, \
+            label=None, directory=None)")]
+    fn for_loop<'py>(
+        py: Python<'py>,
+        name: &str,
+        timeout: Option<f64>,
+        resend_not_started: bool,
+        strict_views: bool,
+        options: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let config = ClientOptions::of(py, options)?.resend_not_started(resend_not_started);
+        let client = connect(py, name, timeout, &config)?;
+        if client.is_service() && !resend_not_started {
+            let client = LoopClient::new(client, config).map_err(duplex(py))?;
+            return Ok(Bound::new(py, client)?.into_any());
+        }
+        let client = SlicedClient::new(client, Duration::ZERO, resend_not_started);
+        Ok(Bound::new(py, Self { client, strict_views })?.into_any())
     }
 
     /// The channel's name.
@@ -117,7 +132,7 @@ impl Client {
     fn send_request(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<u64> {
         let client = self.client.open(py)?;
         let send = |bytes: &[u8]| client.send(py, bytes, client.send_timeout);
-        with_bytes(data, |bytes| send(bytes)?.map_err(self.raised(py)))
+        with_bytes(data, |bytes| send(bytes)?.map_err(duplex(py)))
     }
 
     /// A buffer of `size` bytes in the ring, to be filled where the server will read it:
@@ -139,7 +154,7 @@ impl Client {
     ) -> PyResult<RequestBuffer> {
         let client = self.client.open(py)?;
         let layout = RequestLayout::new().capacity(capacity).alignment(alignment);
-        let buffer = client.acquire(py, size, layout)?.map_err(self.raised(py))?;
+        let buffer = client.acquire(py, size, layout)?.map_err(duplex(py))?;
         Ok(RequestBuffer::new(buffer, self.strict_views))
     }
 
@@ -155,7 +170,7 @@ impl Client {
     fn receive_response(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Response> {
         let client = self.client.open(py)?;
         let response = client.receive_any(py, waiting::timeout(timeout)?)?;
-        self.hand_out(py, response)
+        hand_out(py, response)
     }
 
     /// The response to request `sequence`, waiting for it up to `timeout`. Then the request is
@@ -172,7 +187,7 @@ impl Client {
     ) -> PyResult<Response> {
         let client = self.client.open(py)?;
         let response = client.receive(py, sequence, waiting::timeout(timeout)?)?;
-        self.hand_out(py, response)
+        hand_out(py, response)
     }
 
     /// Sends `data` and waits for the response, both within `timeout`. A request that has no response by
@@ -190,7 +205,7 @@ impl Client {
         let client = self.client.open(py)?;
         let timeout = waiting::timeout(timeout)?;
         let answer = with_bytes(data, |bytes| client.call(py, bytes, timeout));
-        self.hand_out(py, answer?)
+        hand_out(py, answer?)
     }
 
     /// Cancels a request: no response to it will be delivered. True if it was cancelled; False if its
@@ -202,7 +217,7 @@ impl Client {
     /// For AsyncClient: calls whose outcomes come to an event loop.
     fn calls(&self, py: Python<'_>) -> PyResult<Calls> {
         self.client.open(py)?;
-        Calls::new(self.client.until_closed(), &self.held)
+        Calls::new(Caller::Client(Arc::clone(self.client.until_closed())))
     }
 
     /// Attaches to the channel's present server after the previous one has ended; a connection that works
@@ -249,34 +264,65 @@ impl Client {
     }
 }
 
-/// What every client in place is made of.
-pub(crate) struct Options<'p, 'py> {
-    pub(crate) metadata: Option<&'p Bound<'py, PyAny>>,
-    pub(crate) wait: &'p str,
-    pub(crate) max_in_flight: usize,
-    pub(crate) owner: Option<u32>,
-    pub(crate) ring: usize,
-    pub(crate) label: Option<String>,
-    pub(crate) directory: Option<PathBuf>,
+fn connect(
+    py: Python<'_>,
+    name: &str,
+    timeout: Option<f64>,
+    config: &ClientConfig,
+) -> PyResult<zerobuffer::Client> {
+    let connect = |slice| zerobuffer::Client::connect_with(name, slice, config.clone());
+    let connected = waiting::wait(py, waiting::timeout(timeout)?, not_there, connect)?;
+    connected.map_err(duplex(py))
 }
 
-pub(crate) fn config(py: Python<'_>, options: Options<'_, '_>) -> PyResult<ClientConfig> {
-    let mut config = ClientConfig::new()
-        .channel(ChannelKind::InPlace)
-        .wait(waiting::strategy(options.wait)?)
-        .max_in_flight(options.max_in_flight)
-        .ring(options.ring)
-        .label(options.label.map_or_else(|| program(py), Ok)?);
-    if let Some(path) = options.directory {
-        config = config.directory(service::directory(path)?);
+/// The options that every client in place has: in one place what they are called and which values they have.
+#[pyclass(frozen, module = "zerobuffer")]
+pub(crate) struct ClientOptions(ClientConfig);
+
+#[pymethods]
+impl ClientOptions {
+    #[new]
+    #[pyo3(signature = (*, metadata=None, wait="default", max_in_flight=4096, owner=None, ring=0, label=None,
+        directory=None))]
+    #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
+    fn new(
+        py: Python<'_>,
+        metadata: Option<&Bound<'_, PyAny>>,
+        wait: &str,
+        max_in_flight: usize,
+        owner: Option<u32>,
+        ring: usize,
+        label: Option<String>,
+        directory: Option<PathBuf>,
+    ) -> PyResult<Self> {
+        let mut config = ClientConfig::new()
+            .channel(ChannelKind::InPlace)
+            .wait(waiting::strategy(wait)?)
+            .max_in_flight(max_in_flight)
+            .ring(ring)
+            .label(label.map_or_else(|| program(py), Ok)?);
+        if let Some(path) = directory {
+            config = config.directory(service::directory(path)?);
+        }
+        if let Some(metadata) = metadata {
+            config = with_bytes(metadata, |bytes| Ok(config.metadata(bytes)))?;
+        }
+        if let Some(uid) = owner {
+            config = config.owner(uid);
+        }
+        Ok(Self(config))
     }
-    if let Some(metadata) = options.metadata {
-        config = with_bytes(metadata, |bytes| Ok(config.metadata(bytes)))?;
+}
+
+impl ClientOptions {
+    /// The configuration that a client's keywords make.
+    pub(crate) fn of(
+        py: Python<'_>,
+        options: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<ClientConfig> {
+        let made = py.get_type::<Self>().call((), options)?;
+        Ok(made.cast::<Self>()?.get().0.clone())
     }
-    if let Some(uid) = options.owner {
-        config = config.owner(uid);
-    }
-    Ok(config)
 }
 
 /// What a client calls itself: the name of the program that Python runs.
@@ -284,22 +330,7 @@ fn program(py: Python<'_>) -> PyResult<String> {
     support(py)?.call_method0("program")?.extract()
 }
 
-impl Client {
-    /// The exception for an error of a call that sends.
-    fn raised(&self, py: Python<'_>) -> impl Fn(Error) -> PyErr {
-        let held = self.held.count();
-        move |error| errors::sending(py, &error, held)
-    }
-
-    #[inline]
-    fn hand_out(
-        &self,
-        py: Python<'_>,
-        received: Result<OwnedResponse, Error>,
-    ) -> PyResult<Response> {
-        match received {
-            Ok(response) => Ok(Response::new(response, &self.held)),
-            Err(error) => Err(self.raised(py)(error)),
-        }
-    }
+#[inline]
+fn hand_out(py: Python<'_>, received: Result<OwnedResponse, Error>) -> PyResult<Response> {
+    received.map(Response::new).map_err(duplex(py))
 }

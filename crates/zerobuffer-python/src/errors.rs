@@ -30,31 +30,6 @@ pub(crate) fn duplex(py: Python<'_>) -> impl Fn(Error) -> PyErr {
     move |error| exception(py, &error, Side::Duplex)
 }
 
-/// The exception for an error of a client that sends, whose program holds so many responses.
-pub(crate) fn sending(py: Python<'_>, error: &Error, held: usize) -> PyErr {
-    let raised = exception(py, error, Side::Duplex);
-    if let Error::Full { .. } = error {
-        let holders = match held {
-            0 => "they are unanswered, or nobody has received their responses: do that, or wait longer \
-                  (send_timeout)"
-                .to_owned(),
-            _ => format!(
-                "{held} responses are among them that this program holds: release them, as \
-                 `with ... as response` does, since places become free in their order"
-            ),
-        };
-        let text = error
-            .to_string()
-            .replace("read and release them", &holders)
-            .replace("the payload larger", "the payload larger (BufferConfig.for_frames)");
-        let value = raised.value(py);
-        // Of an exception of this package, which has attributes.
-        let _ = value.setattr("args", (text,));
-        let _ = value.setattr("held", held);
-    }
-    raised
-}
-
 /// A call on an object that was closed before.
 pub(crate) fn closed(py: Python<'_>, reason: &'static str) -> PyErr {
     exception(py, &Error::InvalidState { reason }, Side::Duplex)
@@ -135,7 +110,7 @@ fn facts<'py>(py: Python<'py>, error: &Error) -> PyResult<Facts<'py>> {
             let waited = seconds(*waited);
             facts![waited]
         }
-        Error::Full { needed, free, in_flight } => facts![needed, free, in_flight],
+        Error::Full { needed, free, in_flight, held, .. } => facts![needed, free, in_flight, held],
         Error::TooLarge { what, asked, max } => facts![what, asked, max],
         Error::WouldNeverFit { asked, max } => facts![asked, max],
         Error::PeerDied { request } | Error::PeerClosed { request } => {

@@ -8,7 +8,6 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyMemoryView;
 use std::ffi::c_int;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use zerobuffer::memory::SharedMemoryView;
 use zerobuffer::{Error, OwnedRequestBuffer, OwnedResponse};
@@ -206,7 +205,7 @@ impl RequestBuffer {
 #[pyclass(frozen, module = "zerobuffer")]
 pub(crate) struct Response {
     /// It has the memory, too: views keep it here.
-    held: Mutex<Option<(OwnedResponse, Arc<()>)>>,
+    held: Mutex<Option<OwnedResponse>>,
     /// It was released; views that are left keep its place.
     ended: AtomicBool,
     size: usize,
@@ -214,27 +213,10 @@ pub(crate) struct Response {
     exports: Exports,
 }
 
-/// Counts the responses that a program holds of a client.
-#[derive(Clone, Default)]
-pub(crate) struct HeldResponses {
-    all: Arc<Count>,
-}
-
-/// Each of them has a reference.
-#[derive(Default)]
-struct Count(Arc<()>);
-
-impl HeldResponses {
-    pub(crate) fn count(&self) -> usize {
-        Arc::strong_count(&self.all.0) - 1
-    }
-}
-
 impl Response {
-    /// `held` counts those that are held.
-    pub(crate) fn new(response: OwnedResponse, held: &HeldResponses) -> Self {
+    pub(crate) fn new(response: OwnedResponse) -> Self {
         let (size, sequence) = (response.len(), response.sequence());
-        let held = Mutex::new(Some((response, Arc::clone(&held.all.0))));
+        let held = Mutex::new(Some(response));
         let ended = AtomicBool::new(false);
         Self { held, ended, size, sequence, exports: Exports::default() }
     }
@@ -346,7 +328,7 @@ impl Response {
     ) -> PyResult<()> {
         let this = slf.get();
         this.check_held(slf.py())?;
-        let memory = this.held.lock().as_ref().map(|(response, _)| response.memory());
+        let memory = this.held.lock().as_ref().map(OwnedResponse::memory);
         let memory = memory.ok_or_else(|| Self::released(slf.py()))?;
         // SAFETY: Python's call; `held` keeps the memory for as long as there are views of it.
         unsafe { this.exports.fill(&slf, view, flags, &memory) }

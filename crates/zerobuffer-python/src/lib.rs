@@ -17,6 +17,7 @@ mod client;
 mod errors;
 mod guards;
 mod handler;
+mod loop_client;
 mod pool;
 mod private;
 mod process;
@@ -40,6 +41,7 @@ fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<client::Client>()?;
     module.add_class::<calls::Calls>()?;
+    module.add_class::<loop_client::LoopClient>()?;
     module.add_class::<pool::Pool>()?;
     module.add_class::<guards::RequestBuffer>()?;
     module.add_class::<guards::Response>()?;

@@ -1,13 +1,17 @@
 //! The client that mends itself.
 
 use crate::buffer::with_bytes;
-use crate::client::{Options, config};
-use crate::errors::{self, duplex};
-use crate::guards::{HeldResponses, Response};
-use crate::waiting::{self, SLICE, not_there};
+use crate::calls::{Caller, Calls};
+use crate::client::ClientOptions;
+use crate::errors::duplex;
+use crate::guards::Response;
+use crate::sliced::UntilClosed;
+use crate::waiting::{self, not_there, not_yet};
 use pyo3::prelude::*;
-use std::path::PathBuf;
+use pyo3::types::PyDict;
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 use zerobuffer::Error;
 
 /// A client that mends itself, for programs that run for long: up to `connections` connections to different
@@ -18,8 +22,8 @@ use zerobuffer::Error;
 /// Any thread may use it. `close()`, or leaving a `with` block, closes all connections.
 #[pyclass(frozen, module = "zerobuffer")]
 pub(crate) struct Pool {
-    pool: zerobuffer::Pool,
-    held: HeldResponses,
+    name: String,
+    pool: Arc<UntilClosed<zerobuffer::Pool>>,
 }
 
 #[pymethods]
@@ -29,61 +33,53 @@ impl Pool {
     ///
     /// Raises as Client() does.
     #[new]
-    #[pyo3(signature = (name, connections=1, timeout=Some(5.0), *, metadata=None, wait="default",
-        max_in_flight=4096, owner=None, ring=0, label=None, directory=None),
+    #[pyo3(signature = (name, connections=1, timeout=Some(5.0), **options),
         text_signature = "(name, connections=1, timeout=5.0, *, metadata=None, wait='default', \
             max_in_flight=4096, owner=None, ring=0, label=None, directory=None)")]
-    #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
         py: Python<'_>,
         name: &str,
         connections: usize,
         timeout: Option<f64>,
-        metadata: Option<&Bound<'_, PyAny>>,
-        wait: &str,
-        max_in_flight: usize,
-        owner: Option<u32>,
-        ring: usize,
-        label: Option<String>,
-        directory: Option<PathBuf>,
+        options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        let options = Options { metadata, wait, max_in_flight, owner, ring, label, directory };
-        let config = config(py, options)?;
+        let config = ClientOptions::of(py, options)?;
         let connect =
             |slice| zerobuffer::Pool::connect_with(name, connections, slice, config.clone());
         let pool = waiting::wait(py, waiting::timeout(timeout)?, not_there, connect)?
             .map_err(duplex(py))?;
-        Ok(Self { pool, held: HeldResponses::default() })
+        let (name, pool) = (pool.name().to_owned(), Arc::new(UntilClosed::new(pool)));
+        Ok(Self { name, pool })
     }
 
     /// The name of the service or channel.
     #[getter]
     fn name(&self) -> &str {
-        self.pool.name()
+        &self.name
     }
 
     /// How many connections there are at the moment, as far as is known.
     #[getter]
     fn connections(&self) -> usize {
-        self.pool.connections()
+        self.pool.get().map_or(0, |pool| pool.connections())
     }
 
     /// Whether a server of one of the connections is there at this moment. If not, the next call waits for one.
     #[getter]
     fn is_server_connected(&self) -> bool {
-        self.pool.is_server_connected()
+        self.pool.get().is_ok_and(|pool| pool.is_server_connected())
     }
 
     /// Calls under way, of all threads together.
     #[getter]
     fn in_flight(&self) -> usize {
-        self.pool.in_flight()
+        self.pool.get().map_or(0, |pool| pool.in_flight())
     }
 
     /// The most bytes that a request can have on each of the connections; 0 if there is none.
     #[getter]
     fn max_request_size(&self) -> usize {
-        self.pool.max_request_size()
+        self.pool.get().map_or(0, |pool| pool.max_request_size())
     }
 
     /// Sends `data` to a server and waits for the response, all within `timeout`.
@@ -97,39 +93,39 @@ impl Pool {
         timeout: Option<f64>,
     ) -> PyResult<Response> {
         let timeout = waiting::timeout(timeout)?;
-        let raised = |error: Error| errors::sending(py, &error, self.held.count());
+        let pool = self.pool.get().map_err(duplex(py))?;
         let (done, outcome) = channel();
         let on_done = move |outcome| drop(done.send(outcome));
-        let start = |bytes: &[u8]| py.detach(|| self.pool.start_call(bytes, timeout, on_done));
-        let call = with_bytes(data, |bytes| Ok(start(bytes)))?.map_err(raised)?;
-        // Its own, so that the loop can lend it to code without the interpreter.
-        let outcome = std::sync::Mutex::new(outcome);
-        loop {
-            let next = py.detach(|| {
-                let outcome = outcome.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                outcome.recv_timeout(SLICE)
-            });
-            match next {
-                Ok(outcome) => {
-                    return outcome
-                        .map(|response| Response::new(response, &self.held))
-                        .map_err(raised);
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    if let Err(interrupted) = py.check_signals() {
-                        call.cancel();
-                        return Err(interrupted);
-                    }
-                }
-                Err(RecvTimeoutError::Disconnected) => return Err(raised(Error::Closed)),
+        let start = |bytes: &[u8]| py.detach(|| pool.start_call(bytes, timeout, on_done));
+        let call = with_bytes(data, |bytes| Ok(start(bytes)))?.map_err(duplex(py))?;
+        // The call itself has the deadline: this waits until it has ended.
+        let ended = move |slice| match outcome.recv_timeout(slice) {
+            Ok(outcome) => Ok(outcome),
+            Err(RecvTimeoutError::Timeout) => {
+                Err(Error::Timeout { what: "the response", waited: slice })
             }
+            Err(RecvTimeoutError::Disconnected) => Ok(Err(Error::Closed)),
+        };
+        let waited = waiting::wait_detached(py, Duration::MAX, not_yet, ended);
+        if waited.is_err() {
+            call.cancel();
         }
+        let outcome = waited?.and_then(|outcome| outcome);
+        outcome.map(Response::new).map_err(duplex(py))
+    }
+
+    /// For AsyncPool: calls whose outcomes come to an event loop.
+    fn calls(&self, py: Python<'_>) -> PyResult<Calls> {
+        self.pool.get().map_err(duplex(py))?;
+        Calls::new(Caller::Pool(Arc::clone(&self.pool)))
     }
 
     /// Closes all connections, for good. Calls of other threads raise Closed. Responses that are held stay
     /// readable.
     fn close(&self, py: Python<'_>) {
-        py.detach(|| self.pool.close());
+        if let Some(pool) = self.pool.take() {
+            py.detach(move || pool.close());
+        }
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {

@@ -2,6 +2,7 @@
 
 use crate::buffer::with_bytes;
 use crate::errors::duplex;
+use crate::request::Request;
 use crate::server::{BaseServer, remember, server_sizes, stop_previous};
 use crate::serving::{Serving, Source};
 use crate::waiting;
@@ -43,6 +44,8 @@ impl Service {
     /// max_bytes: the most memory of all clients together; by default half of what is free now. Beyond it
     /// clients get NoSpace.
     /// workers: how many threads start() runs the handler on, for all clients together.
+    /// handlers_per_client: the most requests of one client that are worked on at the same time; by default as
+    /// many as are worked on at all.
     /// metadata: what each client finds in its `server_metadata`.
     /// wait: "default", "park" (least CPU time) or "spin" (least latency).
     /// stop_timeout: how long stop() waits for running handlers.
@@ -58,10 +61,11 @@ impl Service {
     /// no BufferConfig.
     #[new]
     #[pyo3(signature = (name, config=None, *, max_ring=None, max_clients=64, max_clients_per_user=None,
-        max_bytes=None, workers=1, metadata=None, wait="default", stop_timeout=2.0, users=vec![],
-        groups=vec![], directory=None, listener=None, replace=false),
+        max_bytes=None, workers=1, handlers_per_client=None, metadata=None, wait="default",
+        stop_timeout=2.0, users=vec![], groups=vec![], directory=None, listener=None, replace=false),
         text_signature = "(name, config=None, *, max_ring=None, max_clients=64, \
-            max_clients_per_user=None, max_bytes=None, workers=1, metadata=None, wait='default', \
+            max_clients_per_user=None, max_bytes=None, workers=1, handlers_per_client=None, \
+            metadata=None, wait='default', \
             stop_timeout=2.0, users=(), groups=(), directory=None, listener=None, replace=False)")]
     #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new<'py>(
@@ -73,6 +77,7 @@ impl Service {
         max_clients_per_user: Option<usize>,
         max_bytes: Option<u64>,
         workers: usize,
+        handlers_per_client: Option<usize>,
         metadata: Option<&Bound<'_, PyAny>>,
         wait: &str,
         stop_timeout: f64,
@@ -106,6 +111,9 @@ impl Service {
         if let Some(bytes) = max_bytes {
             service = service.max_bytes(bytes);
         }
+        if let Some(requests) = handlers_per_client {
+            service = service.handlers_per_client(requests);
+        }
         if let Some(path) = directory {
             service = service.directory(self::directory(path)?);
         }
@@ -130,6 +138,23 @@ impl Service {
     #[getter]
     fn clients(slf: PyRef<'_, Self>, py: Python<'_>) -> usize {
         slf.as_super().serving.clients(py)
+    }
+
+    /// The next request of any client, or None: for a program that waits for other things, too. It never waits. Once
+    /// it has returned None, `fileno()` becomes readable as soon as there may be a request again, or the service
+    /// ends: then call it until it returns None.
+    ///
+    /// Raises InvalidState if a handler was started; Closed after stop().
+    fn try_receive(slf: PyRef<'_, Self>, py: Python<'_>) -> PyResult<Option<Request>> {
+        slf.as_super().serving.try_receive(py)
+    }
+
+    /// The descriptor to wait on for try_receive(), with select, selectors or an event loop. Never read from it. It is
+    /// closed by stop().
+    ///
+    /// Raises Closed after stop().
+    fn fileno(slf: PyRef<'_, Self>, py: Python<'_>) -> PyResult<RawFd> {
+        slf.as_super().serving.descriptor(py)
     }
 
     fn __repr__(slf: PyRef<'_, Self>) -> String {

@@ -10,6 +10,7 @@ use crate::waiting::{self, SLICE, not_yet};
 use parking_lot::{Condvar, Mutex};
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -29,6 +30,26 @@ impl Source {
         match self {
             Self::Channel(server) => server.receive(timeout).map(zerobuffer::Request::into_owned),
             Self::Service(service) => service.receive(timeout).map(zerobuffer::Request::into_owned),
+        }
+    }
+
+    fn try_receive(&mut self) -> Result<Option<OwnedRequest>, Error> {
+        match self {
+            Self::Channel(_) => match self.receive(Duration::ZERO) {
+                Err(Error::Timeout { .. }) => Ok(None),
+                received => received.map(Some),
+            },
+            Self::Service(service) => {
+                service.try_receive().map(|request| request.map(zerobuffer::Request::into_owned))
+            }
+        }
+    }
+
+    /// What becomes readable when a request comes.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Channel(_) => None,
+            Self::Service(service) => Some(service.as_fd()),
         }
     }
 
@@ -154,6 +175,27 @@ impl Serving {
         taken.map(|request| Request::in_place(request, &self.told)).map_err(duplex(py))
     }
 
+    /// The next request, if there is one.
+    pub(crate) fn try_receive(&self, py: Python<'_>) -> PyResult<Option<Request>> {
+        self.process.check(py)?;
+        if self.started.load(Ordering::Relaxed) {
+            return Err(closed(py, "a handler has the requests"));
+        }
+        let taken = py.detach(|| match self.is_stopping() {
+            true => Err(Error::Closed),
+            false => self.source.lock().as_mut().ok_or(Error::Closed)?.try_receive(),
+        });
+        let taken = taken.map_err(duplex(py))?;
+        Ok(taken.map(|request| Request::in_place(request, &self.told)))
+    }
+
+    /// Of a service that has not ended: what becomes readable when a request comes.
+    pub(crate) fn descriptor(&self, py: Python<'_>) -> PyResult<RawFd> {
+        self.process.check(py)?;
+        let descriptor = || Some(self.source.lock().as_ref()?.descriptor()?.as_raw_fd());
+        py.detach(descriptor).ok_or(Error::Closed).map_err(duplex(py))
+    }
+
     pub(crate) fn is_running(&self, py: Python<'_>) -> PyResult<bool> {
         if self.is_stopping() {
             return Ok(false);
@@ -251,7 +293,12 @@ impl Serving {
             let source = self.source.lock().take();
             let Some(mut source) = source else { return };
             let stopped = Arc::clone(&self.stopped);
-            let stop = move || stopped.set(source.stop());
+            let stop = move || {
+                let outcome = source.stop();
+                // Its descriptors are closed before anybody is told.
+                drop(source);
+                stopped.set(outcome);
+            };
             let thread = std::thread::Builder::new().name("zb-stop".to_owned());
             if thread.spawn(stop).is_err() {
                 // It was stopped as it was dropped.

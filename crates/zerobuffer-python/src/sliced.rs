@@ -17,18 +17,27 @@ use zerobuffer::{
 /// A client whose waits let other threads of Python run, and end with Ctrl-C.
 pub(crate) struct SlicedClient {
     name: String,
-    shared: Arc<UntilClosed>,
+    shared: Arc<UntilClosed<SharedClient>>,
     send_timeout: Duration,
     resend_not_started: bool,
 }
 
 /// The library's client until it is closed. It is let go of then: a service has its client for as long as this
 /// lives. The lock is taken with the interpreter lock held, so in no forked child somebody else has it.
-pub(crate) struct UntilClosed(Mutex<Option<SharedClient>>);
+pub(crate) struct UntilClosed<T>(Mutex<Option<T>>);
 
-impl UntilClosed {
-    pub(crate) fn get(&self) -> Result<SharedClient, Error> {
+impl<T: Clone> UntilClosed<T> {
+    pub(crate) fn new(client: T) -> Self {
+        Self(Mutex::new(Some(client)))
+    }
+
+    pub(crate) fn get(&self) -> Result<T, Error> {
         self.0.lock().clone().ok_or(Error::Closed)
+    }
+
+    /// The first time, what is to be closed.
+    pub(crate) fn take(&self) -> Option<T> {
+        self.0.lock().take()
     }
 }
 
@@ -50,7 +59,7 @@ impl SlicedClient {
         resend_not_started: bool,
     ) -> Self {
         let name = client.name().to_owned();
-        let shared = Arc::new(UntilClosed(Mutex::new(Some(client.into_shared()))));
+        let shared = Arc::new(UntilClosed::new(client.into_shared()));
         Self { name, shared, send_timeout, resend_not_started }
     }
 
@@ -67,7 +76,7 @@ impl SlicedClient {
         Ok(OpenClient { shared, send_timeout, resend_not_started })
     }
 
-    pub(crate) fn until_closed(&self) -> &Arc<UntilClosed> {
+    pub(crate) fn until_closed(&self) -> &Arc<UntilClosed<SharedClient>> {
         &self.shared
     }
 
@@ -85,8 +94,7 @@ impl SlicedClient {
 
     /// Closes it for good. In a forked child it does nothing to the channel.
     pub(crate) fn close(&self, py: Python<'_>) {
-        let shared = self.shared.0.lock().take();
-        if let Some(shared) = shared {
+        if let Some(shared) = self.shared.take() {
             py.detach(move || shared.closer().close());
         }
     }

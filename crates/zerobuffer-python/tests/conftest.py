@@ -57,6 +57,17 @@ def pytest_runtest_logreport(report):
             file.write(f"not run: {report.nodeid} ({why})\n")
 
 
+def nothing(request):
+    """A handler that leaves the request as it is."""
+
+
+def until(condition):
+    deadline = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
 def await_sleep(thread):
     """Waits until a thread sleeps inside of a call: it does so three times in a row, while nobody else has the
     lock of the interpreter."""

@@ -9,23 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zerobuffer
-from conftest import LONG
+from conftest import LONG, nothing, until
 from zerobuffer import AsyncClient, AsyncServer, BufferConfig, Client, Server
 from zerobuffer.duplex import DuplexChannelFactory
 
 SMALL = BufferConfig(64, 4096)
 FACTORY = DuplexChannelFactory.get_instance()
-
-
-def nothing(request):
-    pass
-
-
-def until(condition):
-    deadline = time.monotonic() + LONG
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def objects(name):

@@ -11,7 +11,7 @@ from random import Random
 import numpy as np
 import pytest
 import zerobuffer
-from conftest import LONG
+from conftest import LONG, nothing
 from zerobuffer import BufferConfig, Client, Reader, Server, Writer
 from zerobuffer.duplex import DuplexChannelFactory
 
@@ -25,10 +25,6 @@ VIEWS = {
     "array of data": lambda frame: np.asarray(frame.data),
     "typed array": lambda frame: frame.array((3,), np.uint8),
 }
-
-
-def nothing(request):
-    pass
 
 
 @pytest.fixture

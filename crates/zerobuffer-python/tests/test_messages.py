@@ -5,15 +5,11 @@ import asyncio
 import numpy as np
 import pytest
 import zerobuffer
-from conftest import LONG
+from conftest import LONG, nothing
 from zerobuffer import AsyncClient, BufferConfig, Client, Reader, Server
 from zerobuffer.duplex import DuplexChannelFactory
 
 FACTORY = DuplexChannelFactory.get_instance()
-
-
-def nothing(request):
-    pass
 
 
 @pytest.mark.parametrize("in_flight", [1, 3])
@@ -41,14 +37,14 @@ def test_a_full_ring_says_who_has_its_places(name):
     with Server(name, BufferConfig.for_frames(1000, 4)) as server:
         with Client(name, LONG, send_timeout=0.02) as client:
             sent = [client.send_request(bytes(1000)) for _ in range(4)]
-            with pytest.raises(zerobuffer.Full, match="4 frames in flight.*unanswered.*cancelled") as full:
+            with pytest.raises(zerobuffer.Full, match="4 frames in flight.*receive their responses.*send_timeout.*for_frames.*cancelled") as full:
                 client.send_request(bytes(1000))
             assert (full.value.in_flight, full.value.held) == (4, 0)
             server.start(nothing)
             held = [client.receive_response_for(sequence, LONG) for sequence in sent]
             view = np.asarray(held[0])
             held[0].release()
-            message = "4 frames in flight.*4 responses.*this program holds.*release.*cancelled keeps its place"
+            message = "4 frames in flight.*4 responses.*held by this program.*release.*cancelled keeps its place"
             ways = (
                 client.send_request,
                 lambda data: client.call(data, 0.02),
@@ -69,7 +65,7 @@ def test_a_gather_with_more_answers_than_fit_says_so(name):
     async def main():
         async with await AsyncClient.connect(name) as client:
             calls = [client.call(bytes(1000), 1) for _ in range(10)]
-            with pytest.raises(zerobuffer.Full, match="4 responses.*this program holds.*release"):
+            with pytest.raises(zerobuffer.Full, match="4 responses.*held by this program.*release"):
                 await asyncio.gather(*calls)
             done = await asyncio.gather(*(take(client) for _ in range(10)))
             assert done == [1000] * 10

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import zerobuffer
-from conftest import LONG
-from zerobuffer import BufferConfig, Client, serve
-from test_services import sockets, until
+from conftest import LONG, until
+from zerobuffer import Client, serve
+from test_services import sockets
 
 PROGRAM = """
 import logging, os, sys

@@ -11,22 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zerobuffer
-from conftest import LONG
+from conftest import LONG, nothing, until
 from zerobuffer import AsyncClient, AsyncService, BufferConfig, Client, Pool, RequestState, Server, Service
 from test_forks import REFUSED, Waiting, outcomes_in_a_child
 
 SMALL = BufferConfig(64, 4096)
-
-
-def nothing(request):
-    pass
-
-
-def until(condition):
-    deadline = time.monotonic() + LONG
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def sockets(name):
@@ -308,6 +297,26 @@ def test_a_forked_child_is_told_and_disturbs_no_service(name):
         service.start(nothing)
         outcomes_in_a_child(client.close)
         assert bytes(client.call(b"abc", LONG)) == b"abc" and service.clients == 1
+
+
+def test_a_client_with_long_requests_leaves_a_worker_to_the_others(name):
+    started, release = threading.Semaphore(0), threading.Semaphore(0)
+
+    def handler(request):
+        if request.size == 1:
+            started.release()
+            release.acquire()
+
+    with Service(name, SMALL, workers=2, handlers_per_client=1) as service:
+        service.start(handler)
+        with Client(name, LONG) as greedy, Client(name, LONG) as other:
+            sent = [greedy.send_request(b"1"), greedy.send_request(b"2")]
+            assert started.acquire(timeout=LONG)
+            assert bytes(other.call(b"other", LONG)) == b"other"
+            assert not started.acquire(blocking=False)
+            release.release(2)
+            for sequence in sent:
+                greedy.receive_response_for(sequence, LONG).release()
 
 
 def test_coroutines_serve_any_number_of_clients(name):

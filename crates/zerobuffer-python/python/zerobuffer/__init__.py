@@ -13,7 +13,7 @@ and the client reads the answer at the same address::
         with client.call(image) as response:
             show(np.asarray(response))
 
-``AsyncClient`` and ``AsyncServer`` are the same for asyncio. ``Reader`` and ``Writer`` are version 1's one-way
+``AsyncClient``, ``AsyncPool`` and ``AsyncServer`` are the same for asyncio. ``Reader`` and ``Writer`` are version 1's one-way
 buffers, and ``zerobuffer.duplex`` has the classes of version 1's duplex channels: programs that were written for
 the package ``zerobuffer-ipc`` run unchanged.
 """
@@ -34,7 +34,7 @@ from ._native import (
     __version__,
 )
 from ._serve import serve
-from .aio import AsyncClient, AsyncServer, AsyncService
+from .aio import AsyncClient, AsyncPool, AsyncServer, AsyncService
 from .duplex import (
     DuplexChannelFactory,
     DuplexClient,
@@ -103,6 +103,7 @@ if _level in _logging.getLevelNamesMapping():
 __all__ = [
     # Services and in-place channels
     "AsyncClient",
+    "AsyncPool",
     "AsyncServer",
     "AsyncService",
     "BufferConfig",

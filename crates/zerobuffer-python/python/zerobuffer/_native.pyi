@@ -22,6 +22,7 @@ from .types import ClientIdentity
 __all__ = [
     "BaseServer",
     "Calls",
+    "LoopClient",
     "Client",
     "Frame",
     "Pool",
@@ -67,6 +68,21 @@ class Client:
         label: Optional[str] = None,
         directory: Union[str, PathLike[str], None] = None,
     ) -> Self: ...
+    @staticmethod
+    def for_loop(
+        name: str,
+        timeout: Optional[float] = 5.0,
+        *,
+        metadata: Optional[Buffer] = None,
+        wait: str = "default",
+        max_in_flight: int = 4096,
+        owner: Optional[int] = None,
+        resend_not_started: bool = False,
+        strict_views: bool = False,
+        ring: int = 0,
+        label: Optional[str] = None,
+        directory: Union[str, PathLike[str], None] = None,
+    ) -> Union[Client, LoopClient]: ...
     @property
     def name(self) -> str: ...
     @property
@@ -123,6 +139,7 @@ class Pool:
     @property
     def max_request_size(self) -> int: ...
     def call(self, data: Buffer, timeout: Optional[float] = 5.0) -> Response: ...
+    def calls(self) -> Calls: ...
     def close(self) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(
@@ -227,6 +244,7 @@ class Service(BaseServer):
         max_clients_per_user: Optional[int] = None,
         max_bytes: Optional[int] = None,
         workers: int = 1,
+        handlers_per_client: Optional[int] = None,
         metadata: Optional[Buffer] = None,
         wait: str = "default",
         stop_timeout: float = 2.0,
@@ -238,6 +256,8 @@ class Service(BaseServer):
     ) -> Self: ...
     @property
     def clients(self) -> int: ...
+    def try_receive(self) -> Optional[Request]: ...
+    def fileno(self) -> int: ...
 
 @final
 class Calls:
@@ -245,6 +265,25 @@ class Calls:
     def cancel(self, call: int) -> bool: ...
     def fileno(self) -> int: ...
     def take(self) -> List[Tuple[int, Optional[Response], Optional[ZeroBufferException]]]: ...
+
+@final
+class LoopClient:
+    @property
+    def name(self) -> str: ...
+    @property
+    def server_metadata(self) -> bytes: ...
+    @property
+    def is_server_connected(self) -> bool: ...
+    def start(self, key: int, data: Buffer, timeout: Optional[float]) -> int: ...
+    def cancel(self, call: int) -> bool: ...
+    def fileno(self) -> int: ...
+    def process(
+        self,
+    ) -> Tuple[
+        Optional[float], List[Tuple[int, Optional[Response], Optional[ZeroBufferException]]]
+    ]: ...
+    def next(self, timeout: Optional[float] = 5.0) -> Optional[LoopClient]: ...
+    def close(self) -> None: ...
 
 @final
 class Request:

@@ -1,8 +1,9 @@
-"""Services and in-place channels for asyncio. The loop never waits, and a client needs no thread of Python: the
-library completes its calls."""
+"""Services and in-place channels for asyncio. The loop never waits, and a client needs no thread of Python: of a
+service the loop watches the connection itself, and calls on a channel are completed by a thread of the library."""
 
 import asyncio
 import inspect
+import os
 import threading
 import weakref
 from types import TracebackType
@@ -18,10 +19,21 @@ from typing import (
     Set,
     Tuple,
     Type,
+    Union,
     cast,
 )
 
-from ._native import BaseServer, Calls, Client, Request, Response, Server, Service
+from ._native import (
+    BaseServer,
+    Calls,
+    Client,
+    LoopClient,
+    Pool,
+    Request,
+    Response,
+    Server,
+    Service,
+)
 from ._support import log_failure
 from .exceptions import Closed, ProtocolViolation, Timeout
 
@@ -37,18 +49,40 @@ def _tell(loop: asyncio.AbstractEventLoop, call: Any, *arguments: Any) -> None:
         pass
 
 
-def _deliver(reference: "weakref.ref[AsyncClient]") -> None:
+def _deliver(reference: "weakref.ref[_Calls]") -> None:
     """The loop's callback; it does not keep the client."""
     client = reference()
     if client is not None:
         client._deliver()
 
 
-def _forget(loop: asyncio.AbstractEventLoop, client: Client, calls: Calls) -> None:
+def _wake(reference: "weakref.ref[_Calls]") -> None:
+    """The loop's timer; it does not keep the client."""
+    client = reference()
+    if client is not None:
+        client._timer = None
+        client._deliver()
+
+
+def _forget(
+    loop: asyncio.AbstractEventLoop,
+    client: Union[Client, LoopClient, Pool],
+    calls: Union[Calls, LoopClient],
+) -> None:
     """Ends a client that nobody has any more, on whatever thread it was collected."""
-    client.close()
-    # The descriptor stays open until the loop does not watch it any more.
-    _tell(loop, lambda: loop.remove_reader(calls.fileno()))
+
+    def close() -> None:
+        # The descriptor stays open until the loop does not watch it any more.
+        loop.remove_reader(calls.fileno())
+        client.close()
+
+    if not isinstance(client, LoopClient):
+        client.close()
+    try:
+        loop.call_soon_threadsafe(close)
+    except RuntimeError:
+        # It is closed, and watches nothing.
+        client.close()
 
 
 def _take(
@@ -78,64 +112,50 @@ def _take(
             return
 
 
-class AsyncClient:
-    """A client of a service or an in-place channel for one event loop; many calls can be under way at once::
+class _Calls:
+    """Calls that a loop awaits, of a client of any kind."""
 
-        async with await AsyncClient.connect("image-proc") as client:
-            with await client.call(image) as response:
-                show(np.asarray(response))
-    """
-
-    def __init__(self, client: Client, loop: asyncio.AbstractEventLoop) -> None:
-        """Use :meth:`connect`."""
-        self._client = client
+    def __init__(
+        self, client: Union[Client, LoopClient, Pool], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """Use ``connect``."""
         self._loop = loop
-        self._calls = client.calls()
+        # When calls of a service are due next.
+        self._timer: Optional[asyncio.TimerHandle] = None
+        self._watch(client)
         self._waiting: Dict[int, "asyncio.Future[Response]"] = {}
         self._last = 0
         self._closed = False
-        self._steady = asyncio.Event()
-        self._steady.set()
-        loop.add_reader(self._calls.fileno(), _deliver, weakref.ref(self))
-        self._forget = weakref.finalize(self, _forget, loop, client, self._calls)
+
+    def _watch(self, client: Union[Client, LoopClient, Pool]) -> None:
+        self._client = client
+        self._calls = client if isinstance(client, LoopClient) else client.calls()
+        self._descriptor = self._calls.fileno()
+        self._loop.add_reader(self._descriptor, _deliver, weakref.ref(self))
+        self._forget = weakref.finalize(self, _forget, self._loop, client, self._calls)
         # The server notices the end of the process.
         self._forget.atexit = False
 
-    @classmethod
-    async def connect(
-        cls, name: str, timeout: Optional[float] = 5.0, **options: Any
-    ) -> "AsyncClient":
-        """Attaches to the service or the server of channel ``name``. ``options``, and what is raised: those of
-        :class:`zerobuffer.Client`, but there is no ``send_timeout``: a call has one for all of it."""
-        if "send_timeout" in options:
-            raise TypeError("there is no send_timeout here: the timeout of a call is for all of it")
-        loop = asyncio.get_running_loop()
-        client = await asyncio.to_thread(Client, name, timeout, send_timeout=0, **options)
-        return cls(client, loop)
+    def _unwatch(self) -> None:
+        if self._forget.detach() is not None:
+            self._loop.remove_reader(self._descriptor)
 
     @property
     def name(self) -> str:
-        """The channel's name."""
+        """The name of the service or channel."""
         return self._client.name
 
     @property
-    def server_metadata(self) -> bytes:
-        """What the server has published about itself."""
-        return self._client.server_metadata
-
-    @property
     def is_server_connected(self) -> bool:
-        """Whether the server is there at this moment."""
+        """Whether a server is there at this moment."""
         return self._client.is_server_connected
 
     async def call(self, data: Any, timeout: Optional[float] = 5.0) -> Response:
         """Sends ``data`` and returns the response, both within ``timeout`` seconds. Calls that find no room
         wait for it in their order. If the task is cancelled, the request is cancelled, too.
 
-        Raises as :meth:`zerobuffer.Client.call` does: Full if there was no room to send it.
+        Raises as the ``call`` of the client for threads does: Full if there was no room to send it.
         """
-        if not self._steady.is_set():
-            timeout = await self._wait_until_steady(timeout)
         if self._closed:
             raise Closed("the client is closed; make a new one")
         self._last = key = self._last + 1
@@ -150,6 +170,102 @@ class AsyncClient:
                 # Should it be done already, what comes is released: nobody waits under its key.
                 self._calls.cancel(call)
 
+    def _deliver(self) -> None:
+        if isinstance(self._calls, LoopClient):
+            left, outcomes = self._calls.process()
+            self._wake_in(left)
+        else:
+            outcomes = self._calls.take()
+        for key, response, error in outcomes:
+            future = self._waiting.pop(key, None)
+            if future is None or future.done():
+                if response is not None:
+                    response.release()
+            elif response is not None:
+                future.set_result(response)
+            elif error is not None:
+                future.set_exception(error)
+
+    def _wake_in(self, left: Optional[float]) -> None:
+        """Has calls looked at again in so many seconds. The timer is left alone if it comes then anyway."""
+        when = None if left is None else self._loop.time() + left
+        if self._timer is not None:
+            if when is not None and abs(self._timer.when() - when) < 0.001:
+                return
+            self._timer.cancel()
+        self._timer = None
+        if when is not None:
+            self._timer = self._loop.call_at(when, _wake, weakref.ref(self))
+
+    async def close(self) -> None:
+        """Closes it cleanly, for good. Calls, and a reconnection, that are under way raise
+        Closed. Called again it does nothing, or goes on if it was cancelled."""
+        self._closed = True
+        self._unwatch()
+        await asyncio.to_thread(self._client.close)
+        self._deliver()
+        waiting, self._waiting = self._waiting, {}
+        for future in waiting.values():
+            if not future.done():
+                future.set_exception(Closed("the client was closed"))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: Optional[Type[BaseException]],
+        exc_val: Optional[BaseException],
+        exc_tb: Optional[TracebackType],
+    ) -> None:
+        await self.close()
+
+
+class AsyncClient(_Calls):
+    """A client of a service or an in-place channel for one event loop; many calls can be under way at once::
+
+        async with await AsyncClient.connect("image-proc") as client:
+            with await client.call(image) as response:
+                show(np.asarray(response))
+    """
+
+    _client: Union[Client, LoopClient]
+
+    def __init__(
+        self, client: Union[Client, LoopClient], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """Use :meth:`connect`."""
+        super().__init__(client, loop)
+        self._steady = asyncio.Event()
+        self._steady.set()
+
+    @classmethod
+    async def connect(
+        cls, name: str, timeout: Optional[float] = 5.0, **options: Any
+    ) -> "AsyncClient":
+        """Attaches to the service or the server of channel ``name``. ``options``, and what is raised: those of
+        :class:`zerobuffer.Client`, but there is no ``send_timeout``: a call has one for all of it."""
+        if "send_timeout" in options:
+            raise TypeError("there is no send_timeout here: the timeout of a call is for all of it")
+        loop = asyncio.get_running_loop()
+        client = await asyncio.to_thread(Client.for_loop, name, timeout, **options)
+        return cls(client, loop)
+
+    @property
+    def server_metadata(self) -> bytes:
+        """What the server has published about itself."""
+        return self._client.server_metadata
+
+    async def call(self, data: Any, timeout: Optional[float] = 5.0) -> Response:
+        """Sends ``data`` and returns the response, both within ``timeout`` seconds. Calls that find no room
+        wait for it in their order. If the task is cancelled, the request is cancelled, too.
+
+        Raises as :meth:`zerobuffer.Client.call` does: Full if there was no room to send it.
+        """
+        if not self._steady.is_set():
+            timeout = await self._wait_until_steady(timeout)
+        return await super().call(data, timeout)
+
     async def _wait_until_steady(self, timeout: Optional[float]) -> Optional[float]:
         """Waits for a reconnection under way; what is left of the timeout."""
         start = self._loop.time()
@@ -161,51 +277,67 @@ class AsyncClient:
             raise late from None
         return None if timeout is None else max(0.0, timeout - (self._loop.time() - start))
 
-    def _deliver(self) -> None:
-        for key, response, error in self._calls.take():
-            future = self._waiting.pop(key, None)
-            if future is None or future.done():
-                if response is not None:
-                    response.release()
-            elif response is not None:
-                future.set_result(response)
-            elif error is not None:
-                future.set_exception(error)
-
     async def reconnect(self, timeout: Optional[float] = 5.0) -> Any:
         """As :meth:`zerobuffer.Client.reconnect`. Calls that wait for the previous server raise PeerDied or
-        PeerClosed; those that are made meanwhile wait, and are sent to the new one."""
+        PeerClosed; those that are made meanwhile wait, and are sent to the new one. Of a service the list is
+        empty: what became of each request its call has said."""
         while not self._steady.is_set():
             await self._steady.wait()
         self._steady.clear()
-        work = asyncio.ensure_future(asyncio.to_thread(self._client.reconnect, timeout))
+        client = self._client
+        if isinstance(client, LoopClient):
+            work: "asyncio.Future[Any]" = asyncio.ensure_future(self._replace(client, timeout))
+        else:
+            work = asyncio.ensure_future(asyncio.to_thread(client.reconnect, timeout))
         work.add_done_callback(lambda _: self._steady.set())
         # A call that is cancelled here does not stop the thread.
         return await asyncio.shield(work)
 
-    async def close(self) -> None:
-        """Closes the channel cleanly, for good. Calls and a reconnection that are under way raise
-        Closed. Called again it does nothing, or goes on if it was cancelled."""
-        self._closed = True
-        await asyncio.to_thread(self._client.close)
-        if self._forget.detach() is not None:
-            self._loop.remove_reader(self._calls.fileno())
+    async def _replace(self, client: LoopClient, timeout: Optional[float]) -> Any:
+        following = await asyncio.to_thread(client.next, timeout)
+        if following is None:
+            return []
+        if self._closed:
+            following.close()
+            raise Closed("the client was closed")
+        # What the previous server's end ends.
         self._deliver()
-        waiting, self._waiting = self._waiting, {}
-        for future in waiting.values():
-            if not future.done():
-                future.set_exception(Closed("the client was closed"))
+        self._unwatch()
+        self._watch(following)
+        await asyncio.to_thread(client.close)
+        return []
 
-    async def __aenter__(self) -> "AsyncClient":
-        return self
 
-    async def __aexit__(
-        self,
-        exc_type: Optional[Type[BaseException]],
-        exc_val: Optional[BaseException],
-        exc_tb: Optional[TracebackType],
-    ) -> None:
-        await self.close()
+class AsyncPool(_Calls):
+    """:class:`zerobuffer.Pool` for one event loop: a client that mends itself, for programs that run for long::
+
+        async with await AsyncPool.connect("image-proc", connections=4) as pool:
+            with await pool.call(image) as response:
+                show(np.asarray(response))
+
+    A thread of the library connects to new servers and completes the calls; the loop never waits.
+    """
+
+    _client: Pool
+
+    @classmethod
+    async def connect(
+        cls,
+        name: str,
+        connections: int = 1,
+        timeout: Optional[float] = 5.0,
+        **options: Any,
+    ) -> "AsyncPool":
+        """Connects to up to ``connections`` servers of ``name``. ``options``, and what is raised: those of
+        :class:`zerobuffer.Pool`."""
+        loop = asyncio.get_running_loop()
+        pool = await asyncio.to_thread(Pool, name, connections, timeout, **options)
+        return cls(pool, loop)
+
+    @property
+    def connections(self) -> int:
+        """How many connections there are at the moment, as far as is known."""
+        return self._client.connections
 
 
 class AsyncServer:
@@ -351,6 +483,42 @@ class AsyncServer:
         await self.stop()
 
 
+class _Watch:
+    """Has the loop watch a descriptor, a copy of its own: the original may be closed at any time."""
+
+    def __init__(self, descriptor: int, tell: "weakref.WeakMethod[Callable[[], None]]") -> None:
+        self._loop = asyncio.get_running_loop()
+        self._descriptor = os.dup(descriptor)
+        self._tell = tell
+        self._watched = False
+
+    def begin(self) -> None:
+        if not self._watched:
+            self._watched = True
+            self._loop.add_reader(self._descriptor, self._on_readable)
+
+    def end(self) -> None:
+        if self._watched:
+            self._watched = False
+            self._loop.remove_reader(self._descriptor)
+
+    def _on_readable(self) -> None:
+        tell = self._tell()
+        if tell is not None:
+            tell()
+
+    def close(self) -> None:
+        """On any thread, once the service has ended."""
+        if self._descriptor >= 0:
+            _tell(self._loop, self._close)
+
+    def _close(self) -> None:
+        self.end()
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
 class AsyncService(AsyncServer):
     """A server of a service whose requests are taken by a coroutine, as :class:`AsyncServer` is of a channel::
 
@@ -361,6 +529,48 @@ class AsyncService(AsyncServer):
     """
 
     _server_type = Service
+
+    def __init__(self, name: str, config: Any = None, **options: Any) -> None:
+        """Creates a server of the service ``name``. ``options``, and what is raised: those of
+        :class:`zerobuffer.Service`; there are no workers."""
+        super().__init__(name, config, **options)
+        # Set when there may be a request.
+        self._readable = asyncio.Event()
+        self._watch: Optional[_Watch] = None
+
+    async def receive(self) -> Request:
+        """The next request.
+
+        Raises Closed after ``stop()``.
+        """
+        native = cast(Service, self._server)
+        if self._watch is None:
+            self._watch = _Watch(native.fileno(), weakref.WeakMethod(self._tell))
+            self._forget = weakref.finalize(self, self._watch.close)
+            self._forget.atexit = False
+        # Other tasks run between two requests, however fast these come.
+        await asyncio.sleep(0)
+        while True:
+            self._readable.clear()
+            request = native.try_receive()
+            if request is not None:
+                return request
+            self._watch.begin()
+            await self._readable.wait()
+
+    def _tell(self) -> None:
+        if self._readable.is_set() and self._watch is not None:
+            # Nobody has asked since: there is no use in being told again and again.
+            self._watch.end()
+        self._readable.set()
+
+    async def stop(self) -> None:
+        """Stops cleanly, as :meth:`zerobuffer.Service.stop` does; ``async for`` ends. Called again it does nothing,
+        or goes on if it was cancelled."""
+        await asyncio.to_thread(self._server.stop)
+        if self._watch is not None:
+            self._watch.close()
+        self._readable.set()
 
     @property
     def clients(self) -> int:
