@@ -60,6 +60,9 @@ pub(crate) enum Command {
         /// With a client for many threads.
         #[arg(long)]
         shared: bool,
+        /// Through a service.
+        #[arg(long, conflicts_with = "shared")]
+        service: bool,
     },
 }
 

@@ -48,10 +48,13 @@ fn main() -> Result<()> {
     machine::raise_descriptor_limit();
     match cli::Args::parse() {
         cli::Args { command: Some(cli::Command::Peer { spec }), .. } => roles::run(&spec),
-        cli::Args { command: Some(cli::Command::Step { count, shared }), .. } => match shared {
-            true => systems::shared_client::step(count),
-            false => systems::in_place::step(count),
-        },
+        cli::Args { command: Some(cli::Command::Step { count, shared, service }), .. } => {
+            match (shared, service) {
+                (true, _) => systems::shared_client::step(count),
+                (_, true) => systems::service::step(count),
+                _ => systems::in_place::step(count),
+            }
+        }
         args => measure(&args),
     }
 }

@@ -22,6 +22,7 @@ pub(crate) fn plan(only: &[String]) -> Result<Plan> {
         growth::figures(),
         buffers::figures(),
         languages::figures(),
+        languages::csharp(),
         channel::extras(),
     ];
     let mut charts = others::charts();

@@ -6,6 +6,7 @@ use crate::machine::{Pinned, Seats};
 use crate::plan::Round;
 use crate::work::{Work, number, put_number};
 use anyhow::{Context, Result, ensure};
+use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -32,20 +33,27 @@ pub(crate) fn rates<E: Exchange>(
     let calls: Vec<Calls> = (0..count).map(|_| Calls::default()).collect();
     let stop = AtomicBool::new(false);
     let (ready, all_ready) = channel();
+    // Clients that call already take their CPU from those that are still about to connect.
+    let gate = RwLock::new(());
     std::thread::scope(|scope| {
+        let closed = gate.write();
         let threads: Vec<_> = (calls.iter().enumerate())
             .map(|(index, calls)| {
-                let (ready, stop, open) = (ready.clone(), &stop, &open);
+                let (ready, gate, stop, open) = (ready.clone(), &gate, &stop, &open);
                 scope.spawn(move || -> Result<()> {
-                    let system = open(index)?;
+                    let mut system = open(index)?;
                     let _pinned = Pinned::to(seats.client)?;
-                    client(system, load, calls, &ready, stop)
+                    start(&mut system, load, &ready)?;
+                    drop(gate.read());
+                    client(system, load, calls, stop)
                 })
             })
             .collect();
         // What the threads have is what is left.
         drop(ready);
-        let measured = measure(round.budget, &calls, &all_ready);
+        let are_ready = wait_for(count, &all_ready);
+        drop(closed);
+        let measured = are_ready.and_then(|()| measure(round.budget, &calls));
         stop.store(true, Ordering::Relaxed);
         for thread in threads {
             thread.join().expect("a client's thread does not panic")?;
@@ -65,16 +73,21 @@ impl Calls {
     }
 }
 
-fn client<E: Exchange>(
-    mut system: E,
-    load: Load,
-    calls: &Calls,
-    ready: &Sender<()>,
-    stop: &AtomicBool,
-) -> Result<()> {
-    // Each page was touched before the others are waited for.
-    call(&mut system, load, 0)?;
-    ready.send(()).context("the measuring thread")?;
+/// Touches each page.
+fn start<E: Exchange>(system: &mut E, load: Load, ready: &Sender<()>) -> Result<()> {
+    call(system, load, 0)?;
+    ready.send(()).context("the measuring thread")
+}
+
+fn wait_for(clients: usize, ready: &Receiver<()>) -> Result<()> {
+    for _ in 0..clients {
+        // The client that could not start says why.
+        ready.recv_timeout(TIMEOUT).context("a client did not start")?;
+    }
+    Ok(())
+}
+
+fn client<E: Exchange>(mut system: E, load: Load, calls: &Calls, stop: &AtomicBool) -> Result<()> {
     for seed in 1.. {
         if stop.load(Ordering::Relaxed) {
             break;
@@ -96,10 +109,11 @@ fn call<E: Exchange>(system: &mut E, load: Load, seed: u64) -> Result<()> {
     Ok(())
 }
 
-fn measure(budget: Duration, calls: &[Calls], ready: &Receiver<()>) -> Result<Rates> {
-    for _ in calls {
-        // The client that could not start says why.
-        ready.recv_timeout(TIMEOUT).context("a client did not start")?;
+fn measure(budget: Duration, calls: &[Calls]) -> Result<Rates> {
+    let opened = Instant::now();
+    // All have begun at the same moment, and not every one has had its turn.
+    while calls.iter().any(|calls| calls.count() == 0) && opened.elapsed() < TIMEOUT {
+        std::thread::sleep(Duration::from_millis(1));
     }
     std::thread::sleep(budget / 5);
     let counts = || -> Vec<u64> { calls.iter().map(Calls::count).collect() };

@@ -7,13 +7,13 @@ use crate::machine::Pinned;
 use crate::names::unique_name;
 use crate::peer::{Peer, ready_until_told};
 use crate::plan::Round;
-use crate::usage::Usage;
+use crate::usage::{Activity, Usage};
 use crate::work::Work;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use zerobuffer::{BufferConfig, Client, ClientConfig, Frame, Server, ServerConfig};
 
 /// The peer's role: it serves many channels, wherever the system has its threads run.
@@ -93,15 +93,8 @@ pub(crate) fn measure(round: &Round, count: usize) -> Result<Cost> {
     let clients: Vec<_> = (0..count).map(connect).collect::<Result<_>>()?;
     // Until nobody spins any more after the latest call.
     std::thread::sleep(Duration::from_millis(100));
-    let start = Instant::now();
-    let both =
-        || -> Result<(Usage, Usage)> { Ok((Usage::of_this_process()?, Usage::of(peer.id())?)) };
-    let (ours, theirs) = both()?;
-    std::thread::sleep((3 * round.budget).max(Duration::from_millis(50)));
-    let elapsed = start.elapsed();
-    let (ours_after, theirs_after) = both()?;
-    let busy =
-        (ours_after.cpu_ns - ours.cpu_ns) + theirs_after.cpu_ns.saturating_sub(theirs.cpu_ns);
+    let activity = Activity::with_peer(peer.id(), 3 * round.budget)?;
+    let (ours, theirs) = (Usage::of_this_process()?, Usage::of(peer.id())?);
     let objects = objects(&spec)?;
     let private = ours.private.saturating_sub(before.private) + theirs.private;
     let descriptors = ours.descriptors - before.descriptors + theirs.descriptors;
@@ -109,7 +102,7 @@ pub(crate) fn measure(round: &Round, count: usize) -> Result<Cost> {
     Ok(Cost {
         memory: (objects + private) as f64,
         descriptors: descriptors as f64,
-        cpu: 100.0 * busy as f64 / elapsed.as_nanos() as f64,
+        cpu: activity.cpu,
         objects: objects as f64,
     })
 }

@@ -3,10 +3,10 @@
 use super::in_place::{TIMEOUT, Wait};
 use super::service::ServiceSpec;
 use crate::plan::Round;
-use crate::usage::Usage;
+use crate::usage::{Activity, Usage};
 use crate::work::Work;
 use anyhow::{Result, ensure};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use zerobuffer::Client;
 
 /// Bytes of each client's ring.
@@ -41,14 +41,13 @@ pub(crate) fn measure(round: &Round, count: usize) -> Result<Idle> {
     let clients: Vec<_> = (0..count).map(connect).collect::<Result<_>>()?;
     // Until nobody spins any more after the latest call.
     std::thread::sleep(Duration::from_millis(100));
-    let (attached, start) = (both()?, Instant::now());
-    std::thread::sleep((3 * round.budget).max(Duration::from_millis(50)));
-    let (later, elapsed) = (both()?, start.elapsed());
+    let activity = Activity::with_peer(peer.id(), 3 * round.budget)?;
+    let attached = both()?;
     drop((first, clients));
     let each = |more: u64| more as f64 / count as f64;
     Ok(Idle {
-        cpu: 100.0 * (later.cpu_ns - attached.cpu_ns) as f64 / elapsed.as_nanos() as f64,
-        switches: (later.switches - attached.switches) as f64 / elapsed.as_secs_f64(),
+        cpu: activity.cpu,
+        switches: activity.switches,
         descriptors: each(attached.descriptors - before.descriptors) / 2.0,
         private: each(attached.private.saturating_sub(before.private)),
     })

@@ -3,6 +3,7 @@
 
 pub(crate) mod buffer;
 pub(crate) mod clients;
+pub(crate) mod csharp;
 pub(crate) mod death;
 pub(crate) mod exchange;
 pub(crate) mod growth;

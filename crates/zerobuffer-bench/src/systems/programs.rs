@@ -17,15 +17,15 @@ const PEERS: &str = "ZEROBUFFER_BENCH_PEERS";
 const V1_PYTHON: &str = "ZEROBUFFER_V1_PYTHON";
 
 /// A child that is ended with its standard input, and waited for.
-struct Program(Child);
+pub(super) struct Program(pub(super) Child);
 
 impl Program {
-    fn start(command: &mut Command) -> Result<Self> {
+    pub(super) fn start(command: &mut Command) -> Result<Self> {
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         Ok(Self(child.with_context(|| format!("start {command:?}"))?))
     }
 
-    fn expect(&mut self, word: &str) -> Result<()> {
+    pub(super) fn expect(&mut self, word: &str) -> Result<()> {
         let output = self.0.stdout.take().context("the program's output")?;
         let mut line = String::new();
         BufReader::new(output).read_line(&mut line)?;
@@ -51,16 +51,18 @@ impl Drop for Program {
 }
 
 /// The command that starts the peer in this language.
-fn peer(language: &str) -> Result<String> {
+pub(super) fn peer(language: &str) -> Result<String> {
     let peers = std::env::var(PEERS).unwrap_or_default();
     let named = |line: &str| line.strip_prefix(language)?.strip_prefix('=').map(str::to_owned);
     let found = peers.lines().find_map(named);
     Ok(found.ok_or(Unavailable("cargo xtask bench builds the peers of the languages"))?)
 }
 
-fn shell(command: &str, arguments: &[&str]) -> Command {
+pub(super) fn shell(command: &str, arguments: &[&str]) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("exec {command} \"$@\""), "sh"]).args(arguments);
+    // C# programs that run for long are compiled for speed.
+    shell.env("COMPlus_TieredCompilation", "0");
     shell
 }
 

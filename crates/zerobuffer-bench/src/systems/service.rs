@@ -8,7 +8,7 @@ use crate::names::unique_name;
 use crate::peer::{Peer, ready_until_told};
 use crate::plan::Round;
 use crate::work::Work;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use zerobuffer::{Client, ClientConfig, Frame, Service, ServiceConfig};
@@ -78,6 +78,25 @@ pub(crate) fn serve(spec: &ServiceSpec, cpu: usize) -> Result<()> {
     let _pinned = spec.pinned.then(|| Pinned::to(cpu)).transpose()?;
     start(&mut service, spec.work)?;
     ready_until_told()?;
+    service.stop()?;
+    spec.remove_directory();
+    Ok(())
+}
+
+/// Both ends in turn on one thread, so often.
+pub(crate) fn step(count: u64) -> Result<()> {
+    let spec = ServiceSpec::new(SMALL_RING, Wait::Spin, Work::Increment);
+    let config = ServiceConfig::new().directory(&spec.directory).ring(spec.ring);
+    let mut service = Service::create(NAME, config.wait(spec.wait.strategy()))?;
+    let client = spec.client()?;
+    for number in 0..count {
+        let sequence = client.send_request(&number.to_le_bytes())?;
+        let mut request = service.receive(TIMEOUT)?;
+        spec.work.on(request.data_mut());
+        request.respond();
+        let response = client.receive_response_for(sequence, TIMEOUT)?;
+        ensure!(response.data() == (number + 1).to_le_bytes(), "a wrong answer");
+    }
     service.stop()?;
     spec.remove_directory();
     Ok(())
