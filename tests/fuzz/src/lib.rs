@@ -2,7 +2,9 @@
 //! interface: each target takes any bytes and must come to an end without a panic.
 
 mod attach;
+mod packets;
 mod server;
+mod service;
 mod version_1;
 
 use std::sync::{Mutex, PoisonError};
@@ -12,10 +14,13 @@ use zerobuffer::{ChannelName, ErrorKind, v1};
 pub type Target = fn(&[u8]);
 
 /// All targets, by their names.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("names", names),
     ("attach", attach::run),
     ("server", server::run),
+    ("hello", service::hello),
+    ("reply", service::reply),
+    ("status", service::status),
     ("v1-writer", version_1::writer),
     ("v1-reader", version_1::reader),
 ];
@@ -53,18 +58,23 @@ static PATHS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 extern "C" fn remove_paths() {
     for path in PATHS.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-        let _ = std::fs::remove_file(path);
+        let _ = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir_all(&path));
     }
 }
 
 /// Removes `files` in /dev/shm when the process ends.
 fn remove_at_exit(files: &[String]) {
+    files.iter().for_each(|file| remove_at_exit_all(&format!("/dev/shm/{file}")));
+}
+
+/// Removes a file, or a directory with all that is in it, when the process ends.
+fn remove_at_exit_all(path: &str) {
     let mut paths = PATHS.lock().unwrap_or_else(PoisonError::into_inner);
     if paths.is_empty() {
         // SAFETY: the function touches nothing but a static that is never dropped.
         unsafe { libc::atexit(remove_paths) };
     }
-    paths.extend(files.iter().map(|file| format!("/dev/shm/{file}")));
+    paths.push(path.to_owned());
 }
 
 /// The bytes of an input, taken from its front as numbers.

@@ -10,6 +10,11 @@ from zb import Client, Failed, View, check, ffi, fill, lib
 
 PATIENCE = 20
 CONNECT = 10
+KINDS = {
+    "in-place": lib.ZB_CHANNEL_IN_PLACE,
+    "two-buffers": lib.ZB_CHANNEL_TWO_BUFFERS,
+    "service": lib.ZB_CHANNEL_SERVICE,
+}
 WAITS = {"default": lib.ZB_WAIT_DEFAULT, "park": lib.ZB_WAIT_PARK, "spin": lib.ZB_WAIT_SPIN}
 ROUNDS = 4096
 
@@ -58,18 +63,26 @@ def handle(frame: "ffi.CData", _user: "ffi.CData") -> int:
     return 0
 
 
-def serve(options: argparse.Namespace) -> None:
-    in_place = options.kind == "in-place"
-    config = ffi.new("zb_server_config *")
-    fields = {"payload_size": options.payload, "metadata_size": options.metadata}
-    fields["kind"] = lib.ZB_SERVER_IN_PLACE if in_place else lib.ZB_SERVER_MUTABLE
-    if in_place:
+def create(options: argparse.Namespace) -> "ffi.CData":
+    is_service, name = options.kind == "service", options.channel.encode()
+    config = ffi.new("zb_service_config *" if is_service else "zb_server_config *")
+    fields = {"metadata_size": options.metadata, "wait": WAITS[options.wait]}
+    fields["ring_size" if is_service else "payload_size"] = options.payload
+    if options.kind == "two-buffers":
+        fields["kind"] = lib.ZB_SERVER_MUTABLE
+    else:
         fields["workers"] = options.workers
         fields["metadata"] = options.server_metadata
-    kept = fill(config, fields | {"wait": WAITS[options.wait]})
+    kept = fill(config, fields)
     server = ffi.new("zb_server **")
-    check(lib.zb_server_create(options.channel.encode(), config, server))
+    make = lib.zb_service_create if is_service else lib.zb_server_create
+    check(make(name, config, server))
     del kept
+    return server
+
+
+def serve(options: argparse.Namespace) -> None:
+    server = create(options)
     check(lib.zb_server_start(server[0], handle, ffi.NULL, ffi.NULL))
     say("ready")
     sys.stdin.read()
@@ -104,11 +117,10 @@ class Contents:
 
 
 def connect(options: argparse.Namespace) -> Client:
-    in_place = options.kind == "in-place"
     return Client(
         options.channel,
         CONNECT,
-        channel=lib.ZB_CHANNEL_IN_PLACE if in_place else lib.ZB_CHANNEL_TWO_BUFFERS,
+        channel=KINDS[options.kind],
         wait=WAITS[options.wait],
         metadata=options.client_metadata,
         response_metadata_size=4096,
@@ -194,7 +206,7 @@ def restart(client: Client, options: argparse.Namespace) -> None:
             ensure(error.status == lib.ZB_TIMEOUT, str(error))
     else:
         sys.exit("the server does not end")
-    if options.kind == "in-place":
+    if options.kind != "two-buffers":
         client.reconnect(CONNECT)
     else:
         client.close()
@@ -248,7 +260,7 @@ def main() -> None:
     for role in ("server", "client"):
         options = roles.add_parser(role)
         options.add_argument("channel")
-        options.add_argument("--kind", choices=("in-place", "two-buffers"), required=True)
+        options.add_argument("--kind", choices=KINDS, required=True)
         options.add_argument("--wait", choices=WAITS, default="default")
         if role == "server":
             options.add_argument("--payload", type=int, required=True)

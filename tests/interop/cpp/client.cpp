@@ -58,10 +58,16 @@ private:
     std::vector<std::uint8_t> sent_, answered_;
 };
 
+zerobuffer::Channel kind(const Options &options) {
+    using zerobuffer::Channel;
+    if (options.service) return Channel::Service;
+    return options.in_place ? Channel::InPlace : Channel::TwoBuffers;
+}
+
 Client connect(const Options &options) {
     return Client::connect(
         options.channel, connect_time,
-        {.channel = options.in_place ? zerobuffer::Channel::InPlace : zerobuffer::Channel::TwoBuffers,
+        {.channel = kind(options),
          .wait = options.wait,
          .metadata = options.client_metadata,
          .response_buffer = {4096, 16 << 20}});

@@ -24,9 +24,10 @@ static WaitStrategy wait_strategy(const std::string &name) {
     throw Failure("--wait " + name);
 }
 
-static bool is_in_place(const std::string &kind) {
-    if (kind != "in-place" && kind != "two-buffers") throw Failure("--kind " + kind);
-    return kind == "in-place";
+static void set_kind(Options &options, const std::string &kind) {
+    if (kind != "in-place" && kind != "two-buffers" && kind != "service") throw Failure("--kind " + kind);
+    options.in_place = kind != "two-buffers";
+    options.service = kind == "service";
 }
 
 static Options parse(std::span<char *> arguments) {
@@ -39,7 +40,7 @@ static Options parse(std::span<char *> arguments) {
         }
         if (++i == arguments.size()) throw Failure("no value for " + word);
         const std::string value = arguments[i];
-        if (word == "--kind") options.in_place = is_in_place(value);
+        if (word == "--kind") set_kind(options, value);
         else if (word == "--wait") options.wait = wait_strategy(value);
         else if (word == "--payload") options.payload = std::stoul(value);
         else if (word == "--metadata") options.metadata = std::stoul(value);

@@ -18,7 +18,9 @@ struct Failure : std::runtime_error {
 /// The options of both roles.
 struct Options {
     std::string channel;
+    /// The kind of channel; a service is used as a channel in place is.
     bool in_place = true;
+    bool service = false;
     zerobuffer::WaitStrategy wait = zerobuffer::WaitStrategy::SpinThenPark;
     std::size_t payload = 0;
     std::size_t metadata = 0;

@@ -29,6 +29,17 @@ static void handle(Frame &frame) {
     }
 }
 
+static zerobuffer::Service make_service(const Options &options) {
+    const zerobuffer::ServiceConfig config{
+        .ring_size = options.payload,
+        .metadata_size = options.metadata,
+        .wait = options.wait,
+        .workers = options.workers,
+        .metadata = options.server_metadata,
+    };
+    return zerobuffer::Service::create(options.channel, config);
+}
+
 void serve(const Options &options) {
     const zerobuffer::ServerConfig config{
         .buffer = {options.metadata, options.payload},
@@ -43,6 +54,7 @@ void serve(const Options &options) {
         until_told();
         server.stop();
     };
-    if (options.in_place) run(zerobuffer::Server::create(options.channel, config));
+    if (options.service) run(make_service(options));
+    else if (options.in_place) run(zerobuffer::Server::create(options.channel, config));
     else run(zerobuffer::MutableDuplexServer::create(options.channel, config));
 }

@@ -1,5 +1,6 @@
 using System;
 using System.Collections.Generic;
+using System.Globalization;
 using ZeroBuffer;
 
 /// <summary>The peer in C#; see the README of tests/interop.</summary>
@@ -13,6 +14,14 @@ internal static class Program
             if (options.Role == "server")
             {
                 Server.Serve(options);
+            }
+            else if (options.Role == "measured")
+            {
+                Measure.Serve(options.Channel);
+            }
+            else if (options.Role == "measure")
+            {
+                Measure.Run(options.Channel, TimeSpan.FromMilliseconds(double.Parse(options.Case[0], CultureInfo.InvariantCulture)));
             }
             else
             {
@@ -61,9 +70,10 @@ internal sealed class Options
         get { return _named.ContainsKey(name) ? _named[name] : null; }
     }
 
+    /// <summary>A channel in place, or a service, which is used as such and found first.</summary>
     internal bool IsInPlace
     {
-        get { return this["--kind"] == "in-place"; }
+        get { return this["--kind"] != "two-buffers"; }
     }
 
     internal WaitStrategy Wait

@@ -8,25 +8,43 @@ internal static class Server
 {
     internal static void Serve(Options options)
     {
-        var buffer = new BufferConfig(int.Parse(options["--metadata"]), long.Parse(options["--payload"]));
-        var config = new ServerConfig(buffer) { Wait = options.Wait };
-        if (options.IsInPlace)
+        long payload = long.Parse(options["--payload"]);
+        int metadata = int.Parse(options["--metadata"]);
+        if (options["--kind"] == "service")
         {
-            config.Workers = int.Parse(options["--workers"] ?? "1");
-            config.Metadata = Encoding.UTF8.GetBytes(options["--server-metadata"] ?? "");
-            using (InPlaceDuplexServer server = InPlaceDuplexServer.Create(options.Channel, config))
-            {
-                server.Start(HandleInPlace);
-                UntilTold(server);
-            }
+            var config = Configured(options, new ServiceConfig { RingSize = payload, MetadataSize = metadata });
+            ServeInPlace(Service.Create(options.Channel, config));
+        }
+        else if (options.IsInPlace)
+        {
+            var config = Configured(options, new ServerConfig(new BufferConfig(metadata, payload)));
+            ServeInPlace(InPlaceDuplexServer.Create(options.Channel, config));
         }
         else
         {
+            var config = new ServerConfig(new BufferConfig(metadata, payload)) { Wait = options.Wait };
             using (MutableDuplexServer server = MutableDuplexServer.Create(options.Channel, config))
             {
                 server.Start(Handle);
                 UntilTold(server);
             }
+        }
+    }
+
+    private static T Configured<T>(Options options, T config) where T : ServerConfigBase
+    {
+        config.Wait = options.Wait;
+        config.Workers = int.Parse(options["--workers"] ?? "1");
+        config.Metadata = Encoding.UTF8.GetBytes(options["--server-metadata"] ?? "");
+        return config;
+    }
+
+    private static void ServeInPlace(InPlaceServer server)
+    {
+        using (server)
+        {
+            server.Start(HandleInPlace);
+            UntilTold(server);
         }
     }
 

@@ -17,16 +17,26 @@ pub(crate) const CLIENT_KILLED: &str = "client killed";
 pub(crate) const RESTART: &str = "restart";
 pub(crate) const SERVER_KILLED: &str = "server killed";
 pub(crate) const LEFTOVERS: &str = "leftovers";
+pub(crate) const AT_ONCE: &str = "clients at once";
 
-/// Only in place: version 1 has one worker, and no metadata of the server's.
-const IN_PLACE_ONLY: [&str; 2] = [METADATA, OUT_OF_ORDER];
+/// Not with two buffers: version 1 has one worker, and no metadata of the server's.
+const NOT_WITH_TWO_BUFFERS: [&str; 2] = [METADATA, OUT_OF_ORDER];
 
 /// The cases on a kind of channel.
 pub(crate) fn names(channel: Channel) -> impl Iterator<Item = &'static str> {
-    let others =
-        [FAILURE, METADATA, OUT_OF_ORDER, CLIENT_KILLED, RESTART, SERVER_KILLED, LEFTOVERS];
+    let others = [
+        FAILURE,
+        METADATA,
+        OUT_OF_ORDER,
+        AT_ONCE,
+        CLIENT_KILLED,
+        RESTART,
+        SERVER_KILLED,
+        LEFTOVERS,
+    ];
     let sizes = ROUNDTRIPS.iter().map(|(name, _)| *name);
     sizes
         .chain(others)
-        .filter(move |case| channel == Channel::InPlace || !IN_PLACE_ONLY.contains(case))
+        .filter(move |case| channel != Channel::TwoBuffers || !NOT_WITH_TWO_BUFFERS.contains(case))
+        .filter(move |case| channel == Channel::Service || *case != AT_ONCE)
 }

@@ -87,13 +87,17 @@ impl FromStr for Missing {
 enum Channel {
     InPlace,
     TwoBuffers,
+    Service,
 }
 
 impl Channel {
+    const ALL: [Self; 3] = [Self::InPlace, Self::TwoBuffers, Self::Service];
+
     fn name(self) -> &'static str {
         match self {
             Self::InPlace => "in-place",
             Self::TwoBuffers => "two-buffers",
+            Self::Service => "service",
         }
     }
 }
@@ -147,7 +151,7 @@ impl Arguments {
         }
         for case in &self.case {
             let known = |channel| cases::names(channel).any(|name| name == case);
-            ensure!(known(Channel::InPlace) || known(Channel::TwoBuffers), "no case {case:?}");
+            ensure!(Channel::ALL.into_iter().any(known), "no case {case:?}");
         }
         Ok(())
     }
@@ -157,11 +161,11 @@ impl Arguments {
         self.peers.iter().map(|peer| &peer.name).chain(missing)
     }
 
-    /// All pairs of names, with both kinds of channel.
+    /// All pairs of names, with each kind of channel.
     fn pairs(&self) -> Vec<(Channel, &String, &String)> {
         let wanted = |list: &[String], name: &String| list.is_empty() || list.contains(name);
         let mut pairs = Vec::new();
-        for channel in [Channel::InPlace, Channel::TwoBuffers] {
+        for channel in Channel::ALL {
             if !self.channel.is_empty() && !self.channel.contains(&channel) {
                 continue;
             }

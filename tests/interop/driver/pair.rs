@@ -8,6 +8,8 @@ use anyhow::{Context, Result, bail};
 /// to half of the ring.
 const PAYLOAD: &str = "16777216";
 const METADATA: &str = "4096";
+/// Clients of a service at the same time.
+const AT_ONCE: usize = 3;
 
 pub(crate) struct Pair<'p> {
     plan: &'p Plan,
@@ -44,7 +46,7 @@ impl<'p> Pair<'p> {
         if !self.plan.wants(cases::LEFTOVERS) {
             // Nobody looks, but nothing is to stay behind.
             self.server = None;
-            if let Err(error) = traces::sweep(&self.name) {
+            if let Err(error) = traces::sweep(&self.name, self.channel) {
                 println!("what {} has left cannot be removed: {error}", self.name);
             }
         }
@@ -60,6 +62,7 @@ impl<'p> Pair<'p> {
             cases::FAILURE => self.simple(1, &["failure"]),
             cases::METADATA => self.simple(1, &["metadata", &self.server_text()]),
             cases::OUT_OF_ORDER => self.simple(2, &["out-of-order"]),
+            cases::AT_ONCE => self.at_once(),
             cases::CLIENT_KILLED => self.client_killed(),
             cases::RESTART => self.restart(),
             cases::SERVER_KILLED => self.server_killed(),
@@ -72,6 +75,17 @@ impl<'p> Pair<'p> {
     fn simple(&mut self, workers: u32, case: &[&str]) -> Result<()> {
         self.serve(workers)?;
         self.client(case)?.finish().map_err(|error| self.with_server(error))
+    }
+
+    /// Each has memory of its own, and the answers to its own requests.
+    fn at_once(&mut self) -> Result<()> {
+        self.serve(self.late_workers())?;
+        let case = ["roundtrips", "65536", &self.plan.count.to_string()];
+        let clients: Result<Vec<_>> = (0..AT_ONCE).map(|_| self.client(&case)).collect();
+        for mut client in clients? {
+            client.finish().map_err(|error| self.with_server(error))?;
+        }
+        Ok(())
     }
 
     fn client_killed(&mut self) -> Result<()> {
@@ -88,7 +102,7 @@ impl<'p> Pair<'p> {
         self.serve(workers)?;
         let mut client = self.client(&["restart"])?;
         client.expect("ready")?;
-        self.stop()?;
+        self.stop_beside_client()?;
         self.serve(workers)?;
         client.finish().map_err(|error| self.with_server(error))
     }
@@ -105,7 +119,7 @@ impl<'p> Pair<'p> {
 
     fn leftovers(&mut self) -> Result<()> {
         let stopped = self.stop();
-        traces::sweep(&self.name)?;
+        traces::sweep(&self.name, self.channel)?;
         let names = traces::check_names(&self.name);
         stopped.and(traces::check_processes(&self.name)).and(names)
     }
@@ -113,7 +127,7 @@ impl<'p> Pair<'p> {
     /// What follows the out-of-order case can go on with its server.
     fn late_workers(&self) -> u32 {
         match self.channel {
-            Channel::InPlace => 2,
+            Channel::InPlace | Channel::Service => 2,
             Channel::TwoBuffers => 1,
         }
     }
@@ -130,7 +144,7 @@ impl<'p> Pair<'p> {
         self.stop()?;
         let (count, text) = (workers.to_string(), self.server_text());
         let mut options = vec!["--payload", PAYLOAD, "--metadata", METADATA];
-        if self.channel == Channel::InPlace {
+        if self.channel != Channel::TwoBuffers {
             options.extend(["--workers", &count, "--server-metadata", &text]);
         }
         let mut server = self.start("server", self.server_peer, &options)?;
@@ -141,9 +155,19 @@ impl<'p> Pair<'p> {
 
     /// Stops the server in order, if there is one, after it has let its clients go.
     fn stop(&mut self) -> Result<()> {
-        let Some((_, mut server)) = self.server.take() else { return Ok(()) };
-        traces::check_let_go(server.pid(), &self.name)?;
-        server.stop()
+        if let Some((_, server)) = &self.server {
+            traces::check_let_go(server.pid(), &self.name)?;
+        }
+        self.stop_at_once()
+    }
+
+    /// The same while it has a client. A service's segments have no name, also while they are in use.
+    fn stop_beside_client(&mut self) -> Result<()> {
+        if self.channel == Channel::Service { self.stop_at_once() } else { self.stop() }
+    }
+
+    fn stop_at_once(&mut self) -> Result<()> {
+        self.server.take().map_or(Ok(()), |(_, mut server)| server.stop())
     }
 
     /// Clients come and go, the server stays.
@@ -154,7 +178,7 @@ impl<'p> Pair<'p> {
     fn client(&self, case: &[&str]) -> Result<Process> {
         let text = format!("called by {}", self.client_peer.name);
         let mut arguments = Vec::new();
-        if self.channel == Channel::InPlace {
+        if self.channel != Channel::TwoBuffers {
             arguments.extend(["--client-metadata", &text]);
         }
         arguments.extend(case);

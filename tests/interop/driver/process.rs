@@ -1,5 +1,6 @@
 //! A peer's process: what it says, and its end, with a limit of time.
 
+use crate::traces;
 use anyhow::{Context, Result, anyhow};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -40,6 +41,7 @@ impl Process {
             .args(first)
             .args(arguments)
             .env(MARK, channel)
+            .env("ZEROBUFFER_DIR", traces::runtime_directory(channel))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -35,7 +35,7 @@ impl Report {
 
     /// One table for each kind of channel; a row is a server with a client.
     pub(crate) fn print(&self) {
-        for channel in [Channel::InPlace, Channel::TwoBuffers] {
+        for channel in Channel::ALL {
             let cells: Vec<_> =
                 self.cells.iter().filter(|cell| cell.channel == channel.name()).collect();
             if !cells.is_empty() {

@@ -7,7 +7,7 @@ const PEER: &str = env!("CARGO_BIN_EXE_interop-peer");
 
 /// Runs the driver on the right peer and a wrong one: those cells of `server` with `client` that are
 /// red on each kind of channel, and what was printed.
-fn run(wrong: &str, server: &str, client: &str) -> ([Vec<String>; 2], Output) {
+fn run(wrong: &str, server: &str, client: &str) -> ([Vec<String>; 3], Output) {
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("matrix.json");
     let driver = Command::new(env!("CARGO_BIN_EXE_interop-matrix"))
@@ -21,12 +21,13 @@ fn run(wrong: &str, server: &str, client: &str) -> ([Vec<String>; 2], Output) {
         .unwrap();
     let prefix = format!("zbm{}x", driver.id());
     let output = driver.wait_with_output().unwrap();
-    let names = std::fs::read_dir("/dev/shm").unwrap();
-    let mut names = names.map(|name| name.unwrap().file_name().into_string().unwrap());
-    assert_eq!(names.find(|name| name.contains(&prefix)), None, "left in /dev/shm");
+    let names = ["/dev/shm", "/tmp"].map(|folder| std::fs::read_dir(folder).unwrap());
+    let mut names =
+        names.into_iter().flatten().map(|name| name.unwrap().file_name().into_string().unwrap());
+    assert_eq!(names.find(|name| name.contains(&prefix)), None, "left in /dev/shm or /tmp");
     let report: Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
     let cells = report["cells"].as_array().unwrap();
-    let red = ["in-place", "two-buffers"].map(|channel| {
+    let red = ["in-place", "two-buffers", "service"].map(|channel| {
         let of_channel = cells.iter().filter(|cell| cell["channel"] == channel);
         let red = of_channel.filter(|cell| {
             assert_eq!((&cell["server"], &cell["client"]), (&server.into(), &client.into()));
@@ -34,11 +35,11 @@ fn run(wrong: &str, server: &str, client: &str) -> ([Vec<String>; 2], Output) {
         });
         red.map(|cell| cell["case"].as_str().unwrap().to_owned()).collect()
     });
-    assert_eq!(cells.len(), if wrong.contains("--case") { 2 } else { 20 });
+    assert_eq!(cells.len(), if wrong.contains("--case") { 3 } else { 32 });
     (red, output)
 }
 
-/// The red cells, both channels, if the server is a peer that is wrong in this way.
+/// The red cells of each kind of channel, if the server is a peer that is wrong in this way.
 #[track_caller]
 fn expect_of_server(wrong: &str, in_place: &[&str], two_buffers: &[&str], said: &str) {
     let peer = format!("--peer|wrong={PEER} --wrong {wrong}");
@@ -47,22 +48,27 @@ fn expect_of_server(wrong: &str, in_place: &[&str], two_buffers: &[&str], said: 
 
 #[track_caller]
 fn check(
-    (red, output): ([Vec<String>; 2], Output),
+    (red, output): ([Vec<String>; 3], Output),
     in_place: &[&str],
     two_buffers: &[&str],
     said: &str,
 ) {
     let text = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(red, [in_place, two_buffers], "{text}");
+    // A service has what a channel in place has, and clients at once, which have contents to check.
+    let mut service = in_place.to_vec();
+    if let Some(at) = in_place.iter().position(|case| *case == "client killed") {
+        service.insert(at, "clients at once");
+    }
+    assert_eq!(red, [in_place, two_buffers, &service], "{text}");
     assert!(text.contains(said), "{said:?} is missing: {text}");
-    let failed = in_place.len() + two_buffers.len();
+    let failed = in_place.len() + two_buffers.len() + service.len();
     assert!(text.contains(&format!("{failed} failed")), "{text}");
     assert_eq!(output.status.success(), failed == 0, "{output:?}");
 }
 
 #[test]
 fn right_peers_make_a_green_matrix() {
-    check(run("--jobs|2", "right", "right"), &[], &[], "20 passed, 0 failed");
+    check(run("--jobs|2", "right", "right"), &[], &[], "32 passed, 0 failed");
 }
 
 #[test]

@@ -1,17 +1,30 @@
 //! What pairs could leave behind: names, lock files, mappings, descriptors, processes.
 
+use crate::Channel;
 use crate::process::MARK;
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use zerobuffer::{BufferConfig, Server, v1};
+use zerobuffer::{BufferConfig, Server, Servers, v1};
 
 /// For a server to let go of a client that was killed, and for the ends of processes to be seen.
 const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(5);
 
+/// Where the services of all that is started for a channel are.
+pub(crate) fn runtime_directory(channel: &str) -> String {
+    format!("/tmp/{channel}")
+}
+
 /// Removes what killed peers have left of a channel, as the next user of its name would.
-pub(crate) fn sweep(channel: &str) -> Result<()> {
+pub(crate) fn sweep(channel: &str, kind: Channel) -> Result<()> {
+    if kind == Channel::Service {
+        let directory = runtime_directory(channel);
+        if Servers::of(channel)?.directory(&directory).clean()? {
+            std::fs::remove_dir(&directory).with_context(|| directory.clone())?;
+        }
+        return Ok(());
+    }
     // By taking the server's place for a moment.
     Server::create(channel, BufferConfig::new(0, 64))?.stop()?;
     for buffer in ["request", "response"] {
@@ -25,13 +38,17 @@ pub(crate) fn check_names(channel: &str) -> Result<()> {
     let temporary = std::env::var("TMPDIR").unwrap_or_default();
     let temporary = if temporary.is_empty() { "/tmp" } else { &temporary };
     let locks = format!("{temporary}/zerobuffer/locks");
-    let folders = ["/dev/shm", "/tmp/zerobuffer", &locks].map(Path::new);
+    let folders = ["/dev/shm", "/tmp", "/tmp/zerobuffer", &locks].map(Path::new);
     let mut left = Vec::new();
     for folder in folders.iter().filter(|folder| folder.is_dir()) {
         for entry in folder.read_dir()? {
             let path = entry?.path();
             if path.to_string_lossy().contains(channel) {
-                std::fs::remove_file(&path).with_context(|| path.display().to_string())?;
+                let removed = match path.is_dir() {
+                    true => std::fs::remove_dir_all(&path),
+                    false => std::fs::remove_file(&path),
+                };
+                removed.with_context(|| path.display().to_string())?;
                 left.push(path.display().to_string());
             }
         }

@@ -15,6 +15,7 @@ CONNECT = 10.0
 LOOK = 0.1
 # Rounds after which contents come again.
 ROUNDS = 4096
+KINDS = ("in-place", "two-buffers", "service")
 
 
 def say(text):
@@ -95,7 +96,15 @@ def serve(options):
     # A BufferConfig of version 1 has metadata, be it ever so little.
     sizes = BufferConfig(max(options.metadata, 1), options.payload)
     factory = zerobuffer.DuplexChannelFactory.get_instance()
-    if options.kind == "in-place":
+    if options.kind == "service":
+        server = zerobuffer.Service(
+            options.channel,
+            sizes,
+            workers=options.workers,
+            wait=options.wait,
+            metadata=options.server_metadata.encode(),
+        )
+    elif options.kind == "in-place":
         server = factory.create_in_place_duplex_server(
             options.channel,
             sizes,
@@ -115,7 +124,7 @@ def serve(options):
 
 
 class InPlace:
-    """A client of an in-place channel."""
+    """A client of an in-place channel, or of a service, which it finds by itself."""
 
     def __init__(self, options):
         self.client = zerobuffer.Client(
@@ -183,7 +192,7 @@ class TwoBuffers:
 
 
 def connect(options):
-    return InPlace(options) if options.kind == "in-place" else TwoBuffers(options)
+    return TwoBuffers(options) if options.kind == "two-buffers" else InPlace(options)
 
 
 def roundtrips(client, size, count):
@@ -211,7 +220,7 @@ def failure(client, options):
         client.receive_for(refused)
         raise AssertionError("F was answered as if all were well")
     except zerobuffer.HandlerFailed as error:
-        ensure(options.kind == "in-place", "version 1 has no failed answers")
+        ensure(options.kind != "two-buffers", "version 1 has no failed answers")
         ensure((error.sequence, error.status) == (refused, 1), repr(error))
         ensure(error.message == "refused on request", f"the message is {error.message!r}")
     except zerobuffer.PeerClosed:
@@ -316,7 +325,7 @@ def main():
     for name in ("server", "client"):
         role = roles.add_parser(name)
         role.add_argument("channel")
-        role.add_argument("--kind", choices=("in-place", "two-buffers"), required=True)
+        role.add_argument("--kind", choices=KINDS, required=True)
         role.add_argument("--wait", choices=("default", "spin", "park"), default="default")
     server, client = roles.choices["server"], roles.choices["client"]
     server.add_argument("--payload", type=int, required=True)

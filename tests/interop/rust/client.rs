@@ -63,6 +63,7 @@ impl Options {
         let kind = match kind {
             Kind::InPlace => ChannelKind::InPlace,
             Kind::TwoBuffers => ChannelKind::TwoBuffers,
+            Kind::Service => ChannelKind::Service,
         };
         let config = ClientConfig::new()
             .channel(kind)

@@ -37,6 +37,7 @@ struct Common {
 enum Kind {
     InPlace,
     TwoBuffers,
+    Service,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -7,7 +7,7 @@ use clap::Args;
 use std::io::Read;
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use zerobuffer::{BufferConfig, Frame, Server, ServerConfig, v1};
+use zerobuffer::{BufferConfig, Frame, Server, ServerConfig, Service, ServiceConfig, v1};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -23,16 +23,23 @@ pub(crate) struct Options {
     server_metadata: String,
 }
 
+impl Options {
+    fn workers(&self, wrong: Option<Wrong>) -> usize {
+        if wrong == Some(Wrong::Order) { 1 } else { self.workers }
+    }
+}
+
 pub(crate) fn serve(options: Options, wrong: Option<Wrong>) -> Result<()> {
     match options.common.kind {
         Kind::InPlace => serve_in_place(&options, wrong),
         Kind::TwoBuffers => serve_two_buffers(&options, wrong),
+        Kind::Service => serve_service(&options, wrong),
     }
 }
 
 fn serve_in_place(options: &Options, wrong: Option<Wrong>) -> Result<()> {
-    let Options { common, payload, metadata, workers, server_metadata } = options;
-    let workers = if wrong == Some(Wrong::Order) { 1 } else { *workers };
+    let Options { common, payload, metadata, server_metadata, .. } = options;
+    let workers = options.workers(wrong);
     let config = ServerConfig::new(BufferConfig::new(*metadata, *payload))
         .workers(workers)
         .wait(common.wait.strategy())
@@ -41,6 +48,20 @@ fn serve_in_place(options: &Options, wrong: Option<Wrong>) -> Result<()> {
     server.start(move |frame: &mut Frame<'_>| handle_in_place(frame, wrong))?;
     until_told(&common.channel, wrong)?;
     Ok(server.stop()?)
+}
+
+fn serve_service(options: &Options, wrong: Option<Wrong>) -> Result<()> {
+    let Options { common, payload, metadata, server_metadata, .. } = options;
+    let config = ServiceConfig::new()
+        .ring(*payload)
+        .metadata_size(*metadata)
+        .workers(options.workers(wrong))
+        .wait(common.wait.strategy())
+        .metadata(server_metadata.as_str());
+    let mut service = Service::create(&common.channel, config)?;
+    service.start(move |frame: &mut Frame<'_>| handle_in_place(frame, wrong))?;
+    until_told(&common.channel, wrong)?;
+    Ok(service.stop()?)
 }
 
 fn serve_two_buffers(options: &Options, wrong: Option<Wrong>) -> Result<()> {

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const SERVER_LIFE: usize = 0;
 const ANSWERED: usize = 1;
 const CLIENT_END: usize = 2;
-const KILLS: usize = 64;
+const BEGINS: usize = 64;
+const KILLS: usize = BEGINS + LIVES;
 const STOPS: usize = KILLS + LIVES;
 const JOURNAL: usize = STOPS + LIVES;
 /// How many servers back a client may be connected to.
@@ -71,7 +72,8 @@ impl Board {
     }
 
     /// A server is about to be started.
-    pub(crate) fn begin_server(&self, life: u64) {
+    pub(crate) fn begin_server(&self, life: u64, now: u64) {
+        self.store(BEGINS + life as usize % LIVES, now);
         self.store(KILLS + life as usize % LIVES, 0);
         self.store(STOPS + life as usize % LIVES, 0);
         self.store(SERVER_LIFE, life);
@@ -95,6 +97,19 @@ impl Board {
     /// When the server was stopped cleanly; 0 if it was not.
     pub(crate) fn stopped_at(&self, life: u64) -> u64 {
         self.load(STOPS + life as usize % LIVES)
+    }
+
+    /// For how long, in nanoseconds, there have been servers from `since` to `until`, the time of each counted.
+    pub(crate) fn served(&self, since: u64, until: u64) -> u64 {
+        let latest = self.server_life();
+        let lives = latest.saturating_sub(LIVES as u64 - 1).max(1)..=latest;
+        let time = |life: u64| {
+            let ends = [self.killed_at(life), self.stopped_at(life)];
+            let end = ends.into_iter().filter(|at| *at > 0).min().unwrap_or(until);
+            let begin = self.load(BEGINS + life as usize % LIVES);
+            end.min(until).saturating_sub(begin.max(since))
+        };
+        lives.map(time).sum()
     }
 
     /// When the latest client was killed or stopped.
@@ -149,5 +164,25 @@ impl Board {
         let word = self.entry(id).load(Ordering::SeqCst);
         assert_eq!(word >> 16, id, "the journal has forgotten a request that is undecided");
         Handled { begun: (word >> 8) as u8, ended: word as u8 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_count_for_the_time_in_which_they_were_there() {
+        let path = std::env::temp_dir().join(format!("zb-board-{}", std::process::id()));
+        let board = Board::create(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(board.served(0, 100), 0, "none has begun");
+        board.begin_server(1, 10);
+        board.begin_server(2, 40);
+        assert_eq!(board.served(20, 100), 80 + 60);
+        board.kill_server(1, 50);
+        board.stop_server(2, 60);
+        assert_eq!(board.served(20, 100), 30 + 20);
+        assert_eq!(board.served(70, 100), 0, "all have ended");
     }
 }

@@ -52,7 +52,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             std::thread::park();
         }
     });
-    let desk = Desk::new(Board::open(&options.board)?, options.life, told_to_end);
+    let desk = Desk::new(Board::open(&options.board)?, options.life, options.resend, told_to_end);
     let before = Census::of_process(&options.name);
     Message::Ready.tell();
     let mut rng = fastrand::Rng::with_seed(options.seed);

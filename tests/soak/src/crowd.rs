@@ -57,12 +57,8 @@ fn work(desk: &Desk, client: &SharedClient, mut rng: fastrand::Rng, life: &Atomi
                 if let Some(lost) = error.lost_request() {
                     desk.lost(&sent, lost);
                 }
-                while let Err(error) =
-                    desk.timed("reconnecting", LONG, |timeout| client.reconnect(timeout))
-                {
-                    if desk.not_there(&error).is_none() {
-                        return;
-                    }
+                if desk.attach("reconnecting", |timeout| client.reconnect(timeout)).is_none() {
+                    return;
                 }
             }
         }

@@ -11,6 +11,9 @@ use zerobuffer::{Client, ClientConfig, Error, ErrorKind, LostRequest, RequestSta
 
 /// For calls that a live server answers at once on an idle machine.
 pub(crate) const LONG: Duration = Duration::from_secs(10);
+/// A server that was started no longer ago may not be there yet. The controller starts the next one once the kernel has done
+/// with the one before, which may take it many seconds.
+const STARTING: Duration = Duration::from_secs(1);
 /// What a call may be late by, next to what the machine is late by.
 const DELTA: Duration = Duration::from_millis(100);
 
@@ -19,43 +22,68 @@ pub(crate) struct Desk {
     pub(crate) board: Board,
     delay: Delay,
     life: u64,
+    /// The library sends again what was not started.
+    resends: bool,
     next: AtomicU64,
     told_to_end: Arc<AtomicBool>,
     counts: Counts,
 }
 
 impl Desk {
-    pub(crate) fn new(board: Board, life: u64, told_to_end: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(
+        board: Board,
+        life: u64,
+        resends: bool,
+        told_to_end: Arc<AtomicBool>,
+    ) -> Self {
         let (next, counts) = (AtomicU64::new(1), Counts::default());
-        Self { board, delay: Delay::measure(), life, next, told_to_end, counts }
+        Self { board, delay: Delay::measure(), life, resends, next, told_to_end, counts }
     }
 
     pub(crate) fn is_over(&self) -> bool {
         self.told_to_end.load(Ordering::Relaxed)
     }
 
-    /// The first connection, however often servers die meanwhile; `None` once it is over.
+    /// The first connection; `None` once it is over.
     pub(crate) fn connect(&self, name: &str, config: &ClientConfig) -> Option<Client> {
+        self.attach("connecting", |timeout| Client::connect_with(name, timeout, config.clone()))
+    }
+
+    /// Attempts to attach, however often servers die meanwhile; `None` once it is not worth another one.
+    pub(crate) fn attach<T>(
+        &self,
+        what: &str,
+        mut attempt: impl FnMut(Duration) -> zerobuffer::Result<T>,
+    ) -> Option<T> {
         loop {
-            let outcome = self.timed("connecting", LONG, |timeout| {
-                Client::connect_with(name, timeout, config.clone())
-            });
-            match outcome {
-                Ok(client) => return Some(client),
-                Err(error) => self.not_there(&error)?,
+            let began = now();
+            match self.timed(what, LONG, &mut attempt) {
+                Ok(attached) => return Some(attached),
+                Err(error) => self.not_there(&error, began)?,
             }
         }
     }
 
-    /// After an attempt to attach has failed: `None` if it is not worth another one.
-    pub(crate) fn not_there(&self, error: &Error) -> Option<()> {
+    /// After an attempt to attach has failed that began then: `None` if it is not worth another one.
+    fn not_there(&self, error: &Error, began: u64) -> Option<()> {
         match error.kind() {
             ErrorKind::NotRunning | ErrorKind::Busy if self.is_over() => None,
+            ErrorKind::NotRunning
+                if now() - began >= LONG.as_nanos() as u64 && !self.was_served(began) =>
+            {
+                self.counts.add("attempts with no server started");
+                Some(())
+            }
             kind => {
                 violation(format!("cannot attach within {LONG:?}: {error:?}"));
                 matches!(kind, ErrorKind::NotRunning | ErrorKind::Busy).then_some(())
             }
         }
+    }
+
+    /// Whether there have been servers since then to be found.
+    fn was_served(&self, since: u64) -> bool {
+        self.board.served(since, now()) >= STARTING.as_nanos() as u64
     }
 
     pub(crate) fn tell_counts(&self) {
@@ -195,8 +223,11 @@ impl Desk {
         if died && began < *first && times.len() == 1 {
             Message::Death(end - first).tell();
         }
-        if died && exactly {
-            let since = began.max(*first);
+        let since = began.max(*first);
+        // What was not started waits for the next server, if it is to be sent again.
+        let not_started = |lost: LostRequest| lost.state == RequestState::NotStarted;
+        let waits = self.resends && error.lost_request().is_some_and(not_started);
+        if died && exactly && (!waits || self.was_served(since)) {
             self.judge("the notice of a death", since, since, end);
         }
     }

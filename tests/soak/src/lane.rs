@@ -251,7 +251,7 @@ impl<'p> Lane<'p> {
         let life = match which {
             (Side::Server, _) => {
                 self.server_life += 1;
-                self.board.begin_server(self.server_life);
+                self.board.begin_server(self.server_life, now());
                 self.server_life
             }
             // No two clients that are there at the same time have the same part of the journal.

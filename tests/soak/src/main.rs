@@ -29,7 +29,7 @@
 //! | `request` | what is sent, what is answered, and how to tell |
 //! | `board` | the file that all processes of a lane map: kills and the journal |
 //! | `process`, `census`, `delay` | children, leaks, the machine's own lateness |
-//! | `notice` | figures about death notices, for a quiet machine |
+//! | `notice`, `siege` | figures about death notices, and about hostile clients, for a quiet machine |
 //! | `report` | what was seen, and the verdict |
 #![deny(unsafe_code)]
 
@@ -47,6 +47,7 @@ mod report;
 mod request;
 mod server;
 mod session;
+mod siege;
 mod tell;
 
 use anyhow::{Result, ensure};
@@ -94,6 +95,8 @@ struct Run {
 enum Role {
     /// Measures how soon a waiting client learns of its server's death, and what waiting costs.
     Notice(notice::Options),
+    /// Measures how long calls to a service take beside hostile clients.
+    Siege(siege::Options),
     #[command(hide = true)]
     Server(server::Options),
     #[command(hide = true)]
@@ -103,6 +106,7 @@ enum Role {
 fn main() -> Result<()> {
     match Arguments::parse() {
         Arguments { role: Some(Role::Notice(options)), .. } => notice::run(&options),
+        Arguments { role: Some(Role::Siege(options)), .. } => siege::run(&options),
         Arguments { role: Some(Role::Server(options)), .. } => server::run(&options),
         Arguments { role: Some(Role::Client(options)), .. } => client::run(&options),
         Arguments { role: None, run } => soak(&run),

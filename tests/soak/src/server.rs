@@ -51,9 +51,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
     }));
     let board = Arc::new(Board::open(&options.board)?);
-    // The first thread makes mappings that stay.
-    let _ = std::thread::spawn(|| {}).join();
-    let before = Census::of_process(&options.name);
+    let before = Census::at_start(&options.name);
     let life = options.life;
     let mut server = match Serving::start(options, &board) {
         Ok(server) => server,

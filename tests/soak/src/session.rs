@@ -383,13 +383,8 @@ impl Session<'_> {
     }
 
     fn reconnect(&mut self) -> Option<()> {
-        let report = loop {
-            let client = &mut self.client;
-            match self.desk.timed("reconnecting", LONG, |timeout| client.reconnect(timeout)) {
-                Ok(report) => break report,
-                Err(error) => self.desk.not_there(&error)?,
-            }
-        };
+        let client = &mut self.client;
+        let report = self.desk.attach("reconnecting", |timeout| client.reconnect(timeout))?;
         for lost in report.lost {
             match self.in_flight.remove(&lost.sequence) {
                 Some(sent) => self.desk.lost(&sent, lost),

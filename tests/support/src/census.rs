@@ -1,6 +1,8 @@
 //! What a process has of the operating system, to be the same at its end as at its beginning.
 
+use crate::eventually;
 use crate::names::{descriptors, mappings, names, threads};
+use std::fs;
 use std::time::Duration;
 
 /// A list of it.
@@ -8,6 +10,19 @@ use std::time::Duration;
 pub struct Census(Vec<String>);
 
 impl Census {
+    /// As [`Census::of_process`], for a process that has only begun: after what the first use of threads makes and
+    /// keeps, so that nothing but what comes later makes a difference.
+    ///
+    /// # Panics
+    /// If no thread can be started.
+    pub fn at_start(name: &str) -> Self {
+        let before = threads().len();
+        std::thread::spawn(|| {}).join().expect("a thread ends");
+        // The kernel lists a thread a moment longer than one waits for its end, under its parent's name.
+        eventually("the end of a thread", || threads().len() == before);
+        Self::of_process(name)
+    }
+
     /// Every descriptor and thread of this process, and its mappings of channels whose name holds `name`.
     pub fn of_process(name: &str) -> Self {
         // The descriptors by which one looks at this are none that stay.
@@ -31,6 +46,21 @@ impl Census {
         let threads = threads().into_iter().filter(|thread| thread.starts_with("zerobuffer-"));
         let Self(mut found) = Self::of(descriptors, mappings("/dev/shm"), threads);
         found.extend(names(name).iter().map(|path| format!("name {path}")));
+        Self(found)
+    }
+
+    /// What services have in this process, and their sockets in the runtime directory `directory`.
+    pub fn of_services(directory: &str) -> Self {
+        let kinds = ["socket:", "/memfd:", "eventfd", "eventpoll", "inotify", directory];
+        let is_ours = |target: &String| kinds.iter().any(|kind| target.contains(kind));
+        let descriptors = descriptors().into_iter().filter(is_ours);
+        let is_one =
+            |thread: &String| ["zerobuffer-", "zb-"].iter().any(|one| thread.starts_with(one));
+        let threads = threads().into_iter().filter(is_one);
+        let Self(mut found) = Self::of(descriptors, mappings("/memfd:zerobuffer-"), threads);
+        let services = fs::read_dir(directory).into_iter().flatten().flatten();
+        let sockets = services.flat_map(|service| fs::read_dir(service.path())).flatten().flatten();
+        found.extend(sockets.map(|socket| format!("name {}", socket.path().display())));
         Self(found)
     }
 

@@ -214,6 +214,16 @@ impl Peer {
         assert!(killed, "{status}");
     }
 
+    /// Stops the process, and waits until none of its threads runs any more; [`Peer::go_on`] lets them.
+    ///
+    /// # Panics
+    /// If it ends, or does not stop.
+    #[track_caller]
+    pub fn freeze(&self) {
+        self.signal(libc::SIGSTOP);
+        self.has_stopped();
+    }
+
     /// Waits until a process has stopped itself with SIGSTOP.
     ///
     /// # Panics

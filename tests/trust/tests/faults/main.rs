@@ -3,11 +3,12 @@
 //! the same operation works afterwards. An interruption (EINTR) is never seen.
 
 mod in_place;
+mod service;
 mod two_buffers;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use zerobuffer::faults::{Fault, Struck, with_fault};
+use zerobuffer::faults::{Fault, Struck, with_fault, with_fault_in};
 use zerobuffer::{Error, ErrorKind};
 use zerobuffer_test_support::{Census, names, unique, with_mount};
 
@@ -17,14 +18,15 @@ const LONG: Duration = Duration::from_secs(20);
 const HANG: Duration = Duration::from_secs(30);
 
 /// One run of an operation with one fault in it.
-#[derive(Default)]
 struct Run<'n> {
     name: &'n str,
+    /// The thread of the library's own that meets it; the calling one if it is empty.
+    thread: &'static str,
+    /// What the library has of the system, by the name.
+    take: fn(&str) -> Census,
     at: usize,
     choice: usize,
     lasting: bool,
-    /// Something else lives in this process.
-    beside: bool,
     /// The fault, once it has struck.
     struck: Option<Fault>,
     /// The most calls that one operation made.
@@ -45,18 +47,18 @@ impl Run<'_> {
     }
 
     fn census(&self) -> Census {
-        let census = Census::of_library(self.name);
-        match self.beside {
-            true => census.without_pidfds(),
-            false => census,
-        }
+        (self.take)(self.name)
     }
 
     /// The operation, which fails with an error that says what and where, or not at all.
     #[track_caller]
     fn typed<T>(&mut self, operation: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         let start = Instant::now();
-        let (outcome, struck) = with_fault(self.at, self.choice, self.lasting, operation);
+        let (at, choice, lasting) = (self.at, self.choice, self.lasting);
+        let (outcome, struck) = match self.thread {
+            "" => with_fault(at, choice, lasting, operation),
+            thread => with_fault_in(thread, at, choice, lasting, operation),
+        };
         assert!(start.elapsed() < HANG, "{}: took {:?}", self.describe(), start.elapsed());
         self.struck = self.struck.or(struck.fault);
         self.calls = self.calls.max(struck.calls);
@@ -101,6 +103,15 @@ impl Run<'_> {
             | Error::AlreadyRunning { name, .. } => name.contains(self.name),
             Error::Unsupported { .. } => fault.errno == libc::ENOSYS,
             Error::Timeout { .. } | Error::NotConnectedYet { .. } => true,
+            // What is no memfd has no seals.
+            Error::ProtocolViolation { .. } => {
+                fault == Fault { call: "fcntl", errno: libc::EINVAL }
+            }
+            // Of services: what the other side says, or did.
+            Error::Explained { message, .. } => message.contains(self.name),
+            Error::PeerClosed { .. } | Error::PeerDied { .. } => {
+                !self.thread.is_empty() || ["send", "recv", "recvmsg"].contains(&fault.call)
+            }
             _ => false,
         };
         assert!(says_which, "{described}: {error:?}");
@@ -139,7 +150,7 @@ fn alone() -> MutexGuard<'static, ()> {
 /// Runs `operation` with each fault in turn until no call is left that could fail.
 #[track_caller]
 fn every_fault(what: &str, operation: impl Fn(&mut Run<'_>)) {
-    every_fault_beside(what, |_| (), |run, ()| operation(run));
+    every_fault_in(what, "", Census::of_library, |_| (), |run, ()| operation(run));
 }
 
 /// As [`every_fault`], next to something that lives through all of them.
@@ -149,19 +160,33 @@ fn every_fault_beside<L>(
     living: impl Fn(&str) -> L,
     operation: impl Fn(&mut Run<'_>, &L),
 ) {
+    let take = |name: &str| Census::of_library(name).without_pidfds();
+    every_fault_in(what, "", take, living, operation);
+}
+
+/// As [`every_fault_beside`], in a thread of the library's own unless `thread` is empty, and with what is to be undone
+/// as `take` sees it.
+#[track_caller]
+fn every_fault_in<L>(
+    what: &str,
+    thread: &'static str,
+    take: fn(&str) -> Census,
+    living: impl Fn(&str) -> L,
+    operation: impl Fn(&mut Run<'_>, &L),
+) {
     let _alone = alone();
+    let start = Instant::now();
     let (mut faults, mut errors) = (0, 0);
     let name = unique(what);
     let living = living(&name);
-    let beside = size_of::<L>() > 0;
     let operation = |run: &mut Run<'_>| operation(run, &living);
     for lasting in [false, true] {
         let (mut at, mut choice) = (0, 0);
         loop {
-            let run = one_run(
-                Run { name: &name, at, choice, lasting, beside, ..Run::default() },
-                &operation,
-            );
+            let (struck, calls) = (None, 0);
+            let run =
+                Run { name: &name, thread, take, at, choice, lasting, struck, calls, errors: 0 };
+            let run = one_run(run, &operation);
             if run.struck.is_some() {
                 (faults, errors, choice) = (faults + 1, errors + run.errors, choice + 1);
             } else if run.calls > at {
@@ -171,7 +196,8 @@ fn every_fault_beside<L>(
             }
         }
     }
-    println!("{what}: {faults} faults, {errors} of them seen as errors");
+    let took = start.elapsed().as_secs_f64();
+    println!("{what}: {faults} faults, {errors} of them seen as errors, in {took:.1} s");
     assert!(faults > 0 && (errors > 0 || what.ends_with("quiet")), "{what}: nothing is ever seen");
 }
 
