@@ -19,10 +19,12 @@ const PYTHON_ASYNC: &str = "crates/zerobuffer-python/python/zerobuffer/aio.py";
 const PYTHON_TYPES: &str = "crates/zerobuffer-python/python/zerobuffer/types.py";
 
 /// Public types of Rust whose methods must all stand in the tables.
-const RUST_TYPES: [&str; 21] = [
+const RUST_TYPES: [&str; 23] = [
     "Closer",
     "Client",
     "SharedClient",
+    "EventLoopClient",
+    "tokio::Client",
     "CallHandle",
     "RequestBuffer",
     "OwnedRequestBuffer",
@@ -219,13 +221,17 @@ fn upper_snake(name: &str) -> String {
 /// The public methods of Rust's types, those that macros make included.
 fn rust_offer() -> Result<Offer> {
     let implementation = Regex::new(r"^\s*impl(?:<[^>]*>)? (?:\$\(<\$lifetime>\)\? )?(\$?\w+)")?;
-    let method = Regex::new(r"^\s*(?:#\[[^\]]*\] )?pub (?:unsafe )?fn (\w+)")?;
+    let method = Regex::new(r"^\s*(?:#\[[^\]]*\] )?pub (?:unsafe |async )?fn (\w+)")?;
     let definition = Regex::new(r"^macro_rules! (\w+)")?;
     let use_of_macro = Regex::new(r"^(\w+)!\((?:\[[^\]]*\] )?(\w+)")?;
     let mut offer = Offer::new();
     for file in files(RUST, "rs")? {
-        let version =
-            if file.components().any(|part| part.as_os_str() == "v1") { "v1::" } else { "" };
+        let is_in = |name: &str| file.components().any(|part| part.as_os_str() == name);
+        let module = match () {
+            () if is_in("v1") => "v1::",
+            () if is_in("tokio.rs") => "tokio::",
+            () => "",
+        };
         let text = std::fs::read_to_string(&file)?;
         let text = text.split("#[cfg(all(test").next().unwrap_or_default();
         let (mut of, mut macro_name) = (String::new(), String::new());
@@ -237,12 +243,12 @@ fn rust_offer() -> Result<Offer> {
                 of = found[1].to_owned();
             } else if let Some(found) = method.captures(line) {
                 let of_macro = of.starts_with('$');
-                let of = if of_macro { macro_name.clone() } else { format!("{version}{of}") };
+                let of = if of_macro { macro_name.clone() } else { format!("{module}{of}") };
                 let offer = if of_macro { &mut made } else { &mut offer };
                 offer.entry(of).or_default().insert(found[1].to_owned());
             } else if let Some(found) = use_of_macro.captures(line) {
                 let names = made.get(&found[1]).cloned().unwrap_or_default();
-                offer.entry(format!("{version}{}", &found[2])).or_default().extend(names);
+                offer.entry(format!("{module}{}", &found[2])).or_default().extend(names);
             }
         }
     }

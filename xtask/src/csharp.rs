@@ -4,26 +4,30 @@ use crate::dotnet;
 use crate::python;
 use crate::run::{cargo, root, step};
 use anyhow::{Context, Result, ensure};
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-const LIBRARY: &str = "bindings/csharp/ZeroBuffer/ZeroBuffer.csproj";
+pub(crate) const LIBRARY: &str = "bindings/csharp/ZeroBuffer/ZeroBuffer.csproj";
 const TESTS: &str = "bindings/csharp/ZeroBuffer.Tests/ZeroBuffer.Tests.csproj";
+pub(crate) const HOSTING: &str =
+    "bindings/csharp/ZeroBuffer.Extensions.Hosting/ZeroBuffer.Extensions.Hosting.csproj";
+const HOSTING_TESTS: &str = "bindings/csharp/ZeroBuffer.Extensions.Hosting.Tests/ZeroBuffer.Extensions.Hosting.Tests.csproj";
+pub(crate) const WEB: &str = "bindings/csharp/Web/Web.csproj";
 const PEER: &str = "tests/interop/csharp/InteropPeer.csproj";
 
 /// A program of the existing package of version 1, and what is on the other side of it in Python.
 const EXISTING: &str = "bindings/csharp/Existing/Existing.csproj";
 const EXISTING_PYTHON: &str = "bindings/csharp/Existing/peer.py";
 
-const PROJECTS: [&str; 4] = [LIBRARY, TESTS, PEER, EXISTING];
+const PROJECTS: [&str; 7] = [LIBRARY, HOSTING, TESTS, HOSTING_TESTS, WEB, PEER, EXISTING];
 
 /// Where the documents show this program word for word, or what its main function holds.
-const EXAMPLE: &str = "bindings/csharp/Example.cs";
-const TWO_PROCESSES: &str = "bindings/csharp/TwoProcesses.cs";
-
-/// Handlers that the compiler must refuse.
-const REFUSED: &str = "bindings/csharp/Refused.cs";
+pub(crate) const EXAMPLE: &str = "bindings/csharp/Example.cs";
+pub(crate) const TWO_PROCESSES: &str = "bindings/csharp/TwoProcesses.cs";
+pub(crate) const MENDING: &str = "bindings/csharp/Mending.cs";
+pub(crate) const ASYNC_HANDLER: &str = "bindings/csharp/AsyncHandler.cs";
+pub(crate) const CLIENTS: &str = "bindings/csharp/Clients.cs";
+pub(crate) const WEB_PROGRAM: &str = "bindings/csharp/Web/Program.cs";
 
 /// The collector runs all the time, and methods are compiled for speed at once: what nothing refers to any more goes
 /// as early as it ever may. Memory that is freed is overwritten.
@@ -39,6 +43,7 @@ pub(crate) fn test() -> Result<()> {
     for project in PROJECTS {
         build(project)?;
     }
+    annotated()?;
     for folder in ["bindings", "crates", "tests"] {
         every_project_is_built(Path::new(folder))?;
     }
@@ -53,10 +58,10 @@ pub(crate) fn test() -> Result<()> {
     let mut hard = tests();
     hard.envs(HARD).arg(dotnet::program()).arg(assembly);
     step("C# binding, collected all the time", hard)?;
+    step("C# in a host", tests().arg(output(HOSTING_TESTS)))?;
     existing()?;
     advice_without_native_library()?;
     documents()?;
-    package()?;
     dotnet::tidy();
     Ok(())
 }
@@ -80,6 +85,14 @@ fn build(project: &str) -> Result<()> {
     let mut build = dotnet::sdk();
     build.args(["build", "-c", "Release", "-nologo", "-warnaserror"]).arg(root().join(project));
     step(project, build)
+}
+
+/// The references of later frameworks say what may be null, those of `netstandard2.1` do not: newer SDKs build for both.
+fn annotated() -> Result<()> {
+    let mut build = dotnet::sdk();
+    build.args(["build", "-c", "Release", "-nologo", "-warnaserror"]).arg(root().join(HOSTING));
+    build.args(["-p:TargetFrameworks=netcoreapp3.1", "-p:ZeroBufferVariant=annotated/"]);
+    step("the packages for a framework that says what may be null", build)
 }
 
 /// What nobody builds is wrong sooner or later.
@@ -151,10 +164,18 @@ fn advice_without_native_library() -> Result<()> {
 /// The examples of the documents are these, word for word.
 fn documents() -> Result<()> {
     let read = |file: &str| std::fs::read_to_string(root().join(file)).context(file.to_owned());
-    for example in [EXAMPLE, TWO_PROCESSES] {
+    let manual = "docs/csharp.md";
+    for (document, example) in [
+        (manual, EXAMPLE),
+        (manual, TWO_PROCESSES),
+        (manual, MENDING),
+        (manual, CLIENTS),
+        (manual, ASYNC_HANDLER),
+        ("docs/csharp-web.md", WEB_PROGRAM),
+    ] {
         ensure!(
-            read("docs/csharp.md")?.contains(&read(example)?),
-            "docs/csharp.md does not have the example {example}"
+            read(document)?.contains(&read(example)?),
+            "{document} does not have the example {example}"
         );
     }
     let example = read(EXAMPLE)?;
@@ -167,87 +188,4 @@ fn documents() -> Result<()> {
         "README.md does not have what the main function of {EXAMPLE} holds"
     );
     Ok(())
-}
-
-/// As a user would: a package in a folder, a new console project that has it, the examples pasted into it.
-fn package() -> Result<()> {
-    let folder = root().join("target/csharp/package");
-    let _ = std::fs::remove_dir_all(&folder);
-    // Otherwise the package of an earlier run is taken, which has the same version.
-    let _ = std::fs::remove_dir_all(dotnet::home().join(".nuget/packages/zerobuffer"));
-    let mut pack = dotnet::sdk();
-    pack.args(["pack", "-c", "Release", "-nologo", "-o"]).arg(&folder).arg(root().join(LIBRARY));
-    step("C# package", pack)?;
-
-    let console = Console(folder.join("Console"));
-    std::fs::create_dir_all(&console.0)?;
-    console.run(&["new", "console"])?;
-    console.run(&["add", "package", "ZeroBuffer", "--source", &folder.display().to_string()])?;
-    console.paste(EXAMPLE)?;
-    let said = console.run(&["run"])?;
-    ensure!(said == "3\n", "the C# example: {said}");
-    console.two_processes()?;
-    console.refused()?;
-    println!("the C# examples work with the package in a new console project");
-    Ok(())
-}
-
-/// A console project that uses the package.
-struct Console(PathBuf);
-
-impl Console {
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut dotnet = dotnet::sdk();
-        dotnet.args(arguments).current_dir(&self.0);
-        dotnet
-    }
-
-    /// What a command prints, which must succeed.
-    fn run(&self, arguments: &[&str]) -> Result<String> {
-        let output = self.command(arguments).output()?;
-        ensure!(output.status.success(), "dotnet {arguments:?}: {output:?}");
-        Ok(String::from_utf8(output.stdout)?)
-    }
-
-    fn paste(&self, program: &str) -> Result<()> {
-        std::fs::copy(root().join(program), self.0.join("Program.cs"))
-            .context(program.to_owned())?;
-        Ok(())
-    }
-
-    fn two_processes(&self) -> Result<()> {
-        self.paste(TWO_PROCESSES)?;
-        self.run(&["build"])?;
-        let mut server = self.command(&["run", "--no-build", "--", "serve"]);
-        let mut server = server.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let mut said = String::new();
-        let stdout = server.stdout.take().context("the server's output is piped")?;
-        let read = BufReader::new(stdout).read_line(&mut said);
-        let called = self.run(&["run", "--no-build", "--", "call"]);
-        // The end of its input tells the server to stop.
-        drop(server.stdin.take());
-        let ended = server.wait()?;
-        read?;
-        ensure!(said.starts_with("serving") && ended.success(), "the server: {said:?}, {ended}");
-        let called = called?;
-        ensure!(called == "upper case\nHELLO\n", "the client: {called:?}");
-        Ok(())
-    }
-
-    /// The compiler refuses handlers that do not do what they seem to, and no others.
-    fn refused(&self) -> Result<()> {
-        self.paste(REFUSED)?;
-        let output = self.command(&["build", "-nologo"]).output()?;
-        let said = String::from_utf8(output.stdout)?;
-        let program = std::fs::read_to_string(root().join(REFUSED))?;
-        for (line, number) in program.lines().zip(1..) {
-            let is_refused = said.contains(&format!("Program.cs({number},"));
-            ensure!(
-                is_refused == line.ends_with("// refused"),
-                "line {number} of {REFUSED}, {line:?}: {said}"
-            );
-        }
-        ensure!(said.contains("CS0619"), "the handlers are refused for another reason: {said}");
-        Ok(())
-    }
 }

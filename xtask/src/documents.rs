@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Who runs the examples in this language of this document.
-const RUN_BY: [(&str, &str, &str); 23] = [
+const RUN_BY: [(&str, &str, &str); 25] = [
     ("README.md", "rust", "the library's documentation tests"),
     ("README.md", "cpp", "cargo xtask native"),
     ("README.md", "csharp", "cargo xtask csharp"),
@@ -25,6 +25,8 @@ const RUN_BY: [(&str, &str, &str); 23] = [
     ("docs/cpp.md", "sh", "cargo xtask native"),
     ("docs/csharp.md", "csharp", "cargo xtask csharp"),
     ("docs/csharp.md", "sh", "cargo xtask csharp"),
+    ("docs/csharp.md", "text", "nobody: it needs .NET 6"),
+    ("docs/csharp-web.md", "csharp", "cargo xtask csharp"),
     ("docs/performance.md", "sh", "cargo xtask bench, for a short time"),
     ("docs/protocol-v2.md", "c", "cargo xtask native"),
     ("docs/protocol-v2.md", "mermaid", "a drawing"),

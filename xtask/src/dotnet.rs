@@ -31,7 +31,13 @@ const SOURCES: &str = "<configuration>\n  <packageSources>\n    <clear />\n    \
                        <add key=\"feed\" value=\"FEED\" />\n  </packageSources>\n</configuration>\n";
 
 /// What the binding depends on. The SDK has the assemblies, of which packages are made here, as nuget.org has them.
-const DEPENDENCIES: [&str; 1] = ["Microsoft.Extensions.Logging.Abstractions"];
+const DEPENDENCIES: [&str; 5] = [
+    "Microsoft.Extensions.Logging.Abstractions",
+    "Microsoft.Extensions.DependencyInjection.Abstractions",
+    "Microsoft.Extensions.Diagnostics.HealthChecks",
+    "Microsoft.Extensions.Diagnostics.HealthChecks.Abstractions",
+    "Microsoft.Extensions.Hosting.Abstractions",
+];
 const DEPENDENCIES_VERSION: &str = "3.1.2";
 
 /// Makes a package of one assembly: what it is called, its version, the assembly, and the file to write.

@@ -1,7 +1,7 @@
 //! The steps of the protocol at which tests kill and stop processes: that they are all tested, and that
 //! a release holds none of them.
 
-use crate::run::{cargo, root, step};
+use crate::run::{cargo, cargo_test, root, step};
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
 
@@ -16,7 +16,7 @@ pub(crate) fn test() -> Result<()> {
         ("kills and stops at every step of a channel", "--test integration faults::"),
         ("kills and stops at every step of a service", "--test service steps::"),
     ] {
-        step(what, cargo(&format!("test -p zerobuffer --features failpoints {tests}")))?;
+        step(what, cargo_test(&format!("--features zerobuffer/failpoints {tests}")))?;
     }
     Ok(())
 }
@@ -64,19 +64,22 @@ fn all_are_tested(steps: &[String]) -> Result<()> {
 /// Looks for the steps' names in the shared library, once as a control with the feature, once without.
 fn a_release_holds_none(steps: &[String]) -> Result<()> {
     let build = "build --release -p zerobuffer-ffi";
-    let control = format!("{build} --features zerobuffer/failpoints");
+    // Where others that run at the same time do not take it for the release.
+    let control =
+        format!("{build} --features zerobuffer/failpoints --target-dir target/failpoints");
     step("release with failpoints, as a control", cargo(&control))?;
-    let found = found(steps)?;
+    let found = found(steps, "target/failpoints")?;
     ensure!(found.len() == steps.len(), "of {steps:?} the control holds only {found:?}");
     step("release", cargo(build))?;
-    let left = self::found(steps)?;
+    let left = self::found(steps, "target")?;
     ensure!(left.is_empty(), "the release holds {left:?}");
     println!("a release holds none of the {} steps, the control all", steps.len());
     Ok(())
 }
 
-fn found(steps: &[String]) -> Result<Vec<&String>> {
-    let library = root().join("target/release/libzerobuffer.so");
+/// The steps that the library below this folder holds.
+fn found<'s>(steps: &'s [String], target: &str) -> Result<Vec<&'s String>> {
+    let library = root().join(target).join("release/libzerobuffer.so");
     let bytes = std::fs::read(&library).with_context(|| library.display().to_string())?;
     let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
     Ok(steps.iter().filter(|step| holds(&format!("failpoint {step}"))).collect())

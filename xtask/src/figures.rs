@@ -78,7 +78,6 @@ const TYPES: usize = 43;
 /// What is longer than it should be, and why it stays.
 const EXCEPTIONS: &[(&str, &str)] = &[
     ("crates/zerobuffer/src/client/shared.rs", "until what threads share is divided"),
-    ("crates/zerobuffer/src/client/completions.rs", "until futures and blocking calls are divided"),
     ("crates/zerobuffer/src/client/channel.rs", "until the connection is one for both links"),
     (
         "crates/zerobuffer/src/v2/ring/client.rs",

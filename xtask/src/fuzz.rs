@@ -7,7 +7,8 @@ use std::path::Path;
 use std::process::Command;
 
 /// The names of `zerobuffer_fuzz::TARGETS`.
-const TARGETS: [&str; 5] = ["names", "attach", "server", "v1-writer", "v1-reader"];
+const TARGETS: [&str; 8] =
+    ["names", "attach", "server", "hello", "reply", "status", "v1-writer", "v1-reader"];
 
 /// What libFuzzer needs to see of the code: which edges are taken, and what is compared.
 const COVERAGE: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -18,9 +19,6 @@ const COVERAGE: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-saniti
 
 /// Each target for `seconds`, all at the same time, starting from the committed corpus.
 pub(crate) fn run(seconds: u32) -> Result<()> {
-    if !Command::new("c++").arg("--version").output().is_ok_and(|output| output.status.success()) {
-        apt_install(&["g++"])?;
-    }
     build()?;
     let host = host();
     let program = format!("target/fuzz/{host}/release/zerobuffer-fuzz");
@@ -42,7 +40,10 @@ pub(crate) fn run(seconds: u32) -> Result<()> {
 }
 
 /// Under AddressSanitizer where there is a toolchain for it.
-fn build() -> Result<()> {
+pub(crate) fn build() -> Result<()> {
+    if !Command::new("c++").arg("--version").output().is_ok_and(|output| output.status.success()) {
+        apt_install(&["g++"])?;
+    }
     let sanitized = has_nightly();
     let (toolchain, sanitizer) =
         if sanitized { ("nightly", " -Zsanitizer=address") } else { ("stable", "") };

@@ -4,6 +4,7 @@ mod api;
 mod bench;
 mod count;
 mod csharp;
+mod csharp_package;
 mod documents;
 mod dotnet;
 mod failpoints;
@@ -99,7 +100,11 @@ enum Task {
         arguments: Vec<String>,
     },
     /// System calls that fail, hostile peers, and memory that is reordered.
-    Trust,
+    Trust {
+        /// Ten million messages for wake-ups, and minutes of what is random, as docs/testing.md has it.
+        #[arg(long)]
+        long: bool,
+    },
     /// Feeds the library whatever bytes a peer could leave in shared memory.
     Fuzz {
         /// How long each target runs; all of them at the same time.
@@ -131,7 +136,7 @@ fn run(task: Task) -> Result<()> {
         Task::Texts => texts::check(),
         Task::Header => header::write(),
         Task::Interop => steps::interop(),
-        Task::Csharp => csharp::test(),
+        Task::Csharp => csharp::test().and_then(|()| csharp_package::test()),
         Task::Python => python_package::test(),
         Task::Existing => python_existing::test(),
         Task::Wheel => python_package::wheel(),
@@ -141,7 +146,8 @@ fn run(task: Task) -> Result<()> {
         Task::Mutants { options } => mutants::run(&options),
         Task::Failpoints => failpoints::test(),
         Task::Soak { arguments } => soak::run(&arguments),
-        Task::Trust => trust::test(),
+        Task::Trust { long: false } => trust::test(&trust::Extent::SHORT),
+        Task::Trust { long: true } => trust::test(&trust::Extent::LONG),
         Task::Fuzz { seconds } => fuzz::run(seconds),
     }
 }

@@ -5,6 +5,7 @@ use crate::native;
 use crate::python_package;
 use crate::run::{cargo, root, step};
 use anyhow::Result;
+use std::process::Command;
 
 /// A language's peer, as a server and as a client.
 struct Peer {
@@ -24,8 +25,13 @@ const PEERS: [Peer; 5] = [
 
 /// Builds all peers and runs the driver with these further options.
 pub(crate) fn matrix(options: &[String]) -> Result<()> {
+    run(driver(options)?)
+}
+
+/// The driver, with all peers built.
+pub(crate) fn driver(options: &[String]) -> Result<Command> {
     step("the matrix's driver", cargo("build --release -p zerobuffer-interop"))?;
-    let mut driver = std::process::Command::new(root().join("target/release/interop-matrix"));
+    let mut driver = Command::new(root().join("target/release/interop-matrix"));
     for (name, command) in peers() {
         match command {
             Ok(command) => driver.args(["--peer", &format!("{name}={command}")]),
@@ -33,6 +39,10 @@ pub(crate) fn matrix(options: &[String]) -> Result<()> {
         };
     }
     driver.args(options);
+    Ok(driver)
+}
+
+pub(crate) fn run(driver: Command) -> Result<()> {
     step("every language with every other", driver)
 }
 

@@ -1,4 +1,4 @@
-//! Every line of the ring, of waiting and liveness, of clients and servers, broken in each way that `cargo mutants` knows: does
+//! Every line of the ring, of waiting, links and liveness, of clients and servers, broken in each way that `cargo mutants` knows: does
 //! a test notice? It takes hours, so it is no part of a full run.
 
 use crate::run::{cargo, step};
@@ -18,18 +18,22 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let mut unit = cargo("mutants -p zerobuffer --timeout 60 --cargo-arg=--lib -o target/mutants");
     // That a property fails is enough; the smallest case is not looked for.
     unit.env("PROPTEST_MAX_SHRINK_ITERS", "1");
-    unit.args(arguments).args(["--", "--", "v2::", "wait::", "liveness::", "tenure::"]);
+    unit.args(arguments).args(["--", "--", "v2::", "wait::", "liveness::", "tenure::", "link::"]);
     // Mutants that are missed do not fail this step: the next one tries them again.
     let _ = step("mutants against unit tests", unit);
-    let mut missed = cargo(
-        "mutants -p zerobuffer --timeout 300 --iterate --cargo-arg=--test=integration -o target/mutants",
-    );
-    missed.args(arguments);
-    let status = missed.status()?;
+    let _ = missed("service", arguments).status()?;
+    let status = missed("integration", arguments).status()?;
     // 3: none was missed, and some ran until they were stopped.
     ensure!(
         matches!(status.code(), Some(0 | 3)),
         "some mutants live: target/mutants/mutants.out/missed.txt ({status})"
     );
     Ok(())
+}
+
+/// Those that nothing has noticed so far, against integration tests.
+fn missed(tests: &str, arguments: &[String]) -> Command {
+    let mut command = cargo("mutants -p zerobuffer --timeout 300 --iterate -o target/mutants");
+    command.arg(format!("--cargo-arg=--test={tests}")).args(arguments);
+    command
 }

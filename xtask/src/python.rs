@@ -13,9 +13,10 @@ const PACKAGES: [&str; 2] = ["zerobuffer-ipc==1.3.0", "posix-ipc==1.3.2"];
 const CHECK: &str = "import zerobuffer, zerobuffer.oieb_view as view, sys; \
                      sys.exit(0 if view._fetch_add_8 else 'libatomic is missing: apt-get install libatomic1')";
 
-/// Makes `target/venv-v1` if it is not there, and returns its interpreter. The interop tests find it by
-/// the variable `ZEROBUFFER_V1_PYTHON`:
-/// `cargo test -p zerobuffer --features interop --test v1_interop`.
+/// The variable by which tests find the interpreter with the existing package.
+pub(crate) const V1_PYTHON: &str = "ZEROBUFFER_V1_PYTHON";
+
+/// Makes `target/venv-v1` if it is not there, and returns its interpreter.
 pub(crate) fn v1_venv() -> Result<PathBuf> {
     venv("target/venv-v1", &PACKAGES, CHECK)
 }
