@@ -11,6 +11,7 @@ use crate::work::Work;
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::time::Duration;
 use zerobuffer::{Client, ClientConfig, Frame, Service, ServiceConfig};
 
 /// The peer's role.
@@ -83,6 +84,10 @@ pub(crate) fn serve(spec: &ServiceSpec, cpu: usize) -> Result<()> {
     Ok(())
 }
 
+/// Between two round trips whose instructions are counted: by then the service looks at the clock and at what the
+/// system has to tell, so all of them take the same, however slow the machine is.
+const STEP_PAUSE: Duration = Duration::from_micros(50);
+
 /// Both ends in turn on one thread, so often.
 pub(crate) fn step(count: u64) -> Result<()> {
     let spec = ServiceSpec::new(SMALL_RING, Wait::Spin, Work::Increment);
@@ -90,6 +95,7 @@ pub(crate) fn step(count: u64) -> Result<()> {
     let mut service = Service::create(NAME, config.wait(spec.wait.strategy()))?;
     let client = spec.client()?;
     for number in 0..count {
+        std::thread::sleep(STEP_PAUSE);
         let sequence = client.send_request(&number.to_le_bytes())?;
         let mut request = service.receive(TIMEOUT)?;
         spec.work.on(request.data_mut());
