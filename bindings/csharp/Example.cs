@@ -5,10 +5,10 @@ internal static class Example
 {
     private static void Main()
     {
-        using (var server = InPlaceDuplexServer.Create("csharp-example", new BufferConfig(4096, 1 << 20)))
+        using (var service = Service.Create("csharp-example", new ServiceConfig { RingSize = 1 << 20 }))
         {
             // This may be another process.
-            server.Start(frame => frame.Data.Reverse());
+            service.Start(frame => frame.Data.Reverse());
 
             using (var client = DuplexClient.Connect("csharp-example"))
             using (var response = client.Call(new byte[] { 1, 2, 3 }, TimeSpan.FromSeconds(5)))

@@ -18,12 +18,12 @@ internal static class TwoProcesses
 
     private static void Serve()
     {
-        // Room for four requests of 1000 bytes at a time.
-        var config = new ServerConfig(BufferConfig.ForFrames(1000, 4));
+        // Each client has a ring of this size, for its requests and their responses.
+        var config = new ServiceConfig { RingSize = 1 << 20, Workers = 2 };
         config.Metadata = Encoding.UTF8.GetBytes("upper case");
-        using (var server = InPlaceDuplexServer.Create("csharp-two", config))
+        using (var service = Service.Create("csharp-two", config))
         {
-            server.Start(frame =>
+            service.Start(frame =>
             {
                 Span<byte> data = frame.Data;
                 for (int index = 0; index < data.Length; index++)

@@ -180,7 +180,7 @@ fn documents() -> Result<()> {
     }
     let example = read(EXAMPLE)?;
     let body: Vec<&str> =
-        example.lines().skip_while(|line| !line.contains("using (var server")).collect();
+        example.lines().skip_while(|line| !line.contains("using (var service")).collect();
     let body = body.iter().take_while(|line| **line != "    }");
     let body: Vec<&str> = body.map(|line| line.strip_prefix("        ").unwrap_or(line)).collect();
     ensure!(

@@ -193,10 +193,10 @@ fn example(prefix: &Path) -> Result<()> {
     let build = folder("example")?;
     let option = format!("-DCMAKE_PREFIX_PATH={}", prefix.display());
     configure(&root().join("bindings/cpp/example"), &build, &[&option])?;
-    let channel = format!("cpp-example-{}", std::process::id());
+    let runtime = folder("example/runtime")?;
     let invert = |role: &str| {
         let mut command = Command::new(build.join("invert"));
-        command.args([role, &channel]);
+        command.args([role, "cpp-example"]).env("ZEROBUFFER_DIR", &runtime);
         command
     };
     let mut server = invert("serve")

@@ -123,12 +123,7 @@ impl Snippet {
         // Without LD_LIBRARY_PATH: what pkg-config says is enough.
         match text.contains("usage: program serve | program call") {
             true => two_processes(&self.place(), &program),
-            false => {
-                let mut run = Command::new(&program);
-                // What a service leaves, an empty directory, is left here.
-                run.env("ZEROBUFFER_DIR", folder("documents/runtime")?);
-                step(&self.place(), run)
-            }
+            false => step(&self.place(), in_runtime(Command::new(&program))?),
         }
     }
 
@@ -142,17 +137,23 @@ impl Snippet {
             let found = std::env::var_os(variable).map_or_else(|| real.join(usual), PathBuf::from);
             bash.env(variable, found);
         }
-        step(&self.place(), bash)
+        step(&self.place(), in_runtime(bash)?)
     }
+}
+
+/// What a service leaves, an empty directory, is left in this one.
+fn in_runtime(mut command: Command) -> Result<Command> {
+    command.env("ZEROBUFFER_DIR", folder("documents/runtime")?);
+    Ok(command)
 }
 
 /// Runs a program that is a server or a client by its argument, and serves until its input ends.
 fn two_processes(place: &str, program: &Path) -> Result<()> {
     println!("\n=== {place}: two processes");
-    let mut serve = Command::new(program);
+    let mut serve = in_runtime(Command::new(program))?;
     let mut server = serve.arg("serve").stdin(Stdio::piped()).spawn().context("serve")?;
     let text = "hello from another process";
-    let called = Command::new(program).args(["call", text]).output();
+    let called = in_runtime(Command::new(program))?.args(["call", text]).output();
     drop(server.stdin.take());
     let ended = server.wait()?;
     let called = called.context("call")?;
@@ -186,7 +187,7 @@ fn fetched(snippets: &[Snippet], prefix: &Path) -> Result<PathBuf> {
         step(&format!("configure {}", snippet.place()), cmake)?;
         let mut cmake = Command::new("cmake");
         step(&format!("build {}", snippet.place()), cmake.arg("--build").arg(&build))?;
-        step(&snippet.place(), Command::new(build.join("program")))?;
+        step(&snippet.place(), in_runtime(Command::new(build.join("program")))?)?;
         let source = build.join("_deps/zerobuffer-src");
         if source.exists() {
             clone = Some(source);

@@ -1,7 +1,7 @@
 // A picture is inverted in another process, where it lies.
 //
-//   invert serve CHANNEL     serves until standard input ends
-//   invert call CHANNEL      sends a picture, and says what came back
+//   invert serve NAME        serves until standard input ends
+//   invert call NAME         sends a picture, and says what came back
 
 #include <zerobuffer/zerobuffer.hpp>
 
@@ -15,19 +15,19 @@ using namespace std::chrono_literals;
 
 constexpr std::size_t picture = 1920 * 1080 * 3;
 
-static int serve(const std::string &channel) {
-    auto server = zerobuffer::Server::create(channel, zerobuffer::BufferConfig(0, 32 << 20));
-    server.start([](zerobuffer::Frame &frame) {
+static int serve(const std::string &name) {
+    auto service = zerobuffer::Service::create(name, {.ring_size = 32 << 20, .workers = 2});
+    service.start([](zerobuffer::Frame &frame) {
         for (std::uint8_t &byte : frame) byte = static_cast<std::uint8_t>(~byte);
     });
     std::cout << "serving" << std::endl;
     for (std::string line; std::getline(std::cin, line);) continue;
-    server.stop();
+    service.stop();
     return 0;
 }
 
-static int call(const std::string &channel) {
-    auto client = zerobuffer::Client::connect(channel, 5s);
+static int call(const std::string &name) {
+    auto client = zerobuffer::Client::connect(name, 5s);
     auto request = client.acquire_request_buffer(picture);
     std::fill(request.begin(), request.end(), std::uint8_t{200}); // where the server will edit it
     const auto sequence = request.commit();
@@ -42,7 +42,7 @@ int main(int count, char **arguments) {
     try {
         if (role == "serve") return serve(arguments[2]);
         if (role == "call") return call(arguments[2]);
-        std::cerr << "usage: invert serve|call CHANNEL\n";
+        std::cerr << "usage: invert serve|call NAME\n";
     } catch (const zerobuffer::Error &error) {
         std::cerr << error.what() << '\n';
     }

@@ -39,8 +39,8 @@ def test_the_examples_of_a_page_run_one_after_the_other(page, name):
         run += 1
     assert run > 0
     # The shortest example leaves both to the reader.
-    for end in ("client", "server"):
-        getattr(scope[end], {"client": "close", "server": "stop"}[end])()
+    scope["client"].close()
+    scope["service"].stop()
 
 
 STRICT = [sys.executable, "-X", "dev", "-W", "error"]
