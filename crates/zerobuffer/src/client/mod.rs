@@ -166,8 +166,35 @@ impl Client {
     /// block; [`Error::BadConfig`]. Over two buffers also [`Error::MetadataAlreadyWritten`], and
     /// [`Error::NoSpace`] for the response buffer.
     pub fn connect_with(name: &str, timeout: Duration, config: ClientConfig) -> Result<Self> {
+        Self::connect_while(name, timeout, config, &|| true)
+    }
+
+    /// As [`connect_with`](Self::connect_with), for as long as `is_wanted` says true: for programs whose user, or
+    /// whose caller, may end the wait. It is asked on this thread, every 50 ms at the latest.
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicBool, Ordering};
+    /// use std::time::Duration;
+    /// use zerobuffer::{Client, ClientConfig, ErrorKind};
+    ///
+    /// static IS_WANTED: AtomicBool = AtomicBool::new(true);
+    /// std::thread::spawn(|| IS_WANTED.store(false, Ordering::Relaxed)); // Ctrl-C, say
+    /// let is_wanted = || IS_WANTED.load(Ordering::Relaxed);
+    /// let nobody = Client::connect_while("nobody", Duration::MAX, ClientConfig::new(), &is_wanted);
+    /// assert_eq!(nobody.unwrap_err().kind(), ErrorKind::Closed);
+    /// ```
+    ///
+    /// # Errors
+    /// As [`connect_with`](Self::connect_with); [`Error::Closed`] once it says false.
+    pub fn connect_while(
+        name: &str,
+        timeout: Duration,
+        config: ClientConfig,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Self> {
         let (name, config) = config.of_name(name);
-        let connection = Connection::find(name, &config, &Deadline::after(timeout), &|| false)?;
+        let (deadline, is_cancelled) = (Deadline::after(timeout), || !is_wanted());
+        let connection = Connection::find(name, &config, &deadline, &is_cancelled)?;
         let life = connection.lifeline();
         Ok(Self { connection, config, unreported: Vec::new(), life, not_sync: PhantomData })
     }

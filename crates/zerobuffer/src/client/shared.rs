@@ -16,7 +16,7 @@ use crate::error::{Error, LostRequest, Result};
 use crate::sys;
 use crate::v1::Patience;
 use crate::v2::layout::Demand;
-use crate::wait::{Deadline, Peer, Unready, WaitContext, WaitStrategy, Waiter};
+use crate::wait::{Deadline, NOTICE, Peer, Unready, WaitContext, WaitStrategy, Waiter};
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -816,9 +816,22 @@ impl SharedClient {
     /// another thread was reconnecting until `timeout` had passed; [`Error::Closed`] if the client was
     /// closed meanwhile, or for good.
     pub fn reconnect(&self, timeout: Duration) -> Result<Reconnected> {
+        self.reconnect_while(timeout, &|| true)
+    }
+
+    /// As [`reconnect`](Self::reconnect), for as long as `is_wanted` says true: see
+    /// [`Client::connect_while`](super::Client::connect_while).
+    ///
+    /// # Errors
+    /// As [`reconnect`](Self::reconnect); [`Error::Closed`] once it says false, and the client is as before.
+    pub fn reconnect_while(
+        &self,
+        timeout: Duration,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Reconnected> {
         let connection = self.connection()?;
         let begun = self.inner.life.begin()?;
-        self.replace(&connection, begun, &Deadline::after(timeout), &|| false)
+        self.replace(&connection, begun, &Deadline::after(timeout), &|| !is_wanted())
     }
 
     /// Replaces the connection that failed, unless another thread has done so already.
@@ -830,10 +843,19 @@ impl SharedClient {
         is_stopped: &dyn Fn() -> bool,
     ) -> Result<Reconnected> {
         let gate = &self.inner.reconnecting;
-        let ticket = gate.enter(deadline).map_err(|_| Error::Timeout {
-            waited: deadline.timeout(),
-            what: "waiting for another thread that reconnects",
-        })?;
+        let ticket = loop {
+            match gate.enter(&Deadline::after(NOTICE.min(deadline.left()))) {
+                Ok(ticket) => break ticket,
+                Err(_) if is_stopped() => return Err(Error::Closed),
+                Err(_) if deadline.left().is_zero() => {
+                    return Err(Error::Timeout {
+                        waited: deadline.timeout(),
+                        what: "waiting for another thread that reconnects",
+                    });
+                }
+                Err(_) => {}
+            }
+        };
         let _turn = Leave { gate, ticket };
         if !Arc::ptr_eq(failed, &self.connection()?) {
             return Ok(Reconnected::default());

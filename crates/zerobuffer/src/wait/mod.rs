@@ -96,6 +96,9 @@ impl Deadline {
     }
 }
 
+/// How long it may go unnoticed that a caller does not want any more what it waits for.
+pub(crate) const NOTICE: Duration = Duration::from_millis(50);
+
 /// The time `after` a time, in nanoseconds; the end of time if that is too far away.
 pub(crate) fn later(now: u64, after: Duration) -> u64 {
     now.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))

@@ -226,3 +226,38 @@ fn only_users_that_are_named_may_attach() {
         assert_eq!(status, if is_named { 0 } else { 6 });
     }
 }
+
+/// Says true so often, then false.
+fn wanted_for(looks: u32) -> impl Fn() -> bool {
+    let left = std::cell::Cell::new(looks);
+    move || left.replace(left.get().saturating_sub(1)) > 0
+}
+
+#[test]
+fn a_client_that_is_not_wanted_any_more_waits_for_no_server() {
+    let scene = Scene::new();
+    let config = || scene.client_config();
+    let told = |error: Error| assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    let refused = |kind: ChannelKind| {
+        let config = config().channel(kind);
+        Client::connect_while(NAME, Duration::MAX, config, &wanted_for(3)).unwrap_err()
+    };
+    // There is none.
+    for kind in [ChannelKind::Any, ChannelKind::Service, ChannelKind::TwoBuffers] {
+        told(refused(kind));
+    }
+    told(Pool::connect_while(NAME, 2, Duration::MAX, config(), &wanted_for(3)).unwrap_err());
+    // There is one that does not reply.
+    let server = scene.peer("role=server");
+    let client = scene.client().into_shared();
+    server.freeze();
+    told(refused(ChannelKind::Service));
+    told(Pool::connect_while(NAME, 2, Duration::MAX, config(), &wanted_for(3)).unwrap_err());
+    server.kill();
+    told(client.reconnect_while(Duration::MAX, &wanted_for(3)).unwrap_err());
+    // The client is as before.
+    let server = scene.peer("role=server");
+    client.reconnect_while(LONG, &|| true).unwrap();
+    assert_eq!(client.call(&1_u64.to_le_bytes(), LONG).unwrap().data(), 2_u64.to_le_bytes());
+    server.finish();
+}

@@ -108,6 +108,7 @@ impl Shared {
         most: usize,
         mut config: ClientConfig,
         deadline: &Deadline,
+        is_cancelled: &dyn Fn() -> bool,
     ) -> Result<Arc<Self>> {
         config.seats = Some(Seats::default());
         // The pool does that, and not on the same connection.
@@ -122,11 +123,13 @@ impl Shared {
             fork_generation: sys::fork_generation(),
         };
         let mut state = State { mends_at: later(sys::monotonic_ns(), EVERY), ..State::default() };
-        state.members.push(shared.attach(true, deadline, &|| false)?);
+        state.members.push(shared.attach(true, deadline, is_cancelled)?);
         while !state.is_full(most) {
-            let others = shared.attach(false, &Deadline::after(Duration::ZERO), &|| false);
-            let Ok(member) = others else { break };
-            state.members.push(member);
+            match shared.attach(false, &Deadline::after(Duration::ZERO), is_cancelled) {
+                Ok(member) => state.members.push(member),
+                Err(Error::Closed) => return Err(Error::Closed),
+                Err(_) => break,
+            }
         }
         *shared.state() = state;
         Ok(Arc::new(shared))

@@ -103,12 +103,28 @@ impl Pool {
         timeout: Duration,
         config: ClientConfig,
     ) -> Result<Self> {
+        Self::connect_while(name, connections, timeout, config, &|| true)
+    }
+
+    /// As [`connect_with`](Self::connect_with), for as long as `is_wanted` says true: see
+    /// [`Client::connect_while`](super::Client::connect_while).
+    ///
+    /// # Errors
+    /// As [`connect_with`](Self::connect_with); [`Error::Closed`] once it says false.
+    pub fn connect_while(
+        name: &str,
+        connections: usize,
+        timeout: Duration,
+        config: ClientConfig,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Self> {
         if connections == 0 || connections > MOST {
             let (what, allowed) = ("connections", "1 to 1024");
             return Err(Error::BadConfig { what, asked: connections as u64, allowed });
         }
         let (name, config) = config.of_name(name);
-        let shared = Shared::connect(name, connections, config, &Deadline::after(timeout))?;
+        let (deadline, is_cancelled) = (Deadline::after(timeout), || !is_wanted());
+        let shared = Shared::connect(name, connections, config, &deadline, &is_cancelled)?;
         Ok(Self { owner: Arc::new(Owner(shared)) })
     }
 

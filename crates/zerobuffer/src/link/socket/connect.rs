@@ -13,7 +13,7 @@ use crate::link::segment::Segment;
 use crate::name::ChannelName;
 use crate::seats::{Seat, Seats};
 use crate::sys::{self, Errno, FolderWatch, Packet, Pages, Socket};
-use crate::wait::{Deadline, later};
+use crate::wait::{Deadline, NOTICE, later};
 use std::time::Duration;
 
 /// A worker that has not replied after this long hangs; more for a large ring, which takes time to make.
@@ -28,9 +28,8 @@ const PATIENCE_FOR_MIB: Duration = Duration::from_millis(4);
 /// The pauses between two rounds through all workers.
 const MIN_PAUSE: Duration = Duration::from_millis(1);
 const MAX_PAUSE: Duration = Duration::from_millis(20);
-/// How long a watch of the directories is trusted, and how long a caller's cancelling may go unnoticed.
+/// How long a watch of the directories is trusted.
 const WATCH: Duration = Duration::from_secs(1);
-const NOTICE: Duration = Duration::from_millis(50);
 
 /// What a client wants of a service.
 pub(crate) struct Wanted<'w> {
@@ -213,19 +212,19 @@ fn loads(wanted: &Wanted<'_>, workers: &[Address], deadline: &Deadline) -> Vec<O
             Err(_) => false,
         });
         let sockets: Vec<&Socket> = asked.iter().map(|(_, socket)| socket).collect();
-        if sockets.is_empty() || sys::monotonic_ns() >= end {
+        if sockets.is_empty() || sys::monotonic_ns() >= end || (wanted.is_cancelled)() {
             break;
         }
-        let _ = Socket::wait_for_any(&sockets, end);
+        let _ = Socket::wait_for_any(&sockets, end.min(after(NOTICE)));
     }
     replies
 }
 
 /// How long a worker is waited for: not beyond the deadline, but a moment that one that lives replies in. A caller
-/// with no time at all gets the reply of one that is there.
+/// with no time at all gets the reply of one that is there, however large the ring is that it makes.
 fn within(patience: Duration, deadline: &Deadline) -> Duration {
     let left = deadline.left().max(MOMENT);
-    if deadline.timeout().is_zero() { PATIENCE } else { patience.min(left) }
+    if deadline.timeout().is_zero() { patience } else { patience.min(left) }
 }
 
 fn hello(wanted: &Wanted<'_>, ask: Ask) -> Hello {
@@ -367,6 +366,6 @@ mod tests {
         assert!(within(PATIENCE / 5) <= PATIENCE / 5);
         assert_eq!(within(Duration::from_nanos(1)), MOMENT, "one that lives replies in it");
         assert_eq!(within(Duration::MAX), 4 * PATIENCE);
-        assert_eq!(within(Duration::ZERO), PATIENCE, "to have its reply, if it has one");
+        assert_eq!(within(Duration::ZERO), 4 * PATIENCE, "to have its reply, if it has one");
     }
 }
