@@ -23,6 +23,7 @@
 
 pub(crate) mod alarm;
 pub(crate) mod bell;
+pub(crate) mod crowd;
 
 use crate::atomics::{AtomicU32, AtomicU64, Ordering, fence, load_fence, spin_hint};
 use crate::failpoint::failpoint;

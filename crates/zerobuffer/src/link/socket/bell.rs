@@ -49,7 +49,7 @@ impl Bell {
         Self { socket, flags, side, refuses_descriptors, has_ended, expected, violation, foreign }
     }
 
-    fn own_flag(&self) -> &AtomicU32 {
+    pub(super) fn own_flag(&self) -> &AtomicU32 {
         match self.side {
             Side::Server => self.flags.server_sleeps(),
             Side::Client => self.flags.client_sleeps(),
@@ -88,10 +88,11 @@ impl Bell {
         self.end();
     }
 
-    /// Receives the bells that are there. The end of the connection is remembered. More bells than this side
-    /// was armed for, a message that is no bell, and a descriptor end it, see [`Bell::violation`].
-    pub(crate) fn hear(&self) {
-        if let Err(violation) = self.receive_bells() {
+    /// Receives the bells that are there; whether there was anything. The end of the connection is remembered. More bells
+    /// than this side was armed for, a message that is no bell, and a descriptor end it, see [`Bell::violation`].
+    pub(crate) fn hear(&self) -> bool {
+        let heard = self.receive_bells();
+        if let Err(violation) = heard {
             crate::trace::event!(
                 field = violation.field,
                 observed = violation.observed,
@@ -103,6 +104,7 @@ impl Bell {
         // What the ringer has stored before is checked after this. The kernel's own locks order it as
         // well, but no manual promises that.
         fence(Ordering::SeqCst);
+        heard.unwrap_or(true)
     }
 
     /// What the peer has sent that no conforming one sends; it has ended the connection.
@@ -110,14 +112,15 @@ impl Bell {
         self.violation.get().copied()
     }
 
-    fn receive_bells(&self) -> Result<(), Violation> {
+    fn receive_bells(&self) -> Result<bool, Violation> {
+        let mut has_heard = false;
         for _ in 0..MAX_BELLS {
             let mut byte = [0; 1];
-            let heard = match self.refuses_descriptors {
+            let received = match self.refuses_descriptors {
                 true => self.socket.receive(&mut byte).map(|len| (len, None)),
                 false => self.socket.receive_with(&mut byte),
             };
-            match heard {
+            match received {
                 Ok((_, Some(foreign))) => {
                     self.foreign.lock().unwrap_or_else(PoisonError::into_inner).push(foreign);
                     return violation("descriptors of a bell", 1, 0);
@@ -127,6 +130,7 @@ impl Bell {
                     break;
                 }
                 Ok((1, None)) => {
+                    has_heard = true;
                     let is_last = self.count_bell()?;
                     // A client asks the system again before it sleeps, and that tells of what is left; a
                     // server is told of each message once.
@@ -142,7 +146,7 @@ impl Bell {
                 }
             }
         }
-        Ok(())
+        Ok(has_heard || self.has_ended())
     }
 
     /// Whether no other one can be on its way.
@@ -213,15 +217,17 @@ fn violation<T>(field: &'static str, observed: u64, allowed: u64) -> Result<T, V
 }
 
 #[cfg(all(test, not(zerobuffer_unsupported)))]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::link::socket::segment::{Growing, geometry};
     use crate::name::ChannelName;
     use crate::sys::{Folder, ShmFile};
 
     /// A side's bell, which never keeps descriptors out, and the peer's socket.
-    fn bell(side: Side) -> (Bell, Socket) {
-        let path = format!("/tmp/zb-bell-{}-{side:?}", std::process::id());
+    pub(in crate::link::socket) fn bell(side: Side) -> (Bell, Socket) {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = format!("/tmp/zb-bell-{}-{number}", std::process::id());
         std::fs::create_dir_all(&path).unwrap();
         let folder = Folder::open(&path).unwrap();
         let (listener, peer) = (Socket::new().unwrap(), Socket::new().unwrap());

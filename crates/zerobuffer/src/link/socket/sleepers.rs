@@ -9,6 +9,7 @@
 use super::bell::Bell;
 use crate::atomics::{AtomicU32, Ordering, fence};
 use crate::sys::{self, Errno, ReadySet, Waited, WakeFd};
+use crate::wait::crowd::{Crowd, Part};
 use crate::wait::{Sleep, bell};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -29,16 +30,11 @@ pub(crate) struct Sleepers {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Threads that have prepared and not yet slept or abandoned it.
-    prepared: u32,
-    /// One thread sleeps on the socket.
-    is_led: bool,
-    /// What wakes it; `None` if there was no descriptor for it.
+    crowd: Crowd,
+    /// What wakes the leader; `None` if there was no descriptor for it.
     wake: Option<Arc<WakeFd>>,
     /// That was rung since it was lent.
     is_rung: bool,
-    /// Counts what all of them are to check the state for.
-    generation: u64,
 }
 
 impl Sleepers {
@@ -61,7 +57,8 @@ impl Sleepers {
         let wake = Arc::new(WakeFd::new()?);
         let ready = ReadySet::new(self.bell.socket(), &wake)?;
         let mut state = self.lock();
-        (state.is_led, state.wake) = (true, Some(wake));
+        state.crowd.lead_for_ever();
+        state.wake = Some(wake);
         drop(state);
         self.present.fetch_add(1, Ordering::SeqCst);
         Ok(ready)
@@ -92,7 +89,7 @@ impl Sleepers {
     #[cold]
     fn wake_all(&self) {
         let mut state = self.lock();
-        state.generation += 1;
+        state.crowd.call();
         self.changed.notify_all();
         state.is_rung = true;
         if let Some(wake) = &state.wake {
@@ -121,8 +118,8 @@ impl Sleepers {
     /// Sleeps until the leader has been woken.
     fn follow(&self, state: MutexGuard<'_, State>, ticket: u64, deadline_ns: u64) -> Waited {
         let left = Duration::from_nanos(deadline_ns.saturating_sub(sys::monotonic_ns()));
-        let same = |state: &mut State| state.generation == ticket && state.is_led;
-        let slept = self.changed.wait_timeout_while(state, left, same);
+        let follows = |state: &mut State| state.crowd.follows(ticket);
+        let slept = self.changed.wait_timeout_while(state, left, follows);
         match slept.unwrap_or_else(PoisonError::into_inner).1.timed_out() {
             true => Waited::TimedOut,
             false => Waited::Token,
@@ -192,14 +189,11 @@ impl Sleep for Sleepers {
     /// The generation that the sleep is to outlast.
     fn prepare(&self) -> Option<u64> {
         self.present.fetch_add(1, Ordering::Relaxed);
-        let mut state = self.lock();
-        if !state.is_led {
-            self.bell.hear();
+        let ticket = self.lock().crowd.prepare(|| {
+            let has_heard = self.bell.hear();
             self.bell.arm();
-        }
-        state.prepared += 1;
-        let ticket = state.generation;
-        drop(state);
+            has_heard
+        });
         // The thread that armed did so before this.
         fence(Ordering::SeqCst);
         Some(ticket)
@@ -207,9 +201,8 @@ impl Sleep for Sleepers {
 
     fn abandon(&self) {
         let mut state = self.lock();
-        state.prepared -= 1;
         // Another thread that has prepared relies on the flag.
-        if state.prepared == 0 && !state.is_led {
+        if state.crowd.abandon() {
             self.bell.disarm();
         }
         drop(state);
@@ -218,27 +211,48 @@ impl Sleep for Sleepers {
 
     fn sleep(&self, ticket: Option<u64>, deadline_ns: u64) -> Waited {
         let mut state = self.lock();
-        state.prepared -= 1;
-        let ticket = ticket.unwrap_or(state.generation);
-        let waited = if state.generation != ticket || self.bell.has_ended() {
-            Waited::Token
-        } else if state.is_led {
-            self.follow(state, ticket, deadline_ns)
-        } else {
-            let wake = SPARE.lend();
-            (state.is_led, state.wake, state.is_rung) = (true, wake.clone(), false);
-            drop(state);
-            let waited = self.lead(wake.as_deref(), deadline_ns);
-            let mut state = self.lock();
-            (state.is_led, state.wake) = (false, None);
-            state.generation += 1;
-            self.changed.notify_all();
-            let is_rung = state.is_rung;
-            drop(state);
-            wake.into_iter().for_each(|wake| SPARE.take_back(wake, is_rung));
-            waited
+        let ticket = ticket.unwrap_or_default();
+        let waited = match state.crowd.sleep(ticket, self.bell.has_ended()) {
+            Part::Check => Waited::Token,
+            Part::Follow => self.follow(state, ticket, deadline_ns),
+            Part::Lead => {
+                let wake = SPARE.lend();
+                (state.wake, state.is_rung) = (wake.clone(), false);
+                drop(state);
+                let waited = self.lead(wake.as_deref(), deadline_ns);
+                let mut state = self.lock();
+                state.crowd.step_down();
+                state.wake = None;
+                self.changed.notify_all();
+                let is_rung = state.is_rung;
+                drop(state);
+                wake.into_iter().for_each(|wake| SPARE.take_back(wake, is_rung));
+                waited
+            }
         };
         self.present.fetch_sub(1, Ordering::Relaxed);
         waited
+    }
+}
+
+#[cfg(all(test, not(zerobuffer_unsupported)))]
+mod tests {
+    use super::*;
+    use crate::link::socket::bell::Side;
+    use crate::link::socket::bell::tests::bell;
+
+    #[test]
+    fn a_bell_that_another_thread_hears_ends_the_sleep_of_one_that_has_looked() {
+        let (bell, peer) = bell(Side::Client);
+        let sleepers = Sleepers::new(bell);
+        // One looks, and is rung for.
+        let ticket = sleepers.prepare();
+        assert_eq!(sleepers.bell.own_flag().swap(0, Ordering::Relaxed), 1);
+        peer.send(&[1]).unwrap();
+        // Another one comes, and goes again.
+        sleepers.prepare();
+        sleepers.abandon();
+        let soon = sys::monotonic_ns() + 1_000_000_000;
+        assert_eq!(sleepers.sleep(ticket, soon), Waited::Token);
     }
 }
