@@ -30,8 +30,9 @@ impl WakeFd {
 
     pub(crate) fn silence(&self) {
         let mut rings = [0_u8; 8];
+        let (room, len) = (rings.as_mut_ptr().cast(), rings.len());
         // SAFETY: eight bytes that can be written. It fails only if the bell is silent.
-        unsafe { libc::read(self.file.fd(), rings.as_mut_ptr().cast(), rings.len()) };
+        uncancelled(|| unsafe { libc::read(self.file.fd(), room, len) });
     }
 
     /// Whether this is the process that made it.
@@ -45,5 +46,33 @@ impl WakeFd {
 
     pub(super) fn poll(&self) -> libc::pollfd {
         libc::pollfd { fd: self.file.fd(), events: libc::POLLIN, revents: 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // SAFETY: the declarations are those of glibc's pthread.h.
+    unsafe extern "C" {
+        fn pthread_cancel(thread: libc::pthread_t) -> libc::c_int;
+        fn pthread_setcancelstate(state: libc::c_int, old: *mut libc::c_int) -> libc::c_int;
+    }
+
+    /// A thread that was cancelled ends at the next cancellation point, which would be a crash here.
+    #[test]
+    fn a_thread_that_is_cancelled_rings_and_silences_to_the_end() {
+        let thread = std::thread::spawn(|| {
+            let wake = WakeFd::new().unwrap();
+            // SAFETY: this thread exists, and comes to no cancellation point of its own before the next call of these.
+            unsafe { pthread_cancel(libc::pthread_self()) };
+            wake.ring();
+            wake.silence();
+            let (mut before, disabled) = (0, 1);
+            // SAFETY: `before` can be written.
+            unsafe { pthread_setcancelstate(disabled, &raw mut before) };
+            assert_eq!(before, 0, "it could be cancelled");
+        });
+        thread.join().unwrap();
     }
 }
