@@ -389,3 +389,18 @@ fn an_impossible_number_of_connections_is_refused() {
     let error = Pool::connect(&unique("nobody"), 1, Duration::ZERO).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotRunning);
 }
+
+/// A probe that keeps calls away until the server is there must find it without any.
+#[test]
+fn a_pool_that_is_asked_whether_its_server_is_there_looks_for_the_next_one() {
+    let scene = Scene::new();
+    let server = scene.peer("role=server");
+    let pool = pool(&scene, 2);
+    assert!(pool.is_server_connected());
+    server.kill();
+    eventually("the pool to notice", || !pool.is_server_connected());
+    let server = scene.peer("role=server");
+    eventually("the pool to find the next one", || pool.is_server_connected());
+    drop(pool);
+    server.finish();
+}

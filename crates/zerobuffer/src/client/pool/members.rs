@@ -241,7 +241,7 @@ impl Shared {
             return Ok(());
         }
         let shared = Arc::clone(self);
-        let mender = sys::spawn_without_signals("zb-mender", move || shared.run_mender())?;
+        let mender = sys::spawn("zb-mender", move || shared.run_mender())?;
         // The previous one has ended but for its last few instructions.
         state.mender = Some(mender);
         state.is_mending = true;
@@ -323,9 +323,24 @@ impl Shared {
         self.open_state().map_or(0, |state| state.members.iter().map(calls).sum())
     }
 
-    pub(super) fn is_server_connected(&self) -> bool {
-        let is_connected = |member: &Arc<Member>| member.client.is_server_connected();
-        self.open_state().is_ok_and(|state| state.members.iter().any(is_connected))
+    /// Whether one of the members has its server. If not, another one is looked for, as a call does: a program may wait for
+    /// this before it calls again.
+    pub(super) fn is_server_connected(self: &Arc<Self>) -> bool {
+        let Ok(state) = self.open_state() else { return false };
+        let members = state.members.clone();
+        drop(state);
+        // Without the lock: each asks the system.
+        if members.iter().any(|member| member.client.is_server_connected()) {
+            return true;
+        }
+        members.iter().for_each(|member| self.retire(member));
+        if let Ok(mut state) = self.open_state()
+            && sys::monotonic_ns() >= state.mends_at
+        {
+            // Fails only where the system has no thread for it, and the next one who asks tries again.
+            let _ = self.mend(&mut state);
+        }
+        false
     }
 
     pub(super) fn max_request_size(&self) -> usize {

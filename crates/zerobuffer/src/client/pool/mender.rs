@@ -32,11 +32,12 @@ impl Shared {
             }
             drop(state);
             has_tried = true;
-            let deadline = match is_first && is_wanted {
+            let is_waited_for = is_first && is_wanted;
+            let deadline = match is_waited_for {
                 true => self.calls.deadline(),
                 false => Deadline::after(Duration::ZERO),
             };
-            match self.attach(is_first, &deadline, &|| self.is_attaching_over(is_first)) {
+            match self.attach(is_first, &deadline, &|| self.is_attaching_over(is_waited_for)) {
                 Ok(member) => {
                     let mut state = self.state();
                     if !state.is_closed {
@@ -65,11 +66,11 @@ impl Shared {
     }
 
     /// Whether the mender has something else to do than to wait for a server.
-    fn is_attaching_over(&self, is_first: bool) -> bool {
+    fn is_attaching_over(&self, is_waited_for: bool) -> bool {
         let state = self.state();
         let is_wanted = state.waiting > 0 || !self.calls.is_none_queued();
         state.is_closed
-            || (is_first && !is_wanted)
+            || (is_waited_for && !is_wanted)
             || state.retired.iter().any(|member| Arc::strong_count(member) == 1)
             || self.calls.soonest() <= sys::monotonic_ns()
     }

@@ -142,8 +142,8 @@ impl Pool {
         self.shared().connections()
     }
 
-    /// Whether a server of one of the connections is there. Asks the operating system. If not, the next call
-    /// waits for one.
+    /// Whether a server of one of the connections is there. Asks the operating system. If not, another one is looked for
+    /// in the background, once a second at the most, so this becomes true without a call; and the next call waits for one.
     pub fn is_server_connected(&self) -> bool {
         self.shared().is_server_connected()
     }
