@@ -159,7 +159,7 @@ impl SharedClient {
     ///
     /// Dropping the future cancels the request. With [`ClientConfig::resend_not_started`](crate::ClientConfig::resend_not_started) the request is
     /// sent again after a server's end. The first such call of a client starts a thread, `zb-completer`,
-    /// which takes no signals, sleeps while nothing happens, and ends with the connection.
+    /// which takes the signals that the calling thread takes, sleeps while nothing happens, and ends with the connection.
     ///
     /// ```
     /// # use std::time::Duration;

@@ -303,7 +303,7 @@ impl Completions {
         }
         if !state.running {
             let completer = Completer::new(self, client);
-            let thread = sys::spawn_without_signals("zb-completer", move || completer.run())?;
+            let thread = sys::spawn("zb-completer", move || completer.run())?;
             state.running = true;
             state.thread = Some(thread);
         }

@@ -2,7 +2,19 @@
 
 use std::ptr::null_mut;
 
-/// The calling thread takes no signals for as long as this lives.
+/// What a thread's own instructions raise. Were they blocked, the kernel would end the process without asking the handler
+/// that makes exceptions of them, or a report.
+const FAULTS: [libc::c_int; 7] = [
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGSYS,
+    libc::SIGABRT,
+];
+
+/// The calling thread takes no signals from others for as long as this lives.
 pub(super) struct BlockedSignals(libc::sigset_t);
 
 impl BlockedSignals {
@@ -11,6 +23,9 @@ impl BlockedSignals {
         unsafe {
             let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = std::mem::zeroed();
             libc::sigfillset(&mut all);
+            for fault in FAULTS {
+                libc::sigdelset(&mut all, fault);
+            }
             libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
             Self(before)
         }
