@@ -18,9 +18,14 @@ use zerobuffer::{CallHandle, OwnedResponse, RequestLayout, Result};
 /// `zb_last_error` has the facts until the callee fails in a call of its own. `ZB_CANCELLED` is that of a call that
 /// `zb_client_cancel_call` has cancelled.
 ///
-/// It runs on a thread of the library, which completes all calls of the client, or on the one that cancels the call.
-/// So it is to be short and must not block. It may start and cancel calls, shut the client down, and close it if no
-/// other thread uses it; to send, it starts a call. It must not unwind: no exception, no `longjmp`.
+/// It runs on a thread of the library, or on the one that cancels the call. A client of one connection has one such
+/// thread, which completes its calls one after the other. One with `connections` has a thread for each connection, for one
+/// that was lost until its calls have ended, and one more for calls without a connection: there several callbacks
+/// run at the same time, and what they share is theirs to protect. The callback of a cancelled call may run beside any other.
+///
+/// It is to be short and must not block: other calls wait for it. It may start and cancel calls, and shut the client
+/// down; to send, it starts a call. It may close the client if nothing else can be using it: no other thread, and no
+/// other callback that runs at the same time. It must not unwind: no exception, no `longjmp`.
 pub type zb_done =
     Option<unsafe extern "C" fn(status: zb_status, response: *mut zb_view, context: *mut c_void)>;
 
@@ -112,8 +117,8 @@ fn start(
 /// Sends a copy of `len` bytes, and calls `done` with the response to it: never blocks, and no thread waits. For
 /// clients with `ZB_THREADS_MANY` or `connections`, of channels in place and services.
 ///
-/// What cannot be sent at once, because the ring is full or another request is before it, is sent by the library's
-/// thread, in order. Waiting for room and for the response together are bounded by the timeout. Every call that was
+/// What cannot be sent at once, because the ring is full or another request is before it, is sent by a thread of the
+/// library, in order. Waiting for room and for the response together are bounded by the timeout. Every call that was
 /// started is told of exactly once (`zb_done`), also when the server ends, when the client is shut down or closed,
 /// and when the call is cancelled; possibly before this returns. If this fails, the call was not started, and `done`
 /// is not called.
@@ -185,7 +190,7 @@ pub unsafe extern "C" fn zb_client_try_call_async(
 
 /// As `zb_client_call_async`, but `fill` writes the request of `size` bytes where the server will read it, with
 /// `capacity` and `alignment` as for `zb_client_acquire`. It is called with `context` before this returns, or later
-/// on the library's thread; again, if the request is sent on another connection; never once `done` was called.
+/// on a thread of the library; again, if the request is sent on another connection; never once `done` was called.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zb_client_call_async_with(
     client: Option<&zb_client>,

@@ -270,7 +270,8 @@ pub extern "C" fn zb_client_shutdown(client: Option<&zb_client>) {
 }
 
 /// Closes the connection cleanly and frees the client. Null does nothing. Calls of `zb_client_call_async` have
-/// ended when this returns, unless it is called in a callback.
+/// ended when this returns, unless it is called in a callback, which it may be only while no other one can be running
+/// (`zb_done`).
 ///
 /// An open buffer is abandoned. While views that were not detached, or a buffer, are
 /// in the caller's hands, the connection stays until the last of them is released.

@@ -43,8 +43,8 @@ struct Callback {
 } // namespace detail
 
 /// A call that a coroutine awaits: made by `Client::call_async`. The coroutine goes on with the response, or with
-/// the error thrown, on a thread of the library, which completes all calls of the client: it must not block there,
-/// and must not be destroyed while it awaits.
+/// the error thrown, on a thread of the library: it must not block there, for other calls wait for that thread, and
+/// must not be destroyed while it awaits. With `ClientConfig::connections` several coroutines go on at the same time.
 class [[nodiscard]] Call {
 public:
     Call(const zb_client *client, Bytes data, std::chrono::nanoseconds timeout) noexcept

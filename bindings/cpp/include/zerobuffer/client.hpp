@@ -69,8 +69,10 @@ public:
     /// any other is blocked, not even where the ring is full. For clients for many threads of channels in place.
     Call call_async(Bytes data, Nanoseconds timeout) const noexcept { return {raw(), data, timeout}; }
     /// As `call_async`, without a coroutine: calls `done(Result<Response>)` once, whatever ends the call, on a thread
-    /// of the library that it must not block; it must not throw. Returns a number for `cancel_call`. If it throws,
-    /// `done` is not called.
+    /// of the library that it must not block; it must not throw. Returns a number for `cancel_call`. If this throws,
+    /// `done` is not called. A client of one connection calls one `done` after the other; with
+    /// `ClientConfig::connections` several run at the same time, on different threads. One may destroy the client
+    /// only if no other one can be running.
     template <std::invocable<Result<Response>> Done>
     std::uint64_t start_call(Bytes data, Nanoseconds timeout, Done done) {
         using Callback = detail::Callback<Done>;
@@ -81,7 +83,7 @@ public:
         static_cast<void>(callback.release()); // `tell` destroys it, and may have.
         return call;
     }
-    /// Cancels a call that was started: `done` gets `Cancelled`. False if it was told of before.
+    /// Cancels a call that was started: `done` gets `Cancelled`, most often on this thread. False if it was told of before.
     bool cancel_call(std::uint64_t call) noexcept { return zb_client_cancel_call(raw(), call); }
 
     /// Sends a copy of `data`, and returns the request's number.

@@ -5,6 +5,7 @@
 
 #include "support.h"
 
+#include <semaphore.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -257,6 +258,55 @@ static void two_servers(void) {
   close_last(servers[1 - first], service);
 }
 
+/* How many callbacks have begun, and have found that another one had before they returned. */
+typedef struct meeting {
+  int inside, met;
+  sem_t ended;
+} meeting;
+
+/* Waits inside of the callback until another one has entered. */
+static void meet(zb_status status, zb_view *view, void *context) {
+  meeting *all = context;
+  CHECK(status == ZB_OK);
+  zb_view_release(view);
+  __atomic_add_fetch(&all->inside, 1, __ATOMIC_ACQ_REL);
+  for (int i = 0; i < 30000 && __atomic_load_n(&all->inside, __ATOMIC_ACQUIRE) < 2; i++) usleep(1000);
+  if (__atomic_load_n(&all->inside, __ATOMIC_ACQUIRE) >= 2) __atomic_add_fetch(&all->met, 1, __ATOMIC_ACQ_REL);
+  sem_post(&all->ended);
+}
+
+/* The callbacks of a client that mends itself run at the same time, one for each connection. */
+static void callbacks_at_the_same_time(void) {
+  const char *service = name("callbacks");
+  counters counted[2] = {{0, 0}, {0, 0}};
+  zb_server *servers[2];
+  for (int i = 0; i < 2; i++) {
+    servers[i] = create(service, service_config());
+    OK(zb_server_start(servers[i], upper, &counted[i], count_release));
+  }
+  zb_client_config wanted = client_of_service();
+  wanted.connections = 2;
+  zb_client *client = connected(service, &wanted);
+  /* A connection that did not come at once comes with a call. */
+  for (int i = 0; i < 30000 && zb_server_clients(servers[0]) + zb_server_clients(servers[1]) < 2; i++) {
+    zb_view view;
+    OK(zb_client_call(client, BYTES("one"), PATIENCE, &view));
+    zb_view_release(&view);
+    usleep(1000);
+  }
+  meeting all = {.inside = 0, .met = 0};
+  CHECK(sem_init(&all.ended, 0, 0) == 0);
+  /* Two may be on one connection, if the callback of the first one runs already; a third one is on the other. */
+  enum { CALLS = 3 };
+  for (int i = 0; i < CALLS; i++) OK(zb_client_call_async(client, BYTES("meet"), PATIENCE, meet, &all, NULL));
+  for (int i = 0; i < CALLS; i++) CHECK(sem_wait(&all.ended) == 0);
+  CHECK(all.met == CALLS);
+  zb_client_close(client);
+  CHECK(sem_destroy(&all.ended) == 0);
+  zb_server_close(servers[0]);
+  close_last(servers[1], service);
+}
+
 /* A socket that the process was given, as by systemd: the server leaves it alone. */
 static void given_listener(void) {
   const char *service = name("given");
@@ -381,6 +431,7 @@ int main(void) {
   shut_down();
   stopped_by_its_handler();
   two_servers();
+  callbacks_at_the_same_time();
   given_listener();
   on_channels();
   misuse();
