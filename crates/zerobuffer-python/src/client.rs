@@ -7,7 +7,7 @@ use crate::guards::{RequestBuffer, Response};
 use crate::loop_client::LoopClient;
 use crate::service;
 use crate::sliced::SlicedClient;
-use crate::waiting::{self, not_there};
+use crate::waiting;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use std::path::PathBuf;
@@ -270,8 +270,10 @@ fn connect(
     timeout: Option<f64>,
     config: &ClientConfig,
 ) -> PyResult<zerobuffer::Client> {
-    let connect = |slice| zerobuffer::Client::connect_with(name, slice, config.clone());
-    let connected = waiting::wait(py, waiting::timeout(timeout)?, not_there, connect)?;
+    let timeout = waiting::timeout(timeout)?;
+    let connected = waiting::until_signal(py, |is_wanted| {
+        zerobuffer::Client::connect_while(name, timeout, config.clone(), is_wanted)
+    })?;
     connected.map_err(duplex(py))
 }
 

@@ -4,7 +4,7 @@
 //! Three rules hold everywhere:
 //!
 //! - A call that may wait checks once, for a few microseconds, with the interpreter lock, then waits without it
-//!   in slices and checks for signals in between (`waiting`).
+//!   in slices and checks for signals in between. One that connects has no such lock from the start (`waiting`).
 //! - No Rust lock is waited for with the interpreter lock held, so the two cannot block each other; and none in
 //!   a forked child (`process`). A lock that is held for a moment only is the exception: its holder runs no
 //!   Python, and so makes no exception either.

@@ -5,7 +5,7 @@ use crate::calls::{Outcome, listed};
 use crate::errors::{self, duplex};
 use crate::process::Process;
 use crate::sliced::UntilClosed;
-use crate::waiting::{self, not_there};
+use crate::waiting;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
@@ -109,15 +109,12 @@ impl LoopClient {
             return Ok(None);
         }
         drop(client);
-        let connect = |slice| match self.is_closed.load(Ordering::Relaxed) {
-            true => Err(Error::Closed),
-            false => {
-                let name = format!("service:{}", self.name);
-                zerobuffer::Client::connect_with(&name, slice, self.config.clone())
-            }
-        };
-        let client = waiting::wait(py, waiting::timeout(timeout)?, not_there, connect)?;
-        let next = client.and_then(|client| Self::new(client, self.config.clone()));
+        let (name, timeout) = (format!("service:{}", self.name), waiting::timeout(timeout)?);
+        let connected = waiting::until_signal(py, |is_wanted| {
+            let is_wanted = || !self.is_closed.load(Ordering::Relaxed) && is_wanted();
+            zerobuffer::Client::connect_while(&name, timeout, self.config.clone(), &is_wanted)
+        })?;
+        let next = connected.and_then(|client| Self::new(client, self.config.clone()));
         next.map(Some).map_err(errors::duplex(py))
     }
 

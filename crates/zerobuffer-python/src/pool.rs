@@ -6,7 +6,7 @@ use crate::client::ClientOptions;
 use crate::errors::duplex;
 use crate::guards::Response;
 use crate::sliced::UntilClosed;
-use crate::waiting::{self, not_there, not_yet};
+use crate::waiting::{self, not_yet};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::sync::Arc;
@@ -44,10 +44,11 @@ impl Pool {
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         let config = ClientOptions::of(py, options)?;
-        let connect =
-            |slice| zerobuffer::Pool::connect_with(name, connections, slice, config.clone());
-        let pool = waiting::wait(py, waiting::timeout(timeout)?, not_there, connect)?
-            .map_err(duplex(py))?;
+        let timeout = waiting::timeout(timeout)?;
+        let connected = waiting::until_signal(py, |is_wanted| {
+            zerobuffer::Pool::connect_while(name, connections, timeout, config, is_wanted)
+        })?;
+        let pool = connected.map_err(duplex(py))?;
         let (name, pool) = (pool.name().to_owned(), Arc::new(UntilClosed::new(pool)));
         Ok(Self { name, pool })
     }

@@ -3,7 +3,7 @@
 
 use crate::buffer::is_large;
 use crate::errors::duplex;
-use crate::waiting::{self, not_reconnected, not_yet};
+use crate::waiting::{self, not_yet};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use std::ops::ControlFlow;
@@ -222,7 +222,9 @@ impl OpenClient {
     }
 
     pub(crate) fn reconnect(&self, py: Python<'_>, timeout: Duration) -> Outcome<Reconnected> {
-        waiting::wait(py, timeout, not_reconnected, |slice| self.shared.reconnect(slice))
+        let reconnect =
+            |is_wanted: &dyn Fn() -> bool| self.shared.reconnect_while(timeout, is_wanted);
+        waiting::until_signal(py, reconnect)
     }
 }
 

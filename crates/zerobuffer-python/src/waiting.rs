@@ -2,6 +2,7 @@
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use std::cell::{Cell, OnceCell};
 use std::time::{Duration, Instant};
 use zerobuffer::{Error, ErrorKind, WaitStrategy};
 
@@ -61,6 +62,46 @@ pub(crate) fn wait_detached<T: Send>(
     }
 }
 
+/// Calls `connect` once, without the interpreter, and with what it asks whether its result is still wanted: no more
+/// once a signal's handler has raised. It may be asked as often as one likes.
+///
+/// In one call and not in slices: a server makes a client's memory in a time of its own, and would have to begin
+/// again with each slice.
+///
+/// `Err`: a signal's handler has raised, Ctrl-C most probably.
+pub(crate) fn until_signal<T: Send>(
+    py: Python<'_>,
+    connect: impl FnOnce(&dyn Fn() -> bool) -> Result<T, Error> + Send,
+) -> PyResult<Result<T, Error>> {
+    py.detach(|| {
+        let signals = Signals { due: Cell::new(Instant::now() + SLICE), raised: OnceCell::new() };
+        let outcome = connect(&|| signals.is_quiet());
+        // What has connected all the same ends here.
+        signals.raised.into_inner().map_or(Ok(outcome), Err)
+    })
+}
+
+/// The signals of a thread that is detached from the interpreter.
+struct Signals {
+    /// When they are checked next: attaching takes its time where other threads run.
+    due: Cell<Instant>,
+    raised: OnceCell<PyErr>,
+}
+
+impl Signals {
+    /// Whether none of their handlers has raised.
+    fn is_quiet(&self) -> bool {
+        if self.raised.get().is_none() && self.due.get() <= Instant::now() {
+            // An interpreter that ends runs no handlers.
+            if let Some(Err(error)) = Python::try_attach(|py| py.check_signals()) {
+                let _ = self.raised.set(error);
+            }
+            self.due.set(Instant::now() + SLICE);
+        }
+        self.raised.get().is_none()
+    }
+}
+
 /// The error of a last slice, as that of the whole wait.
 fn after(error: Error, waited: Duration) -> Error {
     match error {
@@ -73,16 +114,6 @@ fn after(error: Error, waited: Duration) -> Error {
 /// Nothing has come, or there is no room.
 pub(crate) fn not_yet(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Full | ErrorKind::NotConnectedYet)
-}
-
-/// There is no server, or it has another client.
-pub(crate) fn not_there(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotRunning | ErrorKind::Busy)
-}
-
-/// As [`not_there`], or another thread is still looking.
-pub(crate) fn not_reconnected(error: &Error) -> bool {
-    not_there(error) || matches!(error, Error::Timeout { .. })
 }
 
 /// A way to wait by its name.

@@ -54,7 +54,7 @@ impl Writer {
     /// Incompatible, SequenceUnknown, BadName, PermissionDenied or ForeignObject.
     #[new]
     fn new(py: Python<'_>, name: &str) -> PyResult<Self> {
-        let writer = v1::Writer::connect(name, Duration::ZERO).map_err(raised(py))?;
+        let writer = py.detach(|| v1::Writer::connect(name, Duration::ZERO)).map_err(raised(py))?;
         Ok(Self {
             name: name.to_owned(),
             writer: Mutex::new(Some(Box::new(writer))),

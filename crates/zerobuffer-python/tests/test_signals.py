@@ -8,7 +8,7 @@ import time
 import pytest
 import zerobuffer
 from conftest import LONG
-from zerobuffer import BufferConfig, Client, Reader, RequestState, Server, Writer
+from zerobuffer import BufferConfig, Client, Pool, Reader, RequestState, Server, Writer
 
 SMALL = BufferConfig(64, 4096)
 
@@ -88,6 +88,20 @@ def test_ctrl_c_ends_a_wait_for_room(name, ctrl_c):
 
 def test_ctrl_c_ends_a_wait_for_a_server(name, ctrl_c):
     interrupted(lambda: Client(name, None))
+
+
+def test_ctrl_c_ends_a_pools_wait_for_a_server(name, ctrl_c):
+    interrupted(lambda: Pool(name, 2, None))
+
+
+def test_ctrl_c_ends_a_reconnection_and_the_client_can_try_again(name, ctrl_c):
+    with Server(name, SMALL):
+        client = Client(name, LONG)
+    interrupted(lambda: client.reconnect(None))
+    with Server(name, SMALL) as server, client:
+        server.start(lambda request: None)
+        client.reconnect(LONG)
+        assert bytes(client.call(b"x", LONG)) == b"x"
 
 
 def test_ctrl_c_ends_a_wait_for_requests(pair, ctrl_c):
