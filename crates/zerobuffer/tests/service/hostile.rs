@@ -251,3 +251,46 @@ impl Attacker {
         }
     }
 }
+
+/// The state of the first request's slot as no client leaves it there: a response.
+const STRAY: u64 = 1 << 8 | 2;
+
+#[test]
+fn a_word_that_no_client_writes_keeps_no_server_awake() {
+    for workers in [1, 2] {
+        let scene = Scene::new();
+        let server = scene.peer(&format!("role=server ring=65536 workers={workers}"));
+        let raw = Raw::attach(&scene);
+        raw.write_first_state(65536, STRAY);
+        assert!(raw.send(&[1]));
+        let sleeps = |task: std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('S'))
+        };
+        // Not only between two wake-ups.
+        for _ in 0..20 {
+            eventually("its threads sleep", || {
+                let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid()));
+                tasks.expect("/proc").flatten().all(sleeps)
+            });
+        }
+        drop(raw);
+        server.finish();
+    }
+}
+
+#[test]
+fn a_word_that_no_client_writes_makes_no_descriptor_readable() {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let scene = Scene::new();
+    let mut service = Service::create(NAME, scene.service_config().ring(65536)).unwrap();
+    let raw = Raw::attach(&scene);
+    raw.write_first_state(65536, STRAY);
+    assert!(raw.send(&[1]));
+    eventually("it has heard the bell and goes back to sleep", || {
+        assert!(service.try_receive().unwrap().is_none());
+        let mut descriptors = [PollFd::new(&service, PollFlags::IN)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut descriptors, Some(&now)).unwrap() == 0
+    });
+}

@@ -162,6 +162,14 @@ impl Raw {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), start.add(offset), bytes.len()) };
     }
 
+    /// Writes the state word of the ring's first slot; the ring has `ring` bytes.
+    pub(crate) fn write_first_state(&self, ring: usize, state: u64) {
+        const DOORBELL_PAGE: usize = 4096;
+        const STATE: usize = 0x10;
+        let (_, size) = self.segment.expect("attached");
+        self.write(size - DOORBELL_PAGE - ring + STATE, &state.to_le_bytes());
+    }
+
     /// A byte of the segment.
     pub(crate) fn read(&self, offset: usize) -> u8 {
         let (start, size) = self.segment.expect("attached");

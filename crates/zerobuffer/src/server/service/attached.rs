@@ -84,7 +84,7 @@ impl Attached {
     /// # Errors
     /// `ProtocolViolation`: its connection is to end.
     pub(super) fn take(&self) -> Result<Option<Taken>> {
-        if !self.connection.ring.ready_check()() {
+        if !self.connection.ring.is_ready() {
             return Ok(None);
         }
         if self.is_over() || self.bell.has_ended() {
@@ -109,7 +109,7 @@ impl Attached {
         self.is_armed.swap(true, Ordering::AcqRel);
         self.bell.hear();
         self.bell.arm();
-        self.connection.ring.ready_check()() || self.bell.has_ended()
+        self.connection.ring.is_ready() || self.bell.has_ended()
     }
 
     /// It goes into the queue. False: somebody else has put it there.

@@ -91,6 +91,13 @@ impl Next<'_> {
         // Acquire: pairs with the Release of `ClientRing::commit`, `publish_marker` and `cancel`.
         self.header.at(slot::STATE).load(Ordering::Acquire)
     }
+
+    /// Of what a client has put there, if it has.
+    fn phase(&self) -> Option<Phase> {
+        let state = self.load();
+        let phases = [Phase::Request, Phase::Cancelled, Phase::Wrap];
+        phases.into_iter().find(|phase| phase.of(self.expected) == state)
+    }
 }
 
 impl ServerRing {
@@ -145,8 +152,13 @@ impl ServerRing {
         self.taken().saturating_sub(self.answered() + self.skipped())
     }
 
-    /// Tells whether a [`ServerRing::take`] would probably find something else than `Nothing`; cheap
-    /// enough to be asked all the time, until the next take.
+    /// Whether a [`ServerRing::take`] would find something else than `Nothing` at this moment.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.next().phase().is_some()
+    }
+
+    /// The same, but true as well of what no conforming client writes; cheap enough to be asked all the time, until the
+    /// next take. A thread that would sleep otherwise asks [`ServerRing::is_ready`]: such a word must not keep it awake.
     #[inline(always)]
     pub(crate) fn ready_check(&self) -> impl Fn() -> bool {
         let next = self.next();
@@ -180,11 +192,7 @@ impl ServerRing {
         }
         let next = self.next();
         let Next { position, expected, .. } = next;
-        let state = next.load();
-        let phase = [Phase::Request, Phase::Cancelled, Phase::Wrap]
-            .into_iter()
-            .find(|phase| phase.of(expected) == state);
-        let Some(phase) = phase else {
+        let Some(phase) = next.phase() else {
             return Ok(Take::Nothing);
         };
         let taken = self.checked_header(next, phase)?;
