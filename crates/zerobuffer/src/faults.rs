@@ -142,6 +142,7 @@ fn errors_of(call: &str) -> &'static [i32] {
         }
         "madvise" => &[EAGAIN, EINVAL, ENOMEM, EPERM, EIO],
         "munmap" => &[EINVAL, ENOMEM],
+        "munlock" => &[EAGAIN, EINVAL, ENOMEM, EPERM],
         "close" => &[EINTR, EIO, ENOSPC, EDQUOT],
         "linkat" | "link" => LINK,
         "unlink" | "shm_unlink" | "sem_unlink" => UNLINK,

@@ -34,6 +34,11 @@ pub(crate) fn run(description: &str) {
             if let Some(listener) = property("listener") {
                 config = config.listener(listener.parse().expect("a descriptor"));
             }
+            if property("locked").is_some() {
+                // SAFETY: the call takes an integer.
+                let locked = unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) };
+                assert_eq!(locked, 0, "{}", std::io::Error::last_os_error());
+            }
             let journal = property("journal").map(Journal::open);
             let descriptors = property("descriptors").map(|most| most.parse().expect("a number"));
             serve(config, descriptors, move |frame| {

@@ -1,9 +1,8 @@
 //! A hostile client against a server in a process of its own, while another client calls it: that one's responses stay
 //! right, and the server ends up with as much of the system's as it had before.
 
-use crate::raw::{Raw, hello};
+use crate::raw::{Raw, hello, lingering};
 use crate::scene::{LONG, NAME, Scene, allow_descriptors, eventually};
-use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use zerobuffer::Service;
 use zerobuffer_test_support::{Peer, not_run};
@@ -118,50 +117,46 @@ fn floods_of_bells_end_their_own_connections() {
 
 #[test]
 fn mappings_that_are_kept_keep_no_memory() {
-    besiege(|scene, _, _| {
-        let kept: Vec<(Raw, OwnedFd)> = (0..40)
-            .map(|round| {
-                let mut raw = Raw::connect(scene);
-                assert!(raw.send(&hello()));
-                let (reply, file) = raw.receive_file();
-                assert_eq!(reply[12], 0, "accepted");
-                let file = file.expect("its segment");
-                raw.map(&file);
-                raw.write(8192 + round, b"mine");
-                // SAFETY: the descriptor is this one's own.
-                unsafe { libc::shutdown(raw.socket.as_raw_fd(), libc::SHUT_RDWR) };
-                (raw, file)
-            })
-            .collect();
-        let blocks = |file: &OwnedFd| {
-            // SAFETY: an all-zero stat is valid, and the descriptor is open.
-            unsafe {
-                let mut stat: libc::stat = std::mem::zeroed();
-                assert_eq!(libc::fstat(file.as_raw_fd(), &mut stat), 0);
-                stat.st_blocks
-            }
-        };
-        eventually("the memory is freed", || kept.iter().all(|(_, file)| blocks(file) == 0));
-    });
+    besiege(|scene, _, _| keep_mappings(scene));
 }
 
-/// A socket whose last close blocks for a minute, and what ends that.
-fn lingering() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-    let sender = TcpStream::connect(listener.local_addr().expect("an address")).expect("loopback");
-    let (receiver, _) = listener.accept().expect("connected");
-    let linger = libc::linger { l_onoff: 1, l_linger: 60 };
-    // SAFETY: the option's value is a valid linger.
-    let set = unsafe {
-        let (value, len) = ((&raw const linger).cast(), size_of_val(&linger) as libc::socklen_t);
-        libc::setsockopt(sender.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, value, len)
+/// As programs do where every microsecond counts.
+#[test]
+fn mappings_that_are_kept_keep_no_memory_of_a_server_that_locks_its_own() {
+    // SAFETY: the call has no arguments.
+    if unsafe { libc::geteuid() } != 0 {
+        return not_run("a server that locks its memory", "only root may lock any amount");
+    }
+    let scene = Scene::new();
+    let server = scene.peer("role=server locked=yes");
+    keep_mappings(&scene);
+    server.finish();
+}
+
+fn keep_mappings(scene: &Scene) {
+    let kept: Vec<(Raw, OwnedFd)> = (0..40)
+        .map(|round| {
+            let mut raw = Raw::connect(scene);
+            assert!(raw.send(&hello()));
+            let (reply, file) = raw.receive_file();
+            assert_eq!(reply[12], 0, "accepted");
+            let file = file.expect("its segment");
+            raw.map(&file);
+            raw.write(8192 + round, b"mine");
+            // SAFETY: the descriptor is this one's own.
+            unsafe { libc::shutdown(raw.socket.as_raw_fd(), libc::SHUT_RDWR) };
+            (raw, file)
+        })
+        .collect();
+    let blocks = |file: &OwnedFd| {
+        // SAFETY: an all-zero stat is valid, and the descriptor is open.
+        unsafe {
+            let mut stat: libc::stat = std::mem::zeroed();
+            assert_eq!(libc::fstat(file.as_raw_fd(), &mut stat), 0);
+            stat.st_blocks
+        }
     };
-    assert_eq!(set, 0);
-    sender.set_nonblocking(true).expect("set");
-    // More than the receiver takes: the rest is waited for when it is closed.
-    while std::io::Write::write(&mut &sender, &[7; 1 << 16]).is_ok() {}
-    sender.set_nonblocking(false).expect("set");
-    (sender, receiver)
+    eventually("the memory is freed", || kept.iter().all(|(_, file)| blocks(file) == 0));
 }
 
 /// Attached before the server was there, so that no kernel can keep them out: with the hello, and with a bell.
@@ -186,7 +181,7 @@ fn descriptors_whose_close_blocks_hold_up_nobody() {
         assert_eq!(response.data(), (number + 1).to_le_bytes());
     }
     eventually("the attacker has left", || service.clients() == 1);
-    // Its reset ends the wait of the thread that closes the other end.
+    // Its end ends the wait of the thread that closes the other end.
     drop(receiver);
     drop((with_bell, client));
     service.stop().unwrap();

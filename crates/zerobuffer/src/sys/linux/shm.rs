@@ -400,7 +400,18 @@ impl Mapping {
     /// Gives the memory behind the mapping back to the system, for everybody who has it mapped: its bytes
     /// are zero from then on. For the time when the protocol gives nobody any of them.
     pub(crate) fn punch(&self) -> Result<(), Errno> {
-        self.advise(&(0..self.len), libc::MADV_REMOVE)
+        let all = 0..self.len;
+        match self.advise(&all, libc::MADV_REMOVE) {
+            // Pages that are locked, as they are in a program that calls mlockall, stay where they are.
+            Err(Errno(libc::EINVAL)) => {
+                kernel::call("munlock", || {
+                    // SAFETY: the range is this mapping. No bytes change.
+                    check(unsafe { libc::munlock(self.base.as_ptr().cast(), self.len) })
+                })?;
+                self.advise(&all, libc::MADV_REMOVE)
+            }
+            done => done,
+        }
     }
 
     fn advise(&self, piece: &Range<usize>, advice: libc::c_int) -> Result<(), Errno> {
