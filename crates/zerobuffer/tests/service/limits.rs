@@ -261,3 +261,69 @@ fn a_client_that_is_not_wanted_any_more_waits_for_no_server() {
     assert_eq!(client.call(&1_u64.to_le_bytes(), LONG).unwrap().data(), 2_u64.to_le_bytes());
     server.finish();
 }
+
+#[test]
+fn servers_that_hang_cost_a_client_no_more_than_one_of_them_beyond_its_time() {
+    let scene = Scene::new();
+    let servers: Vec<_> = (0..6).map(|_| scene.peer("role=server")).collect();
+    servers.iter().for_each(|server| server.freeze());
+    let asked = std::cell::Cell::new(0);
+    let count = || {
+        asked.set(asked.get() + 1);
+        true
+    };
+    let config = scene.client_config().channel(ChannelKind::Service);
+    let timeout = Duration::from_millis(100);
+    let error = Client::connect_while(NAME, timeout, config, &count).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotRunning, "{error}");
+    // Before each of the rounds and of the servers that are asked, and once in 50 ms while one is waited for.
+    assert!(asked.get() < 10, "{}", asked.get());
+    for server in servers {
+        server.go_on();
+        server.finish();
+    }
+}
+
+/// A server that looks now and then, without any time, after one client has called often in a row.
+#[test]
+fn a_server_without_time_finds_what_another_client_has_sent() {
+    let scene = Scene::new();
+    let config = scene.service_config().wait(zerobuffer::WaitStrategy::Park);
+    let mut service = Service::create(NAME, config).unwrap();
+    let often = scene.client();
+    // Whatever the number is of requests between two looks at what the others do.
+    for calls in 20..40 {
+        let once = scene.client();
+        for _ in 0..calls {
+            let sequence = often.send_request(b"x").unwrap();
+            service.receive(LONG).unwrap().respond();
+            drop(often.receive_response_for(sequence, LONG).unwrap());
+        }
+        once.send_request(b"y").unwrap();
+        let request = service.receive(Duration::ZERO).expect("it was sent before");
+        assert_eq!(request.data(), b"y");
+    }
+}
+
+#[test]
+fn all_that_wait_at_a_server_that_stops_are_told_so() {
+    let scene = Scene::new();
+    let mut server = scene.peer("role=server");
+    // Before it stops it lets nobody in any more.
+    server.freeze();
+    let waiting: Vec<crate::raw::Raw> = (0..150)
+        .map(|_| {
+            let raw = crate::raw::Raw::connect(&scene);
+            assert!(raw.send(&crate::raw::hello()));
+            raw
+        })
+        .collect();
+    server.say("stop");
+    server.go_on();
+    let told = waiting.into_iter().map(|mut raw| raw.receive());
+    // Some may have been let in before it stopped, the others are refused with reason 5.
+    let told: Vec<_> = told.map(|reply| reply.get(12).copied()).collect();
+    assert!(told.iter().all(|code| matches!(code, Some(0 | 1 | 5))), "{told:?}");
+    server.expect("stopped");
+    server.finish();
+}

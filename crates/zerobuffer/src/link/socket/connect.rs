@@ -141,7 +141,12 @@ fn try_all(
             Ok(connected) => return Ok(connected),
             Err(Refused::Retry(error)) => {
                 may_change = true;
-                refused = Some(error);
+                let is_silent = matches!(error, Error::NotRunning { found: NO_REPLY, .. });
+                // One that lives has said more.
+                refused = refused.filter(|_| is_silent).or(Some(error));
+                if is_silent && deadline.left().is_zero() {
+                    break;
+                }
             }
             // What one of them may still grant counts for more.
             Err(Refused::Final(error)) => refused = refused.or(Some(error)),

@@ -295,14 +295,18 @@ impl Published {
         self.refuses_descriptors
     }
 
-    /// Whether clients find this very socket.
-    pub(crate) fn is_named(&self) -> bool {
+    /// Whether clients find this very socket; an error if that cannot be found out at this moment.
+    pub(crate) fn is_named(&self) -> std::result::Result<bool, Errno> {
         // By the path: the directory may have been replaced.
-        Folder::open(self.folder.path()).and_then(|folder| folder.sockets()).is_ok_and(|sockets| {
-            sockets
-                .iter()
-                .any(|socket| socket.identity == self.identity && socket.name == self.entry)
-        })
+        let sockets = Folder::open(self.folder.path()).and_then(|folder| folder.sockets());
+        let is_own = |socket: &sys::SocketEntry| {
+            socket.identity == self.identity && socket.name == self.entry
+        };
+        match sockets {
+            Ok(sockets) => Ok(sockets.iter().any(is_own)),
+            Err(errno) if errno.is_absence() => Ok(false),
+            Err(errno) => Err(errno),
+        }
     }
 
     /// Removes the socket's name. The directory stays: a container may have it mounted.
@@ -405,9 +409,9 @@ mod tests {
             address.connect().unwrap();
         }
         listener.accept().unwrap();
-        assert!(published.is_named());
+        assert_eq!(published.is_named(), Ok(true));
         published.remove();
-        assert!(!published.is_named() && other.is_named());
+        assert_eq!([published.is_named(), other.is_named()], [Ok(false), Ok(true)]);
         assert_eq!(place.find(&service()).unwrap().len(), 1);
         other.remove();
         let directory = format!("{}/images", root.0);

@@ -35,6 +35,8 @@ const MAX_SILENT: usize = 256;
 const LAST_PATIENCE: Duration = Duration::from_millis(100);
 /// Connections that are accepted in one turn.
 const MAX_ACCEPTS: u32 = 64;
+/// The most that a listener's queue holds.
+const MOST_WAITING: u32 = 4096;
 /// The pause where nothing can be accepted for want of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(100);
 /// The pause between two looks at whether clients still find the socket.
@@ -157,7 +159,7 @@ impl Door {
         for event in ready {
             match event.number {
                 WAKE => self.handle.wake.silence(),
-                LISTENER => self.accept(),
+                LISTENER => _ = self.accept(),
                 ENDS => self.about.hub.end_disconnected(),
                 number => self.hear(number),
             }
@@ -169,16 +171,28 @@ impl Door {
 
     // ---- visitors ----
 
-    fn accept(&mut self) {
+    /// Lets some in that wait at the listener; whether more may be there.
+    fn accept(&mut self) -> bool {
         for _ in 0..MAX_ACCEPTS {
             match self.listener.accept() {
                 Ok(socket) => self.welcome(socket),
-                Err(errno) if errno.is_not_yet() => return,
-                Err(errno) if errno.is_shortage() => return self.refuse_for_want(),
+                Err(errno) if errno.is_not_yet() => return false,
+                Err(errno) if errno.is_shortage() => {
+                    self.refuse_for_want();
+                    return false;
+                }
                 // That connection has ended before it was accepted.
                 Err(_) => {}
             }
         }
+        true
+    }
+
+    /// All that wait at a listener that is about to be closed.
+    fn accept_all(&mut self) {
+        // No more than its queue holds, so that those who come meanwhile do not hold this up for ever.
+        let mut turns = 0..MOST_WAITING.div_ceil(MAX_ACCEPTS);
+        while turns.next().is_some() && self.accept() {}
     }
 
     fn welcome(&mut self, socket: Socket) {
@@ -221,9 +235,14 @@ impl Door {
     fn end_pause(&mut self) {
         if self.paused_until_ns > 0 && sys::monotonic_ns() >= self.paused_until_ns {
             self.spare = self.spare.take().or_else(|| WakeFd::new().ok());
-            let watched = self.epoll.add_listener(&self.listener, LISTENER).is_ok();
-            self.paused_until_ns = if watched { 0 } else { later(sys::monotonic_ns(), PAUSE) };
+            self.watch_listener();
         }
+    }
+
+    /// A listener that is not watched is, now or after another pause.
+    fn watch_listener(&mut self) {
+        let is_watched = self.epoll.add_listener(&self.listener, LISTENER).is_ok();
+        self.paused_until_ns = if is_watched { 0 } else { later(sys::monotonic_ns(), PAUSE) };
     }
 
     /// Those that have said nothing for too long.
@@ -492,20 +511,18 @@ impl Door {
             return;
         }
         self.name_checked_ns = now;
-        if published.is_named() {
+        // What fails is tried again at the next check.
+        if published.is_named() != Ok(false) {
             return;
         }
-        // It is tried again at the next check if it fails.
         if let Ok((published, listener)) =
             Published::new(&self.about.config.place, &self.about.name)
         {
-            if self.epoll.add_listener(&listener, LISTENER).is_err() {
-                return published.remove();
-            }
-            self.accept();
+            self.accept_all();
             self.epoll.remove(&self.listener);
             self.published = Some(published);
             close_apart(&self.heir, std::mem::replace(&mut self.listener, listener), None);
+            self.watch_listener();
         }
     }
 
@@ -521,7 +538,7 @@ impl Door {
             }
         }
         if self.published.is_some() {
-            self.accept();
+            self.accept_all();
         } else {
             self.epoll.remove(&self.listener);
         }

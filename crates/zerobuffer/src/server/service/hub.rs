@@ -232,6 +232,14 @@ impl Hub {
             self.take(&mut hand)
         });
         let hand = hand.into_inner();
+        let waited = match waited {
+            // What has come since it was last asked for is not to be missed, however short the time was.
+            Err(Unready::Timeout) if !self.is_stopping() => {
+                self.poll();
+                self.take(hand).ok_or(Unready::Timeout)
+            }
+            waited => waited,
+        };
         if hand.is_looking {
             self.queue.stop_looking(&mut hand.is_looking);
         }
