@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -17,9 +18,9 @@ impl Interrupt {
     /// Listens from now on; before anything exists that would have to be put away.
     pub(crate) fn listen() -> Result<Self, Failure> {
         let signal = Arc::new(AtomicUsize::new(0));
-        for number in [SIGINT, SIGTERM, SIGHUP] {
+        for number in ending_signals() {
             signal_hook::flag::register_usize(number, Arc::clone(&signal), number as usize)
-                .map_err(|error| Failure::system(format!("cannot listen for signals: {error}")))?;
+                .map_err(unheard)?;
         }
         Ok(Self(signal))
     }
@@ -53,5 +54,44 @@ impl Interrupt {
     #[cfg(test)]
     pub(crate) fn never() -> Self {
         Self(Arc::new(AtomicUsize::new(0)))
+    }
+}
+
+/// The same for a thread that waits for the signals.
+pub(crate) fn signals() -> Result<Signals, Failure> {
+    Signals::new(ending_signals()).map_err(unheard)
+}
+
+/// The signals that end this program, without those that it was started to ignore: `nohup` has it outlive a hangup, and
+/// a script that starts it in the background has it outlive the script's Ctrl-C. A handler would undo that.
+fn ending_signals() -> Vec<i32> {
+    // Where that is not known, a program that can be stopped is better than one that cannot.
+    let ignored = std::fs::read_to_string("/proc/self/status").ok().as_deref().and_then(ignored);
+    let is_ignored = |signal: i32| ignored.unwrap_or(0) & 1 << (signal - 1) != 0;
+    [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal)).collect()
+}
+
+/// The ignored signals, a bit for each, as proc_pid_status(5) has them.
+fn ignored(status: &str) -> Option<u64> {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+    u64::from_str_radix(mask.trim(), 16).ok()
+}
+
+fn unheard(error: std::io::Error) -> Failure {
+    Failure::system(format!("cannot listen for signals: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ignored_signals_are_read_as_the_kernel_writes_them() {
+        let status =
+            "Name:\tzerobuffer\nSigBlk:\t0000000000004002\nSigIgn:\t0000000000001001\nSigCgt:\t0\n";
+        assert_eq!(ignored(status), Some(1 << (SIGHUP - 1) | 1 << (13 - 1)));
+        for status in ["", "SigIgn:\n", "SigIgn:\tnone\n", "SigCgt:\t0000000000000001\n"] {
+            assert_eq!(ignored(status), None, "{status:?}");
+        }
     }
 }

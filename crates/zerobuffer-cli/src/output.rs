@@ -1,8 +1,7 @@
 //! Files that appear whole or not at all: written beside their place, and renamed when all is there.
 
 use crate::failure::Failure;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use crate::interrupt;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -79,8 +78,7 @@ impl Output {
 }
 
 fn remove_on_signal(place: Arc<Mutex<Option<PathBuf>>>) -> Result<(), Failure> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
-        .map_err(|error| Failure::system(format!("cannot listen for signals: {error}")))?;
+    let mut signals = interrupt::signals()?;
     std::thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
             if let Some(path) = &*place.lock().unwrap_or_else(PoisonError::into_inner) {

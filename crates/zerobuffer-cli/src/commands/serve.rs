@@ -8,10 +8,10 @@ use super::serving::{self, CHECK, Editor, Tally, farewell, greeting};
 use crate::args::{Common, ServeArgs};
 use crate::failure::{Exit, Failure};
 use crate::filters::Chain;
+use crate::interrupt;
 use crate::report::Report;
 use kinds::Running;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -50,8 +50,7 @@ pub(crate) fn run(mut args: ServeArgs, common: &Common, report: &Report) -> Resu
 /// Starts to listen for what can end the server. A reason is said in one word.
 fn reasons_to_stop(stop_on_eof: bool) -> Result<Receiver<&'static str>, Failure> {
     let (tell, reasons) = channel();
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
-        .map_err(|error| Failure::system(format!("cannot listen for signals: {error}")))?;
+    let mut signals = interrupt::signals()?;
     let tell_signal: Sender<&'static str> = tell.clone();
     std::thread::spawn(move || {
         for signal in signals.forever() {

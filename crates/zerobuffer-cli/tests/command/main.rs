@@ -11,6 +11,7 @@ mod raw;
 mod reference;
 mod serve;
 mod servers;
+mod signals;
 mod stream;
 mod support;
 mod two_buffers;

@@ -1,8 +1,8 @@
 //! The life of a server, and what its end means to clients.
 
 use crate::support::{
-    Folder, Name, Served, check_call, directory_of, in_shm, kill, noise, run, sockets, until, wait,
-    zerobuffer,
+    Folder, Name, Served, check_call, directory_of, in_shm, kill, noise, run, sockets, until,
+    until_connected, wait, zerobuffer,
 };
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
@@ -16,12 +16,6 @@ fn endless_call(name: &str, folder: &Folder) -> std::process::Child {
 
 fn ended(child: std::process::Child) -> crate::support::Ended {
     child.wait_with_output().unwrap().into()
-}
-
-/// Until this process has the segment of a service that it shares with its server.
-fn until_connected(client: &std::process::Child) {
-    let maps = format!("/proc/{}/maps", client.id());
-    until("the client to attach", || std::fs::read_to_string(&maps).unwrap().contains("/memfd:"));
 }
 
 /// Until this process is the channel's client, as the segment says (docs/protocol-v2.md, 4.2).

@@ -73,7 +73,14 @@ pub(crate) fn in_shm(name: &str) -> Vec<String> {
 }
 
 pub(crate) fn zerobuffer(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_zerobuffer"));
+    // In the background of a script, or by `nohup`, the tests are started with signals ignored that they send.
+    with_signals(&["--default-signal=HUP,INT,TERM"], args)
+}
+
+/// The command, with signals as these options of `env` say.
+pub(crate) fn with_signals(signals: &[&str], args: &[&str]) -> Command {
+    let mut command = Command::new("env");
+    command.args(signals).arg(env!("CARGO_BIN_EXE_zerobuffer"));
     command.env("ZEROBUFFER_DIR", RUNTIME);
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
@@ -139,6 +146,12 @@ pub(crate) fn check_call(name: &str, more: &[&str]) {
     let args = ["call", name, "--raw", &input, "--out", &output, "--wait", "10"];
     run(&[&args[..], more].concat()).ok();
     assert_eq!(std::fs::read(output).unwrap(), b"a request");
+}
+
+/// Until this process has the segment of a service that it shares with its server.
+pub(crate) fn until_connected(client: &Child) {
+    let maps = format!("/proc/{}/maps", client.id());
+    until("the client to attach", || std::fs::read_to_string(&maps).unwrap().contains("/memfd:"));
 }
 
 /// A running `serve --json`.
