@@ -391,14 +391,18 @@ impl Completer {
         self.replace(&client, &connection, queued)
     }
 
-    /// Attaches to the next server, as long as no call is due.
+    /// Attaches to the next server, as long as no call is due, this one is wanted, and the client is there.
     fn replace(&self, client: &SharedClient, failed: &InPlace, queued: Queued) -> Progress {
         let (due, timeout) = (queued.call.due, queued.call.timeout);
-        let is_due = || sys::monotonic_ns() >= self.calls.state().soonest.min(due);
+        let is_over = || {
+            let state = self.calls.state();
+            let is_due = sys::monotonic_ns() >= state.soonest.min(due);
+            is_due || state.over || state.is_cancelled_in_hand()
+        };
         let until = self.calls.state().soonest.min(due);
-        match client.replace_failed_in_place(failed, &Deadline::at(until, timeout), &is_due) {
+        match client.replace_failed_in_place(failed, &Deadline::at(until, timeout), &is_over) {
             Ok(()) => Progress::Retry(queued),
-            Err(_) if is_due() => {
+            Err(_) if is_over() => {
                 // There is nothing to wait on: the attempt was the wait.
                 self.calls.alarm.raise();
                 Progress::Waits(queued)

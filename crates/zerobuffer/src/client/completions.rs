@@ -400,6 +400,10 @@ impl State {
         self.sent.is_empty() && self.queue.is_empty() && self.in_hand.is_none()
     }
 
+    pub(super) fn is_cancelled_in_hand(&self) -> bool {
+        self.in_hand.is_some_and(|(_, cancelled)| cancelled)
+    }
+
     pub(super) fn count_soonest(&mut self) {
         let sent = self.sent.iter().map(|sent| sent.call.due);
         let queued = self.queue.iter().map(|queued| queued.call.due);

@@ -98,7 +98,8 @@ impl Drop for Owner {
     fn drop(&mut self) {
         let Self(inner) = self;
         if inner.fork_generation == sys::fork_generation() {
-            inner.connection.get().end();
+            // Counted as a close: a reconnection of the completer, which is waited for here, ends as well.
+            inner.life.close_once();
             inner.completions.end();
         }
     }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::error::ErrorKind;
-use crate::{BufferConfig, Client, Frame, Server, SharedClient};
-use std::sync::mpsc::{Receiver, channel};
+use crate::{BufferConfig, CallHandle, Client, ClientConfig, Frame, Server, SharedClient};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -74,4 +74,63 @@ fn once_the_last_handle_is_dropped_every_callback_has_run() {
     drop(client);
     let ended = outcome.try_recv().expect("its callback has run");
     assert_eq!(ended.unwrap_err().kind(), ErrorKind::Closed);
+}
+
+/// A client with a call whose completer waits for the next server, which is not there.
+fn reconnecting(name: &str) -> (SharedClient, CallHandle, Receiver<Result<()>>) {
+    let server = Server::create(name, BufferConfig::new(0, 4096)).unwrap();
+    let config = ClientConfig::new().resend_not_started(true);
+    let client = Client::connect_with(name, LONG, config).unwrap().into_shared();
+    drop(server);
+    let (done, outcome) = channel();
+    let on_done = move |response: Result<_>| drop(done.send(response.map(drop)));
+    let call = client.start_call(&[1], LONG, on_done).unwrap();
+    // Until it does, this thread may reconnect, and finds no server.
+    while client.reconnect(Duration::ZERO).unwrap_err().kind() != ErrorKind::Timeout {
+        std::thread::yield_now();
+    }
+    (client, call, outcome)
+}
+
+#[test]
+fn the_last_drop_ends_a_reconnection_of_its_completer() {
+    let name = format!("drop-mends-{}", std::process::id());
+    let (client, _, outcome) = reconnecting(&name);
+    drop(client);
+    let ended = outcome.try_recv().expect("its callback has run");
+    assert_eq!(ended.unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[test]
+fn a_server_that_comes_while_the_last_handle_is_dropped_gets_nothing() {
+    let name = format!("drop-sends-{}", std::process::id());
+    let (client, _, outcome) = reconnecting(&name);
+    let calls = Arc::clone(&client.inner.completions);
+    let dropping = std::thread::spawn(move || drop(client));
+    while !calls.state().over {
+        std::thread::yield_now();
+    }
+    let mut server = Server::create(&name, BufferConfig::new(0, 4096)).unwrap();
+    let handled = Arc::new(AtomicBool::new(false));
+    let handles = Arc::clone(&handled);
+    server.start(move |_: &mut Frame<'_>| handles.store(true, Ordering::Relaxed)).unwrap();
+    dropping.join().unwrap();
+    let ended = outcome.try_recv().expect("its callback has run");
+    server.stop().unwrap();
+    assert!(!handled.load(Ordering::Relaxed), "a request of a client that is dropped");
+    assert_eq!(ended.unwrap_err().kind(), ErrorKind::Closed);
+}
+
+/// While its completer waits for the next server for it.
+#[test]
+fn a_call_that_is_cancelled_waits_for_no_server() {
+    let name = format!("cancel-mends-{}", std::process::id());
+    let (client, call, outcome) = reconnecting(&name);
+    let next = start(&client, 1);
+    assert!(call.cancel());
+    let error = outcome.recv_timeout(LONG / 2).unwrap_err();
+    assert_eq!(error, RecvTimeoutError::Disconnected, "its callback is dropped soon");
+    drop(client);
+    let ended = next.try_recv().expect("its callback has run");
+    assert_eq!(ended.map(drop).unwrap_err().kind(), ErrorKind::Closed);
 }
