@@ -43,6 +43,11 @@ impl Output {
 
     /// The same, and a signal that ends this process takes what was written with it.
     pub(crate) fn open_until_signal(path: &Path) -> Result<Self, Failure> {
+        if is_direct(path) {
+            // There is nothing to remove, and opening a pipe may wait for its reader for ever: the thread below would wait
+            // as long for the name, so the signals have to end this process without it.
+            return Self::open(path);
+        }
         let place = Arc::new(Mutex::new(None));
         // A signal that comes before the file is there waits until its name is known.
         let mut known = place.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,6 +80,11 @@ impl Output {
             Err(error) => Err(Failure::file("write", &self.path, error.error)),
         }
     }
+}
+
+/// Whether what is written to it is there at once.
+fn is_direct(path: &Path) -> bool {
+    is_dash(path) || std::fs::metadata(path).map_or(path.is_symlink(), |found| !found.is_file())
 }
 
 fn remove_on_signal(place: Arc<Mutex<Option<PathBuf>>>) -> Result<(), Failure> {

@@ -2,10 +2,13 @@
 //! whatever it waits for.
 
 use crate::support::{
-    Ended, Folder, Name, Served, check_call, kill, noise, run, until, with_signals,
+    Ended, Folder, Name, Served, check_call, kill, noise, run, until, until_connected, wait,
+    with_signals, zerobuffer,
 };
 use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 /// The command, with a signal ignored from its start on: HUP as `nohup` does it, INT as a script does it with what it
 /// has in the background.
@@ -73,4 +76,24 @@ fn a_writer_that_was_started_with_a_signal_ignored_goes_on() {
     kill(writing.id(), "HUP");
     run(&["reader", &name, "-n", "3", "--verify", "sequential", "--timeout-ms", "40000"]).ok();
     ended(writing).ok();
+}
+
+#[test]
+fn a_signal_ends_a_call_whose_response_nobody_reads() {
+    let (folder, name) = (Folder::new(), Name::new("fifo"));
+    let server = Served::start(&name, &["--filter", "echo", "--max-clients", "1"]);
+    let (input, fifo) = (folder.write("in", b"a request"), folder.path("fifo"));
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    for (signal, number) in [("TERM", 15), ("INT", 2), ("HUP", 1)] {
+        let args = ["call", &name, "--raw", &input, "--out", &fifo, "--wait", "10"];
+        let mut child = zerobuffer(&args).spawn().unwrap();
+        until_connected(&child);
+        // Its response is there at once, and then it waits for a reader.
+        std::thread::sleep(Duration::from_millis(200));
+        kill(child.id(), signal);
+        assert_eq!(wait(&mut child), None, "{signal}");
+        assert_eq!(child.wait().unwrap().signal(), Some(number));
+    }
+    check_call(&name, &[]);
+    server.stop();
 }
