@@ -35,6 +35,10 @@ impl ShmFile {
     pub(crate) fn seal_size(&self) -> Result<(), Errno> {
         match self.0 {}
     }
+    pub(crate) fn is_of_tmpfs(&self) -> Result<bool, Errno> {
+        match self.0 {}
+    }
+
     pub(crate) fn is_size_sealed(&self) -> Result<bool, Errno> {
         match self.0 {}
     }

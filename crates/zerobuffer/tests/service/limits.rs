@@ -36,11 +36,13 @@ fn each_limit_is_refused_with_its_reason() {
 #[test]
 fn one_users_clients_and_a_clients_metadata_are_bounded_as_well() {
     let scene = Scene::new();
-    let config = scene.service_config().max_clients_per_user(1).max_ring(2 << 20);
+    let config = scene.service_config().max_clients_per_user(1);
     let _service = Service::create(NAME, config).unwrap();
-    let config = scene.client_config().metadata(vec![1; 3 << 20]);
+    // A thread that serves copies them.
+    let config = scene.client_config().metadata(vec![1; 2 << 20]);
     let error = Client::connect_with(NAME, Duration::ZERO, config).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge, "{error}");
+    assert!(error.to_string().contains("metadata may have 1048576 bytes"), "{error}");
     let _first = scene.client();
     let error = refused(&scene, 0);
     assert_eq!(error.kind(), ErrorKind::Busy, "{error}");

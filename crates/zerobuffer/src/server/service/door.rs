@@ -35,6 +35,9 @@ const MAX_SILENT: usize = 256;
 const LAST_PATIENCE: Duration = Duration::from_millis(100);
 /// Connections that are accepted in one turn.
 const MAX_ACCEPTS: u32 = 64;
+/// The most metadata of a client, unless the service's own may have more: a thread that serves copies them, and others
+/// wait meanwhile.
+const MOST_METADATA: u64 = 1 << 20;
 /// The most that a listener's queue holds.
 const MOST_WAITING: u32 = 4096;
 /// The pause where nothing can be accepted for want of descriptors or memory.
@@ -407,9 +410,14 @@ impl Door {
         let (ring, request) =
             (or(hello.ring, config.ring), or(hello.metadata, config.metadata_size));
         let max = config.max_ring as u64;
-        if ring > max || request > max {
+        if ring > max {
             let text = format!("a ring may have {max} bytes");
             return Err((Refusal::TooLarge, max, text));
+        }
+        let most = MOST_METADATA.max(config.metadata_size as u64);
+        if request > most {
+            let text = format!("a client's metadata may have {most} bytes");
+            return Err((Refusal::TooLarge, most, text));
         }
         let response = config.metadata_size as u64;
         let planned = geometry(request, response, ring).zip(segment_size(request, response, ring));

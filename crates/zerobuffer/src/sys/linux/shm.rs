@@ -115,6 +115,18 @@ impl ShmFile {
         self.has_seals(SIZE_SEALS)
     }
 
+    /// Whether it is memory of the usual kind. Of huge pages its maker could take some away, however it is sealed, and who
+    /// touched them then would die.
+    pub(crate) fn is_of_tmpfs(&self) -> Result<bool, Errno> {
+        // SAFETY: an all-zero statfs is a valid value of this plain C struct.
+        let mut stat: libc::statfs = unsafe { std::mem::zeroed() };
+        kernel::call_again("fstatvfs", || {
+            // SAFETY: the descriptor is open for the life of `self`, and `stat` is a valid place to write to.
+            check(unsafe { libc::fstatfs(self.file.fd(), &mut stat) })
+        })?;
+        Ok(stat.f_type == libc::TMPFS_MAGIC)
+    }
+
     /// Makes an object of `text`, which nobody changes from now on, to be handed over.
     pub(crate) fn of_text(label: &str, text: &[u8]) -> Result<Self, Errno> {
         let object = Self::create_memory(label)?;
@@ -555,6 +567,20 @@ mod tests {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    #[test]
+    fn memory_of_huge_pages_is_told_from_the_usual_kind() {
+        assert_eq!(ShmFile::create_memory("unit").unwrap().is_of_tmpfs(), Ok(true));
+        let huge = Descriptor::open(|| {
+            // SAFETY: the name is NUL-terminated.
+            let fd = unsafe { libc::memfd_create(c"unit".as_ptr(), libc::MFD_HUGETLB) };
+            if fd < 0 { Err(last_errno()) } else { Ok(fd) }
+        });
+        // Some kernels have none.
+        if let Ok(huge) = huge {
+            assert_eq!(ShmFile::of(huge).is_of_tmpfs(), Ok(false));
+        }
     }
 
     #[test]
