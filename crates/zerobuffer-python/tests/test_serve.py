@@ -155,6 +155,114 @@ def test_a_signal_to_one_process_replaces_it_and_leaves_the_others(name, child):
     assert program.finish() == "over\n"
 
 
+# A program that runs `PREPARED` first.
+PREPARING = PROGRAM.replace("name, processes = ", "exec(sys.argv[4])\nname, processes = ")
+
+FORK_FAILS_ONCE = """
+import errno
+fork, forks = os.fork, 0
+
+def failing():
+    global forks
+    forks += 1
+    if forks == FAILS_AT:
+        raise BlockingIOError(errno.EAGAIN, "there are too many processes")
+    return fork()
+
+os.fork = failing
+"""
+
+
+def prepared(child, name, processes, preparation, **options):
+    program = child(PREPARING, name, processes, "function", preparation, **options)
+    assert program.line() == "up"
+    return program
+
+
+def descriptors(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def replaced(name, number):
+    """Ends one of two processes by a signal, and waits until there are two again."""
+    clients, found = pids(name, 2)
+    killed = pid_of(clients[0])
+    os.kill(killed, number)
+    until(lambda: not is_running(killed))
+    for client in clients:
+        client.close()
+    clients, again = pids(name, 2)
+    for client in clients:
+        client.close()
+    assert len(again - found) == 1
+    return again
+
+
+def over(program, found):
+    """Tells a program to end, and waits until it has, with all its processes."""
+    program.process.send_signal(signal.SIGTERM)
+    assert program.finish() == "over\n"
+    assert not any(is_running(pid) for pid in found)
+
+
+def test_a_process_that_cannot_be_started_again_at_once_is_started_later(name, child):
+    program = prepared(child, name, 2, FORK_FAILS_ONCE.replace("FAILS_AT", "3"), stderr=-1)
+    until(lambda: len(sockets(name)) == 2)
+    before = descriptors(program.process.pid)
+    found = replaced(name, signal.SIGKILL)
+    assert descriptors(program.process.pid) == before
+    program.process.send_signal(signal.SIGTERM)
+    output, complaints = program.process.communicate(timeout=4 * LONG)
+    assert (program.process.returncode, output) == (0, b"over\n")
+    assert complaints.count(b"too many processes") == 1
+    assert not any(is_running(pid) for pid in found)
+
+
+def test_a_start_that_fails_is_raised_and_ends_the_processes_that_were_started(name, child):
+    program = prepared(child, name, 3, FORK_FAILS_ONCE.replace("FAILS_AT", "3"), stderr=-1)
+    output, complaints = program.process.communicate(timeout=4 * LONG)
+    assert (program.process.returncode, output) == (1, b"")
+    assert complaints.splitlines()[-1].startswith(b"BlockingIOError")
+    assert not sockets(name)
+
+
+def test_a_process_that_a_signal_without_a_name_ends_is_started_again(name, child):
+    program = serving(child, name, 2)
+    over(program, replaced(name, 40))
+
+
+@pytest.mark.parametrize("ends", ["signal.SIG_IGN", "lambda *_: os.waitpid(-1, 0)"])
+def test_a_process_whose_end_is_not_for_its_parent_to_hear_is_started_again(name, child, ends):
+    program = prepared(child, name, 2, f"import signal\nsignal.signal(signal.SIGCHLD, {ends})")
+    until(lambda: len(sockets(name)) == 2)
+    over(program, replaced(name, signal.SIGKILL))
+
+
+IGNORED = """
+import os, signal, sys, zerobuffer
+
+def is_ignored():
+    return signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN
+
+def handler(request):
+    request.write(b"1" if is_ignored() else b"0")
+
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+print("up", flush=True)
+zerobuffer.serve(sys.argv[1], handler, processes=2)
+print(is_ignored(), flush=True)
+"""
+
+
+def test_children_that_a_program_ignores_are_ignored_in_its_processes_and_afterwards(name, child):
+    program = child(IGNORED, name)
+    assert program.line() == "up"
+    with Client(name, LONG) as client:
+        assert bytes(client.call(b"x", LONG)) == b"1"
+    program.process.send_signal(signal.SIGTERM)
+    assert program.finish() == "True\n"
+
+
 FAILING = """
 import sys, zerobuffer
 try:

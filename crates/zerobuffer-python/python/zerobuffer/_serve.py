@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+import traceback
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 from types import FrameType
@@ -125,6 +126,57 @@ class _Signals:
         os.close(self._note)
 
 
+class _Ends:
+    """Has the system keep how children of this process have ended, also if it was told to ignore that."""
+
+    def __init__(self) -> None:
+        self._ignored = signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN
+        if self._ignored:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+    def restore(self) -> None:
+        """Does as this process was told before; in a fork of it, too."""
+        if self._ignored:
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+
+def _has_ended(process: ForkProcess) -> bool:
+    """Whether a process has ended, also if something else in this program has heard how: then its exit code stays
+    unknown."""
+    if process.exitcode is not None:
+        return True
+    try:
+        os.waitid(os.P_PID, process.pid or 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return True
+    return False
+
+
+def _how(code: Optional[int]) -> str:
+    """What a process has ended with, in words."""
+    if code is None:
+        return "has ended, and something else in this program has heard how"
+    if code >= 0:
+        return f"has exited with status {code}"
+    try:
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        # Of the real-time signals only the first and the last have names.
+        return f"was ended by signal {-code}"
+
+
+def _close_left(failure: OSError) -> None:
+    """Closes the pipes that multiprocessing leaves open when it cannot fork: they would become too many."""
+    for frame, _ in traceback.walk_tb(failure.__traceback__):
+        if frame.f_code.co_name == "_launch":
+            for end in ("parent_r", "child_w", "child_r", "parent_w"):
+                try:
+                    os.close(frame.f_locals.get(end, -1))
+                except OSError:
+                    # It was not made, or is closed.
+                    pass
+
+
 class _Processes:
     """The processes of a service, seen from the one that looks after them. This has no threads, so that it can fork
     at any time."""
@@ -137,7 +189,8 @@ class _Processes:
         # Readable in the processes once this one has ended, however it did.
         reading, writing = os.pipe()
         self._lifeline = (reading, writing)
-        self._places = [_Place(name, make, self._lifeline) for _ in range(count)]
+        self._ends = _Ends()
+        self._places = [_Place(name, make, self._lifeline, self._ends) for _ in range(count)]
 
     def serve(self, signals: _Signals) -> None:
         """Keeps them running until a signal comes. Raises what one of them has failed with at its first start."""
@@ -151,6 +204,7 @@ class _Processes:
                 wait(watched, None if pause == float("inf") else pause)
         finally:
             self._stop()
+            self._ends.restore()
 
     def _stop(self) -> None:
         """Has all of them stop, at the same time."""
@@ -160,7 +214,7 @@ class _Processes:
         deadline = time.monotonic() + self._stop_timeout + _GRACE
         for process in running:
             process.join(max(0.0, deadline - time.monotonic()))
-            if process.exitcode is None:
+            if not _has_ended(process):
                 _log.error("process %d of service %r does not stop, and is killed", process.pid, self._name)
                 process.kill()
                 process.join()
@@ -172,16 +226,23 @@ class _Place:
     """One process of a service, and those that come after it."""
 
     def __init__(
-        self, name: str, make: Callable[[], Service], lifeline: Tuple[int, int]
+        self,
+        name: str,
+        make: Callable[[], Service],
+        lifeline: Tuple[int, int],
+        ends: _Ends,
     ) -> None:
+        # Only one that was started.
         self.process: Optional[ForkProcess] = None
         self._name = name
         self._make = make
         self._lifeline = lifeline
+        self._ends = ends
         # What the process says of its start: None, or what it has failed with.
         self._told: Optional[Connection] = None
         self._has_served = False
-        self._started = 0.0
+        # When a process was started here last.
+        self._started: Optional[float] = None
         self._due = 0.0
         self._next_pause = 0.0
 
@@ -201,7 +262,7 @@ class _Place:
                 self._start()
             return
         self.process.join(0)
-        has_ended = self.process.exitcode is not None
+        has_ended = _has_ended(self.process)
         # Should it have ended, what it has said is there.
         if self._told is not None and self._told.poll():
             self._hear(self._told)
@@ -209,18 +270,44 @@ class _Place:
             self._bury(self.process)
 
     def _start(self) -> None:
-        self._told, telling = multiprocessing.Pipe(duplex=False)
+        """Starts a process. What keeps the first one of a place from that is raised; later there may be too many
+        processes or descriptors for a while."""
+        try:
+            self._fork()
+        except OSError as failure:
+            _close_left(failure)
+            if self._started is None:
+                raise
+            _log.error(
+                "a process of service %r cannot be started; the next try is in %.1f s",
+                self._name,
+                self._back_off(),
+                exc_info=failure,
+            )
+
+    def _fork(self) -> None:
+        told, telling = multiprocessing.Pipe(duplex=False)
         context = multiprocessing.get_context("fork")
-        arguments = (self._make, telling, self._lifeline)
-        self.process = context.Process(target=_work, args=arguments, name=f"zerobuffer-{self._name}")
-        self._started = time.monotonic()
+        arguments = (self._make, telling, self._lifeline, self._ends)
+        process = context.Process(target=_work, args=arguments, name=f"zerobuffer-{self._name}")
         # Until it has handlers of its own: this process's would have this one stop.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
-            self.process.start()
+            process.start()
+        except OSError:
+            told.close()
+            raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        telling.close()
+            telling.close()
+        self._told, self.process, self._started = told, process, time.monotonic()
+
+    def _back_off(self) -> float:
+        """Has the next process start after a pause, which grows; how long that is."""
+        pause = self._next_pause
+        self._due = time.monotonic() + pause
+        self._next_pause = min(max(_FIRST_PAUSE, 2 * pause), _LONGEST_PAUSE)
+        return pause
 
     def _hear(self, told: Connection) -> None:
         try:
@@ -237,26 +324,23 @@ class _Place:
             _log.error("a process of service %r cannot serve", self._name, exc_info=failure)
 
     def _bury(self, process: ForkProcess) -> None:
-        code = process.exitcode or 0
-        how = f"has exited with status {code}"
-        if code < 0:
-            how = f"was ended by {signal.Signals(-code).name}"
-        if time.monotonic() - self._started >= _SETTLED:
+        if self._started is not None and time.monotonic() - self._started >= _SETTLED:
             self._next_pause = 0.0
         _log.warning(
             "process %d of service %r %s; another one is started in %.1f s",
             process.pid,
             self._name,
-            how,
-            self._next_pause,
+            _how(process.exitcode),
+            self._back_off(),
         )
-        process.close()
         self.process = None
-        self._due = time.monotonic() + self._next_pause
-        self._next_pause = min(max(_FIRST_PAUSE, 2 * self._next_pause), _LONGEST_PAUSE)
+        if process.exitcode is not None:
+            process.close()
 
 
-def _work(make: Callable[[], Service], telling: Connection, lifeline: Tuple[int, int]) -> None:
+def _work(
+    make: Callable[[], Service], telling: Connection, lifeline: Tuple[int, int], ends: _Ends
+) -> None:
     """The body of a process."""
     alive, parents_end = lifeline
     os.close(parents_end)
@@ -264,6 +348,7 @@ def _work(make: Callable[[], Service], telling: Connection, lifeline: Tuple[int,
     # parent's descriptor.
     signals = _Signals(signal.SIGTERM)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    ends.restore()
     try:
         service = make()
     except Exception as failure:
