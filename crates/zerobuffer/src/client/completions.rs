@@ -351,6 +351,8 @@ impl Completions {
         if let Some(index) = state.queue.iter().position(|queued| queued.call.id == id) {
             let queued = state.queue.remove(index);
             drop(state);
+            // It may have had the turn to send, which the completer passes on.
+            self.ring();
             if let Some(Queued { call, request }) = queued {
                 call.cancel();
                 drop(request);

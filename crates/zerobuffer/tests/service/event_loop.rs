@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use zerobuffer::{
-    BufferConfig, CallHandle, ErrorKind, EventLoopClient, OwnedResponse, RequestLayout,
+    BufferConfig, CallHandle, ErrorKind, EventLoopClient, Frame, OwnedResponse, RequestLayout,
     RequestState, Server,
 };
 
@@ -154,6 +154,23 @@ fn a_response_that_is_released_elsewhere_makes_room() {
     client.process();
     serve(4);
     assert_eq!(outcome(&client, &calls[4]).unwrap().data(), [4; 8]);
+}
+
+#[test]
+fn a_queued_call_that_is_cancelled_lets_the_next_one_be_sent() {
+    let scene = Scene::new();
+    let mut service = scene.service();
+    service.start(|_: &mut Frame<'_>| {}).unwrap();
+    let client = connect(&scene);
+    let (_, first) = start(&client, &[0; 600_000], LONG);
+    let held = outcome(&client, &first).unwrap();
+    let (waits, _) = start(&client, &[1; 600_000], Duration::MAX);
+    let (_, behind) = start(&client, &[2], Duration::MAX);
+    client.process();
+    assert!(!is_readable(&client, Duration::from_millis(20)), "the ring is full");
+    assert!(waits.cancel());
+    assert_eq!(outcome(&client, &behind).unwrap().data(), [2]);
+    drop(held);
 }
 
 #[test]

@@ -1,10 +1,14 @@
 //! Calls that no thread blocks for.
 
 use crate::peer::STAY;
-use crate::scene::{LONG, NAME, Scene};
+use crate::raw::MOMENT;
+use crate::scene::{LONG, NAME, Scene, eventually};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
-use zerobuffer::{CallHandle, Client, Error, ErrorKind, OwnedResponse, RequestState, SharedClient};
+use zerobuffer::{
+    CallHandle, Client, Error, ErrorKind, Frame, OwnedResponse, RequestLayout, RequestState,
+    SharedClient,
+};
 
 type Outcome = Result<OwnedResponse, Error>;
 
@@ -105,4 +109,37 @@ fn calls_go_on_at_the_next_server_if_that_is_wanted() {
     }
     drop(client);
     server.ask("stop", "stopped");
+}
+
+/// As much as there is room for once, and not twice.
+const LARGE: usize = 600_000;
+
+/// What waits for room keeps its turn to send. Nothing polls here: what waits behind it is told, or waits until its
+/// own deadline.
+#[test]
+fn a_queued_call_that_is_cancelled_lets_others_send() {
+    let scene = Scene::new();
+    let mut service = scene.service();
+    service.start(|_: &mut Frame<'_>| {}).unwrap();
+    let client = scene.client().into_shared();
+    let held = client.call(&vec![0; LARGE], LONG).unwrap();
+    let queue = || {
+        let call = client.call_async(&vec![1; LARGE], Duration::MAX);
+        eventually("it has its turn", || {
+            let acquired = client.acquire_request_buffer(1, RequestLayout::new(), Duration::ZERO);
+            acquired.is_err_and(|error| error.kind() == ErrorKind::Full)
+        });
+        call
+    };
+    let waits = queue();
+    // Until the completer sleeps.
+    std::thread::sleep(MOMENT);
+    drop(waits);
+    assert_eq!(client.call(&[2], LONG).unwrap().data(), [2]);
+    let waits = queue();
+    let (_, behind) = start(&client, &[3], Duration::MAX);
+    std::thread::sleep(MOMENT);
+    drop(waits);
+    assert_eq!(behind.recv_timeout(LONG).unwrap().unwrap().data(), [3]);
+    drop(held);
 }
