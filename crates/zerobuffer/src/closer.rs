@@ -4,7 +4,9 @@ use crate::sys;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
-/// What a [`Closer`] closes.
+/// What a [`Closer`] closes. In a process that was forked from the one that has made it, where a closer of it can be
+/// made, too, it touches nothing and says that it is closed: its memory is not there, another process's file may have
+/// its descriptor's number, and a thread that does not exist may hold its locks.
 pub(crate) trait Close: Send + Sync {
     fn close(&self);
     fn is_closed(&self) -> bool;

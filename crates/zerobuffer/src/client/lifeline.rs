@@ -2,6 +2,7 @@
 
 use crate::closer::Close;
 use crate::error::{Error, Result};
+use crate::sys;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// What a close ends: the connection of the moment.
@@ -16,6 +17,7 @@ pub(super) trait Connected: Send + Sync {
 /// stays closed until its owner begins to reconnect.
 pub(super) struct Lifeline {
     state: Mutex<State>,
+    fork_generation: u32,
 }
 
 struct State {
@@ -34,7 +36,11 @@ impl Lifeline {
     pub(super) fn new<T: Connected + 'static>(connection: &Arc<T>) -> Arc<Self> {
         let connection: Weak<T> = Arc::downgrade(connection);
         let state = State { closes: 0, for_good: false, connection };
-        Arc::new(Self { state: Mutex::new(state) })
+        Arc::new(Self { state: Mutex::new(state), fork_generation: sys::fork_generation() })
+    }
+
+    fn is_this_process(&self) -> bool {
+        self.fork_generation == sys::fork_generation()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -47,6 +53,9 @@ impl Lifeline {
     }
 
     fn close_as(&self, for_good: bool) {
+        if !self.is_this_process() {
+            return;
+        }
         let mut state = self.state();
         state.closes += 1;
         state.for_good |= for_good;
@@ -107,7 +116,7 @@ impl Close for Lifeline {
     }
 
     fn is_closed(&self) -> bool {
-        self.state().for_good
+        !self.is_this_process() || self.state().for_good
     }
 }
 

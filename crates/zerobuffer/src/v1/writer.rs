@@ -65,14 +65,14 @@ struct End {
 
 impl Close for End {
     fn close(&self) {
-        if !self.closed.swap(true, Ordering::Relaxed) {
+        if self.segment.is_this_process() && !self.closed.swap(true, Ordering::Relaxed) {
             // A surplus token does no harm: the writer reads the account (rule R12).
             wake(&self.segment.space_freed.semaphore);
         }
     }
 
     fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Relaxed)
+        !self.segment.is_this_process() || self.closed.load(Ordering::Relaxed)
     }
 }
 

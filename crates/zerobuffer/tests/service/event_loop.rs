@@ -3,7 +3,7 @@
 
 use crate::peer::STAY;
 use crate::scene::{LONG, NAME, Scene};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::task::{Context, Poll, Waker};
@@ -312,6 +312,19 @@ fn refuses_everything(client: &EventLoopClient) -> bool {
         && refused.is_err_and(|error| error.kind() == ErrorKind::WrongProcess)
         // SAFETY: the call reads the flags of a descriptor.
         && unsafe { libc::fcntl(client.as_fd().as_raw_fd(), libc::F_GETFD) } >= 0
+        && closes_nothing(client)
+}
+
+/// What the child opens gets the numbers of descriptors that its parent has and it has not.
+fn closes_nothing(client: &EventLoopClient) -> bool {
+    // SAFETY: the name ends with a NUL; what is made is this child's own.
+    let file = |_| unsafe {
+        let fd = libc::memfd_create(c"child".as_ptr(), libc::MFD_CLOEXEC);
+        std::fs::File::from_raw_fd(fd)
+    };
+    let files: [std::fs::File; 20] = std::array::from_fn(file);
+    client.close();
+    files.iter().all(|file| file.metadata().is_ok_and(|file| file.len() == 0))
 }
 
 #[test]

@@ -2,9 +2,9 @@
 //! they have inherited.
 
 use crate::peer::STAY;
-use crate::scene::{LONG, Scene, eventually};
+use crate::scene::{LONG, NAME, Scene, eventually};
 use std::os::fd::AsRawFd;
-use zerobuffer::{Client, ErrorKind};
+use zerobuffer::{Client, ErrorKind, Pool};
 use zerobuffer_test_support::Peer;
 
 /// With another program in the child, and without.
@@ -85,6 +85,38 @@ fn the_end_of_a_client_is_noticed_although_its_child_lives_on() {
         orphan.check_alive();
         server.ask("stop", "stopped");
     }
+}
+
+/// A thread that the child does not have may hold a lock of the pool's, and the child has no part of its memory.
+#[test]
+fn what_a_forked_child_has_to_close_a_pool_does_nothing() {
+    let scene = Scene::new();
+    let mut server = scene.peer("role=server");
+    let config = scene.client_config();
+    let pool = Pool::connect_with(NAME, 1, LONG, config).unwrap();
+    let closes_nothing = || {
+        let closer = pool.closer();
+        let was_closed = closer.is_closed();
+        closer.close();
+        pool.close();
+        was_closed && closer.is_closed()
+    };
+    // SAFETY: of what the child does, only the allocator minds that the child has no other threads, and glibc puts that
+    // right.
+    let status = unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            libc::alarm(30);
+            libc::_exit(i32::from(!closes_nothing()));
+        }
+        let mut status = 0;
+        assert_eq!(libc::waitpid(child, &mut status, 0), child);
+        status
+    };
+    assert_eq!(status, 0, "a signal, or the child found a fault");
+    assert_eq!(pool.call(&1_u64.to_le_bytes(), LONG).unwrap().data(), 2_u64.to_le_bytes());
+    drop(pool);
+    server.ask("stop", "stopped");
 }
 
 fn serves(client: &mut Client) {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 use zerobuffer::v1::{Draft, DuplexServer, Reader, Writer};
-use zerobuffer::{BufferConfig, Error, ErrorKind};
+use zerobuffer::{BufferConfig, Closer, Error, ErrorKind};
 use zerobuffer_test_support::{Rng, commands, say, with_mount};
 
 /// The other process of the tests below, when they start this program again.
@@ -360,7 +360,8 @@ fn forking_tester(name: &str) {
             && frame.data().is_empty()
             && !reader.is_writer_connected()
             && !writer.is_reader_connected()
-            && !reader.is_in_place();
+            && !reader.is_in_place()
+            && closes_nothing(&[reader.closer(), writer.closer()]);
         drop(frame);
         drop(writer);
         drop(reader);
@@ -376,6 +377,14 @@ fn forking_tester(name: &str) {
     assert_eq!(reader.read_frame(LONG).unwrap().data(), b"two");
     writer.write_frame(b"three").unwrap();
     say("good");
+}
+
+/// Closers that were made in the child.
+fn closes_nothing(closers: &[Closer]) -> bool {
+    let are_closed = || closers.iter().all(Closer::is_closed);
+    let were_closed = are_closed();
+    closers.iter().for_each(Closer::close);
+    were_closed && are_closed()
 }
 
 /// Rule P5: in a forked child every handle says so, and its drop touches nothing.

@@ -323,10 +323,12 @@ impl Pool {
 
 impl Close for Shared {
     fn close(&self) {
-        self.close_connections();
+        if self.is_this_process() {
+            self.close_connections();
+        }
     }
 
     fn is_closed(&self) -> bool {
-        self.has_closed()
+        !self.is_this_process() || self.has_closed()
     }
 }

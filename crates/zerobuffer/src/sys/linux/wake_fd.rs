@@ -4,7 +4,8 @@ use super::fork::Descriptor;
 use super::{kernel, last_errno, uncancelled};
 use crate::sys::Errno;
 
-/// Readable from the first ring until it is silenced.
+/// Readable from the first ring until it is silenced. In a forked child, where its number may be that of another file,
+/// neither does anything.
 #[derive(Debug)]
 pub(crate) struct WakeFd {
     file: Descriptor,
@@ -23,12 +24,18 @@ impl WakeFd {
     }
 
     pub(crate) fn ring(&self) {
+        if !self.is_this_process() {
+            return;
+        }
         let one = 1_u64.to_ne_bytes();
         // SAFETY: eight bytes that can be read. It fails only if the bell rings already.
         uncancelled(|| unsafe { libc::write(self.file.fd(), one.as_ptr().cast(), one.len()) });
     }
 
     pub(crate) fn silence(&self) {
+        if !self.is_this_process() {
+            return;
+        }
         let mut rings = [0_u8; 8];
         let (room, len) = (rings.as_mut_ptr().cast(), rings.len());
         // SAFETY: eight bytes that can be written. It fails only if the bell is silent.

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::handler::catch;
 use crate::name::BufferName;
 use crate::ready_threads::goes_on;
+use crate::sys;
 use crate::tenure::Tenure;
 use crate::v1::liveness::Pace;
 use crate::v1::reader::{FrameView, Reader};
@@ -40,6 +41,7 @@ pub(super) struct Shared {
     pub(super) requests: Tenure<Arc<Reader>>,
     connected: AtomicBool,
     statistics: Mutex<DuplexServerStatistics>,
+    fork_generation: u32,
 }
 
 impl Shared {
@@ -62,11 +64,12 @@ impl Shared {
 
 impl Close for Shared {
     fn close(&self) {
+        // Also in a forked child, where it is a word of its own.
         self.requests.announce_end();
     }
 
     fn is_closed(&self) -> bool {
-        self.is_stopping()
+        self.fork_generation != sys::fork_generation() || self.is_stopping()
     }
 }
 
@@ -123,6 +126,7 @@ impl Worker {
             requests: Tenure::new(Arc::clone(&requests)),
             connected: AtomicBool::new(false),
             statistics: Mutex::default(),
+            fork_generation: sys::fork_generation(),
         };
         Ok(Self {
             shared: Arc::new(shared),

@@ -302,14 +302,14 @@ impl Core {
 
 impl Close for Core {
     fn close(&self) {
-        if !self.closed.swap(true, Ordering::Relaxed) {
+        if self.segment.is_this_process() && !self.closed.swap(true, Ordering::Relaxed) {
             self.fault.get_or_init(|| Error::Closed);
             wake(&self.segment.data_ready.semaphore);
         }
     }
 
     fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Relaxed)
+        !self.segment.is_this_process() || self.closed.load(Ordering::Relaxed)
     }
 }
 
