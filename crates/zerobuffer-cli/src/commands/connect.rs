@@ -44,12 +44,13 @@ pub(super) fn two_buffer_ring(bytes: usize) -> usize {
 pub(super) fn find(name: &str, wait: Duration, terms: &Terms) -> Result<Found> {
     let start = Instant::now();
     loop {
-        let left = wait.saturating_sub(start.elapsed());
         let error = match connect_in_place(name, Duration::ZERO, terms) {
             Ok(client) => return Ok(Found::InPlace(Box::new(client))),
             Err(error) if may_pass(error.kind()) => error,
             Err(error) => return Err(error),
         };
+        // Not before the try, which waits for a server that hangs as long as its ring may take to make.
+        let left = wait.saturating_sub(start.elapsed());
         if may_have_two_buffers(name) && v1::is_duplex_server_running(channel_of(name))? {
             return Ok(Found::TwoBuffers { wait: left.max(HANDSHAKE) });
         }

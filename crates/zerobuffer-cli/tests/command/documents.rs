@@ -7,7 +7,7 @@ use crate::stream::making;
 use crate::support::{
     Ended, Folder, RUNTIME, Served, directory_of, kill, noise, run, sockets, until, wait,
 };
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
@@ -217,6 +217,75 @@ fn every_command_line_of_the_reference_and_of_the_help_texts_works() {
     }
     let video = std::fs::read(stage.folder.path("out.mp4")).unwrap();
     assert_eq!(video.len(), 3 * 1920 * 1080 * 3);
+}
+
+/// Each name of each option, and its default, if it is one word.
+type Options = BTreeMap<String, Option<String>>;
+
+/// The names in this text, as in `-n, --frames <N> [alias: --count]`.
+fn names(text: &str) -> impl Iterator<Item = String> {
+    let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-');
+    words.filter(|word| word.starts_with('-') && word.len() > 1).map(str::to_owned)
+}
+
+fn one_word(default: &str) -> Option<String> {
+    Some(default.replace('`', "")).filter(|word| !word.is_empty() && !word.contains(' '))
+}
+
+/// The options of a command as its help has them, without those of all commands.
+fn options_in_help(command: &str) -> Options {
+    let help = run(&[command, "--help"]).ok();
+    let (_, options) = help.split_once("Options:\n").unwrap();
+    let options = options.split("Examples:").next().unwrap();
+    let mut entries: Vec<String> = vec![];
+    for line in options.lines() {
+        // Descriptions are further in.
+        match line.find('-') {
+            Some(2..=6) if line.trim_start().starts_with('-') => entries.push(line.to_owned()),
+            _ => entries.last_mut().unwrap().push_str(line),
+        }
+    }
+    let mut found = Options::new();
+    for entry in entries {
+        let entry = entry.split_whitespace().collect::<Vec<_>>().join(" ");
+        let part =
+            |start: &str| entry.split_once(start).and_then(|(_, rest)| rest.split(']').next());
+        let head = entry.split(" <").next().unwrap();
+        let head = head.split_inclusive(' ').take_while(|word| word.starts_with('-'));
+        let default = part("[default: ").and_then(one_word);
+        for name in names(&head.collect::<String>()).chain(names(part("[alias: ").unwrap_or(""))) {
+            found.insert(name, default.clone());
+        }
+    }
+    for common in ["--json", "--json-output", "-v", "--verbose", "-h", "--help"] {
+        assert!(found.remove(common).is_some(), "{common}: {found:?}");
+    }
+    found
+}
+
+/// The options of a command as its table in the reference has them.
+fn options_in_reference(reference: &str, command: &str) -> Options {
+    let (_, section) = reference.split_once(&format!("\n## {command}\n")).unwrap();
+    let section = section.split("\n## ").next().unwrap().split("\n### ").next().unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| `-"));
+    let row = |row: &str| {
+        let cells: Vec<&str> = row.split(" | ").collect();
+        let default = one_word(cells[1].trim());
+        names(cells[0]).map(|name| (name, default.clone())).collect::<Vec<_>>()
+    };
+    rows.flat_map(row).collect()
+}
+
+#[test]
+fn the_reference_has_the_options_of_the_help_texts_and_their_defaults() {
+    let reference = document("docs/command.md");
+    for command in COMMANDS {
+        let (help, told) = (options_in_help(command), options_in_reference(&reference, command));
+        assert!(help.keys().eq(told.keys()), "{command}: {help:?}\n{told:?}");
+        for (name, default) in help.iter().filter(|(_, default)| default.is_some()) {
+            assert_eq!(&told[name], default, "{command} {name}");
+        }
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::support::{
     Folder, Name, RUNTIME, Served, check_call, directory_of, noise, run, sockets, zerobuffer,
 };
 use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept, bind, listen, socket_with,
 };
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
@@ -94,6 +94,19 @@ fn sockets_for_another_process_are_left_alone_and_wrong_ones_refused() {
     refused(&socket, HANDED_OVER, &["--channel"], "a channel has none");
     let file = OwnedFd::from(std::fs::File::open("/proc/self/stat").unwrap());
     refused(&file, HANDED_OVER, &[], "SOCK_SEQPACKET");
+}
+
+#[test]
+fn a_server_that_hangs_is_not_tried_again_once_the_time_is_over() {
+    let name = Name::new("silent");
+    // It listens, and nobody replies. One try takes longer than there is time.
+    let (socket, path) = listening(&name);
+    let args = ["call", &*name, "--raw", "/dev/null", "--out", "/dev/null", "--wait", "0.1"];
+    run(&args).failed(3, "does not reply");
+    rustix::io::ioctl_fionbio(&socket, true).unwrap();
+    let tries = std::iter::from_fn(|| accept(&socket).ok()).count();
+    assert_eq!(tries, 1);
+    std::fs::remove_file(path).unwrap();
 }
 
 #[test]

@@ -97,3 +97,20 @@ fn a_signal_ends_a_call_whose_response_nobody_reads() {
     check_call(&name, &[]);
     server.stop();
 }
+
+#[test]
+fn a_signal_ends_the_wait_for_a_server_at_once() {
+    let name = Name::new("waits");
+    let server = Served::start(&name, &["--filter", "echo"]);
+    kill(server.child.id(), "STOP");
+    let waits = ["call", &name, "--raw", "/dev/null", "--out", "/dev/null", "--wait", "1000000"];
+    for more in [&[][..], &["--ring", "1GiB"]] {
+        let mut child = zerobuffer(&[&waits[..], more].concat()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(200));
+        kill(child.id(), "INT");
+        assert_eq!(wait(&mut child), None, "{more:?}");
+        assert_eq!(child.wait().unwrap().signal(), Some(2));
+    }
+    kill(server.child.id(), "CONT");
+    server.stop();
+}
