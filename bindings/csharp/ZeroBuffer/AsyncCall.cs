@@ -59,6 +59,7 @@ namespace ZeroBuffer
         private Exception? Start(ReadOnlySpan<byte> data, long nanoseconds)
         {
             ClientHandle handle = Client;
+            handle.BeginCall();
             GCHandle self = GCHandle.Alloc(this);
             bool isUnderWay = false;
             try
@@ -100,6 +101,7 @@ namespace ZeroBuffer
                 {
                     // Nobody else completes it.
                     self.Free();
+                    handle.EndCall();
                 }
             }
         }
@@ -142,6 +144,7 @@ namespace ZeroBuffer
             var call = (AsyncCall)self.Target!;
             self.Free();
             call.End(status, view);
+            call.Client.EndCall();
         }
 
         private void End(int status, Native.View* view)

@@ -27,6 +27,9 @@ namespace ZeroBuffer
     public sealed unsafe class DuplexClient : IDisposable
     {
         private const uint ManyThreads = 1;
+
+        /// <summary>If the configuration has none.</summary>
+        private const int DefaultInFlight = 4096;
         private static readonly TimeSpan Patience = TimeSpan.FromSeconds(5);
 
         private readonly ClientHandle _handle;
@@ -34,14 +37,14 @@ namespace ZeroBuffer
         private readonly bool _mends;
         private readonly bool _isInPlace;
 
-        private DuplexClient(string name, ClientHandle handle, bool mends)
+        private DuplexClient(string name, ClientHandle handle, bool mends, int mostInFlight)
         {
             _name = name;
             _handle = handle;
             _mends = mends;
             Native.ClientState state = Inspect();
             _isInPlace = state.IsInPlace != 0;
-            handle.Held = new HeldResponses(Interop.Long(state.MaxRequestSize));
+            handle.Held = new HeldResponses(handle, Interop.Long(state.MaxRequestSize), mostInFlight);
         }
 
         /// <summary>A client with the defaults, which waits up to 5 s for a server of any kind.</summary>
@@ -78,7 +81,7 @@ namespace ZeroBuffer
                 handle.Take(made);
             }
             handle.Log = config.Logger == null ? null : new ConnectionLog(config.Logger, name);
-            return new DuplexClient(name, handle, config.Connections != 0);
+            return new DuplexClient(name, handle, config.Connections != 0, config.MaxInFlight ?? DefaultInFlight);
         }
 
         private static Native.ClientConfig ToNative(ClientConfig config)
@@ -181,7 +184,7 @@ namespace ZeroBuffer
             IntPtr client = _handle.Enter();
             try
             {
-                _handle.Held.MakeRoom(data.Length, true);
+                _handle.Held.MakeRoom(data.Length);
                 Native.View view;
                 fixed (byte* bytes = &MemoryMarshal.GetReference(data))
                 {
@@ -223,7 +226,7 @@ namespace ZeroBuffer
             {
                 return Task.FromCanceled<Response>(cancellationToken);
             }
-            _handle.Held.MakeRoom(data.Length, false);
+            _handle.Held.MakeRoom(data.Length);
             if (_isInPlace || _mends)
             {
                 return AsyncCall.InPlace(_handle, data.Span, nanoseconds, cancellationToken);
@@ -252,14 +255,12 @@ namespace ZeroBuffer
             IntPtr client = EnterOne();
             try
             {
-                _handle.Held.MakeRoom(data.Length, true);
+                MakeRoom(client, data.Length);
                 ulong sequence;
-                int status;
                 fixed (byte* bytes = &MemoryMarshal.GetReference(data))
                 {
-                    while (IsFull(status = Native.zb_client_send(client, bytes, (UIntPtr)data.Length, &sequence))) { }
+                    _handle.ThrowIfFailed(Native.zb_client_send(client, bytes, (UIntPtr)data.Length, &sequence));
                 }
-                _handle.ThrowIfFailed(status);
                 return sequence;
             }
             finally
@@ -297,11 +298,9 @@ namespace ZeroBuffer
             IntPtr client = EnterOne();
             try
             {
-                _handle.Held.MakeRoom(Math.Max(size, capacity), true);
+                MakeRoom(client, Math.Max(size, capacity));
                 Native.Buffer buffer;
-                int status;
-                while (IsFull(status = Native.zb_client_acquire(client, bytes, room, multiple, &buffer))) { }
-                _handle.ThrowIfFailed(status);
+                _handle.ThrowIfFailed(Native.zb_client_acquire(client, bytes, room, multiple, &buffer));
                 return new RequestBuffer(_handle, &buffer);
             }
             finally
@@ -310,8 +309,14 @@ namespace ZeroBuffer
             }
         }
 
-        /// <summary>Whether there was no room, but is worth another try.</summary>
-        private bool IsFull(int status) => status == (int)ErrorKind.Full && _handle.Held.Collect(true);
+        /// <summary>For a thread inside, which may send ahead: what it has not received yet takes room, too.</summary>
+        private void MakeRoom(IntPtr client, long bytes)
+        {
+            if (!_handle.Held.IsEmpty)
+            {
+                _handle.Held.MakeRoom(bytes, Interop.Long(Inspect(client).InFlight));
+            }
+        }
 
         /// <summary>The oldest answer that is there, waiting for one until the timeout has passed, which changes nothing.</summary>
         public Response ReceiveResponse(TimeSpan timeout) => Receive(0, timeout);
@@ -414,11 +419,21 @@ namespace ZeroBuffer
 
         private Native.ClientState Inspect()
         {
-            var state = new Native.ClientState { Size = (UIntPtr)sizeof(Native.ClientState) };
             IntPtr client = _handle.Enter();
-            int status = Native.zb_client_inspect(client, &state);
-            _handle.Leave();
-            ZeroBufferException.ThrowIfFailed(status);
+            try
+            {
+                return Inspect(client);
+            }
+            finally
+            {
+                _handle.Leave();
+            }
+        }
+
+        private static Native.ClientState Inspect(IntPtr client)
+        {
+            var state = new Native.ClientState { Size = (UIntPtr)sizeof(Native.ClientState) };
+            ZeroBufferException.ThrowIfFailed(Native.zb_client_inspect(client, &state));
             return state;
         }
 

@@ -34,6 +34,8 @@ namespace ZeroBuffer
 
         internal bool HasEnded => Volatile.Read(ref _state) < 0;
 
+        internal int ThreadsInside => Volatile.Read(ref _state) & ~Ended;
+
         /// <summary>Waits for room inside; false if it has ended, or if the time has passed before.</summary>
         internal bool Enter(TimeSpan timeout) =>
             TryEnter() || Await((ref HandleLock one) => one.TryEnter() ? true : one.HasEnded ? false : (bool?)null, timeout);

@@ -1,4 +1,5 @@
 using System;
+using System.Threading;
 
 namespace ZeroBuffer
 {
@@ -17,17 +18,36 @@ namespace ZeroBuffer
     {
         internal ClientHandle() : base(true, "DuplexClient") { }
 
+        /// <summary>Calls under way that no thread waits for.</summary>
+        private int _calls;
+
         /// <summary>Once it is connected.</summary>
         internal HeldResponses Held { get; set; } = null!;
 
         /// <summary>Null if nobody wants it.</summary>
         internal ConnectionLog? Log { get; set; }
 
+        /// <summary>A call that no thread waits for is under way until <see cref="EndCall"/>.</summary>
+        internal void BeginCall() => Interlocked.Increment(ref _calls);
+
+        internal void EndCall() => Interlocked.Decrement(ref _calls);
+
+        private int Callers => ThreadsInside + Volatile.Read(ref _calls);
+
+        /// <summary>Whether there may be somebody who waits for room.</summary>
+        internal bool HasCallers => Callers > 0;
+
         /// <summary>The response to a call.</summary>
         internal Response Hold(in Native.View view)
         {
             Log?.Works();
-            return Held.Hold(view);
+            Response response = Held.Hold(view);
+            if (Callers > 1)
+            {
+                // Others, for which there was room when they came, may be waiting for what was forgotten since.
+                Held.MakeRoom(0);
+            }
+            return response;
         }
 
         /// <inheritdoc/>

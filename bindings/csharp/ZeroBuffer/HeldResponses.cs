@@ -1,11 +1,13 @@
 using System;
+using System.Runtime.CompilerServices;
 using System.Threading;
 
 namespace ZeroBuffer
 {
     /// <summary>
     /// The responses of a client that were not disposed of. One that the program has forgotten stops the ring once that has gone
-    /// round, and the collector, which knows nothing of the ring, may come much later: so it is called then.
+    /// round, and the collector, which knows nothing of the ring, may come much later: so it is called then. That is done
+    /// by a thread of its own: it takes what time it takes, and a finalizer may wait for the very thread that asks for room.
     /// </summary>
     internal sealed class HeldResponses
     {
@@ -19,10 +21,16 @@ namespace ZeroBuffer
         /// <summary>How many handles are kept for the next responses.</summary>
         private const int Kept = 64;
 
+        /// <summary>Whose responses they are. The thread that collects must not keep a client that was forgotten, too.</summary>
+        private readonly WeakReference<ClientHandle> _client;
+
         private readonly long _ring;
+
+        /// <summary>What a request takes of it at least: it is also full when it has as many as it may have, however short.</summary>
+        private readonly long _least;
         private int _count;
 
-        /// <summary>Bytes of the responses that have come while there was one all the time. Which of two threads wins does not matter.</summary>
+        /// <summary>Room of the responses that have come while there was one all the time. Which of two threads wins does not matter.</summary>
         private long _passed;
 
         /// <summary>How many the collector has found, and how many before it was called last.</summary>
@@ -33,16 +41,18 @@ namespace ZeroBuffer
         private readonly ViewHandle?[] _others = new ViewHandle?[Kept - 1];
         private ViewHandle? _first;
 
-        /// <summary>1 while a thread waits until it may collect.</summary>
-        private int _isCollectedLater;
+        /// <summary>1 while there is a thread that collects.</summary>
+        private int _isCollecting;
 
         private int _pause = Pause;
         private int _latest = Environment.TickCount - Pause;
 
-        /// <summary>For a ring that has room for one request of so many bytes.</summary>
-        internal HeldResponses(long ring)
+        /// <summary>For a ring that has room for one request of so many bytes, or for so many requests.</summary>
+        internal HeldResponses(ClientHandle client, long ring, int mostInFlight)
         {
+            _client = new WeakReference<ClientHandle>(client);
             _ring = ring;
+            _least = ring / mostInFlight;
         }
 
         /// <summary>A response with these bytes.</summary>
@@ -87,8 +97,11 @@ namespace ZeroBuffer
         internal void Add(long bytes)
         {
             Interlocked.Increment(ref _count);
-            _passed += bytes + Header;
+            _passed += Room(bytes);
         }
+
+        /// <summary>What so many bytes take of the ring.</summary>
+        private long Room(long bytes) => Math.Max(bytes + Header, _least);
 
         internal void Remove()
         {
@@ -98,48 +111,57 @@ namespace ZeroBuffer
             }
         }
 
+        internal bool IsEmpty => Volatile.Read(ref _count) == 0;
+
         /// <summary>The collector has found one.</summary>
         internal void Forgot() => Interlocked.Increment(ref _forgotten);
 
         /// <summary>
-        /// Before so many bytes are asked for: collects what was forgotten, if the ring may have gone round. Without
-        /// <paramref name="wait"/> the room comes soon after. If it is too soon it does so later, for those who wait by then.
+        /// For callers that ask for so many bytes: has what was forgotten collected, if the ring may have gone round. They wait for
+        /// room as if it was not. <paramref name="places"/> is how many requests the ring has, if that is known.
         /// </summary>
-        internal void MakeRoom(long bytes, bool wait)
+        internal void MakeRoom(long bytes, long places = 0)
         {
-            if (_passed > 0 && _passed + bytes > _ring - _ring / 4 && !Collect(wait)
-                && Interlocked.Exchange(ref _isCollectedLater, 1) == 0)
+            long room = Room(bytes);
+            if (_passed > 0 && Math.Max(_passed, places * room) + room > _ring - _ring / 4
+                && Interlocked.Exchange(ref _isCollecting, 1) == 0)
             {
-                Elsewhere.Run("zerobuffer-collect", CollectLater);
+                Elsewhere.Run("zerobuffer-collect", Collect);
             }
         }
 
-        private void CollectLater()
+        /// <summary>Again and again, as long as callers may be waiting for what others forget meanwhile.</summary>
+        private void Collect()
         {
-            Thread.Sleep(Math.Max(0, Volatile.Read(ref _latest) + _pause - Environment.TickCount));
-            Volatile.Write(ref _isCollectedLater, 0);
-            Collect(false);
+            do
+            {
+                Thread.Sleep(Math.Max(0, _latest + _pause - Environment.TickCount));
+                bool isEmpty = IsEmpty;
+                if (!isEmpty)
+                {
+                    Count();
+                }
+                // A caller that comes from here on starts the next thread, since it may have forgotten something meanwhile.
+                Interlocked.Exchange(ref _isCollecting, 0);
+                if (!isEmpty)
+                {
+                    // Nobody waits for the finalizers, one of which may wait for a caller. A call that waits for room is told.
+                    GC.Collect();
+                }
+            }
+            while (IsWanted() && Interlocked.Exchange(ref _isCollecting, 1) == 0);
         }
 
-        /// <summary>For somebody who has found no room: whether there may be some now.</summary>
-        internal bool Collect(bool wait)
+        private void Count()
         {
-            int latest = Volatile.Read(ref _latest);
-            int now = Environment.TickCount;
-            if (Volatile.Read(ref _count) == 0 || now - latest < _pause
-                || Interlocked.CompareExchange(ref _latest, now, latest) != latest)
-            {
-                return false;
-            }
+            _latest = Environment.TickCount;
             int before = Volatile.Read(ref _forgotten);
             _pause = before == _found ? Math.Min(2 * _pause, LongestPause) : Pause;
             _found = before;
-            GC.Collect();
-            if (wait)
-            {
-                GC.WaitForPendingFinalizers();
-            }
-            return Volatile.Read(ref _forgotten) != before;
         }
+
+        /// <summary>On a frame of its own, which is no more when the collector is called: it must find the client.</summary>
+        [MethodImpl(MethodImplOptions.NoInlining)]
+        private bool IsWanted() => !IsEmpty && _client.TryGetTarget(out ClientHandle? client) && client.HasCallers;
     }
 }

@@ -25,6 +25,8 @@ namespace ZeroBuffer
 
         internal bool HasEnded => _lock.HasEnded;
 
+        internal int ThreadsInside => _lock.ThreadsInside;
+
         /// <summary>The native object, until <see cref="Leave"/>.</summary>
         internal IntPtr Enter()
         {
