@@ -549,7 +549,11 @@ impl SharedClient {
         is_stopped: &dyn Fn() -> bool,
     ) -> Result<()> {
         let begun = self.inner.life.begin()?;
-        failed.channel.check()?;
+        let channel = &failed.channel;
+        // What another thread has left for the next connection is of no use, and closed by nobody.
+        if channel.has_ended_here() || !channel.is_sealed() {
+            channel.check()?;
+        }
         self.replace(failed, begun, deadline, is_stopped).map(drop)
     }
 
@@ -1144,3 +1148,6 @@ impl WaitContext for Leader<'_> {
         self.crowd.notify();
     }
 }
+
+#[cfg(all(test, not(loom), not(zerobuffer_unsupported)))]
+mod tests;

@@ -416,7 +416,10 @@ impl Channel {
         deadline: &Deadline,
     ) -> Error {
         let lose = |state: &mut State, end: fn(Option<LostRequest>) -> Error| {
-            let Some(Pending { number, len, .. }) = state.lose(number) else { return end(None) };
+            let Some(Pending { number, len, .. }) = state.lose(number) else {
+                // Another thread has listed it meanwhile; it was sent all the same.
+                return end(number.filter(|number| *number < state.next).map(in_doubt));
+            };
             let error = end(Some(in_doubt(number)));
             self.explain_length(error, len)
         };
@@ -599,6 +602,32 @@ impl Drop for Filling {
             if state.end == End::Open {
                 state.requests = Some(writer);
             }
+        }
+    }
+}
+
+#[cfg(all(test, not(loom), not(zerobuffer_unsupported)))]
+mod tests {
+    use super::*;
+    use crate::BufferConfig;
+    use crate::error::RequestState;
+    use crate::v1::{Draft, DuplexServer};
+
+    /// The server ends, a thread that reads hears of it, and before it has the lock another one has listed the request
+    /// and made room for the next connection.
+    #[test]
+    fn a_request_that_was_listed_is_in_doubt_to_the_thread_that_waits_for_it() {
+        let name = format!("listed-{}", std::process::id());
+        let mut server = DuplexServer::create(&name, BufferConfig::new(0, 4096)).unwrap();
+        server.start_mutable(|_: &mut Draft<'_>| {}).unwrap();
+        let soon = Deadline::after(Duration::from_secs(20));
+        let config = ClientConfig::new();
+        let channel = Channel::connect(&name, &config, &soon, &|| false, 1).unwrap();
+        let number = channel.send(b"request", &soon, Patience::None).unwrap();
+        assert_eq!(channel.replace().len(), 1);
+        for end in [Error::PeerClosed { request: None }, Error::PeerDied { request: None }] {
+            let error = channel.explain(&mut channel.state(), end, Some(number), &soon);
+            assert_eq!(error.lost_request().map(|lost| lost.state), Some(RequestState::InDoubt));
         }
     }
 }
