@@ -5,6 +5,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 /// Between two checks whether Ctrl-C was pressed.
@@ -36,6 +37,26 @@ impl Interrupt {
     /// An error once a signal has come.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         self.signal().map_or(Ok(()), |signal| Err(Failure::interrupted(signal)))
+    }
+
+    /// Does what may wait for ever, as for the other end of a pipe, on a thread of its own, which is left there once a
+    /// signal has come.
+    pub(crate) fn wait_for<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (tell, told) = channel();
+        std::thread::spawn(move || tell.send(work()));
+        loop {
+            self.check()?;
+            match told.recv_timeout(SLICE) {
+                Ok(done) => return Ok(done),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Failure::system("a thread has panicked"));
+                }
+            }
+        }
     }
 
     /// Sleeps, but not through a signal.

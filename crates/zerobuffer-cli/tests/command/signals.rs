@@ -1,10 +1,12 @@
 //! What signals do to each command: those that were to be ignored when it started do nothing, and the others end it,
 //! whatever it waits for.
 
+use crate::stream::making;
 use crate::support::{
     Ended, Folder, Name, Served, check_call, kill, noise, run, until, until_connected, wait,
     with_signals, zerobuffer,
 };
+use std::fs::File;
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
@@ -83,7 +85,7 @@ fn a_signal_ends_a_call_whose_response_nobody_reads() {
     let (folder, name) = (Folder::new(), Name::new("fifo"));
     let server = Served::start(&name, &["--filter", "echo", "--max-clients", "1"]);
     let (input, fifo) = (folder.write("in", b"a request"), folder.path("fifo"));
-    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    make_pipe(&fifo);
     for (signal, number) in [("TERM", 15), ("INT", 2), ("HUP", 1)] {
         let args = ["call", &name, "--raw", &input, "--out", &fifo, "--wait", "10"];
         let mut child = zerobuffer(&args).spawn().unwrap();
@@ -96,6 +98,38 @@ fn a_signal_ends_a_call_whose_response_nobody_reads() {
     }
     check_call(&name, &[]);
     server.stop();
+}
+
+fn make_pipe(path: &str) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+#[test]
+fn a_signal_ends_a_command_that_waits_for_its_input() {
+    let (folder, name) = (Folder::new(), Name::new("input"));
+    let (pipe, out) = (folder.path("pipe"), folder.path("demo"));
+    make_pipe(&pipe);
+    let (demo, writer) =
+        (["demo", "--image", &pipe, "--out", &out], ["writer", &*name, "--metadata-file", &pipe]);
+    let check = |args: &[&str]| {
+        let mut child = zerobuffer(args).spawn().unwrap();
+        // Time to come there.
+        std::thread::sleep(Duration::from_millis(300));
+        kill(child.id(), "TERM");
+        let code = wait(&mut child);
+        assert!(
+            code == Some(143) || child.wait().unwrap().signal() == Some(15),
+            "{args:?} {code:?}"
+        );
+    };
+    check(&demo);
+    check(&writer);
+    // Now there is a program at the other end, which writes nothing.
+    let _other_end = File::options().read(true).write(true).open(&pipe).unwrap();
+    let reading = making(&name, &["reader", &name, "-n", "0", "--timeout-ms", "0"]);
+    check(&demo);
+    check(&writer);
+    ended(reading).ok();
 }
 
 #[test]

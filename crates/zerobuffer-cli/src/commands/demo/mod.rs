@@ -25,7 +25,6 @@ const REDACTION: [Filter; 1] = [Filter::Redact];
 
 /// Runs the demo.
 pub(crate) fn run(args: &DemoArgs, common: &Common, report: &Report) -> Result<Exit, Failure> {
-    let interrupt = Interrupt::listen()?;
     std::fs::create_dir_all(&args.out).map_err(|error| Failure::file("make", &args.out, error))?;
     let mut notes = vec![];
     let picture = match &args.image {
@@ -40,6 +39,8 @@ pub(crate) fn run(args: &DemoArgs, common: &Common, report: &Report) -> Result<E
         }
     };
     report.notes(&notes);
+    // Not before the picture is there: a signal has to end the wait for a pipe that nobody writes to.
+    let interrupt = Interrupt::listen()?;
     let blur = compare(&BLUR, &picture, args, &interrupt, common)?;
     let redaction = compare(&REDACTION, &picture, args, &interrupt, common)?;
     let record = table::record(args, &picture, notes, &blur, &redaction);

@@ -57,11 +57,11 @@ fn write(
     tally: &mut Tally,
     metadata_size: &mut usize,
 ) -> Result<(), Failure> {
-    let source = Metadata::open(args)?;
+    let source = Metadata::open(args, interrupt)?;
     let patience = Patience { limit: args.timeout_ms, interrupt };
     let explain = |stop| failure(stop, &args.name, &patience);
     let mut writer = patience.connect(&args.name).map_err(explain)?;
-    let metadata = source.read(&args.name)?;
+    let metadata = source.read(&args.name, interrupt)?;
     if !metadata.is_empty() {
         writer.set_metadata(&metadata).map_err(|error| explain(Stop::Failed(error)))?;
         *metadata_size = metadata.len();
@@ -107,24 +107,28 @@ enum Metadata<'a> {
 }
 
 impl<'a> Metadata<'a> {
-    fn open(args: &'a WriterArgs) -> Result<Self, Failure> {
+    fn open(args: &'a WriterArgs, interrupt: &Interrupt) -> Result<Self, Failure> {
         let Some(path) = &args.metadata_file else {
             return Ok(Self::Text(args.metadata.as_deref().unwrap_or_default()));
         };
-        let file = File::open(path).map_err(|error| Failure::file("read", path, error))?;
+        let own_path = path.clone();
+        let file = interrupt
+            .wait_for(move || File::open(own_path))?
+            .map_err(|error| Failure::file("read", path, error))?;
         Ok(Self::File(path, file))
     }
 
     /// No more than the buffer has bytes: what is too long for it is still that.
-    fn read(self, buffer: &str) -> Result<Vec<u8>, Failure> {
+    fn read(self, buffer: &str, interrupt: &Interrupt) -> Result<Vec<u8>, Failure> {
         match self {
             Self::Text(text) => Ok(text.as_bytes().to_vec()),
             Self::File(path, file) => {
-                let mut bytes = Vec::new();
-                file.take(size_of_buffer(buffer) as u64)
-                    .read_to_end(&mut bytes)
-                    .map_err(|error| Failure::file("read", path, error))?;
-                Ok(bytes)
+                let mut beginning = file.take(size_of_buffer(buffer) as u64);
+                let read = move || {
+                    let mut bytes = Vec::new();
+                    beginning.read_to_end(&mut bytes).map(|_| bytes)
+                };
+                interrupt.wait_for(read)?.map_err(|error| Failure::file("read", path, error))
             }
         }
     }
