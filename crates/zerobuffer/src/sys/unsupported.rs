@@ -35,10 +35,6 @@ impl ShmFile {
     pub(crate) fn seal_size(&self) -> Result<(), Errno> {
         match self.0 {}
     }
-    pub(crate) fn is_of_tmpfs(&self) -> Result<bool, Errno> {
-        match self.0 {}
-    }
-
     pub(crate) fn is_size_sealed(&self) -> Result<bool, Errno> {
         match self.0 {}
     }
@@ -220,6 +216,12 @@ impl Socket {
         Err(UNSUPPORTED)
     }
     pub(crate) fn close(self) {
+        match self.0 {}
+    }
+    pub(crate) fn drain(&self) -> Vec<Foreign> {
+        match self.0 {}
+    }
+    pub(crate) fn is_this_process(&self) -> bool {
         match self.0 {}
     }
 }

@@ -128,11 +128,13 @@ fn descriptors_that_take_long_to_close_hold_up_nobody() {
     // With a hello, with one that is no hello, behind one that is answered at once, as a bell.
     let attacks: [(&[u8], &[u8]); 4] =
         [(b"", &hello()), (b"", &silent), (&load, &[1]), (&hello(), &[1])];
+    let mut links = Vec::new();
     let mut attackers = attacks.map(|(first, second)| {
         let raw = Raw::connect(&scene);
         assert!(first.is_empty() || raw.send(first));
         let (socket, peer) = crate::raw::lingering();
         assert!(raw.send_with(second, socket.as_raw_fd()));
+        links.push(crate::raw::link_of(socket.as_raw_fd()));
         (raw, peer)
     });
     let config = scene.service_config().listener(listener.as_raw_fd());
@@ -148,6 +150,8 @@ fn descriptors_that_take_long_to_close_hold_up_nobody() {
     drop(next);
     let bytes = || crate::status::parsed(&service)["segment_bytes"].as_u64().unwrap();
     eventually("one client has memory", || bytes() < 2 << 20);
+    // While the other ends are still there: none waits for the one before.
+    eventually("all are closed", || !links.iter().any(|link| crate::raw::is_open(link)));
     drop(attackers);
     service.stop().unwrap();
     std::fs::remove_file(path).unwrap();
@@ -293,4 +297,57 @@ fn a_word_that_no_client_writes_makes_no_descriptor_readable() {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         poll(&mut descriptors, Some(&now)).unwrap() == 0
     });
+}
+
+/// A server between a client and a real one: it passes the hello on, and the reply as `reply` does.
+fn between(reply: impl FnOnce(&Raw, &[u8], &std::os::fd::OwnedFd)) -> zerobuffer::Result<()> {
+    let (scene, real) = (Scene::new(), Scene::new());
+    let server = real.peer("role=server");
+    let (listener, path) = crate::raw::listener(&scene);
+    let outcome = std::thread::scope(|scope| {
+        let config = scene.client_config().channel(zerobuffer::ChannelKind::Service);
+        let calling = scope.spawn(|| {
+            let mut client = zerobuffer::Client::connect_with(NAME, LONG, config)?;
+            client.call(b"a number", LONG).map(drop)
+        });
+        let mut client = crate::raw::accepted(&listener);
+        let worker = Raw::connect(&real);
+        assert!(worker.send(&client.receive()));
+        let (bytes, segment) = worker.receive_file();
+        reply(&client, &bytes, &segment.expect("accepted"));
+        calling.join().unwrap()
+    });
+    std::fs::remove_file(path).unwrap();
+    server.finish();
+    outcome
+}
+
+/// What a server sends to a client takes as long to close as it wishes, too.
+#[test]
+fn descriptors_of_a_server_that_take_long_to_close_hold_up_no_client() {
+    let (socket, peer) = crate::raw::lingering();
+    let link = crate::raw::link_of(socket.as_raw_fd());
+    let in_place_of_the_segment = between(|client, reply, _| {
+        assert!(client.send_with(reply, socket.as_raw_fd()));
+        drop(socket);
+    });
+    let is_violation = |outcome: zerobuffer::Result<()>| {
+        let error = outcome.unwrap_err();
+        assert_eq!(error.kind(), zerobuffer::ErrorKind::ProtocolViolation, "{error}");
+    };
+    is_violation(in_place_of_the_segment);
+    eventually("it is closed", || !crate::raw::is_open(&link));
+    drop(peer);
+
+    let (socket, peer) = crate::raw::lingering();
+    let link = crate::raw::link_of(socket.as_raw_fd());
+    let with_a_bell = between(|client, reply, segment| {
+        assert!(client.send_with(reply, segment.as_raw_fd()));
+        // Sent before the client could have it kept out, or not at all.
+        let _ = client.send_descriptor(socket.as_raw_fd());
+        drop(socket);
+    });
+    assert!(with_a_bell.is_err());
+    eventually("it is closed", || !crate::raw::is_open(&link));
+    drop(peer);
 }

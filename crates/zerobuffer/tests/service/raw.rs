@@ -214,6 +214,31 @@ pub(crate) fn listener(scene: &Scene) -> (OwnedFd, String) {
     (socket, path)
 }
 
+/// The next one who connects to it.
+pub(crate) fn accepted(listener: &OwnedFd) -> Raw {
+    // SAFETY: the caller's address is not asked for.
+    let socket = unsafe {
+        let (address, len) = (std::ptr::null_mut(), std::ptr::null_mut());
+        libc::accept4(listener.as_raw_fd(), address, len, libc::SOCK_CLOEXEC)
+    };
+    assert!(socket >= 0);
+    // SAFETY: the descriptor is new, and this one's own.
+    Raw { socket: unsafe { OwnedFd::from_raw_fd(socket) }, segment: None }
+}
+
+/// What `/proc` calls the file behind a descriptor of this process.
+pub(crate) fn link_of(fd: i32) -> String {
+    let link = std::fs::read_link(format!("/proc/self/fd/{fd}")).expect("it is open");
+    link.to_str().expect("UTF-8").to_owned()
+}
+
+/// Whether this process has the file open.
+pub(crate) fn is_open(link: &str) -> bool {
+    let all = std::fs::read_dir("/proc/self/fd").expect("/proc").flatten();
+    all.filter_map(|entry| std::fs::read_link(entry.path()).ok())
+        .any(|found| found.as_os_str() == link)
+}
+
 /// Lets every user reach the sockets of a scene.
 pub(crate) fn let_in(scene: &Scene) {
     use std::os::unix::fs::PermissionsExt;

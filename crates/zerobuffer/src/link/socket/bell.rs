@@ -91,7 +91,16 @@ impl Bell {
     /// Receives the bells that are there; whether there was anything. The end of the connection is remembered. More bells
     /// than this side was armed for, a message that is no bell, and a descriptor end it, see [`Bell::violation`].
     pub(crate) fn hear(&self) -> bool {
-        let heard = self.receive_bells();
+        self.hear_as(self.refuses_descriptors)
+    }
+
+    /// The first time: what was sent before this side could have descriptors kept out may have some.
+    pub(crate) fn hear_first(&self) {
+        self.hear_as(false);
+    }
+
+    fn hear_as(&self, without_descriptors: bool) -> bool {
+        let heard = self.receive_bells(without_descriptors);
         if let Err(violation) = heard {
             crate::trace::event!(
                 field = violation.field,
@@ -112,11 +121,11 @@ impl Bell {
         self.violation.get().copied()
     }
 
-    fn receive_bells(&self) -> Result<bool, Violation> {
+    fn receive_bells(&self, without_descriptors: bool) -> Result<bool, Violation> {
         let mut has_heard = false;
         for _ in 0..MAX_BELLS {
             let mut byte = [0; 1];
-            let received = match self.refuses_descriptors {
+            let received = match without_descriptors {
                 true => self.socket.receive(&mut byte).map(|len| (len, None)),
                 false => self.socket.receive_with(&mut byte),
             };
@@ -204,11 +213,22 @@ impl Bell {
         self.end();
     }
 
-    /// Closes the socket and all that came over it, however long that takes.
-    pub(crate) fn close(self) {
-        let foreign = self.foreign.into_inner().unwrap_or_else(PoisonError::into_inner);
-        foreign.into_iter().for_each(Foreign::close);
-        self.socket.close();
+    /// Ends the connection, and hands out all descriptors that the peer has sent. Then closing the socket takes no time.
+    pub(crate) fn take_foreign(&self) -> Vec<Foreign> {
+        let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = std::mem::take(&mut *foreign);
+        drop(foreign);
+        if !self.refuses_descriptors && self.socket.is_this_process() {
+            self.shut_down();
+            all.append(&mut self.socket.drain());
+        }
+        all
+    }
+}
+
+impl Drop for Bell {
+    fn drop(&mut self) {
+        drop(self.take_foreign());
     }
 }
 
@@ -267,6 +287,6 @@ pub(super) mod tests {
         peer.send(&[1, 1]).unwrap();
         assert_eq!(heard(&bell), Some("descriptors of a bell"));
         assert_eq!(heard(&bell), Some("descriptors of a bell"));
-        bell.close();
+        assert_eq!(bell.take_foreign().len(), 1);
     }
 }

@@ -347,8 +347,10 @@ fn enter(wanted: &Wanted<'_>, socket: Socket, packet: Packet, reply: &Reply) -> 
             // Nothing that the worker did: this process has no descriptor left.
             return Err(Errno::NO_DESCRIPTOR.on("receive the segment of", wanted.service.as_str()));
         }
-        let (field, observed) = ("descriptors of the reply", descriptors as u64);
-        return Err(Error::ProtocolViolation { field, observed, allowed: 1 });
+        return Err(match descriptors {
+            1 => violation("descriptors of memory in the reply", 0, 1),
+            count => violation("descriptors of the reply", count as u64, 1),
+        });
     };
     let wanted_still = || !(wanted.is_cancelled)();
     let (segment, flags) =
@@ -358,7 +360,13 @@ fn enter(wanted: &Wanted<'_>, socket: Socket, packet: Packet, reply: &Reply) -> 
     crate::trace::event!(service = %wanted.service, number = reply.number, "attached");
     let refuses_descriptors = socket.refuse_descriptors();
     let bell = Bell::new(socket, flags, Side::Client, refuses_descriptors);
+    // What was sent right behind the reply was not kept out.
+    bell.hear_first();
     Ok(Connected { segment, sleepers: Sleepers::new(bell), seat: None })
+}
+
+fn violation(field: &'static str, observed: u64, allowed: u64) -> Error {
+    Error::ProtocolViolation { field, observed, allowed }
 }
 
 #[cfg(all(test, not(loom)))]

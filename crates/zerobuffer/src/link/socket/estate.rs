@@ -31,8 +31,11 @@ pub(crate) struct Estate {
 pub(crate) enum Remains {
     /// What [`Estate`] leaves.
     Connection { bell: Option<Arc<Bell>>, memory: SharedMemoryView, size: u64, is_abandoned: bool },
-    /// A socket that never got a segment, and descriptors that came over it.
-    Socket(Socket, Option<Foreign>),
+    /// A socket that never got a segment, or that listened, and descriptors that came over it. `is_clean`: no others lie in
+    /// it.
+    Socket { socket: Socket, foreign: Option<Foreign>, is_clean: bool },
+    /// A listener that others may share: it is not shut down.
+    Given(Socket),
 }
 
 impl Estate {
@@ -81,34 +84,27 @@ impl Drop for Estate {
     }
 }
 
-/// The threads that end connections: one for memory, and one for descriptors, of which a peer's take as long to
-/// close as the peer wishes. So that no memory waits for that.
+/// The threads that end connections: one for memory and sockets, and one for descriptors of peers, which take as long to
+/// close as a peer wishes. So that nothing else waits for that.
 #[derive(Debug)]
 pub(crate) struct Undertaker {
     heir: Sender<Remains>,
     thread: JoinHandle<()>,
 }
 
-/// What may take long to close.
-type Slow = (Option<Bell>, Option<Socket>, Option<Foreign>);
-
 impl Undertaker {
     /// Of the service `name`. `used` is what all segments have taken together, of which each end gives its part back.
     pub(crate) fn start(name: &str, used: &Arc<AtomicU64>) -> Result<Self> {
         let (heir, remains) = channel::<Remains>();
-        let (closer, to_close) = channel::<Slow>();
+        let (closer, to_close) = channel::<Foreign>();
         let used = Arc::clone(used);
         let closing = sys::spawn_behind(&format!("zb-closes-{name}"), move || {
-            for (bell, socket, foreign) in to_close {
-                foreign.into_iter().for_each(Foreign::close);
-                bell.into_iter().for_each(Bell::close);
-                socket.into_iter().for_each(Socket::close);
-            }
+            to_close.into_iter().for_each(Foreign::close);
         })?;
         let thread = sys::spawn_behind(&format!("zb-ends-{name}"), move || {
-            for remains in remains {
+            for foreign in remains.into_iter().flat_map(|remains| end(remains, &used)) {
                 // Never fails: that thread ends after this one.
-                let _ = closer.send(end(remains, &used));
+                let _ = closer.send(foreign);
             }
             drop(closer);
             sys::join(closing);
@@ -126,8 +122,8 @@ impl Undertaker {
     }
 }
 
-/// Frees the memory at once.
-fn end(remains: Remains, used: &AtomicU64) -> Slow {
+/// Frees the memory and the socket; what a peer has sent over it is left.
+fn end(remains: Remains, used: &AtomicU64) -> Vec<Foreign> {
     match remains {
         Remains::Connection { bell, memory, size, is_abandoned } => {
             if is_abandoned {
@@ -136,8 +132,17 @@ fn end(remains: Remains, used: &AtomicU64) -> Slow {
             failpoint!("end.punched");
             drop(memory);
             used.fetch_sub(size, Ordering::Relaxed);
-            (bell.and_then(Arc::into_inner), None, None)
+            bell.and_then(Arc::into_inner).map(|bell| bell.take_foreign()).unwrap_or_default()
         }
-        Remains::Socket(socket, foreign) => (None, Some(socket), foreign),
+        Remains::Socket { socket, foreign, is_clean } => {
+            socket.shut_down();
+            let mut all = if is_clean { Vec::new() } else { socket.drain() };
+            all.extend(foreign);
+            all
+        }
+        Remains::Given(listener) => {
+            listener.close();
+            Vec::new()
+        }
     }
 }

@@ -161,9 +161,6 @@ pub(crate) fn open(
     if !stat.regular || !is_sealed {
         return Err(violation("seals of the segment", 0, 1));
     }
-    if !file.is_of_tmpfs().map_err(|errno| errno.on("look at", &object))? {
-        return Err(violation("file system of the segment (is it tmpfs)", 0, 1));
-    }
     let stat = file.stat().map_err(|errno| errno.on("look at", &object))?;
     if stat.size != size || size < METADATA as u64 || isize::try_from(size).is_err() {
         return Err(violation("size of the segment", stat.size, size));

@@ -139,8 +139,13 @@ impl Door {
         self.unpublish();
         failpoint!("door.unpublished");
         self.say_goodbye();
-        let Self { listener, heir, .. } = self;
-        close_apart(&heir, listener, None);
+        let is_clean = self.refuses_descriptors();
+        let Self { listener, published, heir, .. } = self;
+        // Never fails: see `close_apart`.
+        let _ = heir.send(match published {
+            Some(_) => Remains::Socket { socket: listener, foreign: None, is_clean },
+            None => Remains::Given(listener),
+        });
     }
 
     /// When there is something to do whatever happens.
@@ -201,7 +206,7 @@ impl Door {
     fn welcome(&mut self, socket: Socket) {
         let number = self.next_number;
         let peer = socket.peer().and_then(|peer| self.epoll.add(&socket, number).map(|()| peer));
-        let Ok(peer) = peer else { return close_apart(&self.heir, socket, None) };
+        let Ok(peer) = peer else { return self.close_apart(socket, None) };
         self.next_number += 1;
         let since_ns = sys::monotonic_ns();
         self.visitors.insert(number, Visitor { socket, peer, since_ns, wish: None });
@@ -228,7 +233,7 @@ impl Door {
             let text = "this server has no descriptors or memory left";
             let _ = socket.send(&self.reply(Some(Refusal::NoMemory), 0, 0, text).encode());
             socket.shut_down();
-            close_apart(&self.heir, socket, foreign);
+            self.close_apart(socket, foreign);
         }
         self.spare = WakeFd::new().ok();
         self.epoll.remove(&self.listener);
@@ -268,7 +273,7 @@ impl Door {
         if let Some(Visitor { socket, wish, .. }) = self.visitors.remove(&number) {
             self.epoll.remove(&socket);
             socket.shut_down();
-            close_apart(&self.heir, socket, foreign);
+            self.close_apart(socket, foreign);
             if let Some((_, _, size)) = wish {
                 self.about.used.fetch_sub(size, Ordering::Relaxed);
             }
@@ -475,12 +480,11 @@ impl Door {
                     let reply = self.reply(Some(Refusal::NoMemory), size, 0, &error.to_string());
                     let _ = socket.send(&reply.encode());
                     socket.shut_down();
-                    return close_apart(&self.heir, socket, None);
+                    return self.close_apart(socket, None);
                 }
             };
-        let refuses_descriptors =
-            self.published.as_ref().is_some_and(Published::refuses_descriptors);
-        let bell = Arc::new(Bell::new(socket, flags, Side::Server, refuses_descriptors));
+        let bell = Bell::new(socket, flags, Side::Server, self.refuses_descriptors());
+        let bell = Arc::new(bell);
         let estate =
             Estate::new(Arc::clone(&bell), segment.payload.clone(), size, self.heir.clone());
         let identity = Arc::new(ClientIdentity::new(number, peer, hello.label));
@@ -509,6 +513,19 @@ impl Door {
         failpoint!("door.replied");
     }
 
+    /// Whether the kernel has kept descriptors out of all connections.
+    fn refuses_descriptors(&self) -> bool {
+        self.published.as_ref().is_some_and(Published::refuses_descriptors)
+    }
+
+    /// Closes a socket and what came over it. Descriptors may lie in it unread, and a peer's can take as long to close
+    /// as the peer wishes: never on the door's thread.
+    fn close_apart(&self, socket: Socket, foreign: Option<Foreign>) {
+        let is_clean = self.refuses_descriptors();
+        // Never fails: the other thread outlives all who can send.
+        let _ = self.heir.send(Remains::Socket { socket, foreign, is_clean });
+    }
+
     // ---- the name ----
 
     /// Publishes a new socket where somebody has removed the old one's name.
@@ -529,7 +546,8 @@ impl Door {
             self.accept_all();
             self.epoll.remove(&self.listener);
             self.published = Some(published);
-            close_apart(&self.heir, std::mem::replace(&mut self.listener, listener), None);
+            let old = std::mem::replace(&mut self.listener, listener);
+            self.close_apart(old, None);
             self.watch_listener();
         }
     }
@@ -557,13 +575,6 @@ impl Door {
         let late: Vec<u64> = self.visitors.keys().copied().collect();
         late.into_iter().for_each(|number| self.send_away(number));
     }
-}
-
-/// Closes a socket and what came over it. Descriptors may lie in it unread, and a peer's can take as long to close
-/// as the peer wishes: never on the door's thread.
-fn close_apart(heir: &Sender<Remains>, socket: Socket, foreign: Option<Foreign>) {
-    // Never fails: the other thread outlives all who can send.
-    let _ = heir.send(Remains::Socket(socket, foreign));
 }
 
 /// Why a given descriptor cannot be used.

@@ -96,6 +96,19 @@ impl ShmFile {
         Ok(Self { file })
     }
 
+    /// Whether a descriptor that came over a socket is one of an object in memory of the usual kind: closing anything else
+    /// can take for ever, and of huge pages its maker could take some away, however they are sealed, and who touched
+    /// them then would die.
+    pub(super) fn is_memory(file: &Descriptor) -> Result<bool, Errno> {
+        // SAFETY: an all-zero statfs is a valid value of this plain C struct.
+        let mut stat: libc::statfs = unsafe { std::mem::zeroed() };
+        kernel::call_again("fstatvfs", || {
+            // SAFETY: the descriptor is open, and `stat` is a valid place to write to.
+            check(unsafe { libc::fstatfs(file.fd(), &mut stat) })
+        })?;
+        Ok(stat.f_type == libc::TMPFS_MAGIC)
+    }
+
     /// An object that came over a socket.
     pub(super) fn of(file: Descriptor) -> Self {
         Self { file }
@@ -113,18 +126,6 @@ impl ShmFile {
     /// Whether [`ShmFile::seal_size`] holds, in whatever process it was called.
     pub(crate) fn is_size_sealed(&self) -> Result<bool, Errno> {
         self.has_seals(SIZE_SEALS)
-    }
-
-    /// Whether it is memory of the usual kind. Of huge pages its maker could take some away, however it is sealed, and who
-    /// touched them then would die.
-    pub(crate) fn is_of_tmpfs(&self) -> Result<bool, Errno> {
-        // SAFETY: an all-zero statfs is a valid value of this plain C struct.
-        let mut stat: libc::statfs = unsafe { std::mem::zeroed() };
-        kernel::call_again("fstatvfs", || {
-            // SAFETY: the descriptor is open for the life of `self`, and `stat` is a valid place to write to.
-            check(unsafe { libc::fstatfs(self.file.fd(), &mut stat) })
-        })?;
-        Ok(stat.f_type == libc::TMPFS_MAGIC)
     }
 
     /// Makes an object of `text`, which nobody changes from now on, to be handed over.
@@ -571,7 +572,8 @@ mod tests {
 
     #[test]
     fn memory_of_huge_pages_is_told_from_the_usual_kind() {
-        assert_eq!(ShmFile::create_memory("unit").unwrap().is_of_tmpfs(), Ok(true));
+        let usual = ShmFile::create_memory("unit").unwrap();
+        assert_eq!(ShmFile::is_memory(&usual.file), Ok(true));
         let huge = Descriptor::open(|| {
             // SAFETY: the name is NUL-terminated.
             let fd = unsafe { libc::memfd_create(c"unit".as_ptr(), libc::MFD_HUGETLB) };
@@ -579,7 +581,7 @@ mod tests {
         });
         // Some kernels have none.
         if let Ok(huge) = huge {
-            assert_eq!(ShmFile::of(huge).is_of_tmpfs(), Ok(false));
+            assert_eq!(ShmFile::is_memory(&huge), Ok(false));
         }
     }
 

@@ -27,14 +27,48 @@ pub(crate) struct Socket {
     file: Descriptor,
 }
 
-/// Descriptors that a peer sent. Closing them can block for as long as their makers wish.
+/// Descriptors that a peer sent. Closing them can block for as long as their makers wish, so a thread of its own does that
+/// when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Foreign(Vec<Descriptor>);
 
 impl Foreign {
-    /// Closes them, however long that takes, and holds up nobody else.
-    pub(crate) fn close(self) {
-        self.0.into_iter().for_each(Descriptor::close_apart);
+    /// `None` if there are none.
+    fn of(descriptors: Vec<Descriptor>) -> Option<Self> {
+        (!descriptors.is_empty()).then_some(Self(descriptors))
+    }
+
+    /// Closes them here, however long that takes, and holds up no other thread.
+    pub(crate) fn close(mut self) {
+        close_all(std::mem::take(&mut self.0));
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        let descriptors = std::mem::take(&mut self.0);
+        // A forked child has none of them.
+        if descriptors.iter().any(Descriptor::is_this_process) {
+            // Where there is no thread they are closed here.
+            let _ = super::super::spawn_behind("zb-closes", move || close_all(descriptors));
+        }
+    }
+}
+
+fn close_all(descriptors: Vec<Descriptor>) {
+    for descriptor in descriptors {
+        let never = libc::linger { l_onoff: 0, l_linger: 0 };
+        let size = size_of_val(&never) as libc::socklen_t;
+        // Of what is no socket nothing is asked.
+        let _ = kernel::call("setsockopt", || {
+            let value = (&raw const never).cast();
+            // SAFETY: `never` is a linger that can be read.
+            check(unsafe {
+                let (level, option) = (libc::SOL_SOCKET, libc::SO_LINGER);
+                libc::setsockopt(descriptor.fd(), level, option, value, size)
+            })
+        });
+        descriptor.close_apart();
     }
 }
 
@@ -43,8 +77,9 @@ impl Foreign {
 pub(crate) struct Packet {
     /// Its length, also if that is more than the buffer's.
     pub(crate) len: usize,
+    /// The only descriptor that came, if it is one of memory.
     pub(crate) file: Option<ShmFile>,
-    /// How many descriptors came, this one included.
+    /// How many descriptors came, of whatever kind.
     pub(crate) descriptors: usize,
     /// The kernel could not deliver what was sent along: no room, or no descriptor left.
     pub(crate) is_cut: bool,
@@ -183,15 +218,39 @@ impl Socket {
         buffer: &mut [u8],
     ) -> Result<(usize, Option<Foreign>), Errno> {
         let (len, descriptors, _) = self.receive_all::<MAX_DESCRIPTORS>(buffer)?;
-        Ok((len, (!descriptors.is_empty()).then_some(Foreign(descriptors))))
+        Ok((len, Foreign::of(descriptors)))
     }
 
     /// Receives one message with the one file that may come with it.
     pub(crate) fn receive_file(&self, buffer: &mut [u8]) -> Result<Packet, Errno> {
         let (len, mut descriptors, is_cut) = self.receive_all::<MAX_DESCRIPTORS>(buffer)?;
         let count = descriptors.len();
-        let file = if count == 1 { descriptors.pop().map(ShmFile::of) } else { None };
-        Ok(Packet { len, file, descriptors: count, is_cut })
+        let is_memory = match &descriptors[..] {
+            [only] => ShmFile::is_memory(only),
+            _ => Ok(false),
+        };
+        let file = if is_memory == Ok(true) { descriptors.pop().map(ShmFile::of) } else { None };
+        drop(Foreign::of(descriptors));
+        is_memory.map(|_| Packet { len, file, descriptors: count, is_cut })
+    }
+
+    /// After [`Socket::shut_down`], when nothing more can come: the descriptors that came and that nobody has received. From
+    /// then on closing the socket takes no time; of a listener, its queue of connections is emptied in the same way.
+    pub(crate) fn drain(&self) -> Vec<Foreign> {
+        let mut all = Vec::new();
+        while let Ok(waiting) = self.accept() {
+            waiting.shut_down();
+            all.append(&mut waiting.drain());
+        }
+        // An empty message looks as the end does; a peer's buffer does not hold so many of them.
+        let mut ends = 0..512;
+        while let Ok((len, foreign)) = self.receive_with(&mut [0; 1]) {
+            if len == 0 && foreign.is_none() && ends.next().is_none() {
+                break;
+            }
+            all.extend(foreign);
+        }
+        all
     }
 
     fn receive_all<const N: usize>(
@@ -306,10 +365,14 @@ impl Socket {
         Ok(poll(&mut polls, Some(deadline_ns))? > 0)
     }
 
-    /// Closes it, however long that takes, and holds up nobody else: descriptors that a peer has sent and
-    /// nobody has received end with it.
+    /// Closes it, however long that takes, and holds up no other thread.
     pub(crate) fn close(self) {
         self.file.close_apart();
+    }
+
+    /// Whether this is the process that made it.
+    pub(crate) fn is_this_process(&self) -> bool {
+        self.file.is_this_process()
     }
 
     fn poll(&self, events: libc::c_short) -> libc::pollfd {
