@@ -75,6 +75,39 @@ namespace ZeroBuffer.Tests
         }
 
         [Test]
+        private static void a_host_that_waits_no_longer_for_its_server_to_stop_ends_without_it()
+        {
+            string name = Channel.New();
+            using (var begun = new ManualResetEventSlim())
+            using (var release = new ManualResetEventSlim())
+            {
+                IHost host = Host(services => services.AddZeroBufferServer(
+                    name, frame => { begun.Set(); release.Wait(); }, config => config.StopTimeout = Timeout.InfiniteTimeSpan));
+                host.Start();
+                using (DuplexClient client = Scene.Client(name))
+                {
+                    Task<Response> call = client.CallAsync(new byte[1], Scene.Patience);
+                    Check.That(begun.Wait(Scene.Patience), "the handler does not run");
+                    try
+                    {
+                        using (var source = new CancellationTokenSource(TimeSpan.FromMilliseconds(200)))
+                        {
+                            Ends(host.StopAsync(source.Token));
+                        }
+                        Ends(Task.Factory.StartNew(host.Dispose, TaskCreationOptions.LongRunning));
+                        Check.That(!call.IsCompleted, "the handler has ended");
+                    }
+                    finally
+                    {
+                        release.Set();
+                    }
+                    Result(call).Dispose();
+                }
+                Check.Eventually("the server is closed", () => !Serves(name));
+            }
+        }
+
+        [Test]
         private static void a_host_has_any_number_of_servers_with_handlers_of_both_kinds()
         {
             string[] names = { Channel.New(), Channel.New() };
@@ -183,6 +216,76 @@ namespace ZeroBuffer.Tests
         }
 
         [Test]
+        private static void a_client_connects_to_a_server_that_takes_its_time_to_accept()
+        {
+            // A ring of a GiB takes longer to make than an impatient client waits, again and again.
+            const int Large = 1 << 30;
+            string name = Channel.New();
+            using (IHost host = Host(services => services.AddZeroBufferClient(name, config => config.RingSize = Large)))
+            {
+                var client = host.Services.GetRequiredService<ZeroBufferClient>();
+                // The first attempt is over.
+                Check.Throws<NotRunningException>(() => Result(client.CallAsync(new byte[1], TimeSpan.FromMilliseconds(300))));
+                using (Service service = Service.Create(name, new ServiceConfig { RingSize = Large }))
+                {
+                    service.Start(Scene.Invert);
+                    CheckInverts(client, 7);
+                }
+            }
+        }
+
+        [Test]
+        private static void a_client_waits_until_its_server_has_memory_for_it()
+        {
+            string name = Channel.New();
+            var config = new ServiceConfig { RingSize = 1 << 20, MaxBytes = 3 << 19 };
+            using (Service service = Service.Create(name, config))
+            using (IHost host = Host(services => services.AddZeroBufferClient(name)))
+            {
+                service.Start(Scene.Invert);
+                DuplexClient other = Scene.Client(name);
+                var client = host.Services.GetRequiredService<ZeroBufferClient>();
+                Task<Response> call = client.CallAsync(new byte[1], Scene.Patience);
+                Check.Throws<NoSpaceException>(() => Result(client.CallAsync(new byte[1], TimeSpan.FromMilliseconds(500))));
+                Check.That(!call.IsCompleted, "it was refused for good");
+                other.Dispose();
+                Result(call).Dispose();
+            }
+        }
+
+        /// <summary>The attempt to connect, once it has ended. What it has thrown is not looked at.</summary>
+        private static Task<DuplexClient> AwaitAttempt(ZeroBufferClient client)
+        {
+            FieldInfo field = typeof(ZeroBufferClient).GetField("_connecting", BindingFlags.Instance | BindingFlags.NonPublic);
+            var attempt = (Task<DuplexClient>)field.GetValue(client);
+            Check.That(Task.WaitAny(new Task[] { attempt }, Scene.Patience) == 0, "it goes on to try");
+            return attempt;
+        }
+
+        [Test]
+        private static void a_client_that_connects_after_it_was_disposed_of_is_closed_and_nobody_waits_for_that()
+        {
+            string name = Channel.New();
+            IHost host = Host(services => services.AddZeroBufferClient(name));
+            var client = host.Services.GetRequiredService<ZeroBufferClient>();
+            Task<Response> call = client.CallAsync(new byte[1], Timeout.InfiniteTimeSpan);
+            // The first attempt is over, and the second one has begun.
+            Check.Throws<NotRunningException>(() => Result(client.CallAsync(new byte[1], TimeSpan.FromMilliseconds(300))));
+            host.Dispose();
+            Check.Throws<ObjectDisposedException>(() => Result(call));
+            using (Service service = Service.Create(name))
+            {
+                service.Start(Scene.Invert);
+                Task<DuplexClient> attempt = AwaitAttempt(client);
+                if (attempt.IsCompletedSuccessfully)
+                {
+                    Check.Eventually("it is closed", () => service.Clients == 0);
+                    Check.Throws<ObjectDisposedException>(() => attempt.Result.IsServerConnected.ToString());
+                }
+            }
+        }
+
+        [Test]
         private static void calls_end_with_the_host_whether_or_not_there_was_a_server()
         {
             foreach (bool connects in new[] { true, false })
@@ -278,17 +381,17 @@ namespace ZeroBuffer.Tests
             {
                 Scene.Elsewhere(() =>
                 {
+                    ZeroBufferClient client;
                     using (IHost host = Host(services => services.AddZeroBufferClient(name ?? Channel.New())))
                     {
-                        var client = host.Services.GetRequiredService<ZeroBufferClient>();
+                        client = host.Services.GetRequiredService<ZeroBufferClient>();
                         if (name != null)
                         {
                             var late = Check.Throws<Exception>(() => Result(client.ConnectAsync(TimeSpan.Zero)));
                             Check.That(late is TimeoutException || late is ZeroBufferException, "found " + late);
                         }
                     }
-                    // It ends with the attempt that is under way.
-                    Thread.Sleep(200);
+                    AwaitAttempt(client);
                 });
             }
             Scene.Collect();

@@ -15,14 +15,21 @@ namespace ZeroBuffer.Extensions.Hosting
     /// <remarks>Any number of threads may use it at once, and it blocks none of them.</remarks>
     public sealed class ZeroBufferClient : IDisposable
     {
-        /// <summary>How long one attempt to connect takes, and so how late the thread that connects may see that this was disposed.</summary>
-        private static readonly TimeSpan Attempt = TimeSpan.FromMilliseconds(100);
+        /// <summary>
+        /// How long one attempt to connect takes. A server that has many clients to let in, or a large ring to make, needs its
+        /// time to accept one, and an attempt that ends before begins at the end of its line again. The thread that connects sees
+        /// that late that this was disposed of, and nobody waits for it.
+        /// </summary>
+        private static readonly TimeSpan Attempt = TimeSpan.FromSeconds(5);
 
         private readonly ClientConfig _config;
         private readonly object _gate = new object();
         private Task<DuplexClient>? _connecting;
         private volatile ZeroBufferException? _whyNot;
-        private volatile bool _isDisposed;
+
+        /// <summary>When this is disposed of.</summary>
+        private readonly TaskCompletionSource<bool> _end =
+            new TaskCompletionSource<bool>(TaskCreationOptions.RunContinuationsAsynchronously);
 
         internal ZeroBufferClient(string name, ClientConfig config)
         {
@@ -72,12 +79,22 @@ namespace ZeroBuffer.Extensions.Hosting
             {
                 using (var waited = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken))
                 {
-                    await Task.WhenAny(connecting, Task.Delay(Waitable(timeout), waited.Token)).ConfigureAwait(false);
+                    Task late = Task.Delay(Waitable(timeout), waited.Token);
+                    await Task.WhenAny(connecting, _end.Task, late).ConfigureAwait(false);
                     waited.Cancel();
                 }
                 cancellationToken.ThrowIfCancellationRequested();
+                ThrowIfDisposed();
             }
             return connecting.IsCompleted ? await connecting.ConfigureAwait(false) : throw Late();
+        }
+
+        private void ThrowIfDisposed()
+        {
+            if (_end.Task.IsCompleted)
+            {
+                throw new ObjectDisposedException(nameof(ZeroBufferClient));
+            }
         }
 
         /// <summary>For the runtime's own waits: what is longer than they can be is for ever.</summary>
@@ -141,26 +158,32 @@ namespace ZeroBuffer.Extensions.Hosting
         /// <summary>On a thread of its own, which ends when a server is there.</summary>
         private DuplexClient Connect()
         {
-            TimeSpan patience = TimeSpan.Zero;
-            while (!_isDisposed)
+            // The first one is short, so that those who wait soon hear why there is no connection.
+            for (TimeSpan patience = TimeSpan.Zero; ; patience = Attempt)
             {
+                ThrowIfDisposed();
                 try
                 {
                     return DuplexClient.Connect(Name, patience, _config);
                 }
-                catch (ZeroBufferException error) when (error is NotRunningException || error is BusyException)
+                catch (ZeroBufferException error) when (MayPass(error))
                 {
                     _whyNot = error;
-                    patience = Attempt;
                 }
             }
-            throw new ObjectDisposedException(nameof(ZeroBufferClient));
         }
 
-        /// <summary>Ends it, with the calls that are under way, as <see cref="DuplexClient.Dispose"/>.</summary>
+        /// <summary>What the native library waits for, too.</summary>
+        private static bool MayPass(ZeroBufferException error) =>
+            error is NotRunningException || error is BusyException || error is NoSpaceException;
+
+        /// <summary>
+        /// Ends it, with the calls that are under way, as <see cref="DuplexClient.Dispose"/>. It does not wait for an attempt to
+        /// connect: what that connects is closed at once.
+        /// </summary>
         public void Dispose()
         {
-            _isDisposed = true;
+            _end.TrySetResult(true);
             lock (_gate)
             {
                 _connecting ??= Seen(Task.FromException<DuplexClient>(new ObjectDisposedException(nameof(ZeroBufferClient))));

@@ -20,6 +20,9 @@ namespace ZeroBuffer.Extensions.Hosting
         private Service? _service;
         private volatile bool _isStopping;
 
+        /// <summary>The host waits no longer for the stop, which goes on.</summary>
+        private volatile bool _isLate;
+
         internal ZeroBufferServer(string name, Action<Service> start, ServiceConfig config, IHostApplicationLifetime? host)
         {
             _host = host;
@@ -80,15 +83,24 @@ namespace ZeroBuffer.Extensions.Hosting
             }
             catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
             {
-                // The host does not wait any longer, and disposes of it.
+                // The host disposes of it next, and is not to be kept then.
+                _isLate = true;
             }
         }
 
-        /// <summary>Stops it, if it was not stopped.</summary>
+        /// <summary>Stops it, if it was not stopped. After a stop whose token was cancelled it does not wait for the rest of that.</summary>
         public void Dispose()
         {
             _isStopping = true;
-            _service?.Dispose();
+            if (_isLate)
+            {
+                // On a thread of its own.
+                _ = _service?.DisposeAsync();
+            }
+            else
+            {
+                _service?.Dispose();
+            }
         }
     }
 }
