@@ -7,6 +7,7 @@ use crate::guards::{RequestBuffer, Response};
 use crate::loop_client::LoopClient;
 use crate::service;
 use crate::sliced::SlicedClient;
+use crate::stop::Stop;
 use crate::waiting;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
@@ -62,7 +63,7 @@ impl Client {
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         let config = ClientOptions::of(py, options)?.resend_not_started(resend_not_started);
-        let client = connect(py, name, timeout, &config)?;
+        let client = connect(py, name, timeout, &config, None)?;
         let send_timeout = waiting::timeout(send_timeout)?;
         let client = SlicedClient::new(client, send_timeout, resend_not_started);
         Ok(Self { client, strict_views })
@@ -70,21 +71,25 @@ impl Client {
 
     /// For AsyncClient: a LoopClient of a service; a Client of a channel, and if requests are to be sent again,
     /// which needs a thread that connects.
+    ///
+    /// stop: ends it with Closed once it is set.
     #[staticmethod]
-    #[pyo3(signature = (name, timeout=Some(5.0), *, resend_not_started=false, strict_views=false, **options),
-        text_signature = "(name, timeout=5.0, *, metadata=None, wait='default', \
+    #[pyo3(signature = (name, timeout=Some(5.0), *, stop=None, resend_not_started=false,
+        strict_views=false, **options),
+        text_signature = "(name, timeout=5.0, *, stop=None, metadata=None, wait='default', \
             max_in_flight=4096, owner=None, resend_not_started=False, strict_views=False, ring=0, \
             label=None, directory=None)")]
     fn for_loop<'py>(
         py: Python<'py>,
         name: &str,
         timeout: Option<f64>,
+        stop: Option<&Bound<'py, Stop>>,
         resend_not_started: bool,
         strict_views: bool,
         options: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let config = ClientOptions::of(py, options)?.resend_not_started(resend_not_started);
-        let client = connect(py, name, timeout, &config)?;
+        let client = connect(py, name, timeout, &config, stop)?;
         if client.is_service() && !resend_not_started {
             let client = LoopClient::new(client, config).map_err(duplex(py))?;
             return Ok(Bound::new(py, client)?.into_any());
@@ -269,9 +274,10 @@ fn connect(
     name: &str,
     timeout: Option<f64>,
     config: &ClientConfig,
+    stop: Option<&Bound<'_, Stop>>,
 ) -> PyResult<zerobuffer::Client> {
     let timeout = waiting::timeout(timeout)?;
-    let connected = waiting::until_signal(py, |is_wanted| {
+    let connected = waiting::until_signal(py, stop.map(Bound::get), |is_wanted| {
         zerobuffer::Client::connect_while(name, timeout, config.clone(), is_wanted)
     })?;
     connected.map_err(duplex(py))

@@ -27,6 +27,7 @@ mod server;
 mod service;
 mod serving;
 mod sliced;
+mod stop;
 mod two_buffers;
 mod waiting;
 mod words;
@@ -43,6 +44,7 @@ fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<calls::Calls>()?;
     module.add_class::<loop_client::LoopClient>()?;
     module.add_class::<pool::Pool>()?;
+    module.add_class::<stop::Stop>()?;
     module.add_class::<guards::RequestBuffer>()?;
     module.add_class::<guards::Response>()?;
     module.add_class::<server::BaseServer>()?;

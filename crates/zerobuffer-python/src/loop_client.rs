@@ -5,13 +5,13 @@ use crate::calls::{Outcome, listed};
 use crate::errors::{self, duplex};
 use crate::process::Process;
 use crate::sliced::UntilClosed;
+use crate::stop::Stop;
 use crate::waiting;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use zerobuffer::{ClientConfig, Error, EventLoopClient};
 
@@ -24,7 +24,7 @@ pub(crate) struct LoopClient {
     client: UntilClosed<Arc<EventLoopClient>>,
     outcomes: Arc<Mutex<Vec<Outcome>>>,
     /// Nobody wants another connection any more.
-    is_closed: AtomicBool,
+    closed: Stop,
     process: Process,
 }
 
@@ -36,7 +36,7 @@ impl LoopClient {
             config,
             client: UntilClosed::new(Arc::new(client.into_event_loop()?)),
             outcomes: Arc::default(),
-            is_closed: AtomicBool::new(false),
+            closed: Stop::default(),
             process: Process::default(),
         })
     }
@@ -110,9 +110,8 @@ impl LoopClient {
         }
         drop(client);
         let (name, timeout) = (format!("service:{}", self.name), waiting::timeout(timeout)?);
-        let connected = waiting::until_signal(py, |is_wanted| {
-            let is_wanted = || !self.is_closed.load(Ordering::Relaxed) && is_wanted();
-            zerobuffer::Client::connect_while(&name, timeout, self.config.clone(), &is_wanted)
+        let connected = waiting::until_signal(py, Some(&self.closed), |is_wanted| {
+            zerobuffer::Client::connect_while(&name, timeout, self.config.clone(), is_wanted)
         })?;
         let next = connected.and_then(|client| Self::new(client, self.config.clone()));
         next.map(Some).map_err(errors::duplex(py))
@@ -121,7 +120,7 @@ impl LoopClient {
     /// Closes the connection cleanly, for good, and the descriptor with it, which no loop may watch any more.
     /// Calls under way end with Closed, which `process` tells.
     fn close(&self, py: Python<'_>) {
-        self.is_closed.store(true, Ordering::Relaxed);
+        self.closed.set();
         if self.process.is_this()
             && let Some(client) = self.client.take()
         {

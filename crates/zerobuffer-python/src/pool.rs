@@ -6,6 +6,7 @@ use crate::client::ClientOptions;
 use crate::errors::duplex;
 use crate::guards::Response;
 use crate::sliced::UntilClosed;
+use crate::stop::Stop;
 use crate::waiting::{self, not_yet};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -43,9 +44,27 @@ impl Pool {
         timeout: Option<f64>,
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
+        Self::for_loop(py, name, connections, timeout, None, options)
+    }
+
+    /// For AsyncPool: as Pool().
+    ///
+    /// stop: ends it with Closed once it is set.
+    #[staticmethod]
+    #[pyo3(signature = (name, connections=1, timeout=Some(5.0), *, stop=None, **options),
+        text_signature = "(name, connections=1, timeout=5.0, *, stop=None, metadata=None, \
+            wait='default', max_in_flight=4096, owner=None, ring=0, label=None, directory=None)")]
+    fn for_loop(
+        py: Python<'_>,
+        name: &str,
+        connections: usize,
+        timeout: Option<f64>,
+        stop: Option<&Bound<'_, Stop>>,
+        options: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
         let config = ClientOptions::of(py, options)?;
         let timeout = waiting::timeout(timeout)?;
-        let connected = waiting::until_signal(py, |is_wanted| {
+        let connected = waiting::until_signal(py, stop.map(Bound::get), |is_wanted| {
             zerobuffer::Pool::connect_while(name, connections, timeout, config, is_wanted)
         })?;
         let pool = connected.map_err(duplex(py))?;

@@ -224,7 +224,7 @@ impl OpenClient {
     pub(crate) fn reconnect(&self, py: Python<'_>, timeout: Duration) -> Outcome<Reconnected> {
         let reconnect =
             |is_wanted: &dyn Fn() -> bool| self.shared.reconnect_while(timeout, is_wanted);
-        waiting::until_signal(py, reconnect)
+        waiting::until_signal(py, None, reconnect)
     }
 }
 

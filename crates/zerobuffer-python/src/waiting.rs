@@ -1,5 +1,6 @@
 //! Waiting the way Python programs expect it: other threads run, and Ctrl-C ends it.
 
+use crate::stop::Stop;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use std::cell::{Cell, OnceCell};
@@ -63,7 +64,7 @@ pub(crate) fn wait_detached<T: Send>(
 }
 
 /// Calls `connect` once, without the interpreter, and with what it asks whether its result is still wanted: no more
-/// once a signal's handler has raised. It may be asked as often as one likes.
+/// once a signal's handler has raised, or `stop` is set. It may be asked as often as one likes.
 ///
 /// In one call and not in slices: a server makes a client's memory in a time of its own, and would have to begin
 /// again with each slice.
@@ -71,11 +72,13 @@ pub(crate) fn wait_detached<T: Send>(
 /// `Err`: a signal's handler has raised, Ctrl-C most probably.
 pub(crate) fn until_signal<T: Send>(
     py: Python<'_>,
+    stop: Option<&Stop>,
     connect: impl FnOnce(&dyn Fn() -> bool) -> Result<T, Error> + Send,
 ) -> PyResult<Result<T, Error>> {
     py.detach(|| {
         let signals = Signals { due: Cell::new(Instant::now() + SLICE), raised: OnceCell::new() };
-        let outcome = connect(&|| signals.is_quiet());
+        let is_stopped = || stop.is_some_and(Stop::is_set);
+        let outcome = connect(&|| !is_stopped() && signals.is_quiet());
         // What has connected all the same ends here.
         signals.raised.into_inner().map_or(Ok(outcome), Err)
     })

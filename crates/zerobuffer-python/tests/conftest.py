@@ -107,6 +107,14 @@ class Child:
         assert self.process.returncode == 0
         return output.decode()
 
+    def suspend(self):
+        """Stops all its threads, so that it hangs, until `resume`."""
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
+
+    def resume(self):
+        self.process.send_signal(signal.SIGCONT)
+
     def kill(self):
         self.process.kill()
         self.process.communicate()

@@ -2,14 +2,13 @@
 can be stopped."""
 
 import asyncio
-import os
 import signal
 import threading
 
 import pytest
 import zerobuffer
 from conftest import LONG, await_sleep, nothing
-from zerobuffer import AsyncClient, BufferConfig, Client, Pool, Service
+from zerobuffer import AsyncClient, AsyncPool, BufferConfig, Client, Pool, Service
 
 SMALL = BufferConfig(64, 4096)
 # It takes a server more than 50 ms to make this one.
@@ -111,7 +110,7 @@ def test_other_threads_run_while_a_server_that_hangs_is_tried_without_any_time(n
             ticks += 1
 
     ticking = threading.Thread(target=tick)
-    os.kill(server.process.pid, signal.SIGSTOP)
+    server.suspend()
     ticking.start()
     try:
         before = ticks
@@ -122,5 +121,106 @@ def test_other_threads_run_while_a_server_that_hangs_is_tried_without_any_time(n
     finally:
         over.set()
         ticking.join()
-        os.kill(server.process.pid, signal.SIGCONT)
+        server.resume()
     server.finish()
+
+
+UNWANTED = """
+import asyncio, sys, zerobuffer
+from zerobuffer import AsyncClient, AsyncPool
+
+async def main():
+    connect = dict(client=AsyncClient, pool=AsyncPool)[sys.argv[2]].connect
+    # More than an executor has threads.
+    for _ in range(40):
+        try:
+            await asyncio.wait_for(connect(sys.argv[1], timeout=None), 0.01)
+        except TimeoutError:
+            pass
+    print(await asyncio.to_thread(str, "free"), flush=True)
+
+asyncio.run(main())
+print("over", flush=True)
+"""
+
+
+@pytest.mark.parametrize("kind", ["client", "pool"])
+def test_a_connection_that_is_not_awaited_any_more_keeps_no_thread(name, child, kind):
+    assert child(UNWANTED, name, kind).finish() == "free\nover\n"
+
+
+AWAITING = """
+import asyncio, sys, zerobuffer
+
+async def main():
+    asyncio.get_running_loop().call_later(0.1, lambda: print("waiting", flush=True))
+    await zerobuffer.AsyncClient.connect(sys.argv[1], timeout=None)
+
+asyncio.run(main())
+"""
+
+
+def test_ctrl_c_ends_a_program_that_awaits_a_connection(name, child):
+    program = child(AWAITING, name, stderr=-1)
+    assert program.line() == "waiting"
+    program.process.send_signal(signal.SIGINT)
+    _, complaints = program.process.communicate(timeout=2 * LONG)
+    assert complaints.splitlines()[-1].startswith(b"KeyboardInterrupt")
+
+
+RECONNECTING = """
+import asyncio, sys, zerobuffer
+from zerobuffer import AsyncClient, BufferConfig, Server, Service
+
+async def main():
+    with dict(channel=Server, service=Service)[sys.argv[2]](sys.argv[1], BufferConfig(64, 4096)):
+        client = await AsyncClient.connect(sys.argv[1])
+    asyncio.get_running_loop().call_later(0.1, lambda: print("waiting", flush=True))
+    await client.reconnect(None)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("kind", ["channel", "service"])
+def test_ctrl_c_ends_a_program_that_awaits_a_reconnection(name, child, kind):
+    program = child(RECONNECTING, name, kind, stderr=-1)
+    assert program.line() == "waiting"
+    program.process.send_signal(signal.SIGINT)
+    _, complaints = program.process.communicate(timeout=2 * LONG)
+    assert complaints.splitlines()[-1].startswith(b"KeyboardInterrupt")
+
+
+class Late:
+    """A connection that comes after nobody awaits it any more."""
+
+    def __init__(self):
+        self.begun, self.let_go, self.closed = threading.Event(), threading.Event(), threading.Event()
+
+    def connect(self, *arguments, **options):
+        self.begun.set()
+        assert self.let_go.wait(LONG)
+        return self
+
+    def close(self):
+        self.closed.set()
+
+
+@pytest.mark.parametrize("kind", [AsyncClient, AsyncPool])
+def test_a_connection_that_comes_too_late_is_closed(name, monkeypatch, kind):
+    late = Late()
+
+    class Native:
+        for_loop = late.connect
+
+    async def main():
+        connecting = asyncio.create_task(kind.connect(name, timeout=None))
+        await asyncio.to_thread(late.begun.wait, LONG)
+        connecting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await connecting
+        late.let_go.set()
+        assert await asyncio.to_thread(late.closed.wait, LONG)
+
+    monkeypatch.setattr(zerobuffer.aio, kind.__name__.removeprefix("Async"), Native)
+    asyncio.run(main())

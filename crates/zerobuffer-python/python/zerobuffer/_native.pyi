@@ -32,6 +32,7 @@ __all__ = [
     "Response",
     "Server",
     "Service",
+    "Stop",
     "PrivateRequest",
     "TwoBufferClient",
     "TwoBufferServer",
@@ -73,6 +74,7 @@ class Client:
         name: str,
         timeout: Optional[float] = 5.0,
         *,
+        stop: Optional[Stop] = None,
         metadata: Optional[Buffer] = None,
         wait: str = "default",
         max_in_flight: int = 4096,
@@ -128,6 +130,21 @@ class Pool:
         label: Optional[str] = None,
         directory: Union[str, PathLike[str], None] = None,
     ) -> Self: ...
+    @staticmethod
+    def for_loop(
+        name: str,
+        connections: int = 1,
+        timeout: Optional[float] = 5.0,
+        *,
+        stop: Optional[Stop] = None,
+        metadata: Optional[Buffer] = None,
+        wait: str = "default",
+        max_in_flight: int = 4096,
+        owner: Optional[int] = None,
+        ring: int = 0,
+        label: Optional[str] = None,
+        directory: Union[str, PathLike[str], None] = None,
+    ) -> Pool: ...
     @property
     def name(self) -> str: ...
     @property
@@ -284,6 +301,12 @@ class LoopClient:
     ]: ...
     def next(self, timeout: Optional[float] = 5.0) -> Optional[LoopClient]: ...
     def close(self) -> None: ...
+
+@final
+class Stop:
+    def __new__(cls) -> Self: ...
+    def set(self) -> None: ...
+    def is_set(self) -> bool: ...
 
 @final
 class Request:

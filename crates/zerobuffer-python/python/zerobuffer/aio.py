@@ -14,11 +14,13 @@ from typing import (
     Callable,
     ClassVar,
     Dict,
+    List,
     Optional,
     Self,
     Set,
     Tuple,
     Type,
+    TypeVar,
     Union,
     cast,
 )
@@ -33,9 +35,12 @@ from ._native import (
     Response,
     Server,
     Service,
+    Stop,
 )
 from ._support import log_failure
 from .exceptions import Closed, ProtocolViolation, Timeout
+
+_Client = TypeVar("_Client", Client, LoopClient, Pool, Union[Client, LoopClient])
 
 # How long the thread of a server waits before it checks whether it is still needed.
 _SLICE = 0.2
@@ -47,6 +52,33 @@ def _tell(loop: asyncio.AbstractEventLoop, call: Any, *arguments: Any) -> None:
         loop.call_soon_threadsafe(call, *arguments)
     except RuntimeError:
         pass
+
+
+async def _connected(connect: Callable[..., _Client], *arguments: Any, **options: Any) -> _Client:
+    """What ``connect`` makes in a thread. Once nobody awaits it any more, the thread ends, and what it has connected
+    all the same is closed: a loop that ends waits for its threads."""
+    stop = Stop()
+    made: List[_Client] = []
+
+    def close_unwanted() -> None:
+        try:
+            made.pop().close()
+        except IndexError:
+            # There is none, or the other thread closes it.
+            pass
+
+    def work() -> None:
+        made.append(connect(*arguments, stop=stop, **options))
+        if stop.is_set():
+            close_unwanted()
+
+    try:
+        await asyncio.to_thread(work)
+    except BaseException:
+        stop.set()
+        close_unwanted()
+        raise
+    return made.pop()
 
 
 def _deliver(reference: "weakref.ref[_Calls]") -> None:
@@ -248,7 +280,7 @@ class AsyncClient(_Calls):
         if "send_timeout" in options:
             raise TypeError("there is no send_timeout here: the timeout of a call is for all of it")
         loop = asyncio.get_running_loop()
-        client = await asyncio.to_thread(Client.for_loop, name, timeout, **options)
+        client = await _connected(Client.for_loop, name, timeout, **options)
         return cls(client, loop)
 
     @property
@@ -284,14 +316,20 @@ class AsyncClient(_Calls):
         while not self._steady.is_set():
             await self._steady.wait()
         self._steady.clear()
-        client = self._client
-        if isinstance(client, LoopClient):
-            work: "asyncio.Future[Any]" = asyncio.ensure_future(self._replace(client, timeout))
-        else:
-            work = asyncio.ensure_future(asyncio.to_thread(client.reconnect, timeout))
+        work = asyncio.ensure_future(self._renew(self._client, timeout))
         work.add_done_callback(lambda _: self._steady.set())
         # A call that is cancelled here does not stop the thread.
         return await asyncio.shield(work)
+
+    async def _renew(self, client: Union[Client, LoopClient], timeout: Optional[float]) -> Any:
+        try:
+            if isinstance(client, LoopClient):
+                return await self._replace(client, timeout)
+            return await asyncio.to_thread(client.reconnect, timeout)
+        except asyncio.CancelledError:
+            # The loop ends, and would wait for the thread.
+            client.close()
+            raise
 
     async def _replace(self, client: LoopClient, timeout: Optional[float]) -> Any:
         following = await asyncio.to_thread(client.next, timeout)
@@ -331,7 +369,7 @@ class AsyncPool(_Calls):
         """Connects to up to ``connections`` servers of ``name``. ``options``, and what is raised: those of
         :class:`zerobuffer.Pool`."""
         loop = asyncio.get_running_loop()
-        pool = await asyncio.to_thread(Pool, name, connections, timeout, **options)
+        pool = await _connected(Pool.for_loop, name, connections, timeout, **options)
         return cls(pool, loop)
 
     @property
