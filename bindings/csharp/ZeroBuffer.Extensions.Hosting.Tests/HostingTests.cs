@@ -448,6 +448,11 @@ namespace ZeroBuffer.Tests
                 }
                 Check.That(Now().Data.ContainsKey(called), "the client's server has ended");
                 Check.That(!Now().Data.ContainsKey(served), "the server runs");
+                using (Scene.Inverter(called))
+                {
+                    // Without any call: who sends them may wait for the check.
+                    Check.Eventually("the client has found the next server", () => Now().Status == HealthStatus.Healthy);
+                }
                 Ends(host.StopAsync());
                 Check.That(Now().Data.ContainsKey(served), "the server was stopped");
             }
