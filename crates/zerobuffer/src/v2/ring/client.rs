@@ -507,21 +507,22 @@ impl ClientRing {
     #[inline]
     fn is_reclaimable(&self, sequence: u64) -> bool {
         let entry = self.table.entry(sequence);
-        entry.is(sequence, SlotStatus::Returned)
-            || (entry.is(sequence, SlotStatus::Abandoned) && self.is_abandoned_for_good(sequence))
+        let is = |status| entry.is(sequence, status);
+        is(SlotStatus::Returned)
+            || !(is(SlotStatus::Pending) || is(SlotStatus::Held)) && self.is_free_by_now(sequence)
     }
 
-    /// Whether the bytes of an abandoned request are free; swallows its late response.
+    /// Whether the bytes of a cancelled request are free; swallows its late response.
     #[cold]
-    fn is_abandoned_for_good(&self, sequence: u64) -> bool {
+    fn is_free_by_now(&self, sequence: u64) -> bool {
         let entry = self.table.entry(sequence);
         // Acquire: pairs with the Release of the server's answer or skip.
         let state = self.ring.state(entry.position()).load(Ordering::Acquire);
         if state == Phase::Response.of(sequence) {
             self.swallow(sequence);
         }
-        // Still abandoned with the state RELEASED: the server has skipped it. While another
-        // thread swallows the response the status is Held, and the entry is not ours yet.
+        // Still abandoned with the state RELEASED: the server has skipped it. Returned: another thread may have swallowed
+        // the response.
         match entry.status(sequence) {
             Some(SlotStatus::Abandoned) => state == Phase::Released.of(sequence),
             status => status == Some(SlotStatus::Returned),
@@ -747,12 +748,13 @@ impl ClientRing {
         }
         // Acquire: pairs with the Release in `ServerRing::answer`: the server is done with the bytes.
         let state = self.ring.state(entry.position()).load(Ordering::Acquire);
-        // Held while it is released: the sender must not reuse the bytes in between.
-        if state == Phase::Response.of(sequence)
-            && entry.change(sequence, SlotStatus::Abandoned, SlotStatus::Held, self.is_concurrent())
-        {
+        if state != Phase::Response.of(sequence) {
+            return;
+        }
+        // In one step, as nobody is woken here: to a thread that looks for room the slot is free before and after.
+        let (abandoned, returned) = (SlotStatus::Abandoned, SlotStatus::Returned);
+        if entry.change(sequence, abandoned, returned, self.is_concurrent()) {
             self.account_released(self.is_concurrent());
-            entry.set(sequence, SlotStatus::Returned);
         }
     }
 

@@ -422,6 +422,31 @@ fn control_without_the_order_room_is_lost() {
     check(|| a_release_beside_a_wait_for_room(false));
 }
 
+/// One thread looks for any response and passes cancelled requests, another one looks for room: late responses are in
+/// nobody's way, as nothing would wake the second one once they are swallowed.
+#[test]
+fn late_responses_that_a_receiver_swallows_are_room_all_the_time() {
+    check(|| {
+        let world = World::new(128);
+        world.client.set_concurrent();
+        assert_eq!((world.send(8), world.send(8)), (1, 2));
+        for sequence in 1..=2 {
+            let taken = world.take();
+            assert!(world.client.cancel(sequence));
+            world.server.answer(&taken, 8, 0);
+        }
+        let sender = {
+            let world = Arc::clone(&world);
+            // As large as the ring.
+            let demand = Demand::new(64, 1).unwrap();
+            thread::spawn(move || world.client.try_claim(demand).expect("it fits"))
+        };
+        assert_eq!(world.client.next_ready().expect("a conforming server"), None);
+        let found = sender.join().unwrap();
+        assert!(matches!(found, ClaimStep::Ready(_)), "{found:?}");
+    });
+}
+
 /// Both sides sleep until the other one wakes them: the ring and the semaphores together.
 #[test]
 fn a_round_trip_in_which_both_sides_sleep() {
