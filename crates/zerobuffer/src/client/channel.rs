@@ -1,5 +1,7 @@
 //! The client's end of one connection, shared by all of its handles.
 
+mod hang_up;
+
 use super::lifeline;
 use super::number::Number;
 use super::seal::Sealed;
@@ -82,7 +84,7 @@ pub(super) struct ClientChannel {
     violation: OnceLock<Violation>,
     /// What is sent without a thread that waits has found no room.
     room_wanted: AtomicBool,
-    /// Threads that wait for room.
+    /// Threads that wait for room, and from its end on the socket, which waits for the last release.
     room_waits: AtomicU64,
     space: Waiter,
     responses: Waiter,
@@ -645,6 +647,7 @@ impl ClientChannel {
         if self.ring.is_concurrent() {
             // Who waits for it has seen neither a response nor an end meanwhile.
             self.link.wake_own(Awaited::Response);
+            self.hang_up_after_cancel();
         }
         cancelled
     }
@@ -770,8 +773,7 @@ impl ClientChannel {
     #[inline(never)]
     fn release_among_threads(&self, held: &Held) {
         if self.is_closed() {
-            // A response that outlives its client: the segment may belong to the next client.
-            return;
+            return self.release_after_close(held);
         }
         self.ring.release(held, true);
         failpoint!("release.before_post");
@@ -780,6 +782,7 @@ impl ClientChannel {
         // that says that it waits: either it finds this room, or it is seen to wait.
         if self.room_waits.load(Ordering::Relaxed) > 0 {
             self.link.wake_own(Awaited::Room);
+            self.hang_up_if_unheld();
         }
         self.tell_who_wants_room();
     }
@@ -879,7 +882,8 @@ impl ClientChannel {
             crate::trace::event!(channel = %self.segment.name, ?peer, "server gone");
         }
         match self.ended.load(Ordering::Relaxed) {
-            CLOSED | LEFT => Peer::Closed,
+            // Its socket ends by this side's own doing.
+            CLOSED | LEFT | CLOSED_HERE => Peer::Closed,
             DIED => Peer::Died,
             _ => peer,
         }
@@ -898,7 +902,7 @@ impl ClientChannel {
     }
 
     /// Closes this end cleanly: cancels what has no response, says so, and releases the segment. Responses
-    /// that are still held stay readable; the last of them unmaps the memory.
+    /// that are still held stay readable; the last of them unmaps the memory, and ends the socket.
     ///
     /// Once only: an unused segment serves the next client, whose words these are then.
     pub(super) fn close(&self) {
@@ -925,11 +929,13 @@ impl ClientChannel {
         self.link.stop_watching();
         self.ring.cancel_all();
         failpoint!("close.cancelled");
+        self.end_hand_outs();
         self.segment.store(RESPONSE + oieb::READER_PID, 0);
         failpoint!("close.one_pid");
         self.segment.store(REQUEST + oieb::WRITER_PID, 0);
         failpoint!("close.before_post");
         self.link.wake_server();
+        self.hang_up_if_unheld();
         self.link.let_go();
         crate::trace::event!(channel = %self.segment.name, "detached");
     }

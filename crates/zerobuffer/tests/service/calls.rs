@@ -331,3 +331,93 @@ fn nothing_comes_of_a_handler_that_is_in_its_work_past_the_stop_timeout() {
     assert_eq!(error.kind(), ErrorKind::PeerClosed);
     assert_eq!(error.lost_request().unwrap().state, RequestState::InDoubt);
 }
+
+/// A service for one client, whose handler fills each request with ones.
+fn for_one_client(scene: &Scene) -> Service {
+    let config = scene.service_config().max_clients(1);
+    let mut service = Service::create(NAME, config).unwrap();
+    service.start(|frame: &mut Frame<'_>| frame.data_mut().fill(1)).unwrap();
+    service
+}
+
+fn connects(scene: &Scene) {
+    let mut client = scene.client();
+    assert_eq!(client.call(&[0; 9], LONG).unwrap().data(), [1; 9]);
+}
+
+#[test]
+fn a_client_that_closes_makes_room_for_others_and_for_itself() {
+    let scene = Scene::new();
+    let _service = for_one_client(&scene);
+    let client = scene.client().into_shared();
+    for _ in 0..3 {
+        assert_eq!(client.call(&[0; 9], LONG).unwrap().data(), [1; 9]);
+        client.close();
+        connects(&scene);
+        client.reconnect(LONG).unwrap();
+        assert_eq!(client.call(&[0; 9], LONG).unwrap().data(), [1; 9]);
+        client.close();
+        client.reconnect(LONG).unwrap();
+    }
+}
+
+#[test]
+fn a_client_of_an_event_loop_that_closes_makes_room_for_others() {
+    let scene = Scene::new();
+    let _service = for_one_client(&scene);
+    let client = scene.client().into_event_loop().unwrap();
+    client.close();
+    connects(&scene);
+    drop(client);
+}
+
+/// Its memory is the server's again as soon as the place is free.
+#[test]
+fn what_a_client_holds_that_closes_stays_readable_and_with_it_its_place() {
+    let scene = Scene::new();
+    let service = for_one_client(&scene);
+    let shared = scene.client().into_shared();
+    let mut held = vec![shared.call(&[0; 9], LONG).unwrap(), shared.call(&[0; 9], LONG).unwrap()];
+    let uncollected = shared.send_request(&[0; 9]).unwrap();
+    shared.poll_response_for(uncollected, LONG).map(drop).unwrap();
+    shared.send_request(&[0; 9]).unwrap();
+    shared.close();
+    std::thread::sleep(crate::raw::MOMENT);
+    assert_eq!(service.clients(), 1);
+    while let Some(response) = held.pop() {
+        assert_eq!(response.data(), [1; 9]);
+        drop(response);
+    }
+    connects(&scene);
+    eventually("it has left", || service.clients() == 0);
+    let mut client = scene.client();
+    let response = client.call(&[0; 9], LONG).unwrap().into_owned();
+    drop(client);
+    std::thread::sleep(crate::raw::MOMENT);
+    assert_eq!((service.clients(), response.data()), (1, &[1; 9][..]));
+    std::thread::spawn(move || drop(response)).join().unwrap();
+    connects(&scene);
+}
+
+/// Each response that is handed out is whole for as long as it is held, however close the close is.
+#[test]
+fn a_response_that_is_handed_out_while_its_client_closes_is_whole() {
+    let scene = Scene::new();
+    let _service = for_one_client(&scene);
+    let client = scene.client().into_shared();
+    for round in 0..200_u32 {
+        scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while let Ok(response) = client.call(&[0; 3000], LONG) {
+                        (0..500).for_each(|_| std::hint::spin_loop());
+                        assert!(response.data().iter().all(|byte| *byte == 1), "round {round}");
+                    }
+                });
+            }
+            (0..round % 40 * 500).for_each(|_| std::hint::spin_loop());
+            client.close();
+        });
+        client.reconnect(LONG).unwrap();
+    }
+}

@@ -3,7 +3,7 @@
 use super::permit::{PermitHome, ReclaimRight, SendPermit};
 use super::table::{SlotStatus, Table};
 use super::{Fields, Ring, Violation, count};
-use crate::atomics::{AtomicBool, AtomicU64, Ordering};
+use crate::atomics::{AtomicBool, AtomicU64, Ordering, fence};
 use crate::error::{Error, RequestState, Result};
 use crate::failpoint::failpoint;
 use crate::v2::layout::{
@@ -580,7 +580,11 @@ impl ClientRing {
         if !entry.change(sequence, SlotStatus::Pending, SlotStatus::Held, self.is_concurrent()) {
             return Ok(self.look_elsewhere(sequence));
         }
-        let violation = |field, observed, allowed| Err(Violation { field, observed, allowed });
+        let violation = |field, observed, allowed| {
+            // It is in nobody's hands.
+            entry.set(sequence, SlotStatus::Abandoned);
+            Err(Violation { field, observed, allowed })
+        };
         if state != Phase::Response.of(sequence) {
             return violation("frame.state", state, Phase::Response.of(sequence));
         }
@@ -765,6 +769,43 @@ impl ClientRing {
         for sequence in self.pending() {
             self.cancel(sequence);
         }
+    }
+
+    /// Abandons the responses that have arrived as well: what is collected later was being collected, or cancelled, at
+    /// this moment. To be called after something was stored that threads check which cancel.
+    pub(crate) fn end_collecting(&self) {
+        // With that of a thread that has cancelled: either it finds what was stored before this, or this finds what it
+        // has left.
+        fence(Ordering::SeqCst);
+        for sequence in self.pending() {
+            let entry = self.table.entry(sequence);
+            entry.change(
+                sequence,
+                SlotStatus::Pending,
+                SlotStatus::Abandoned,
+                self.is_concurrent(),
+            );
+        }
+    }
+
+    /// Whether nothing of the ring is in anybody's hands, or may come to be, after [`ClientRing::end_collecting`]. Of two
+    /// threads that ask, each after a change of its own, one at least finds the other one's.
+    pub(crate) fn is_unheld(&self) -> bool {
+        fence(Ordering::SeqCst);
+        // Acquire: pairs with the Release in `commit`.
+        let next = self.next.load(Ordering::Acquire);
+        let is_in_hand = |sequence: u64| {
+            // Acquire inside: pairs with the Release of a thread that has released: it has read all that it wants.
+            let status = self.table.entry(sequence).status(sequence);
+            let in_hand = [SlotStatus::Pending, SlotStatus::Cancelling, SlotStatus::Held];
+            status.is_some_and(|status| in_hand.contains(&status))
+        };
+        !(self.head.load(Ordering::Relaxed)..next).any(is_in_hand)
+    }
+
+    /// A response is released whose bytes are not to be used again, on a ring that has ended.
+    pub(crate) fn release_after_end(&self, held: &Held) {
+        self.table.entry(held.sequence).set(held.sequence, SlotStatus::Returned);
     }
 
     /// The requests whose response is not collected, oldest first; also those that are being cancelled.

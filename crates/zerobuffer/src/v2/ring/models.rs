@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 use super::*;
+use crate::atomics::{AtomicBool, fence};
 use crate::sys::Semaphore;
 use crate::v2::layout::{Demand, METADATA};
 use crate::wait::models::Immortal;
@@ -445,6 +446,107 @@ fn late_responses_that_a_receiver_swallows_are_room_all_the_time() {
         let found = sender.join().unwrap();
         assert!(matches!(found, ClaimStep::Ready(_)), "{found:?}");
     });
+}
+
+/// A connection that is closed while its client's threads are at work: the last of them frees the memory.
+#[derive(Default)]
+struct Closing {
+    closed: AtomicBool,
+    /// As `ClientChannel::room_waits`.
+    asks: AtomicBool,
+    freed: AtomicBool,
+}
+
+impl Closing {
+    fn free_if_unheld(&self, world: &World) {
+        if self.closed.load(Ordering::Relaxed)
+            && world.client.is_unheld()
+            && !self.freed.swap(true, Ordering::Relaxed)
+        {
+            world.write(0, 0);
+        }
+    }
+
+    fn close(&self, world: &World, without: &str) {
+        self.closed.store(true, Ordering::Relaxed);
+        world.client.cancel_all();
+        if without != "end" {
+            world.client.end_collecting();
+        }
+        self.asks.store(true, Ordering::Relaxed);
+        if without != "order" {
+            world.client.order_after_releases();
+        }
+        self.free_if_unheld(world);
+    }
+
+    fn receive(&self, world: &World) {
+        if let Ok(Look::Ready(held)) = world.client.look(1) {
+            assert_eq!(world.read(0), 1, "its bytes are there");
+            world.client.release(&held, true);
+            if self.asks.load(Ordering::Relaxed) {
+                self.free_if_unheld(world);
+            }
+        }
+    }
+
+    fn cancel(&self, world: &World) {
+        world.client.cancel(1);
+        fence(Ordering::SeqCst);
+        if self.closed.load(Ordering::Relaxed) {
+            world.client.end_collecting();
+            self.free_if_unheld(world);
+        }
+    }
+}
+
+/// A response is there; one thread closes while others do what they do with it.
+fn close_beside(others: &[fn(&Closing, &World)], without: &str) {
+    let world = World::new(64);
+    world.client.set_concurrent();
+    assert_eq!(world.send(8), 1);
+    let taken = world.take();
+    world.write(0, 1);
+    world.server.answer(&taken, 8, 0);
+    let closing = Arc::new(Closing::default());
+    let spawn = |run: &fn(&Closing, &World)| {
+        let (world, closing, run) = (Arc::clone(&world), Arc::clone(&closing), *run);
+        thread::spawn(move || run(&closing, &world))
+    };
+    let others: Vec<_> = others.iter().map(spawn).collect();
+    closing.close(&world, without);
+    others.into_iter().for_each(|other| other.join().unwrap());
+    assert!(closing.freed.load(Ordering::Relaxed), "kept for ever");
+}
+
+#[test]
+fn a_close_beside_a_receive_frees_the_memory_once_it_is_released() {
+    check(|| close_beside(&[Closing::receive], ""));
+}
+
+#[test]
+fn a_close_beside_a_cancel_frees_the_memory() {
+    check(|| close_beside(&[Closing::cancel], ""));
+}
+
+#[test]
+fn a_close_beside_a_cancel_and_a_receive_frees_the_memory_once_it_is_released() {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.check(|| close_beside(&[Closing::cancel, Closing::receive], ""));
+}
+
+#[test]
+#[should_panic(expected = "kept for ever")]
+fn control_a_close_without_the_order_leaves_the_memory() {
+    check(|| close_beside(&[Closing::receive], "order"));
+}
+
+/// What is there and not collected keeps the memory.
+#[test]
+#[should_panic(expected = "kept for ever")]
+fn control_a_close_that_lets_threads_go_on_collecting_leaves_the_memory() {
+    check(|| close_beside(&[Closing::cancel], "end"));
 }
 
 /// Both sides sleep until the other one wakes them: the ring and the semaphores together.
