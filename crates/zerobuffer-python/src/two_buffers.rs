@@ -9,12 +9,14 @@ use crate::reader::Frame;
 use crate::request::{Request, message};
 use crate::server::{server_sizes, sizes};
 use crate::sliced::SlicedClient;
-use crate::waiting;
+use crate::stop::Stop;
+use crate::waiting::{self, after};
 use parking_lot::Mutex;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyMemoryView};
 use std::ffi::c_int;
+use std::time::{Duration, Instant};
 use zerobuffer::{
     ChannelKind, Client, ClientConfig, Error, OwnedRequestBuffer, RequestLayout, ServerConfig, v1,
 };
@@ -37,11 +39,14 @@ pub(crate) struct TwoBufferClient {
 #[pymethods]
 impl TwoBufferClient {
     /// Connects to the server of `channel`, waiting up to `timeout` for it.
+    ///
+    /// stop: ends that with Closed once it is set.
     #[new]
     #[pyo3(signature = (channel, timeout=Some(5.0), *, response_buffer=None, metadata=None,
-        wait="default", send_timeout=Some(5.0)),
+        wait="default", send_timeout=Some(5.0), stop=None),
         text_signature = "(channel, timeout=5.0, *, response_buffer=None, metadata=None, \
-            wait='default', send_timeout=5.0)")]
+            wait='default', send_timeout=5.0, stop=None)")]
+    #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn new(
         py: Python<'_>,
         channel: &str,
@@ -50,6 +55,7 @@ impl TwoBufferClient {
         metadata: Option<&Bound<'_, PyAny>>,
         wait: &str,
         send_timeout: Option<f64>,
+        stop: Option<&Bound<'_, Stop>>,
     ) -> PyResult<Self> {
         let config = ClientConfig::new().channel(ChannelKind::TwoBuffers);
         let mut config = config.wait(waiting::strategy(wait)?);
@@ -60,9 +66,10 @@ impl TwoBufferClient {
             config = with_bytes(metadata, |bytes| Ok(config.metadata(bytes)))?;
         }
         let (timeout, send_timeout) = (waiting::timeout(timeout)?, waiting::timeout(send_timeout)?);
-        // In one go: a server needs its time to answer a client.
-        let client = py.detach(|| Client::connect_with(channel, timeout, config));
-        let client = client.map_err(sending(py))?;
+        let connected = waiting::until_signal(py, stop.map(Bound::get), |is_wanted| {
+            Client::connect_while(channel, timeout, config, is_wanted)
+        })?;
+        let client = connected.map_err(sending(py))?;
         Ok(Self { client: SlicedClient::new(client, send_timeout, false) })
     }
 
@@ -122,6 +129,8 @@ impl TwoBufferClient {
         Frame::response(py, response.map_err(receiving(py))?)
     }
 
+    /// Sends `data` and waits for the response, both within `timeout`. A request that has no response by then is
+    /// cancelled.
     #[pyo3(signature = (data, timeout=Some(5.0)),
         text_signature = "($self, data, timeout=5.0)")]
     fn call(
@@ -130,8 +139,14 @@ impl TwoBufferClient {
         data: &Bound<'_, PyAny>,
         timeout: Option<f64>,
     ) -> PyResult<Frame> {
-        let sequence = self.send_request(py, data)?;
-        self.receive_response_for(py, sequence, timeout)
+        let (client, start) = (self.client.open(py)?, Instant::now());
+        let timeout = waiting::timeout(timeout)?;
+        let send = |bytes: &[u8]| client.send(py, bytes, timeout);
+        let sequence = with_bytes(data, |bytes| send(bytes)?.map_err(sending(py)))?;
+        // A moment, where none is left: without any time the request would not be cancelled.
+        let left = timeout.saturating_sub(start.elapsed()).max(Duration::from_nanos(1));
+        let response = client.receive(py, sequence, left)?;
+        Frame::response(py, response.map_err(|error| receiving(py)(after(error, timeout)))?)
     }
 
     fn cancel(&self, sequence: u64) -> bool {

@@ -105,8 +105,8 @@ impl Signals {
     }
 }
 
-/// The error of a last slice, as that of the whole wait.
-fn after(error: Error, waited: Duration) -> Error {
+/// The error of a part of a wait, its last slice for instance, as that of all of it.
+pub(crate) fn after(error: Error, waited: Duration) -> Error {
     match error {
         Error::Timeout { what, .. } => Error::Timeout { waited, what },
         Error::NotConnectedYet { .. } => Error::NotConnectedYet { waited },

@@ -81,6 +81,31 @@ def await_sleep(thread):
         in_a_row = in_a_row + 1 if stat.read_text().rpartition(")")[2].startswith(" S") else 0
 
 
+@pytest.fixture
+def ctrl_c():
+    """Sends SIGINT to this process once the test has had time to wait."""
+    # A shell that starts the tests in the background may have them ignore it, which Python then leaves so.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def send():
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    yield
+    thread.join()
+    signal.signal(signal.SIGINT, before)
+
+
+def interrupted(call):
+    """What SIGINT ends soon."""
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        call()
+    assert time.monotonic() - start < LONG
+
+
 class Child:
     """A Python program of its own, spoken to line by line."""
 

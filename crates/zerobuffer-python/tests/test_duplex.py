@@ -6,8 +6,9 @@ import time
 import numpy as np
 import pytest
 import zerobuffer
-from conftest import LONG
+from conftest import LONG, await_sleep, interrupted
 from zerobuffer import BufferConfig
+from zerobuffer._native import TwoBufferClient
 from zerobuffer.duplex import DuplexChannelFactory, DuplexClient, IDuplexServer, ProcessingMode
 
 MS = int(LONG * 1000)
@@ -154,6 +155,120 @@ def test_a_call_of_another_thread_ends_when_the_client_of_two_buffers_reconnects
             thread.join(LONG)
             assert len(ended) == 1
             assert client.call(b"\1", MS).to_bytes() == b"\1"
+
+
+@pytest.fixture
+def busy(name):
+    """A server of two buffers with little room, whose handler waits until it is let go, at the latest when what the
+    test waits for has hung."""
+    let_go = threading.Event()
+    hung = threading.Timer(LONG, let_go.set)
+    hung.start()
+
+    def handler(request):
+        assert let_go.wait(2 * LONG)
+
+    with FACTORY.create_mutable_server(name, BufferConfig(64, 4096)) as server:
+        server.start(handler)
+        yield let_go
+        let_go.set()
+    hung.cancel()
+    hung.join()
+
+
+def native(name, **options):
+    return TwoBufferClient(name, LONG, response_buffer=SIZES, **options)
+
+
+def test_a_call_over_two_buffers_waits_for_room_no_longer_than_its_timeout(name, busy):
+    # What is sent otherwise waits for ever.
+    client = native(name, send_timeout=None)
+    client.send_request(bytes(3000))
+    for timeout in (0, 0.2):
+        with pytest.raises(zerobuffer.Full):
+            client.call(bytes(3000), timeout)
+    assert not busy.is_set()
+    client.close()
+
+
+def test_a_call_over_two_buffers_waits_for_its_response_for_what_is_left_of_its_timeout(name):
+    room, let_go = threading.Event(), threading.Event()
+    too_late = threading.Timer(6.4, let_go.set)
+
+    def handler(request):
+        assert (let_go if request.sequence == 2 else room).wait(LONG)
+
+    with FACTORY.create_mutable_server(name, BufferConfig(64, 4096)) as server:
+        server.start(handler)
+        client = native(name)
+        client.send_request(bytes(3000))
+        too_late.start()
+        making_room = threading.Timer(3, room.set)
+        making_room.start()
+        with pytest.raises(zerobuffer.Timeout) as late:
+            client.call(bytes(3000), 4)
+        assert not let_go.is_set() and late.value.waited == 4
+        # It was cancelled.
+        with pytest.raises(zerobuffer.UnknownSequence):
+            client.receive_response_for(2, LONG)
+        let_go.set()
+        client.close()
+        for timer in (too_late, making_room):
+            timer.cancel()
+            timer.join()
+
+
+def test_a_call_over_two_buffers_without_any_time_leaves_no_request(name, busy):
+    client = native(name)
+    with pytest.raises(zerobuffer.Timeout):
+        client.call(b"x", 0)
+    with pytest.raises(zerobuffer.UnknownSequence):
+        client.receive_response_for(1, LONG)
+    client.close()
+
+
+HANGING = """
+import sys
+from zerobuffer import BufferConfig
+from zerobuffer.duplex import DuplexChannelFactory
+with DuplexChannelFactory.get_instance().create_mutable_server(sys.argv[1], BufferConfig(64, 4096)) as server:
+    server.start(lambda request: None)
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def hanging(name, child):
+    """A server of two buffers that hangs once it is suspended, until the end of the test."""
+    server = child(HANGING, name)
+    assert server.line() == "ready"
+    yield server
+    server.resume()
+    server.finish()
+
+
+def test_closing_ends_a_reconnection_to_a_server_of_two_buffers_that_hangs(name, hanging):
+    client = DuplexClient(name, timeout_ms=MS, response_buffer=SIZES)
+    hanging.suspend()
+    ended = []
+
+    def reconnect():
+        with pytest.raises(zerobuffer.Closed) as closed:
+            client.reconnect(4 * MS)
+        ended.append(closed.value)
+
+    thread = threading.Thread(target=reconnect)
+    thread.start()
+    await_sleep(thread)
+    client.close()
+    thread.join(LONG)
+    assert len(ended) == 1
+
+
+def test_ctrl_c_ends_a_wait_for_a_server_of_two_buffers_that_hangs(name, hanging, ctrl_c):
+    hanging.suspend()
+    interrupted(lambda: DuplexClient(name, timeout_ms=2 * MS, response_buffer=SIZES))
 
 
 def test_without_a_server_the_client_says_so_at_the_deadline(name):

@@ -1,13 +1,10 @@
 """Ctrl-C, and the peer's death."""
 
-import os
-import signal
 import threading
-import time
 
 import pytest
 import zerobuffer
-from conftest import LONG
+from conftest import LONG, interrupted
 from zerobuffer import BufferConfig, Client, Pool, Reader, RequestState, Server, Writer
 
 SMALL = BufferConfig(64, 4096)
@@ -33,39 +30,10 @@ sys.stdin.read()
 """
 
 
-@pytest.fixture(autouse=True)
-def heeded():
-    """A shell that starts the tests in the background may have them ignore SIGINT, which Python then leaves so."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.fixture
 def pair(name):
     with Server(name, SMALL) as server, Client(name, LONG) as client:
         yield server, client
-
-
-@pytest.fixture
-def ctrl_c():
-    """Sends SIGINT to this process once the test has had time to wait."""
-
-    def send():
-        time.sleep(0.2)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=send)
-    thread.start()
-    yield
-    thread.join()
-
-
-def interrupted(call):
-    start = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        call()
-    assert time.monotonic() - start < LONG
 
 
 def test_ctrl_c_ends_a_call(pair, ctrl_c):

@@ -423,6 +423,7 @@ class TwoBufferClient:
         metadata: Optional[Buffer] = None,
         wait: str = "default",
         send_timeout: Optional[float] = 5.0,
+        stop: Optional[Stop] = None,
     ) -> Self: ...
     @property
     def name(self) -> str: ...

@@ -9,6 +9,7 @@ from .._native import (
     PrivateRequest,
     RequestBuffer,
     Response,
+    Stop,
     TwoBufferClient,
     is_duplex_server_running,
 )
@@ -62,6 +63,8 @@ class DuplexClient(IDuplexClient):
         self._options: Any = {"metadata": metadata, "wait": wait}
         self._strict_views = strict_views
         self._closed = False
+        # Ends a connecting that is under way.
+        self._stop = Stop()
         self._pending: Union[RequestBuffer, PrivateRequest, None] = None
         self._native: Union[Client, TwoBufferClient] = self._connect(timeout_ms / 1000)
 
@@ -85,11 +88,13 @@ class DuplexClient(IDuplexClient):
             time.sleep(0.01)
 
     def _connect_two_buffers(self, timeout: float) -> TwoBufferClient:
+        deadline = time.monotonic() + timeout
         sizes = self._response_buffer or _RESPONSE_BUFFER
         while True:
             try:
+                left = deadline - time.monotonic()
                 return TwoBufferClient(
-                    self._name, timeout, response_buffer=sizes, **self._options
+                    self._name, left, response_buffer=sizes, stop=self._stop, **self._options
                 )
             except NoSpace:
                 smaller = sizes.payload_size // 2
@@ -180,9 +185,10 @@ class DuplexClient(IDuplexClient):
         return DuplexResponse(response.sequence, response.data, response)
 
     def call(self, data: Any, timeout_ms: int = 5000) -> DuplexResponse:
-        """Sends ``data`` and waits for the response, both within ``timeout_ms``.
+        """Sends ``data`` and waits for the response, both within ``timeout_ms``. A request that has no response by
+        then is cancelled.
 
-        Raises Timeout, and as ``receive_response`` does.
+        Raises Full if there was no room to send it, Timeout, and as ``receive_response`` does.
         """
         response = self._open().call(data, timeout_ms / 1000)
         return DuplexResponse(response.sequence, response.data, response)
@@ -227,6 +233,7 @@ class DuplexClient(IDuplexClient):
         if self._closed:
             return
         self._closed = True
+        self._stop.set()
         if self._pending is not None:
             self._pending.abandon()
             self._pending = None
