@@ -277,7 +277,12 @@ impl ClientChannel {
     fn poison(&self, violation: Violation) -> Error {
         crate::trace::event!(channel = %self.segment.name, field = violation.field, "poisoned");
         let violation = *self.violation.get_or_init(|| violation);
-        self.ended.fetch_max(VIOLATED, Ordering::Relaxed);
+        if self.ended.fetch_max(VIOLATED, Ordering::Relaxed) < VIOLATED {
+            // On a service threads sleep until they are woken, and only this one has looked.
+            self.link.wake_all_own();
+        }
+        // The response that is none was in this thread's hands.
+        self.hang_up_if_unheld();
         violation.into()
     }
 
@@ -1015,58 +1020,4 @@ pub(super) fn end_error(peer: Peer, request: Option<LostRequest>) -> Error {
 }
 
 #[cfg(all(test, not(loom), not(zerobuffer_unsupported)))]
-mod tests {
-    use super::*;
-    use crate::error::ErrorKind;
-    use crate::v2::layout::slot;
-    use crate::{BufferConfig, Server};
-
-    #[test]
-    fn a_violation_that_comes_during_a_cancel_is_not_taken_for_a_timeout() {
-        let name = ChannelName::new(&format!("late-{}", std::process::id())).unwrap();
-        let _server = Server::create(name.as_str(), BufferConfig::new(0, 4096)).unwrap();
-        let soon = Deadline::after(Duration::from_secs(20));
-        let config = ClientConfig::new();
-        let channel = ClientChannel::attach(&name, &config, &soon, false, &|| false).unwrap();
-        let number = channel.send_at_once(b"request", Demand::anywhere(7)).unwrap();
-        // The wait is over, and only then the server writes what no request can have.
-        let end: std::result::Result<Looked, Unready> = Err(Unready::Timeout);
-        channel.segment.payload_words().at(slot::STATE).store(u64::MAX, Ordering::Release);
-        let error = channel.settle(number, &soon, end).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::ProtocolViolation);
-        assert_eq!(channel.check().unwrap_err().kind(), ErrorKind::ProtocolViolation);
-    }
-
-    /// The server has ended, a wait has noticed it, and then this side is closed: every call ends with that.
-    #[test]
-    fn a_close_counts_for_more_than_the_end_of_the_server_before_it() {
-        let name = ChannelName::new(&format!("closed-after-{}", std::process::id())).unwrap();
-        let _server = Server::create(name.as_str(), BufferConfig::new(0, 4096)).unwrap();
-        let soon = Deadline::after(Duration::from_secs(20));
-        let config = ClientConfig::new();
-        let channel = ClientChannel::attach(&name, &config, &soon, false, &|| false).unwrap();
-        let number = channel.send_at_once(b"request", Demand::anywhere(7)).unwrap();
-        channel.close();
-        let error = channel.settle(number, &soon, Err(Unready::Gone(Peer::Closed))).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Closed);
-        let error = channel.settle_next(&soon, Err(Unready::Gone(Peer::Closed))).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Closed);
-    }
-
-    /// Cancelled, or not found any more: it was sent, and to a server that lives.
-    #[test]
-    fn a_request_of_a_connection_that_was_left_is_in_doubt() {
-        for looked in [Ok(Ok(Look::Unknown)), Err(Unready::Gone(Peer::Closed))] {
-            let name = ChannelName::new(&format!("left-{}", std::process::id())).unwrap();
-            let _server = Server::create(name.as_str(), BufferConfig::new(0, 4096)).unwrap();
-            let soon = Deadline::after(Duration::from_secs(20));
-            let config = ClientConfig::new();
-            let channel = ClientChannel::attach(&name, &config, &soon, false, &|| false).unwrap();
-            let number = channel.send_at_once(b"request", Demand::anywhere(7)).unwrap();
-            channel.leave();
-            let error = channel.settle(number, &soon, looked).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::PeerClosed);
-            assert_eq!(error.lost_request().map(|lost| lost.state), Some(RequestState::InDoubt));
-        }
-    }
-}
+mod tests;

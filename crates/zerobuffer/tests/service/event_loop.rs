@@ -4,6 +4,7 @@
 use crate::peer::STAY;
 use crate::scene::{LONG, NAME, Scene};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::task::{Context, Poll, Waker};
@@ -264,6 +265,46 @@ fn a_close_and_a_drop_end_every_call() {
         }
     }
     drop(service);
+}
+
+/// Writes over the state of the request with these bytes, as a server might that keeps to no rule.
+fn overwrite_state(request: &[u8]) {
+    let memory = std::fs::File::options().read(true).write(true).open("/proc/self/mem").unwrap();
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let segments = maps.lines().filter(|line| line.contains("/memfd:zerobuffer-"));
+    let mut found = 0;
+    for (start, end) in segments.filter_map(|line| line.split(' ').next()?.split_once('-')) {
+        let [start, end] = [start, end].map(|text| u64::from_str_radix(text, 16).unwrap());
+        let mut bytes = vec![0; (end - start) as usize];
+        // Those of other tests may go at any moment.
+        if memory.read_exact_at(&mut bytes, start).is_err() {
+            continue;
+        }
+        let at = bytes.windows(request.len()).position(|bytes| bytes == request);
+        if let Some(at) = at {
+            // A header of 32 bytes stands before the data, with the state in its second half.
+            memory.write_all_at(&[0xff; 8], start + at as u64 - 16).unwrap();
+            found += 1;
+        }
+    }
+    assert_ne!(found, 0, "no such request");
+}
+
+/// One turn finds it in one request, and all others are told.
+#[test]
+fn a_violation_ends_every_call() {
+    let scene = Scene::new();
+    let service = scene.service();
+    let client = connect(&scene);
+    let calls = [b"request no. 1 of the violation", b"request no. 2 of the violation"];
+    let calls = calls.map(|data| start(&client, data, Duration::MAX).1);
+    overwrite_state(b"request no. 1 of the violation");
+    client.process();
+    for call in &calls {
+        let error = outcome(&client, call).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ProtocolViolation);
+    }
+    drop((client, service));
 }
 
 /// It may start calls, and ask for another turn; what it panics with stays with it.
