@@ -808,9 +808,11 @@ impl ClientChannel {
     }
 
     pub(super) fn lost_request(&self, number: Number) -> LostRequest {
-        // What is no request of this connection has been started as far as anybody can know; and a server
-        // that was left lives, and may take anything yet.
-        let sequence = self.sequence(number).filter(|_| self.ended.load(Ordering::Relaxed) < LEFT);
+        // What is no request of this connection has been started as far as anybody can know; a server
+        // that was left lives, and may take anything yet; and the word of one that breaks the protocol counts for
+        // nothing.
+        let sequence =
+            self.sequence(number).filter(|_| self.ended.load(Ordering::Relaxed) < VIOLATED);
         let state = sequence.map(|sequence| self.ring.state_after_death(sequence));
         let state = state.unwrap_or(RequestState::InDoubt);
         LostRequest { sequence: number.for_caller(), state }

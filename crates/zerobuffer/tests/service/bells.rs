@@ -3,7 +3,7 @@
 use crate::peer::STAY;
 use crate::scene::{LONG, Scene, eventually};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use zerobuffer::{ErrorKind, WaitStrategy};
+use zerobuffer::{ErrorKind, RequestState, WaitStrategy};
 
 /// The server's end of its only connection, beside the server. `None`: the system does not allow it.
 fn stolen(pid: i32) -> Option<OwnedFd> {
@@ -43,6 +43,16 @@ fn stolen(pid: i32) -> Option<OwnedFd> {
     })
 }
 
+fn send(socket: &OwnedFd, messages: &[&[u8]]) {
+    for message in messages {
+        // SAFETY: the bytes can be read.
+        unsafe {
+            let (data, len) = (message.as_ptr().cast(), message.len());
+            libc::send(socket.as_raw_fd(), data, len, libc::MSG_NOSIGNAL);
+        }
+    }
+}
+
 #[test]
 fn bad_bells_of_a_server_are_a_violation_and_no_death() {
     for messages in [&[&b"two"[..]][..], &[b"1", b"1", b"1"]] {
@@ -55,13 +65,7 @@ fn bad_bells_of_a_server_are_a_violation_and_no_death() {
         let Some(socket) = stolen(server.pid()) else {
             return zerobuffer_test_support::not_run("bad bells", "pidfd_getfd is not allowed");
         };
-        for message in messages {
-            // SAFETY: the bytes can be read.
-            unsafe {
-                let (data, len) = (message.as_ptr().cast(), message.len());
-                libc::send(socket.as_raw_fd(), data, len, libc::MSG_NOSIGNAL);
-            }
-        }
+        send(&socket, messages);
         let error = client.receive_response_for(sequence, LONG).map(drop).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ProtocolViolation, "{messages:?}: {error}");
         let error = client.send_request(b"more").unwrap_err();
@@ -73,4 +77,29 @@ fn bad_bells_of_a_server_are_a_violation_and_no_death() {
         drop(client);
         server.ask("stop", "stopped");
     }
+}
+
+/// Its server lives, and may take anything yet; what it says of what it has taken is not to be trusted.
+#[test]
+fn what_was_sent_before_a_bad_bell_is_in_doubt_and_not_sent_again() {
+    let scene = Scene::new();
+    let mut server = scene.peer("role=server");
+    let config = scene.client_config().wait(WaitStrategy::Park).resend_not_started(true);
+    let mut client = zerobuffer::Client::connect_with(crate::scene::NAME, LONG, config).unwrap();
+    let taken = client.send_request(STAY).unwrap();
+    server.expect("staying");
+    let waits = client.send_request(&1_u64.to_le_bytes()).unwrap();
+    let Some(socket) = stolen(server.pid()) else {
+        return zerobuffer_test_support::not_run("bad bells", "pidfd_getfd is not allowed");
+    };
+    send(&socket, &[b"two"]);
+    let error = client.receive_response_for(taken, LONG).map(drop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ProtocolViolation);
+    let report = client.reconnect(LONG).unwrap();
+    let in_doubt = |sequence| zerobuffer::LostRequest { sequence, state: RequestState::InDoubt };
+    assert_eq!(report.lost, [in_doubt(taken), in_doubt(waits)]);
+    assert_eq!(report.resent, []);
+    drop((socket, client));
+    server.expect("cancelled");
+    server.ask("stop", "stopped");
 }
