@@ -4,6 +4,7 @@
 //! [`EventLoopClient`](super::EventLoopClient).
 
 use super::OwnedResponse;
+use super::channel::end_error;
 use super::completions::{
     Call, Completions, Fill, Queued, Request, SendTurn, Sent, contain, has_ended,
 };
@@ -426,9 +427,11 @@ impl Completer {
         if !is_inside {
             // It is rung when it is.
             connection.channel.check()?;
-            return match connection.channel.is_sealed() {
-                true => Err(connection.why_refused()),
-                false => Ok(None),
+            return match connection.channel.end() {
+                _ if connection.channel.is_sealed() => Err(connection.why_refused()),
+                // Its turn may never come, and there is nothing to wait on until then.
+                Some(Unready::Gone(peer)) => Err(end_error(peer, None)),
+                _ => Ok(None),
             };
         }
         let Request { size, demand, fill } = request;

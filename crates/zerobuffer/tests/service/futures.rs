@@ -143,3 +143,19 @@ fn a_queued_call_that_is_cancelled_lets_others_send() {
     assert_eq!(behind.recv_timeout(LONG).unwrap().unwrap().data(), [3]);
     drop(held);
 }
+
+/// The buffer stays open, so the call's turn never comes.
+#[test]
+fn a_killed_server_ends_a_call_behind_an_open_buffer() {
+    let scene = Scene::new();
+    let server = scene.peer("role=server");
+    let client = scene.client().into_shared();
+    let buffer = client.acquire_request_buffer(1, RequestLayout::new(), LONG).unwrap();
+    let (_, behind) = start(&client, b"behind", Duration::MAX);
+    std::thread::sleep(MOMENT);
+    scene.kill(server);
+    let error = behind.recv_timeout(LONG).expect("an outcome").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PeerDied);
+    assert_eq!(error.lost_request().unwrap().state, RequestState::NotStarted);
+    drop(buffer);
+}
