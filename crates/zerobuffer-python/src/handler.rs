@@ -36,16 +36,16 @@ impl Handler {
         let outcome = returned.and_then(|returned| Self::check_returned(returned, request));
         let failure = outcome.as_ref().err().map(|error| message(py, error));
         this.answer(py, failure);
-        if let Err(error) = outcome {
-            // With its traceback.
-            let error = error.into_value(py).into_bound(py);
-            self.report(&error);
-            if this.kept_back() > 0 {
-                // The handler's own arrays, in the frames of its traceback.
-                say(py, support(py).and_then(|s| s.call_method1("clear_frames", (&error,))));
+        let told = match outcome {
+            Ok(()) => this.tell_of_views(py),
+            Err(error) => {
+                // With its traceback.
+                let error = error.into_value(py).into_bound(py);
+                self.report(&error);
+                this.clear_frames(&error)
             }
-        }
-        say(py, this.tell_of_views(py));
+        };
+        say(py, told);
     }
 
     /// A handler edits its request; what it returns goes nowhere. It may return what it has edited, as numpy's

@@ -3,6 +3,7 @@
 use crate::buffer::{self, Exports, support};
 use crate::errors::duplex;
 use parking_lot::Mutex;
+use pyo3::exceptions::PyBaseException;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView, PyModule};
@@ -144,7 +145,7 @@ impl Request {
     }
 
     /// Views that keep the response back.
-    pub(crate) fn kept_back(&self) -> usize {
+    fn kept_back(&self) -> usize {
         match self.state.lock().origin {
             Origin::Viewed(_) => self.exports.alive(),
             _ => 0,
@@ -326,6 +327,16 @@ impl Request {
     /// Raises InvalidState if it was answered before.
     fn fail(&self, py: Python<'_>, message: String) -> PyResult<()> {
         self.answer(py, Some(message)).ok_or_else(|| Self::done(py))?;
+        self.tell_of_views(py)
+    }
+
+    /// For AsyncServer, once a handler's failure was answered and reported: lets go of its own arrays, in the frames
+    /// of its traceback, which others may keep; and tells of views that keep the response back all the same.
+    pub(crate) fn clear_frames(&self, error: &Bound<'_, PyBaseException>) -> PyResult<()> {
+        let py = error.py();
+        if self.kept_back() > 0 {
+            support(py)?.call_method1("clear_frames", (error,))?;
+        }
         self.tell_of_views(py)
     }
 

@@ -1,13 +1,15 @@
 """asyncio: many calls at once, and a loop that never waits."""
 
 import asyncio
+import logging
+import logging.handlers
 import threading
 
 import numpy as np
 import pytest
 import zerobuffer
 from conftest import LONG
-from zerobuffer import AsyncClient, AsyncServer, BufferConfig, Client, RequestState, Server
+from zerobuffer import AsyncClient, AsyncServer, AsyncService, BufferConfig, Client, RequestState, Server
 
 SMALL = BufferConfig(64, 4096)
 
@@ -318,6 +320,59 @@ def test_each_request_is_a_task_of_its_own(name):
             await serving
 
     run(main())
+
+
+@pytest.fixture
+def records():
+    """The log of servers, kept with its exceptions and their tracebacks."""
+    kept = logging.handlers.MemoryHandler(1000, flushLevel=logging.CRITICAL)
+    logger = logging.getLogger("zerobuffer.server")
+    logger.addHandler(kept)
+    yield kept.buffer
+    logger.removeHandler(kept)
+
+
+@pytest.mark.parametrize("kind", [AsyncServer, AsyncService])
+def test_a_failing_coroutine_with_arrays_fails_its_request_while_a_log_keeps_its_traceback(name, kind, records):
+    async def handle(request):
+        picture = request.array()
+        await asyncio.sleep(0)
+        picture[0] = picture[1000]
+
+    async def main():
+        async with kind(name, SMALL) as server:
+            serving = asyncio.create_task(server.serve(handle))
+            async with await AsyncClient.connect(name) as client:
+                with pytest.raises(zerobuffer.HandlerFailed, match="IndexError"):
+                    await client.call(b"x" * 40, LONG)
+        await serving
+
+    run(main())
+    [record] = records
+    assert record.exc_info[0] is IndexError and record.exc_info[1].__traceback__ is not None
+
+
+def test_a_failing_coroutine_that_keeps_an_array_is_named(name, records, recwarn):
+    kept = []
+
+    async def handle(request):
+        kept.append(request.array())
+        raise ValueError("refused")
+
+    async def main():
+        async with AsyncServer(name, SMALL) as server:
+            serving = asyncio.create_task(server.serve(handle))
+            async with await AsyncClient.connect(name) as client:
+                call = asyncio.create_task(client.call(b"x" * 40, LONG))
+                while len(records) < 2:
+                    await asyncio.sleep(0.001)
+                kept.clear()
+                with pytest.raises(zerobuffer.HandlerFailed, match="refused"):
+                    await call
+        await serving
+
+    run(main())
+    assert "view(s) of request 1 are alive" in records[1].getMessage()
 
 
 def test_plain_clients_and_async_servers_work_together(name):

@@ -626,3 +626,5 @@ async def _handle(
     except Exception as error:
         # The client gets the message; the traceback is for the server's log.
         log_failure(channel, error)
+        # A log that keeps the traceback would keep its arrays, and the client waiting.
+        request.clear_frames(error)
