@@ -55,7 +55,7 @@ impl CallHandle {
     }
 
     /// Cancels the call. True if nothing will come of it: its callback is dropped, without being called,
-    /// before this returns, or soon after if the completer is sending the request at this moment. False if its
+    /// before this returns, or soon after if the completer has the call in hand at this moment. False if its
     /// callback is being called, was, or is about to be. Dropping the handle cancels nothing.
     ///
     /// The server may be working on the request all the same; its late response is swallowed.

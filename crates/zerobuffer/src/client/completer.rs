@@ -195,6 +195,7 @@ impl Completer {
             (late, state.queue) = (Vec::from_iter::<VecDeque<Queued>>(due), waiting);
             state.count_soonest();
         }
+        state.settle(&taken);
         drop(state);
         let mut again = Vec::new();
         for sent in taken {
@@ -209,11 +210,13 @@ impl Completer {
     }
 
     /// What is sent again goes before what was never sent.
-    fn put_back(&self, again: Vec<Again>) {
+    fn put_back(&self, mut again: Vec<Again>) {
         if again.is_empty() {
             return;
         }
         let mut state = self.calls.state();
+        let is_cancelled = |again: &mut Again| state.is_settled_as_cancelled(again.call().id);
+        let cancelled: Vec<_> = again.extract_if(.., is_cancelled).collect();
         let mut resent = Vec::new();
         for again in again {
             match again {
@@ -226,6 +229,21 @@ impl Completer {
             state.queue.push_front(queued);
         }
         state.count_soonest();
+        drop(state);
+        cancelled.into_iter().for_each(Again::cancel);
+    }
+
+    /// Ends a call by `end`, unless it was cancelled while this thread had it in its hands.
+    fn end(&self, call: Call, end: impl FnOnce(Call)) {
+        let is_cancelled = self.calls.state().is_settled_as_cancelled(call.id);
+        match is_cancelled {
+            true => {
+                contain(|| call.cancel());
+                // With the request that it may hold.
+                contain(|| drop(end));
+            }
+            false => end(call),
+        }
     }
 
     /// Why a request was not sent in time.
@@ -256,7 +274,7 @@ impl Completer {
                     let outcome = channel.settle(number, &deadline, Err(Unready::Gone(peer)));
                     match (outcome, bytes) {
                         (Err(error), Some((bytes, demand))) if is_not_started(&error) => {
-                            return sent.send_again(error, bytes, demand);
+                            return self.send_again(sent, error, bytes, demand);
                         }
                         (outcome, _) => outcome,
                     }
@@ -268,14 +286,28 @@ impl Completer {
                 _ => return Some(Again::Waits(sent)),
             }
         };
-        match outcome {
-            Ok(held) => {
-                let response = OwnedResponse::new(Arc::clone(channel), held);
-                sent.call.finish(Ok(response));
-            }
-            Err(error) => sent.call.finish(Err(error)),
-        }
+        let outcome = outcome.map(|held| OwnedResponse::new(Arc::clone(channel), held));
+        self.end(sent.call, |call| call.finish(outcome));
         None
+    }
+
+    /// `None`: it is sent again by others.
+    fn send_again(
+        &self,
+        mut sent: Sent,
+        error: Error,
+        bytes: Vec<u8>,
+        demand: Demand,
+    ) -> Option<Again> {
+        let size = bytes.len();
+        let fill: Fill = Box::new(move |to: &mut [u8]| to.copy_from_slice(&bytes));
+        let request = Request { size, demand, fill };
+        if sent.call.is_attempt() {
+            self.end(sent.call, |call| call.hand_back(error, request));
+            return None;
+        }
+        sent.call.first_error.get_or_insert(error);
+        Some(Again::Resent(sent.number, Queued { call: sent.call, request }))
     }
 
     fn resends(&self) -> bool {
@@ -455,6 +487,28 @@ enum Again {
     Resent(Number, Queued),
 }
 
+impl Again {
+    fn call(&self) -> &Call {
+        match self {
+            Self::Waits(sent) => &sent.call,
+            Self::Resent(_, queued) => &queued.call,
+        }
+    }
+
+    fn cancel(self) {
+        match self {
+            Self::Waits(Sent { connection, number, call }) => {
+                contain(|| connection.channel.abandon(number));
+                contain(|| call.cancel());
+            }
+            Self::Resent(_, Queued { call, request }) => {
+                contain(|| call.cancel());
+                contain(|| drop(request));
+            }
+        }
+    }
+}
+
 enum Progress {
     Sent(Sent),
     /// Until something changes.
@@ -469,20 +523,5 @@ impl Queued {
     fn failed(self, error: Error) -> Progress {
         contain(|| drop(self.request));
         Progress::Failed(self.call, error)
-    }
-}
-
-impl Sent {
-    /// `None`: it is sent again by others.
-    fn send_again(mut self, error: Error, bytes: Vec<u8>, demand: Demand) -> Option<Again> {
-        let size = bytes.len();
-        let fill: Fill = Box::new(move |to: &mut [u8]| to.copy_from_slice(&bytes));
-        let request = Request { size, demand, fill };
-        if self.call.is_attempt() {
-            self.call.hand_back(error, request);
-            return None;
-        }
-        self.call.first_error.get_or_insert(error);
-        Some(Again::Resent(self.number, Queued { call: self.call, request }))
     }
 }

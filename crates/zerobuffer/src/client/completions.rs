@@ -87,6 +87,8 @@ pub(super) struct State {
     pub(super) queue: VecDeque<Queued>,
     /// The one that the completer is sending, and whether it was cancelled meanwhile.
     pub(super) in_hand: Option<(u64, bool)>,
+    /// Those that the completer has taken out and not ended yet, each with whether it was cancelled meanwhile.
+    settling: VecDeque<(u64, bool)>,
     /// No call is due before.
     pub(super) soonest: u64,
     /// When the completer checks again without a ring; 0: not before it is rung.
@@ -156,6 +158,7 @@ impl Call {
         matches!(self.on_done, Some(OnDone::Attempt(_)))
     }
 
+    /// For the caller who sends it again elsewhere.
     pub(super) fn hand_back(mut self, error: Error, request: Request) {
         if let Some(OnDone::Attempt(on_done)) = self.on_done.take() {
             contain(|| on_done(Attempted::NotStarted(error, request)));
@@ -359,13 +362,9 @@ impl Completions {
             }
             return true;
         }
-        match &mut state.in_hand {
-            Some((in_hand, cancelled)) if *in_hand == id => {
-                *cancelled = true;
-                true
-            }
-            _ => false,
-        }
+        let State { in_hand, settling, .. } = &mut *state;
+        let found = in_hand.iter_mut().chain(settling).find(|(other, _)| *other == id);
+        found.map(|(_, cancelled)| *cancelled = true).is_some()
     }
 }
 
@@ -375,6 +374,7 @@ impl Completions {
         let mut state = self.state();
         let (sent, queue) = (std::mem::take(&mut state.sent), std::mem::take(&mut state.queue));
         (state.in_hand, state.running) = (None, false);
+        state.settling.clear();
         drop(state);
         for Sent { call, connection, number } in sent {
             contain(|| connection.channel.abandon(number));
@@ -400,6 +400,18 @@ impl State {
 
     pub(super) fn is_empty(&self) -> bool {
         self.sent.is_empty() && self.queue.is_empty() && self.in_hand.is_none()
+    }
+
+    /// The completer takes these out.
+    pub(super) fn settle(&mut self, taken: &[Sent]) {
+        self.settling.extend(taken.iter().map(|sent| (sent.call.id, false)));
+    }
+
+    /// What became of one of them is known, and it cannot be cancelled here any more. Whether it was.
+    pub(super) fn is_settled_as_cancelled(&mut self, id: u64) -> bool {
+        // Mostly the first one.
+        let index = self.settling.iter().position(|(settling, _)| *settling == id);
+        index.and_then(|index| self.settling.remove(index)).is_some_and(|(_, cancelled)| cancelled)
     }
 
     pub(super) fn is_cancelled_in_hand(&self) -> bool {

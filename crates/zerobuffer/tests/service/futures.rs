@@ -159,3 +159,34 @@ fn a_killed_server_ends_a_call_behind_an_open_buffer() {
     assert_eq!(error.lost_request().unwrap().state, RequestState::NotStarted);
     drop(buffer);
 }
+
+/// The completer has both calls in its hands when the server has ended, and runs the callback of the first one.
+#[test]
+fn a_call_that_is_cancelled_during_anothers_callback_is_not_sent_again() {
+    let scene = Scene::new();
+    let mut killed = scene.peer("role=server");
+    let config = scene.client_config().resend_not_started(true);
+    let client = Client::connect_with(NAME, LONG, config).unwrap().into_shared();
+    let (began, begun) = channel();
+    let (end, may_end) = channel::<()>();
+    let on_done = move |outcome: Outcome| {
+        began.send(outcome.map(drop).unwrap_err().kind()).unwrap();
+        let _ = may_end.recv();
+    };
+    client.start_call(STAY, Duration::MAX, on_done).unwrap();
+    killed.expect("staying");
+    let (call, outcome) = start(&client, &1_u64.to_le_bytes(), Duration::MAX);
+    let journal = format!("{}-journal", scene.directory);
+    let mut server = scene.peer(&format!("role=server journal={journal}"));
+    scene.kill(killed);
+    assert_eq!(begun.recv_timeout(LONG).unwrap(), ErrorKind::PeerDied);
+    assert!(call.cancel());
+    drop(end);
+    let (_, next) = start(&client, &5_u64.to_le_bytes(), LONG);
+    assert_eq!(next.recv_timeout(LONG).unwrap().unwrap().data(), 6_u64.to_le_bytes());
+    outcome.recv_timeout(LONG).expect_err("the callback is dropped");
+    assert_eq!(std::fs::read(&journal).unwrap(), 5_u64.to_le_bytes());
+    std::fs::remove_file(journal).unwrap();
+    drop(client);
+    server.ask("stop", "stopped");
+}
