@@ -140,8 +140,8 @@ impl BaseServer {
 
     /// Whether a client is attached at this moment.
     #[getter]
-    fn is_client_connected(&self, py: Python<'_>) -> bool {
-        self.serving.clients(py) > 0
+    fn is_client_connected(&self) -> bool {
+        self.serving.clients() > 0
     }
 
     /// Stops cleanly: takes nothing more, lets running handlers finish, tells the client, lets it

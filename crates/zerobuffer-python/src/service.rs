@@ -136,8 +136,8 @@ impl Service {
 
     /// How many clients are attached to this server at this moment.
     #[getter]
-    fn clients(slf: PyRef<'_, Self>, py: Python<'_>) -> usize {
-        slf.as_super().serving.clients(py)
+    fn clients(slf: PyRef<'_, Self>) -> usize {
+        slf.as_super().serving.clients()
     }
 
     /// The next request of any client, or None: for a program that waits for other things, too. It never waits. Once

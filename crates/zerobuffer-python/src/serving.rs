@@ -53,10 +53,13 @@ impl Source {
         }
     }
 
-    fn clients(&self) -> usize {
+    fn client_probe(&self) -> ClientProbe {
         match self {
-            Self::Channel(server) => usize::from(server.is_client_connected()),
-            Self::Service(service) => service.clients(),
+            Self::Channel(server) => {
+                let is_connected = server.client_probe();
+                Box::new(move || usize::from(is_connected()))
+            }
+            Self::Service(service) => Box::new(service.client_probe()),
         }
     }
 
@@ -75,6 +78,9 @@ impl Source {
     }
 }
 
+/// Says how many clients there are, also while a thread has the source.
+type ClientProbe = Box<dyn Fn() -> usize + Send + Sync>;
+
 /// What a server and its threads share. The threads do not keep the server itself, so that one which nobody
 /// has any more ends.
 pub(crate) struct Serving {
@@ -85,6 +91,7 @@ pub(crate) struct Serving {
     source: Mutex<Option<Source>>,
     /// Ends the wait of the thread that has the source.
     closer: Closer,
+    count_clients: ClientProbe,
     stopped: Arc<Stopped>,
     stop_timeout: Duration,
     /// The `threading.Thread`s that run the handler.
@@ -109,6 +116,7 @@ impl Serving {
             told: Told::of(name),
             workers,
             closer: source.closer(),
+            count_clients: source.client_probe(),
             source: Mutex::new(Some(source)),
             stopped: Arc::default(),
             stop_timeout,
@@ -210,10 +218,10 @@ impl Serving {
         Ok(false)
     }
 
-    /// How many clients are attached at this moment.
-    pub(crate) fn clients(&self, py: Python<'_>) -> usize {
+    /// How many clients are attached at this moment. An event loop asks this, so it waits for nobody.
+    pub(crate) fn clients(&self) -> usize {
         match self.process.is_this() && !self.is_stopping() {
-            true => py.detach(|| self.source.lock().as_ref().map_or(0, Source::clients)),
+            true => (self.count_clients)(),
             false => 0,
         }
     }

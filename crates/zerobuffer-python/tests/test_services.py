@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import threading
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zerobuffer
-from conftest import LONG, nothing, until
+from conftest import LONG, await_sleep, nothing, until
 from zerobuffer import AsyncClient, AsyncService, BufferConfig, Client, Pool, RequestState, Server, Service
 from test_forks import REFUSED, Waiting, outcomes_in_a_child
 
@@ -69,6 +70,34 @@ def test_a_request_says_who_has_sent_it(name):
         client.send_request(b"x")
         with server.receive(LONG) as request:
             assert request.client is None
+
+
+def sleeps():
+    """How often this thread has waited for something."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+
+
+@pytest.mark.parametrize("kind", [Server, Service])
+def test_asking_for_clients_waits_for_no_thread_that_takes_requests(name, kind):
+    with kind(name, SMALL) as server:
+        received = []
+        receiving = threading.Thread(target=lambda: received.append(server.receive(None)))
+        receiving.start()
+        await_sleep(receiving)
+        with Client(name, LONG) as client:
+            asleep = 0
+            for _ in range(40):
+                time.sleep(0.005)
+                before = sleeps()
+                assert server.is_client_connected
+                asleep += sleeps() - before
+            assert asleep < 20
+            sequence = client.send_request(b"x")
+            receiving.join()
+            received.pop().respond()
+            assert bytes(client.receive_response_for(sequence, LONG)) == b"x"
+        until(lambda: not server.is_client_connected)
+    assert not server.is_client_connected
 
 
 def test_a_service_and_a_channel_of_one_name_are_told_apart(name):
