@@ -4,11 +4,13 @@ import asyncio
 import logging
 import logging.handlers
 import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import zerobuffer
-from conftest import LONG
+from conftest import LONG, until
 from zerobuffer import AsyncClient, AsyncServer, AsyncService, BufferConfig, Client, RequestState, Server
 
 SMALL = BufferConfig(64, 4096)
@@ -433,6 +435,59 @@ def test_a_cancelled_receive_loses_no_request(name):
             assert bytes(await call) == b"x"
 
     run(main())
+
+
+SHORT_OF_DESCRIPTORS = """
+import asyncio, os, resource, sys
+from zerobuffer import AsyncServer, BufferConfig
+
+def take_all():
+    taken = []
+    try:
+        while True:
+            taken.append(os.dup(0))
+    except OSError:
+        return taken
+
+async def handle(request):
+    pass
+
+async def main():
+    async with AsyncServer(sys.argv[1], BufferConfig(64, 4096)) as server:
+        serving = asyncio.create_task(server.serve(handle))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        taken = []
+        print("ready", flush=True)
+        while command := (await asyncio.to_thread(sys.stdin.readline)).strip():
+            if command == "take":
+                taken = take_all()
+            else:
+                for descriptor in taken:
+                    os.close(descriptor)
+            print(command, serving.done(), flush=True)
+    await serving
+
+asyncio.run(main())
+"""
+
+
+def test_a_server_that_cannot_make_room_for_the_next_client_at_once_tries_again(name, child):
+    def tell(command):
+        program.process.stdin.write(f"{command}\n".encode())
+        return program.line()
+
+    program = child(SHORT_OF_DESCRIPTORS, name)
+    assert program.line() == "ready"
+    with Client(name, LONG) as client:
+        assert bytes(client.call(b"abc", LONG)) == b"abc"
+        assert tell("take") == "take False"
+    # The segment of that client is removed, and there are no descriptors for the next one.
+    until(lambda: not Path(f"/dev/shm/{name}_duplex").exists())
+    time.sleep(0.3)
+    assert tell("free") == "free False"
+    with Client(name, LONG) as client:
+        assert bytes(client.call(b"abc", LONG)) == b"abc"
+    program.finish()
 
 
 def test_what_cannot_work_is_refused_at_once(name):

@@ -5,6 +5,7 @@ import asyncio
 import inspect
 import os
 import threading
+import time
 import weakref
 from types import TracebackType
 from typing import (
@@ -38,12 +39,25 @@ from ._native import (
     Stop,
 )
 from ._support import log_failure
-from .exceptions import Closed, ProtocolViolation, Timeout
+from .exceptions import (
+    AlreadyRunning,
+    Closed,
+    ForeignObject,
+    InvalidState,
+    ProtocolViolation,
+    Timeout,
+    WrongProcess,
+    ZeroBufferException,
+)
 
 _Client = TypeVar("_Client", Client, LoopClient, Pool, Union[Client, LoopClient])
 
 # How long the thread of a server waits before it checks whether it is still needed.
 _SLICE = 0.2
+# The pause before another try to make the memory for the next client.
+_RETRY = 0.1
+# What a server does not go on after; Closed is an InvalidState.
+_FINAL = (AlreadyRunning, ForeignObject, InvalidState, WrongProcess)
 
 
 def _tell(loop: asyncio.AbstractEventLoop, call: Any, *arguments: Any) -> None:
@@ -140,6 +154,10 @@ def _take(
             # A client that broke the protocol is not served any more; the next one is.
             continue
         except Exception as error:
+            if isinstance(error, ZeroBufferException) and not isinstance(error, _FINAL):
+                # The memory for the next client could not be made now, for want of memory or descriptors.
+                time.sleep(_RETRY)
+                continue
             _tell(loop, requests.put_nowait, (None, error))
             return
 
