@@ -8,6 +8,7 @@ use crate::config::ServerConfig;
 use crate::error::{Error, Result};
 use crate::failpoint::failpoint;
 use crate::name::ChannelName;
+use crate::sys;
 use crate::tenure::Tenure;
 use crate::v2::ring::{Take, Taken};
 use crate::wait::{Deadline, Peer, Unready, WaitContext, Waiter, wake};
@@ -23,6 +24,7 @@ pub(super) struct Shared {
     pub(super) segments: Tenure<Arc<ServerChannel>>,
     /// Of async handlers.
     pub(super) places: Arc<Places>,
+    fork_generation: u32,
 }
 
 impl Shared {
@@ -43,11 +45,13 @@ impl Shared {
 
 impl Close for Shared {
     fn close(&self) {
-        self.stop();
+        if self.fork_generation == sys::fork_generation() {
+            self.stop();
+        }
     }
 
     fn is_closed(&self) -> bool {
-        self.is_stopping()
+        self.fork_generation != sys::fork_generation() || self.is_stopping()
     }
 }
 
@@ -66,7 +70,8 @@ impl Acceptor {
         let channel = Arc::new(ServerChannel::create(&name, &config, &|| true)?);
         let segments = Tenure::new(Arc::clone(&channel));
         let places = Arc::new(Places::new(config.max_concurrent));
-        let shared = Arc::new(Shared { segments, places });
+        let fork_generation = sys::fork_generation();
+        let shared = Arc::new(Shared { segments, places, fork_generation });
         Ok(Self { name, waiter: Waiter::new(config.wait), config, channel: Some(channel), shared })
     }
 
@@ -157,7 +162,7 @@ impl Acceptor {
             if deadline.left().is_zero() {
                 return Err(timed_out(deadline));
             }
-            crate::sys::sleep(PAUSE);
+            sys::sleep(PAUSE);
             return Ok(());
         }
         crate::trace::event!(channel = %self.name, "client gone, segment retired");

@@ -218,7 +218,7 @@ fn check_handles(name: &str) {
             fails(pulled.start(|_: &mut Frame<'_>| {}), wrong);
             assert!(!server.is_client_connected());
             // Nor can any of them be used here.
-            let own = [client.closer(), shared.closer()];
+            let own = [client.closer(), shared.closer(), server.closer(), pulled.closer()];
             let closers = [&closers[..], &own].concat();
             assert!(closers.iter().all(Closer::is_closed));
             closers.iter().for_each(Closer::close);

@@ -4,7 +4,8 @@
 use crate::peer::STAY;
 use crate::scene::{LONG, NAME, Scene, eventually};
 use std::os::fd::AsRawFd;
-use zerobuffer::{Client, ErrorKind, Pool};
+use std::time::Duration;
+use zerobuffer::{Client, Closer, ErrorKind, Pool};
 use zerobuffer_test_support::Peer;
 
 /// With another program in the child, and without.
@@ -87,19 +88,20 @@ fn the_end_of_a_client_is_noticed_although_its_child_lives_on() {
     }
 }
 
-/// A thread that the child does not have may hold a lock of the pool's, and the child has no part of its memory.
+/// A thread that the child does not have may hold a lock of theirs, and the child has no part of their memory.
 #[test]
-fn what_a_forked_child_has_to_close_a_pool_does_nothing() {
-    let scene = Scene::new();
+fn what_a_forked_child_has_to_close_a_pool_and_a_service_does_nothing() {
+    let (scene, own) = (Scene::new(), Scene::new());
+    let mut service = own.service();
     let mut server = scene.peer("role=server");
     let config = scene.client_config();
     let pool = Pool::connect_with(NAME, 1, LONG, config).unwrap();
     let closes_nothing = || {
-        let closer = pool.closer();
-        let was_closed = closer.is_closed();
-        closer.close();
+        let closers = [pool.closer(), service.closer()];
+        let were_closed = closers.iter().all(Closer::is_closed);
+        closers.iter().for_each(Closer::close);
         pool.close();
-        was_closed && closer.is_closed()
+        were_closed && closers.iter().all(Closer::is_closed)
     };
     // SAFETY: of what the child does, only the allocator minds that the child has no other threads, and glibc puts that
     // right.
@@ -117,6 +119,8 @@ fn what_a_forked_child_has_to_close_a_pool_does_nothing() {
     assert_eq!(pool.call(&1_u64.to_le_bytes(), LONG).unwrap().data(), 2_u64.to_le_bytes());
     drop(pool);
     server.ask("stop", "stopped");
+    let error = service.receive(Duration::ZERO).map(drop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "it goes on");
 }
 
 fn serves(client: &mut Client) {

@@ -13,6 +13,7 @@ use crate::link::segment::Segment;
 use crate::name::ChannelName;
 use crate::seats::{Seat, Seats};
 use crate::sys::{self, Errno, FolderWatch, Packet, Pages, Socket};
+use crate::v2::ring::Violation;
 use crate::wait::{Deadline, NOTICE, later};
 use std::time::Duration;
 
@@ -298,8 +299,11 @@ fn attach(
         Some(None) => return Err(Refused::Retry(not_running(wanted, ALL_TAKEN))),
         seat => seat.flatten(),
     };
-    let entered = enter(wanted, socket, packet, &reply);
-    entered.map(|connected| Connected { seat, ..connected }).map_err(Refused::Final)
+    match enter(wanted, socket, packet, &reply) {
+        Ok(connected) => Ok(Connected { seat, ..connected }),
+        Err(error @ Error::NotRunning { .. }) => Err(Refused::Retry(error)),
+        Err(error) => Err(Refused::Final(error)),
+    }
 }
 
 /// Whether the worker is one to be trusted with requests, and to be believed.
@@ -362,6 +366,12 @@ fn enter(wanted: &Wanted<'_>, socket: Socket, packet: Packet, reply: &Reply) -> 
     let bell = Bell::new(socket, flags, Side::Client, refuses_descriptors);
     // What was sent right behind the reply was not kept out.
     bell.hear_first();
+    if let Some(Violation { field, observed, allowed }) = bell.violation() {
+        return Err(violation(field, observed, allowed));
+    }
+    if bell.has_ended() {
+        return Err(not_running(wanted, "its server has ended the connection"));
+    }
     Ok(Connected { segment, sleepers: Sleepers::new(bell), seat: None })
 }
 

@@ -46,6 +46,7 @@ pub(super) struct Hub {
     /// Several threads take requests.
     is_shared: bool,
     is_stopping: AtomicBool,
+    fork_generation: u32,
     /// Of async handlers.
     pub(super) places: Arc<Places>,
 }
@@ -67,6 +68,7 @@ impl Hub {
             left: Mutex::default(),
             is_shared: workers > 1,
             is_stopping: AtomicBool::new(false),
+            fork_generation: sys::fork_generation(),
             places: Arc::new(Places::new(max_concurrent)),
         })
     }
@@ -543,10 +545,12 @@ impl WaitContext for Hub {
 
 impl Close for Hub {
     fn close(&self) {
-        self.stop();
+        if self.fork_generation == sys::fork_generation() {
+            self.stop();
+        }
     }
 
     fn is_closed(&self) -> bool {
-        self.is_stopping()
+        self.fork_generation != sys::fork_generation() || self.is_stopping()
     }
 }

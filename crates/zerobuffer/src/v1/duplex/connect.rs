@@ -89,6 +89,7 @@ impl Attempt<'_> {
                 // an existing v1 server never does.
                 Err(Error::MetadataAlreadyWritten) if !self.deadline.left().is_zero() => {
                     drop(requests);
+                    self.check()?;
                     crate::sys::sleep(METADATA_PAUSE.min(self.deadline.left()));
                 }
                 Err(error @ Error::MetadataAlreadyWritten) => {
