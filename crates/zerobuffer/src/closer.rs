@@ -1,13 +1,14 @@
 //! Ending an object from another thread.
 
-use crate::sys;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
-/// What a [`Closer`] closes. In a process that was forked from the one that has made it, where a closer of it can be
-/// made, too, it touches nothing and says that it is closed: its memory is not there, another process's file may have
-/// its descriptor's number, and a thread that does not exist may hold its locks.
+/// What a [`Closer`] closes.
 pub(crate) trait Close: Send + Sync {
+    /// Whether this is the process that has made it, without any lock. In one that was forked from that a closer touches
+    /// nothing else of it, wherever the closer was made: its memory is not there, another file may have its
+    /// descriptor's number, and a thread that does not exist may hold its locks.
+    fn is_this_process(&self) -> bool;
     fn close(&self);
     fn is_closed(&self) -> bool;
 }
@@ -37,13 +38,12 @@ pub(crate) trait Close: Send + Sync {
 #[derive(Clone)]
 pub struct Closer {
     target: Weak<dyn Close>,
-    fork_generation: u32,
 }
 
 impl Closer {
     pub(crate) fn of<T: Close + 'static>(target: &Arc<T>) -> Self {
         let target: Weak<T> = Arc::downgrade(target);
-        Self { target, fork_generation: sys::fork_generation() }
+        Self { target }
     }
 
     /// Closes the object for good: every thread that waits inside of it comes back at once, and that
@@ -52,8 +52,8 @@ impl Closer {
     ///
     /// It does nothing when called again, after the object was dropped, or in a forked child.
     pub fn close(&self) {
-        if self.fork_generation == sys::fork_generation()
-            && let Some(target) = self.target.upgrade()
+        if let Some(target) = self.target.upgrade()
+            && target.is_this_process()
         {
             target.close();
         }
@@ -61,9 +61,7 @@ impl Closer {
 
     /// Whether the object was closed or dropped. In a forked child, where none can be used: true.
     pub fn is_closed(&self) -> bool {
-        // Checked first: another thread may have held a lock of the object when the process forked.
-        self.fork_generation != sys::fork_generation()
-            || self.target.upgrade().is_none_or(|target| target.is_closed())
+        self.target.upgrade().is_none_or(|target| !target.is_this_process() || target.is_closed())
     }
 }
 

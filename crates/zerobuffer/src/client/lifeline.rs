@@ -39,23 +39,18 @@ impl Lifeline {
         Arc::new(Self { state: Mutex::new(state), fork_generation: sys::fork_generation() })
     }
 
-    fn is_this_process(&self) -> bool {
-        self.fork_generation == sys::fork_generation()
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the connection of the moment, and any reconnection that is under way.
     pub(super) fn close_once(&self) {
-        self.close_as(false);
+        if self.is_this_process() {
+            self.close_as(false);
+        }
     }
 
     fn close_as(&self, for_good: bool) {
-        if !self.is_this_process() {
-            return;
-        }
         let mut state = self.state();
         state.closes += 1;
         state.for_good |= for_good;
@@ -111,12 +106,16 @@ impl Lifeline {
 }
 
 impl Close for Lifeline {
+    fn is_this_process(&self) -> bool {
+        self.fork_generation == sys::fork_generation()
+    }
+
     fn close(&self) {
         self.close_as(true);
     }
 
     fn is_closed(&self) -> bool {
-        !self.is_this_process() || self.state().for_good
+        self.state().for_good
     }
 }
 

@@ -44,14 +44,16 @@ impl Shared {
 }
 
 impl Close for Shared {
+    fn is_this_process(&self) -> bool {
+        self.fork_generation == sys::fork_generation()
+    }
+
     fn close(&self) {
-        if self.fork_generation == sys::fork_generation() {
-            self.stop();
-        }
+        self.stop();
     }
 
     fn is_closed(&self) -> bool {
-        self.fork_generation != sys::fork_generation() || self.is_stopping()
+        self.is_stopping()
     }
 }
 

@@ -64,15 +64,19 @@ struct End {
 }
 
 impl Close for End {
+    fn is_this_process(&self) -> bool {
+        self.segment.is_this_process()
+    }
+
     fn close(&self) {
-        if self.segment.is_this_process() && !self.closed.swap(true, Ordering::Relaxed) {
+        if !self.closed.swap(true, Ordering::Relaxed) {
             // A surplus token does no harm: the writer reads the account (rule R12).
             wake(&self.segment.space_freed.semaphore);
         }
     }
 
     fn is_closed(&self) -> bool {
-        !self.segment.is_this_process() || self.closed.load(Ordering::Relaxed)
+        self.closed.load(Ordering::Relaxed)
     }
 }
 

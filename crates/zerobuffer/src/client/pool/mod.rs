@@ -322,13 +322,15 @@ impl Pool {
 }
 
 impl Close for Shared {
+    fn is_this_process(&self) -> bool {
+        self.is_this_process()
+    }
+
     fn close(&self) {
-        if self.is_this_process() {
-            self.close_connections();
-        }
+        self.close_connections();
     }
 
     fn is_closed(&self) -> bool {
-        !self.is_this_process() || self.has_closed()
+        self.has_closed()
     }
 }

@@ -63,13 +63,16 @@ impl Shared {
 }
 
 impl Close for Shared {
+    fn is_this_process(&self) -> bool {
+        self.fork_generation == sys::fork_generation()
+    }
+
     fn close(&self) {
-        // Also in a forked child, where it is a word of its own.
         self.requests.announce_end();
     }
 
     fn is_closed(&self) -> bool {
-        self.fork_generation != sys::fork_generation() || self.is_stopping()
+        self.is_stopping()
     }
 }
 

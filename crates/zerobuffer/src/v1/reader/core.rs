@@ -301,15 +301,19 @@ impl Core {
 }
 
 impl Close for Core {
+    fn is_this_process(&self) -> bool {
+        self.segment.is_this_process()
+    }
+
     fn close(&self) {
-        if self.segment.is_this_process() && !self.closed.swap(true, Ordering::Relaxed) {
+        if !self.closed.swap(true, Ordering::Relaxed) {
             self.fault.get_or_init(|| Error::Closed);
             wake(&self.segment.data_ready.semaphore);
         }
     }
 
     fn is_closed(&self) -> bool {
-        !self.segment.is_this_process() || self.closed.load(Ordering::Relaxed)
+        self.closed.load(Ordering::Relaxed)
     }
 }
 
