@@ -214,11 +214,12 @@ impl Bell {
     }
 
     /// Ends the connection, and hands out all descriptors that the peer has sent. Then closing the socket takes no time.
-    pub(crate) fn take_foreign(&self) -> Vec<Foreign> {
-        let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all = std::mem::take(&mut *foreign);
-        drop(foreign);
-        if !self.refuses_descriptors && self.socket.is_this_process() {
+    pub(crate) fn take_foreign(&mut self) -> Vec<Foreign> {
+        let foreign = self.foreign.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let mut all = std::mem::take(foreign);
+        // Once: nothing comes after the end.
+        let is_clean = std::mem::replace(&mut self.refuses_descriptors, true);
+        if !is_clean && self.socket.is_this_process() {
             self.shut_down();
             all.append(&mut self.socket.drain());
         }
@@ -281,7 +282,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_descriptor_and_another_length_are_none_and_the_first_of_them_is_told() {
-        let (bell, peer) = bell(Side::Server);
+        let (mut bell, peer) = bell(Side::Server);
         let file = ShmFile::create_memory("unit").unwrap();
         peer.send_with(&[1], &file).unwrap();
         peer.send(&[1, 1]).unwrap();

@@ -132,7 +132,7 @@ fn end(remains: Remains, used: &AtomicU64) -> Vec<Foreign> {
             failpoint!("end.punched");
             drop(memory);
             used.fetch_sub(size, Ordering::Relaxed);
-            bell.and_then(Arc::into_inner).map(|bell| bell.take_foreign()).unwrap_or_default()
+            bell.and_then(Arc::into_inner).map(|mut bell| bell.take_foreign()).unwrap_or_default()
         }
         Remains::Socket { socket, foreign, is_clean } => {
             socket.shut_down();
