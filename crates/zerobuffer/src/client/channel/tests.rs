@@ -5,14 +5,20 @@ use crate::{BufferConfig, Client, Server, Service, ServiceConfig, SharedClient};
 
 const LONG: Duration = Duration::from_secs(20);
 
-#[test]
-fn a_violation_that_comes_during_a_cancel_is_not_taken_for_a_timeout() {
-    let name = ChannelName::new(&format!("late-{}", std::process::id())).unwrap();
-    let _server = Server::create(name.as_str(), BufferConfig::new(0, 4096)).unwrap();
-    let soon = Deadline::after(Duration::from_secs(20));
-    let config = ClientConfig::new();
+/// A client of a server that takes nothing, and a request that it has sent.
+fn sent(name: &str) -> (Server, Attached, Number) {
+    let name = ChannelName::new(&format!("{name}-{}", std::process::id())).unwrap();
+    let server = Server::create(name.as_str(), BufferConfig::new(0, 4096)).unwrap();
+    let (config, soon) = (ClientConfig::new(), Deadline::after(LONG));
     let channel = ClientChannel::attach(&name, &config, &soon, false, &|| false).unwrap();
     let number = channel.send_at_once(b"request", Demand::anywhere(7)).unwrap();
+    (server, channel, number)
+}
+
+#[test]
+fn a_violation_that_comes_during_a_cancel_is_not_taken_for_a_timeout() {
+    let (_server, channel, number) = sent("late");
+    let soon = Deadline::after(LONG);
     // The wait is over, and only then the server writes what no request can have.
     let end: std::result::Result<Looked, Unready> = Err(Unready::Timeout);
     channel.segment.payload_words().at(slot::STATE).store(u64::MAX, Ordering::Release);
@@ -24,12 +30,8 @@ fn a_violation_that_comes_during_a_cancel_is_not_taken_for_a_timeout() {
 /// The server has ended, a wait has noticed it, and then this side is closed: every call ends with that.
 #[test]
 fn a_close_counts_for_more_than_the_end_of_the_server_before_it() {
-    let name = ChannelName::new(&format!("closed-after-{}", std::process::id())).unwrap();
-    let _server = Server::create(name.as_str(), BufferConfig::new(0, 4096)).unwrap();
-    let soon = Deadline::after(Duration::from_secs(20));
-    let config = ClientConfig::new();
-    let channel = ClientChannel::attach(&name, &config, &soon, false, &|| false).unwrap();
-    let number = channel.send_at_once(b"request", Demand::anywhere(7)).unwrap();
+    let (_server, channel, number) = sent("closed-after");
+    let soon = Deadline::after(LONG);
     channel.close();
     let error = channel.settle(number, &soon, Err(Unready::Gone(Peer::Closed))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed);
@@ -41,12 +43,8 @@ fn a_close_counts_for_more_than_the_end_of_the_server_before_it() {
 #[test]
 fn a_request_of_a_connection_that_was_left_is_in_doubt() {
     for looked in [Ok(Ok(Look::Unknown)), Err(Unready::Gone(Peer::Closed))] {
-        let name = ChannelName::new(&format!("left-{}", std::process::id())).unwrap();
-        let _server = Server::create(name.as_str(), BufferConfig::new(0, 4096)).unwrap();
-        let soon = Deadline::after(Duration::from_secs(20));
-        let config = ClientConfig::new();
-        let channel = ClientChannel::attach(&name, &config, &soon, false, &|| false).unwrap();
-        let number = channel.send_at_once(b"request", Demand::anywhere(7)).unwrap();
+        let (_server, channel, number) = sent("left");
+        let soon = Deadline::after(LONG);
         channel.leave();
         let error = channel.settle(number, &soon, looked).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::PeerClosed);
