@@ -46,7 +46,8 @@ def is_running(pid):
     """Nobody may have waited for it yet."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
+        # The second one if it has ended between the opening and the reading.
         return False
 
 
